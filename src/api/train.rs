@@ -218,7 +218,7 @@ impl Model {
         // Fails if a parameter is not finite.
         trainer.capture(&mut self.device, &mut log)?;
         let finished = trainer.finish(&mut self.device)?;
-        let report = self.judge(&config, &prepared, &graph, &trainer.store)?;
+        let report = self.evaluate(&config, &prepared, &graph, &trainer.store)?;
         trainer.store.copy_matching(&mut self.device, &graph, &self.store, &graph)?;
         Ok(TrainReport {
             steps: trainer.done,
@@ -253,7 +253,7 @@ impl Model {
     }
 
     /// Quality on the images held out.
-    fn judge(
+    fn evaluate(
         &mut self,
         config: &Config,
         prepared: &Prepared,

@@ -281,10 +281,10 @@ impl Common {
     }
 
     /// Warns if the test images are the training images.
-    pub fn say_same(&self, learned: &str, judged: Option<&String>) {
+    pub fn say_same(&self, learned: &str, tested: Option<&String>) {
         let whole =
             |source: &str| Path::new(source).canonicalize().unwrap_or_else(|_| source.into());
-        if judged.is_some_and(|judged| whole(judged) == whole(learned)) {
+        if tested.is_some_and(|tested| whole(tested) == whole(learned)) {
             self.say(
                 "note: testing on the training images; these numbers do not measure generalization",
             );

@@ -157,13 +157,13 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
         [a, b] => stored(&task, [a, b], &encoder, &loaded)?,
         _ => extract(&mut device, &args.common, &task, &encoder, &store, "features")?,
     };
-    probes.judge("features", &rows)?;
+    probes.evaluate("features", &rows)?;
     drop(rows);
-    probes.judge("raw pixels", &task.pixels(size.len())?)?;
+    probes.evaluate("raw pixels", &task.pixels(size.len())?)?;
     store.initialise(&mut device, &encoder.graph, args.seed);
     loaded.copy_fixed(&mut device, &encoder.graph, &store);
     let rows = extract(&mut device, &args.common, &task, &encoder, &store, "untrained network")?;
-    probes.judge("untrained network", &rows)?;
+    probes.evaluate("untrained network", &rows)?;
     drop(rows);
     args.common.say_kernels(&mut device);
     probes.report(&out)
@@ -222,7 +222,7 @@ struct Probes<'a> {
 }
 
 impl Probes<'_> {
-    fn judge(&mut self, name: &str, rows: &ProbeFeatures) -> csae::internals::error::Result<()> {
+    fn evaluate(&mut self, name: &str, rows: &ProbeFeatures) -> csae::internals::error::Result<()> {
         let classes = &self.task.classes;
         for kind in self.args.classifier.kinds() {
             let start = Instant::now();

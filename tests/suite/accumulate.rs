@@ -1,5 +1,5 @@
-//! Batches taken in parts: the same training within rounding, from the memory and from a stream, on
-//! both paths.
+//! Batches split into parts (`--accumulate`): the same training within rounding, from memory and
+//! from a stream, on both paths.
 
 use std::path::Path;
 
@@ -7,11 +7,12 @@ use csae::internals::device::Device;
 use csae::internals::model::Graph;
 use csae::internals::spec::{Config, preset_text};
 use csae::internals::train::{Log, Trainer};
+use serde_json::Value;
 
-use crate::commands::{Place, csae, fail, succeed};
-use crate::gpu;
+use crate::support::files::exists;
+use crate::support::{Command, TempFolder, bytes, gpu, json, text};
 
-/// Dropout, L1 with warm-up, revival at work, clipping, Adam, crops and flips.
+/// A training with dropout, L1 with warm-up, resurrected units, clipping, Adam, crops and flips.
 fn config(parts: usize, more: &[&str]) -> Config {
     let set = [
         "data.source=textures",
@@ -38,65 +39,75 @@ fn config(parts: usize, more: &[&str]) -> Config {
     Config::parse(preset_text("sparse").unwrap(), "sparse", &set).unwrap()
 }
 
-/// First and last weights, and the last line of the log, of a training.
-fn trained(mut device: Device, config: &Config) -> (Vec<f32>, Vec<f32>, serde_json::Value) {
-    let place = Place::new(&format!("parts-{}-{:p}", config.train.accumulate, config));
+/// What a training leaves.
+struct Trained {
+    first: Vec<f32>,
+    last: Vec<f32>,
+    logged: Value,
+}
+
+/// Runs a training and returns its first and last weights and the last line of its log.
+fn trained(mut device: Device, config: &Config) -> Trained {
+    let folder = TempFolder::new("parts");
     let prepared = csae::internals::train::data::prepare(config).unwrap();
     let graph = Graph::new(&config.model, prepared.dims).unwrap();
     let mut trainer = Trainer::new(&mut device, config, &graph, &prepared).unwrap();
-    let path = place.path("log");
-    std::fs::create_dir_all(place.path("")).unwrap();
+    let path = folder.path("log");
     let mut log = Log::new(Some(Path::new(&path)), trainer.total, true, false).unwrap();
     let first = device.read(trainer.store.weights).unwrap();
     while trainer.done < trainer.total {
         trainer.step(&mut device, &mut log).unwrap();
     }
     let last = device.read(trainer.store.weights).unwrap();
-    let lines = std::fs::read_to_string(&path).unwrap();
-    (first, last, serde_json::from_str(lines.lines().last().unwrap()).unwrap())
+    Trained { first, last, logged: json::lines(&text(&path)).pop().unwrap() }
 }
 
-/// How far two results are apart, in parts of the way that the training went.
-fn apart(
-    a: &(Vec<f32>, Vec<f32>, serde_json::Value),
-    b: &(Vec<f32>, Vec<f32>, serde_json::Value),
-) -> f64 {
+/// How far two trainings are apart: of their weights relative to the distance that the training
+/// covered, and of what they logged.
+fn apart(a: &Trained, b: &Trained) -> f64 {
     let distance = |a: &[f32], b: &[f32]| {
         a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
     };
-    let relative =
-        |key: &str| (a.2[key].as_f64().unwrap() / b.2[key].as_f64().unwrap() - 1.0).abs();
+    let relative = |key| (json::number(&a.logged, key) / json::number(&b.logged, key) - 1.0).abs();
     let logged = ["reconstruction", "sparsity", "l0"].map(relative).into_iter().fold(0.0, f64::max);
-    (distance(&a.1, &b.1) / distance(&b.0, &b.1)).max(logged)
+    (distance(&a.last, &b.last) / distance(&b.first, &b.last)).max(logged)
 }
 
-#[test]
-fn a_batch_in_parts_trains_as_a_whole_one() {
-    // Adam hides a wrong scale of the gradients, plain descent does not.
-    let sgd = ["optimizer.kind=sgd", "optimizer.lr=2e-3", "optimizer.clip_norm=0"];
-    for optimizer in [&[][..], &sgd[..]] {
-        let whole = trained(Device::cpu(), &config(1, optimizer));
-        for parts in [2, 3, 8, 24] {
-            let found = apart(&trained(Device::cpu(), &config(parts, optimizer)), &whole);
-            assert!(found < 1e-5, "{parts} parts, {optimizer:?}: {found:.1e} apart");
-        }
-        // What the parts must get right makes a difference here.
-        for other in [
-            "model.layers.dropout.p=0.2",
-            "sparsity.revive_strength=0",
-            "data.flip_x=false",
-            "optimizer.lr=1.9e-3",
-        ] {
-            let found =
-                apart(&trained(Device::cpu(), &config(3, &[optimizer, &[other]].concat())), &whole);
-            assert!(found > 1e-3, "{other}, {optimizer:?}: {found:.1e} apart");
-        }
+/// Adam hides a wrong scale of the gradients, plain descent does not.
+const SGD: [&str; 3] = ["optimizer.kind=sgd", "optimizer.lr=2e-3", "optimizer.clip_norm=0"];
+
+fn assert_parts_train_as_the_whole(optimizer: &[&str]) {
+    let whole = trained(Device::cpu(), &config(1, optimizer));
+    for parts in [2, 3, 8, 24] {
+        let found = apart(&trained(Device::cpu(), &config(parts, optimizer)), &whole);
+        assert!(found < 1e-5, "{parts} parts: {found:.1e} apart");
+    }
+    // Each of these makes a difference here, so that parts cannot get it wrong unnoticed.
+    for other in [
+        "model.layers.dropout.p=0.2",
+        "sparsity.revive_strength=0",
+        "data.flip_x=false",
+        "optimizer.lr=1.9e-3",
+    ] {
+        let config = config(3, &[optimizer, &[other]].concat());
+        let found = apart(&trained(Device::cpu(), &config), &whole);
+        assert!(found > 1e-3, "{other}: {found:.1e} apart");
     }
 }
 
 #[test]
-fn a_gpu_takes_parts_too() {
-    let Some(_turn) = gpu::turn("a_gpu_takes_parts_too") else { return };
+fn a_batch_in_parts_trains_as_a_whole_one_with_adam() {
+    assert_parts_train_as_the_whole(&[]);
+}
+
+#[test]
+fn a_batch_in_parts_trains_as_a_whole_one_with_sgd() {
+    assert_parts_train_as_the_whole(&SGD);
+}
+
+#[test]
+fn a_batch_in_parts_trains_as_a_whole_one_on_a_gpu() {
+    let Some(_turn) = gpu::turn() else { return };
     let whole = trained(gpu::open(), &config(1, &[]));
     for parts in [2, 4] {
         let found = apart(&trained(gpu::open(), &config(parts, &[])), &whole);
@@ -104,118 +115,97 @@ fn a_gpu_takes_parts_too() {
     }
 }
 
-const SHORT: [&str; 12] = [
-    "train",
-    "digits",
-    "--device",
-    "cpu",
-    "-q",
-    "--batch",
-    "24",
-    "--set=train.log_every=7",
-    "--set=train.checkpoint_every=25",
-    "--accumulate",
-    "3",
-    "--out",
-];
-
 #[test]
-fn a_run_by_parts_goes_on_where_it_was() {
-    let place = Place::new("parts");
-    let (whole, run) = (place.path("whole"), place.path("run"));
-    let constant = "--set=schedule.kind=constant";
-    succeed(
-        &[&SHORT[..], &[&whole, "--steps", "60", constant, "--set=schedule.warmup_steps=0"]]
-            .concat(),
-    );
-    // 25 is no end of a line of the log: its losses are in the checkpoint.
-    succeed(
-        &[&SHORT[..], &[&run, "--steps", "25", constant, "--set=schedule.warmup_steps=0"]].concat(),
-    );
-    succeed(&["resume", &run, "-q", "--steps", "60"]);
+fn a_run_in_parts_is_resumed_with_the_same_bytes() {
+    let folder = TempFolder::new("parts-resumed");
+    let (whole, run) = (folder.path("whole"), folder.path("run"));
+    let train = Command::train("digits")
+        .batch(24)
+        .flags("--accumulate 3")
+        .set("train.log_every=7")
+        .set("train.checkpoint_every=25")
+        .set("schedule.kind=constant")
+        .set("schedule.warmup_steps=0")
+        .on_cpu()
+        .quiet();
+    train.clone().out(&whole).steps(60).succeed();
+    // No line of the log ends with step 25: its losses are in the checkpoint.
+    train.out(&run).steps(25).succeed();
+    Command::resume(&run).quiet().steps(60).succeed();
     for name in ["model.safetensors", "config.toml"] {
-        let read = |run: &str| std::fs::read(Path::new(run).join(name)).unwrap();
+        let read = |run: &str| bytes(format!("{run}/{name}"));
         assert!(read(&run) == read(&whole), "{name} differs");
     }
 }
 
-#[test]
-fn what_is_refused_for_memory_fits_as_advised() {
-    let place = Place::new("memory");
-    let out = place.path("run");
-    let train_by = |batch: &str, more: &[&str]| -> Vec<String> {
-        let always = [
-            "train",
-            "digits",
-            "--device",
-            "cpu",
-            "-q",
-            "--steps",
-            "2",
-            "--max-memory",
-            "6MiB",
-            "--out",
-            &out,
-            "--batch",
-            batch,
-        ];
-        always.iter().chain(more).map(|word| (*word).to_owned()).collect()
-    };
-    fn words(line: &[String]) -> Vec<&str> {
-        line.iter().map(String::as_str).collect()
-    }
-    let train = train_by("512", &[]);
-    let train = words(&train);
-    fail(&train, 2, &["train.batch = 512", "MiB", "would fit", "--accumulate"]);
-    let said = String::from_utf8(csae(&train).stderr).unwrap();
+/// A training that may use 6 MiB.
+fn train_in_little(out: &str, batch: &str) -> Command {
+    Command::train("digits")
+        .out(out)
+        .steps(2)
+        .option("--batch", batch)
+        .max_memory("6MiB")
+        .on_cpu()
+        .quiet()
+}
+
+/// The advice for a batch that does not fit: the largest batch that does, and the parts to use.
+fn advice(out: &str) -> (String, String) {
+    let words = ["train.batch = 512", "MiB", "would fit", "--accumulate"];
+    let message = train_in_little(out, "512").fails(2, &words);
     let after = |words: &str| {
-        let rest = said.split(words).nth(1).unwrap_or_else(|| panic!("{words} is missing: {said}"));
+        let rest = message.split(words).nth(1).unwrap_or_else(|| panic!("no {words} in {message}"));
         rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().to_owned()
     };
-    let (batch, parts) = (after("a batch of "), after("--accumulate "));
-    assert!(!Path::new(&out).exists());
-    succeed(&words(&train_by("512", &["--accumulate", &parts])));
-    succeed(&words(&train_by(&batch, &["--force"])));
-    let fewer = (parts.parse::<usize>().unwrap() / 2).to_string();
-    fail(&words(&train_by("512", &["--force", "--accumulate", &fewer])), 2, &["would fit"]);
-    fail(
-        &[
-            "train",
-            "digits",
-            "--device",
-            "cpu",
-            "-q",
-            "--max-memory",
-            "200KiB",
-            "--out",
-            &out,
-            "--force",
-        ],
-        2,
-        &["smaller model"],
-    );
+    (after("a batch of "), after("--accumulate "))
 }
 
 #[test]
-fn what_needs_the_whole_batch_says_so() {
-    let place = Place::new("whole-batch");
-    let out = place.path("run");
-    fail(
-        &["train", "digits", "-q", "--out", &out, "--batch", "10", "--accumulate", "4"],
-        2,
-        &["accumulate", "10", "12"],
-    );
-    fail(&["train", "digits", "-q", "--out", &out, "--accumulate", "0"], 2, &["accumulate"]);
-    let kl = [
-        "--set=sparsity.penalty=kl",
-        "--set=sparsity.beta=1",
-        "--set=model.layers.code.activation=sigmoid",
-    ];
-    fail(
-        &[&["train", "digits", "-q", "--out", &out, "--batch", "8", "--accumulate", "2"], &kl[..]]
-            .concat(),
-        2,
-        &["KL penalty"],
-    );
-    assert!(!Path::new(&out).exists());
+fn a_batch_that_does_not_fit_is_refused_with_advice_that_works() {
+    let folder = TempFolder::new("advice");
+    let out = folder.path("run");
+    let (batch, parts) = advice(&out);
+    assert!(!exists(&out));
+    train_in_little(&out, "512").option("--accumulate", parts).succeed();
+    train_in_little(&out, &batch).force().succeed();
+}
+
+#[test]
+fn half_the_advised_parts_do_not_fit() {
+    let folder = TempFolder::new("too-few-parts");
+    let out = folder.path("run");
+    let parts = advice(&out).1.parse::<usize>().unwrap() / 2;
+    train_in_little(&out, "512").option("--accumulate", parts).fails(2, &["would fit"]);
+}
+
+#[test]
+fn a_model_that_does_not_fit_with_one_sample_is_refused() {
+    let folder = TempFolder::new("too-large");
+    let train = Command::train("digits").out(folder.path("run")).on_cpu().quiet();
+    train.max_memory("200KiB").fails(2, &["smaller model"]);
+}
+
+#[test]
+fn a_number_of_parts_must_divide_the_batch() {
+    let folder = TempFolder::new("odd-parts");
+    let out = folder.path("run");
+    let train = Command::train("digits").out(&out).quiet();
+    train.clone().flags("--batch 10 --accumulate 4").fails(2, &["accumulate", "10", "12"]);
+    train.flags("--accumulate 0").fails(2, &["accumulate"]);
+    assert!(!exists(&out));
+}
+
+#[test]
+fn a_penalty_on_batch_means_refuses_parts() {
+    let folder = TempFolder::new("whole-batch");
+    let out = folder.path("run");
+    Command::train("digits")
+        .out(&out)
+        .flags("--batch 8 --accumulate 2")
+        .set("sparsity.penalty=kl")
+        .set("sparsity.beta=1")
+        .set("model.layers.code.activation=sigmoid")
+        .quiet()
+        .fails(2, &["KL penalty"]);
+    assert!(!exists(&out));
 }

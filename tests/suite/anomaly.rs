@@ -1,270 +1,303 @@
-//! `csae anomaly`: painted defects are found, on both paths alike, and what is refused.
+//! `csae anomaly`: synthetic defects are found, on both paths alike, and wrong input is refused.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
+use csae::internals::data::formats::decode::decode_file;
+use csae::internals::report::picture::save_png;
 use serde_json::Value;
 
-use super::commands::{Place, csae, fail, succeed};
-use super::gpu;
+use crate::support::files::{copy_folder, exists, list};
+use crate::support::json::number;
+use crate::support::{Command, TempFolder, bytes, gpu};
 
-const QUICK: [&str; 3] = ["--device", "cpu", "-q"];
-
-/// Textures with painted defects, a model of the normal ones, and a detector by its first layer.
-fn fitted(place: &Place) -> [String; 3] {
-    let [painted, run, detector] = ["painted", "run", "detector"].map(|name| place.path(name));
-    succeed(&["anomaly", "paint", "textures", "-o", &painted, "-q"]);
-    let normal = format!("{painted}/normal");
-    let short = ["--preset", "plain", "--steps", "40", "--batch", "8"];
-    succeed(&[&["train", &normal, "--out", &run], &short[..], &QUICK].concat());
-    succeed(
-        &[
-            &[
-                "anomaly", "fit", &run, &normal, "-o", &detector, "--layer", "conv", "--bank",
-                "1000",
-            ],
-            &QUICK[..],
-        ]
-        .concat(),
-    );
-    [painted, run, detector]
+/// Textures with synthetic defects, a model of the normal ones, and a detector on its first layer.
+struct Fitted {
+    normal: String,
+    test: String,
+    run: String,
+    detector: String,
 }
 
-fn json(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+/// Fitted once for all tests, which only read it.
+fn fitted() -> &'static Fitted {
+    static FITTED: OnceLock<Fitted> = OnceLock::new();
+    FITTED.get_or_init(|| {
+        let folder = TempFolder::shared();
+        let painted = folder.path("anomaly/painted");
+        Command::new("anomaly paint textures").out(&painted).quiet().succeed();
+        let fitted = Fitted {
+            normal: format!("{painted}/normal"),
+            test: format!("{painted}/test"),
+            run: folder.path("anomaly/run"),
+            detector: folder.path("anomaly/detector"),
+        };
+        Command::train(&fitted.normal)
+            .flags("--preset plain")
+            .out(&fitted.run)
+            .steps(40)
+            .batch(8)
+            .on_cpu()
+            .quiet()
+            .succeed();
+        fit(&fitted.normal, &fitted.detector).flags("--layer conv --bank 1000").succeed();
+        fitted
+    })
+}
+
+/// Fits a detector of the shared run on images. Must be called with the run already there.
+fn fit(normal: &str, out: &str) -> Command {
+    let run = TempFolder::shared().path("anomaly/run");
+    Command::new("anomaly fit").arg(run).arg(normal).out(out).on_cpu().quiet()
+}
+
+fn eval(detector: &str, test: &str) -> Command {
+    Command::new("anomaly eval").arg(detector).arg(test)
+}
+
+/// Scores images, with pictures in a folder.
+fn score(images: &str, out: &str) -> Vec<Value> {
+    let score = Command::new("anomaly score").arg(&fitted().detector).arg(images);
+    score.out(out).on_cpu().quiet().json()
+}
+
+/// The evaluation of the shared detector on the CPU path.
+fn report() -> &'static Value {
+    static REPORT: OnceLock<Value> = OnceLock::new();
+    let Fitted { detector, test, .. } = fitted();
+    REPORT.get_or_init(|| eval(detector, test).on_cpu().quiet().json().remove(0))
 }
 
 #[test]
-fn painted_defects_are_found() {
-    let place = Place::new("anomaly");
-    let [painted, run, detector] = fitted(&place);
-    let test = format!("{painted}/test");
-    let eval = |device: &str| {
-        json(&succeed(&["anomaly", "eval", &detector, &test, "--json", "-q", "--device", device]))
-            .remove(0)
-    };
-    let report = eval("cpu");
-    let value =
-        |of: &Value, name: &str| of[name].as_f64().unwrap_or_else(|| panic!("{name} in {of}"));
-    // chance is 0.5
-    assert!(value(&report, "pixel_auroc") > 0.75 && value(&report, "pro") > 0.3, "{report}");
-    let kinds = report["kinds"].as_array().unwrap();
-    assert_eq!(kinds.len(), 5, "{report}");
-    // a control: masks that belong to other images tell nothing
-    let shuffled = place.path("shuffled");
-    for kind in kinds {
+fn synthetic_defects_are_found() {
+    // Chance is 0.5.
+    assert!(number(report(), "pixel_auroc") > 0.75, "{}", report());
+    assert!(number(report(), "pro") > 0.3, "{}", report());
+    assert_eq!(report()["kinds"].as_array().unwrap().len(), 5, "{}", report());
+}
+
+/// The control: masks of other images do not describe the defects.
+#[test]
+fn masks_of_other_images_score_lower() {
+    let folder = TempFolder::new("anomaly-shuffled");
+    let Fitted { detector, test, .. } = fitted();
+    for kind in report()["kinds"].as_array().unwrap() {
         let name = kind["name"].as_str().unwrap();
-        let from = |folder: &str| Path::new(&test).join(folder).join(name);
-        let to = Path::new(&shuffled).join(name);
-        std::fs::create_dir_all(&to).unwrap();
-        let mut files: Vec<_> = std::fs::read_dir(from("masks"))
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
-        files.sort();
+        let files = list(format!("{test}/masks/{name}"));
+        let shuffled = folder.create(&format!("masks/{name}"));
         for (i, file) in files.iter().enumerate() {
-            std::fs::copy(from("masks").join(&files[(i + 1) % files.len()]), to.join(file))
-                .unwrap();
+            let to = Path::new(&shuffled).join(file.file_name().unwrap());
+            std::fs::copy(&files[(i + 1) % files.len()], to).unwrap();
         }
     }
-    let wrong = json(&succeed(
-        &[&["anomaly", "eval", &detector, &test, "--masks", &shuffled, "--json"], &QUICK[..]]
-            .concat(),
-    ));
-    assert!(value(&wrong[0], "pixel_auroc") < value(&report, "pixel_auroc") - 0.1, "{}", wrong[0]);
+    let eval = eval(detector, test).option("--masks", folder.path("masks"));
+    let wrong = eval.on_cpu().quiet().json().remove(0);
+    let apart = number(report(), "pixel_auroc") - number(&wrong, "pixel_auroc");
+    assert!(apart > 0.1, "{wrong}");
+}
 
-    // scores, and pictures of the sizes that are promised
-    let score = |images: &str, out: &str| {
-        let out = place.path(out);
-        json(&succeed(
-            &[&["anomaly", "score", &detector, images, "-o", &out, "--json"], &QUICK[..]].concat(),
-        ))
-    };
-    let [good, speckle] = ["good", "speckle"].map(|kind| score(&format!("{test}/{kind}"), kind));
-    // textures differ, so that each is compared with itself
-    let higher = good
-        .iter()
-        .zip(&speckle)
-        .filter(|(good, speckle)| value(speckle, "score") > value(good, "score"))
-        .count();
-    assert!(good.len() == speckle.len() && higher == good.len(), "{higher} of {}", good.len());
-    for line in good.iter().chain(&speckle) {
-        let picture = Path::new(line["picture"].as_str().unwrap());
-        let mask = csae::internals::data::formats::decode::decode_file(
-            &picture.with_extension("mask.png"),
-        )
-        .unwrap();
-        let both = csae::internals::data::formats::decode::decode_file(picture).unwrap();
-        assert_eq!([both.h, both.w], [mask.h, 2 * mask.w + 4]);
+#[test]
+fn an_image_with_a_defect_scores_higher_than_without() {
+    let folder = TempFolder::new("anomaly-scores");
+    let kind = |kind: &str| score(&format!("{}/{kind}", fitted().test), &folder.path(kind));
+    let (good, speckle) = (kind("good"), kind("speckle"));
+    // Textures differ, so each is compared with itself.
+    let higher = |(good, speckle)| number(speckle, "score") > number(good, "score");
+    assert_eq!(good.len(), speckle.len());
+    assert!(good.iter().zip(&speckle).all(higher), "{good:?} {speckle:?}");
+}
+
+#[test]
+fn scores_come_with_a_mask_and_a_picture_beside_the_image() {
+    let folder = TempFolder::new("anomaly-pictures");
+    for kind in ["good", "speckle"] {
+        for line in score(&format!("{}/{kind}", fitted().test), &folder.path(kind)) {
+            let picture = Path::new(line["picture"].as_str().unwrap());
+            let mask = decode_file(&picture.with_extension("mask.png")).unwrap();
+            let both = decode_file(picture).unwrap();
+            assert_eq!([both.h, both.w], [mask.h, 2 * mask.w + 4]);
+        }
     }
-    // an image's score does not depend on what others there are
-    let name = speckle[0]["image"].as_str().unwrap();
-    assert_eq!(score(&format!("{test}/speckle/{name}"), "alone")[0]["score"], speckle[0]["score"]);
-    // the same detector twice, byte by byte
-    let again = place.path("again");
-    let normal = format!("{painted}/normal");
-    succeed(
-        &[
-            &["anomaly", "fit", &run, &normal, "-o", &again, "--layer", "conv", "--bank", "1000"],
-            &QUICK[..],
-        ]
-        .concat(),
-    );
-    let bytes =
-        |folder: &str| std::fs::read(Path::new(folder).join("detector.safetensors")).unwrap();
-    assert!(bytes(&detector) == bytes(&again));
+}
 
-    let Some(_turn) = gpu::turn("painted_defects_are_found") else { return };
-    let other = eval(&gpu::name());
+#[test]
+fn a_score_does_not_depend_on_the_other_images() {
+    let folder = TempFolder::new("anomaly-alone");
+    let speckle = format!("{}/speckle", fitted().test);
+    let all = score(&speckle, &folder.path("all"));
+    let name = all[0]["image"].as_str().unwrap();
+    let alone = score(&format!("{speckle}/{name}"), &folder.path("alone"));
+    assert_eq!(alone[0]["score"], all[0]["score"]);
+}
+
+#[test]
+fn the_same_fit_gives_the_same_bytes() {
+    let folder = TempFolder::new("anomaly-again");
+    let Fitted { normal, detector, .. } = fitted();
+    let again = folder.path("again");
+    fit(normal, &again).flags("--layer conv --bank 1000").succeed();
+    let bytes = |folder: &str| bytes(format!("{folder}/detector.safetensors"));
+    assert!(bytes(detector) == bytes(&again));
+}
+
+#[test]
+fn both_paths_find_alike() {
+    let Some(_turn) = gpu::turn() else { return };
+    let Fitted { detector, test, .. } = fitted();
+    let other = eval(detector, test).device(&gpu::name()).quiet().json().remove(0);
     for name in ["pixel_auroc", "image_auroc", "pro"] {
-        assert!(
-            (value(&report, name) - value(&other, name)).abs() < 2e-3,
-            "{name}: {report} and {other}"
-        );
+        let apart = (number(report(), name) - number(&other, name)).abs();
+        assert!(apart < 2e-3, "{name}: {} and {other}", report());
     }
 }
 
 #[test]
-fn a_set_for_every_image() {
-    let place = Place::new("anomaly-each");
-    let [out, one] = ["each", "one"].map(|name| place.path(name));
-    let told =
-        json(&succeed(&["anomaly", "paint", "textures", "-o", &out, "--each", "--json"])).remove(0);
-    succeed(&["anomaly", "paint", "textures", "-o", &one, "-q"]);
-    let sets: Vec<_> =
-        std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(told["good"].as_u64().unwrap() as usize, sets.len());
-    let count = |folder: &Path| std::fs::read_dir(folder).map_or(0, Iterator::count);
-    assert!(
-        sets.iter()
-            .all(|set| count(&set.join("normal")) == 3 && count(&set.join("test/good")) == 1),
-        "{sets:?}"
-    );
-    assert_eq!(count(&Path::new(&one).join("normal")), 3 * sets.len());
+fn each_image_can_have_a_set_of_its_own() {
+    let folder = TempFolder::new("anomaly-each");
+    let out = folder.path("each");
+    let paint = Command::new("anomaly paint textures");
+    let line = paint.out(&out).arg("--each").json().remove(0);
+    let sets = list(&out);
+    assert_eq!(line["good"].as_u64().unwrap() as usize, sets.len());
+    for set in &sets {
+        assert_eq!(list(set.join("normal")).len(), 3, "{}", set.display());
+        assert_eq!(list(set.join("test/good")).len(), 1, "{}", set.display());
+    }
+    assert_eq!(list(&fitted().normal).len(), 3 * sets.len());
 }
 
 #[test]
-fn what_makes_no_detector_is_refused() {
-    let place = Place::new("anomaly-bad");
-    let [painted, run, detector] = fitted(&place);
-    let normal = format!("{painted}/normal");
-    let new = place.path("new");
-    let bad = |more: &[&str], words: &[&str]| {
-        fail(
-            &[&["anomaly", "fit", &run, &normal, "-o", &new], more, &QUICK[..]].concat(),
-            2,
-            words,
-        );
-        assert!(!Path::new(&new).exists(), "{more:?} left something behind");
-    };
-    bad(&["--weights", "1,2"], &["--weights", "three", "structure"]);
-    bad(&["--weights", "0,0,0"], &["--weights", "above 0"]);
-    bad(&["--weights=-1,1,1"], &["--weights", "negative"]);
-    bad(&["--bank", "0"], &["--bank"]);
-    bad(&["--smooth", "1000"], &["--smooth"]);
-    bad(&["--false-alarms", "1"], &["--false-alarms"]);
-    bad(&["--layer", "nothing"], &["nothing", "conv"]);
-    let single = place.path("single");
-    std::fs::create_dir(&single).unwrap();
-    let first = std::fs::read_dir(&normal).unwrap().next().unwrap().unwrap().path();
-    std::fs::copy(first, Path::new(&single).join("a.png")).unwrap();
-    fail(
-        &[&["anomaly", "fit", &run, &single, "-o", &new], &QUICK[..]].concat(),
-        2,
-        &["one normal image"],
-    );
-    fail(
-        &[&["anomaly", "fit", &run, &normal, "-o", &detector], &QUICK[..]].concat(),
-        2,
-        &["--force"],
-    );
-    fail(&["anomaly", "score", &run, &normal, "--device", "cpu"], 2, &["csae anomaly fit"]);
-    fail(&["anomaly", "paint", "digits", "-o", &new], 2, &["too small", "48"]);
-    fail(&["anomaly", "paint", "textures", "-o", &painted], 2, &["already"]);
-    // a detector beside another model
-    let other = place.path("other");
-    succeed(
-        &[
-            &[
-                "train", &normal, "--out", &other, "--preset", "plain", "--steps", "1", "--batch",
-                "2",
-            ],
-            &QUICK[..],
-        ]
-        .concat(),
-    );
-    std::fs::copy(
-        Path::new(&detector).join("detector.safetensors"),
-        Path::new(&other).join("detector.safetensors"),
-    )
-    .unwrap();
-    fail(
-        &["anomaly", "score", &other, &normal, "--device", "cpu"],
-        2,
-        &["another model", "csae anomaly fit"],
-    );
-    std::fs::write(Path::new(&other).join("detector.safetensors"), b"nothing").unwrap();
-    fail(&["anomaly", "score", &other, &normal, "--device", "cpu"], 2, &["not a detector"]);
+fn wrong_options_of_a_fit_are_refused() {
+    let folder = TempFolder::new("anomaly-bad");
+    let new = folder.path("new");
+    let cases: &[(&str, &[&str])] = &[
+        ("--weights 1,2", &["--weights", "three", "structure"]),
+        ("--weights 0,0,0", &["--weights", "above 0"]),
+        ("--weights=-1,1,1", &["--weights", "negative"]),
+        ("--bank 0", &["--bank"]),
+        ("--smooth 1000", &["--smooth"]),
+        ("--false-alarms 1", &["--false-alarms"]),
+        ("--layer nothing", &["nothing", "conv"]),
+    ];
+    for (flags, words) in cases {
+        fit(&fitted().normal, &new).flags(flags).fails(2, words);
+        assert!(!exists(&new), "{flags} left something");
+    }
 }
 
 #[test]
-fn what_judges_nothing_is_refused_or_told() {
-    let place = Place::new("anomaly-masks");
-    let [painted, _, detector] = fitted(&place);
-    let test = format!("{painted}/test");
-    let eval = |data: &str, more: &[&str]| {
-        csae(&[&["anomaly", "eval", &detector, data, "--device", "cpu", "-v"], more].concat())
-    };
-    let told = |output: &std::process::Output| String::from_utf8_lossy(&output.stderr).into_owned();
-    fail(
-        &[&["anomaly", "eval", &detector, &format!("{painted}/normal")], &QUICK[..]].concat(),
-        2,
-        &["good"],
-    );
-    fail(
-        &[&["anomaly", "eval", &detector, &test, "--masks", "nowhere"], &QUICK[..]].concat(),
-        2,
-        &["masks nowhere: no such folder"],
-    );
-    // masks that are missing, of another size, or empty
-    let masks = Path::new(&test).join("masks/blot");
-    let mut files: Vec<_> =
-        std::fs::read_dir(&masks).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.sort();
-    let good = csae::internals::data::formats::decode::decode_file(&files[0]).unwrap();
-    csae::internals::report::picture::save_png(
-        &files[0],
-        &vec![0.0; good.h * good.w],
-        good.h,
-        good.w,
-        1,
-    )
-    .unwrap();
-    let output = eval(&test, &[]);
-    assert!(
-        output.status.success() && told(&output).contains("marks nothing"),
-        "{}",
-        told(&output)
-    );
-    assert!(!eval(&test, &["--strict"]).status.success());
-    csae::internals::report::picture::save_png(&files[0], &[1.0; 12], 4, 3, 1).unwrap();
-    let output = eval(&test, &[]);
-    assert!(
-        output.status.success() && told(&output).contains("the mask has 3x4 pixels"),
-        "{}",
-        told(&output)
-    );
-    std::fs::remove_file(&files[0]).unwrap();
-    let output = eval(&test, &[]);
-    assert!(
-        output.status.success() && told(&output).contains("no mask for 1 image"),
-        "{}",
-        told(&output)
-    );
-    std::fs::remove_dir_all(Path::new(&test).join("good")).unwrap();
-    let output = eval(&test, &[]);
-    assert!(
-        output.status.code() == Some(2) && told(&output).contains("`good`"),
-        "{}",
-        told(&output)
-    );
+fn one_normal_image_is_too_few() {
+    let folder = TempFolder::new("anomaly-single");
+    let single = folder.create("single");
+    let first = &list(&fitted().normal)[0];
+    std::fs::copy(first, format!("{single}/a.png")).unwrap();
+    fit(&single, &folder.path("new")).fails(2, &["one normal image"]);
+}
+
+#[test]
+fn a_detector_is_not_overwritten_without_force() {
+    let Fitted { normal, detector, .. } = fitted();
+    fit(normal, detector).fails(2, &["--force"]);
+}
+
+#[test]
+fn a_run_without_a_detector_is_refused_with_the_command_that_fits_one() {
+    let Fitted { normal, run, .. } = fitted();
+    let score = Command::new("anomaly score").arg(run).arg(normal).on_cpu();
+    score.fails(2, &["csae anomaly fit"]);
+}
+
+#[test]
+fn images_too_small_for_defects_are_refused() {
+    let folder = TempFolder::new("anomaly-small");
+    let paint = Command::new("anomaly paint digits").out(folder.path("new"));
+    paint.fails(2, &["too small", "48"]);
+}
+
+#[test]
+fn a_set_of_defects_is_not_overwritten() {
+    let folder = TempFolder::new("anomaly-painted");
+    let paint = Command::new("anomaly paint textures").out(folder.path("painted"));
+    paint.clone().quiet().succeed();
+    paint.fails(2, &["already"]);
+}
+
+#[test]
+fn a_detector_beside_another_model_is_refused() {
+    let folder = TempFolder::new("anomaly-other");
+    let Fitted { normal, detector, .. } = fitted();
+    let other = folder.path("other");
+    Command::train(normal)
+        .flags("--preset plain")
+        .out(&other)
+        .steps(1)
+        .batch(2)
+        .on_cpu()
+        .quiet()
+        .succeed();
+    let beside = format!("{other}/detector.safetensors");
+    std::fs::copy(format!("{detector}/detector.safetensors"), &beside).unwrap();
+    let score = Command::new("anomaly score").arg(&other).arg(normal).on_cpu();
+    score.fails(2, &["another model", "csae anomaly fit"]);
+    std::fs::write(&beside, b"nothing").unwrap();
+    score.fails(2, &["not a detector"]);
+}
+
+#[test]
+fn a_test_set_without_good_images_is_refused() {
+    let Fitted { normal, detector, .. } = fitted();
+    eval(detector, normal).on_cpu().quiet().fails(2, &["good"]);
+}
+
+#[test]
+fn a_missing_folder_of_masks_is_refused() {
+    let Fitted { test, detector, .. } = fitted();
+    let eval = eval(detector, test).flags("--masks nowhere").on_cpu().quiet();
+    eval.fails(2, &["masks nowhere: no such folder"]);
+}
+
+/// A copy of the test set in `folder`, and the mask of one of its images.
+fn copied_test(folder: &TempFolder) -> (String, String) {
+    let test = folder.path("test");
+    copy_folder(&fitted().test, &test);
+    let mask = list(format!("{test}/masks/blot"))[0].display().to_string();
+    (test, mask)
+}
+
+#[test]
+fn an_empty_mask_is_reported_and_an_error_with_strict() {
+    let folder = TempFolder::new("anomaly-empty-mask");
+    let (test, mask) = copied_test(&folder);
+    let good = decode_file(Path::new(&mask)).unwrap();
+    save_png(Path::new(&mask), &vec![0.0; good.h * good.w], good.h, good.w, 1).unwrap();
+    let eval = eval(&fitted().detector, &test).on_cpu().arg("-v");
+    eval.warns(&["marks nothing"]);
+    assert!(!eval.arg("--strict").output().succeeded());
+}
+
+#[test]
+fn a_mask_of_another_size_is_reported() {
+    let folder = TempFolder::new("anomaly-mask-size");
+    let (test, mask) = copied_test(&folder);
+    save_png(Path::new(&mask), &[1.0; 12], 4, 3, 1).unwrap();
+    let eval = eval(&fitted().detector, &test).on_cpu().arg("-v");
+    eval.warns(&["the mask has 3x4 pixels"]);
+}
+
+#[test]
+fn a_missing_mask_is_reported() {
+    let folder = TempFolder::new("anomaly-no-mask");
+    let (test, mask) = copied_test(&folder);
+    std::fs::remove_file(mask).unwrap();
+    let eval = eval(&fitted().detector, &test).on_cpu().arg("-v");
+    eval.warns(&["no mask for 1 image"]);
+}
+
+#[test]
+fn a_test_set_whose_good_images_are_gone_is_refused() {
+    let folder = TempFolder::new("anomaly-no-good");
+    let (test, _) = copied_test(&folder);
+    std::fs::remove_dir_all(format!("{test}/good")).unwrap();
+    let output = eval(&fitted().detector, &test).on_cpu().arg("-v").output();
+    assert!(output.status == Some(2) && output.stderr.contains("`good`"), "{output:?}");
 }

@@ -1,5 +1,7 @@
-//! Profiles and `csae bench`: every dispatch is timed, times go forwards, what is written can be
-//! read, what changed is flagged.
+//! Profiles and `csae bench`: every dispatch is timed, in order; files that it writes can be read;
+//! changes are flagged.
+
+use std::sync::OnceLock;
 
 use csae::internals::device::Device;
 use csae::internals::ops::AddAssign;
@@ -7,12 +9,13 @@ use csae::internals::profile::{Clock, Profile};
 use csae::internals::program::Call;
 use csae::internals::verify;
 use csae::internals::view::StepParams;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::commands::{Place, csae, fail, one_line, succeed};
-use crate::gpu::{open, turn};
+use crate::support::json::number;
+use crate::support::{Command, TempFolder, gpu, text};
 
-fn sound(profile: &Profile, dispatches: usize, calls: usize) {
+/// Asserts that a profile has these numbers of dispatches and calls, in order of time.
+fn assert_sound(profile: &Profile, dispatches: usize, calls: usize) {
     assert_eq!((profile.timed.len(), profile.operations.len()), (dispatches, calls));
     let mut last = 0.0;
     for timed in &profile.timed {
@@ -28,24 +31,24 @@ fn sound(profile: &Profile, dispatches: usize, calls: usize) {
 
 #[test]
 fn every_dispatch_is_timed_by_every_clock() {
-    let Some(_turn) = turn("every_dispatch_is_timed_by_every_clock") else { return };
-    let mut device = open();
+    let Some(_turn) = gpu::turn() else { return };
+    let mut device = gpu::open();
     for name in ["many_workgroups", "fused_epilogues", "long_ties"] {
         let case = verify::built_in().into_iter().find(|case| case.name == name).unwrap();
         let prepared = verify::prepare(&mut device, &case).unwrap();
         let found = prepared.execute(&mut device).unwrap();
         let program = device.compile(prepared.calls.clone()).unwrap();
         let plan = program.plan().expect("it is compiled for a GPU");
-        let gpu = device.as_gpu().unwrap();
-        let clocks = match gpu.clock() {
+        let adapter = device.as_gpu().unwrap();
+        let clocks = match adapter.clock() {
             Clock::Inside => vec![Clock::Inside, Clock::Passes, Clock::Submissions],
             Clock::Passes => vec![Clock::Passes, Clock::Submissions],
             _ => vec![Clock::Submissions],
         };
         for clock in clocks {
-            let profile = gpu.profile_by(plan, &StepParams::default(), clock).unwrap();
+            let profile = adapter.profile_by(plan, &StepParams::default(), clock).unwrap();
             assert_eq!(profile.clock, clock);
-            sound(&profile, plan.len(), prepared.calls.len());
+            assert_sound(&profile, plan.len(), prepared.calls.len());
             assert!(
                 profile.timed.iter().map(|timed| timed.kernel.as_str()).eq(plan.kernels()),
                 "{name}: other kernels"
@@ -61,19 +64,25 @@ fn every_dispatch_is_timed_by_every_clock() {
 
 #[test]
 fn a_plan_may_be_longer_than_a_query_set() {
-    let Some(_turn) = turn("a_plan_may_be_longer_than_a_query_set") else { return };
-    let mut device = open();
+    let Some(_turn) = gpu::turn() else { return };
+    let mut device = gpu::open();
     let buffers = ["x", "y"].map(|label| device.alloc_real(label, 4).unwrap());
     let [x, y] = buffers.each_ref().map(|buffer| **buffer);
     device.write(x, &[1.0; 4]);
     let count = 5000;
     let program = device.compile(vec![Call::from(AddAssign { x, y }); count]).unwrap();
     let plan = program.plan().expect("it is compiled for a GPU");
-    let gpu = device.as_gpu().unwrap();
-    let clocks =
-        if gpu.clock() == Clock::Submissions { vec![] } else { vec![gpu.clock(), Clock::Passes] };
+    let adapter = device.as_gpu().unwrap();
+    let clocks = match adapter.clock() {
+        Clock::Submissions => vec![],
+        clock => vec![clock, Clock::Passes],
+    };
     for clock in &clocks {
-        sound(&gpu.profile_by(plan, &StepParams::default(), *clock).unwrap(), count, count);
+        assert_sound(
+            &adapter.profile_by(plan, &StepParams::default(), *clock).unwrap(),
+            count,
+            count,
+        );
     }
     assert_eq!(device.read(y).unwrap(), [(clocks.len() * count) as f32; 4]);
 }
@@ -86,7 +95,7 @@ fn every_call_of_the_cpu_path_is_timed() {
         let prepared = verify::prepare(&mut device, &case).unwrap();
         let program = device.compile(prepared.calls.clone()).unwrap();
         let profile = device.profile(&program, &StepParams::default()).unwrap();
-        sound(&profile, prepared.calls.len(), prepared.calls.len());
+        assert_sound(&profile, prepared.calls.len(), prepared.calls.len());
         assert_eq!(profile.clock, Clock::Calls);
     }
 }
@@ -108,131 +117,148 @@ fn every_operation_costs_something() {
     }
 }
 
-fn lines(text: &str) -> Vec<Value> {
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
-        .collect()
+/// A short profile of a training step.
+fn profile() -> Command {
+    Command::new("bench --profile --workload w1 --batch 4 --seconds 0.05").on_cpu().quiet()
+}
+
+/// The lines of a profile and the complete events of its timeline.
+fn profiled() -> &'static (Vec<Value>, Vec<Value>) {
+    static PROFILED: OnceLock<(Vec<Value>, Vec<Value>)> = OnceLock::new();
+    PROFILED.get_or_init(|| {
+        let folder = TempFolder::new("profile");
+        let trace = folder.path("trace.json");
+        let lines = profile().option("--trace", &trace).json();
+        let events: Vec<Value> = serde_json::from_str(&text(&trace)).unwrap();
+        (lines, events.into_iter().filter(|event| event["ph"] == "X").collect())
+    })
 }
 
 #[test]
-fn a_profile_is_told_and_its_timeline_is_json() {
-    let place = Place::new("profile");
-    let trace = place.path("trace.json");
-    let arguments = [
-        "bench",
-        "--profile",
-        "--workload",
-        "w1",
-        "--batch",
-        "4",
-        "--device",
-        "cpu",
-        "--seconds",
-        "0.05",
-        "--trace",
-        &trace,
-        "-q",
-    ];
-    let told = lines(&succeed(&[&arguments[..], &["--json"]].concat()));
-    assert_eq!(told[0]["kind"], "peak");
-    assert!(
-        told[0]["gbps"].as_f64() > Some(0.0) && told[0]["gflops"].as_f64() > Some(0.0),
-        "{}",
-        told[0]
-    );
-    let (sum, rows) = told[1..].split_last().unwrap();
-    assert!(sum["name"] == "w1.n4/step" && sum["wall_ms"].as_f64() > Some(0.0), "{sum}");
-    let of = |key: &str| rows.iter().map(|row| row[key].as_f64().unwrap()).sum::<f64>();
-    assert!(
-        (of("share") - 1.0).abs() < 0.01 && of("calls") == sum["calls"].as_f64().unwrap(),
-        "{told:?}"
-    );
-    let events: Vec<Value> =
-        serde_json::from_str(&std::fs::read_to_string(&trace).unwrap()).unwrap();
-    let complete: Vec<&Value> = events.iter().filter(|event| event["ph"] == "X").collect();
-    assert_eq!(complete.len() as u64, sum["calls"].as_u64().unwrap());
-    for event in complete {
-        assert!(event["ts"].as_f64() >= Some(0.0) && event["dur"].as_f64() >= Some(0.0), "{event}");
-        assert!(
-            event["args"]["shape"].is_string() && event["args"]["bytes"].is_number(),
-            "{event}"
-        );
+fn a_profile_begins_with_the_peak() {
+    let peak = &profiled().0[0];
+    assert_eq!(peak["kind"], "peak");
+    assert!(number(peak, "gbps") > 0.0 && number(peak, "gflops") > 0.0, "{peak}");
+}
+
+#[test]
+fn the_rows_of_a_profile_add_up_to_its_last_line() {
+    let lines = &profiled().0;
+    let (sum, rows) = lines[1..].split_last().unwrap();
+    assert!(sum["name"] == "w1.n4/step" && number(sum, "wall_ms") > 0.0, "{sum}");
+    let total = |key: &str| rows.iter().map(|row| number(row, key)).sum::<f64>();
+    assert!((total("share") - 1.0).abs() < 0.01, "{lines:?}");
+    assert_eq!(total("calls"), number(sum, "calls"), "{lines:?}");
+}
+
+#[test]
+fn the_timeline_of_a_profile_has_every_call() {
+    let (lines, events) = profiled();
+    assert_eq!(events.len() as u64, lines.last().unwrap()["calls"].as_u64().unwrap());
+    for event in events {
+        assert!(number(event, "ts") >= 0.0 && number(event, "dur") >= 0.0, "{event}");
+        let arguments = &event["args"];
+        assert!(arguments["shape"].is_string() && arguments["bytes"].is_number(), "{event}");
     }
-    fail(&arguments, 2, &["trace.json", "--force"]);
-    // A place that nothing can be written to is told before anything is measured.
-    let nowhere = place.path("none/trace.json");
-    let early = csae(&[
-        "bench",
-        "--profile",
-        "--workload",
-        "w1",
-        "--device",
-        "cpu",
-        "--seconds",
-        "0.01",
-        "--trace",
-        &nowhere,
-    ]);
-    one_line(&early, 1, &["trace.json", "could not be written"]);
-    assert!(early.stdout.is_empty());
-    let table = succeed(&[&arguments[..], &["--force", "-v"]].concat());
+}
+
+#[test]
+fn a_timeline_is_not_overwritten_without_force() {
+    let folder = TempFolder::new("profile-force");
+    let profile = profile().option("--trace", folder.write("trace.json", "[]"));
+    profile.fails(2, &["trace.json", "--force"]);
+    let table = profile.force().arg("-v").succeed();
     for words in ["kernel", "of floor", "sum", "wall time", "conv2d_fwd"] {
         assert!(table.contains(words), "{words}: {table}");
     }
 }
 
 #[test]
-fn a_change_since_then_is_flagged() {
-    let place = Place::new("compare");
-    let then = place.path("then.json");
-    let arguments =
-        ["bench", "--workload", "w1", "--batch", "2", "--device", "cpu", "--seconds", "0.02", "-q"];
-    let mut lines = lines(&succeed(&[&arguments[..], &["--json"]].concat()));
-    let write = |lines: &[Value]| {
-        let text: Vec<String> = lines.iter().map(|line| format!("{line}\n")).collect();
-        std::fs::write(&then, text.concat()).unwrap();
-    };
-    let ms = lines[0]["ms"].as_f64().unwrap();
-    lines[0]["ms"] = json!(ms * 100.0);
-    lines[0]["device"] = json!("another machine");
-    write(&lines);
-    let comparing = [&arguments[..], &["--compare", &then]].concat();
-    let table = succeed(&comparing);
-    assert!(table.contains("train_step/w1.n2") && table.contains("faster"), "{table}");
-    let output = csae(&[&arguments[..arguments.len() - 1], &["--compare", &then]].concat());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("another machine"), "{output:?}");
-    lines[0]["ms"] = json!(ms / 100.0);
-    write(&lines);
-    let told = self::lines(&succeed(&[&comparing[..], &["--json"]].concat()));
-    let change = told.last().unwrap();
-    assert!(change["kind"] == "compare" && change["change"] == "slower", "{change}");
-    fail(
-        &["bench", "--workload", "w2", "--device", "cpu", "-q", "--compare", &then],
-        2,
-        &["none of these", "train_step/w1.n2"],
-    );
+fn a_timeline_that_cannot_be_written_is_refused_before_the_measurement() {
+    let folder = TempFolder::new("profile-nowhere");
+    let bench = Command::new("bench --profile --workload w1 --seconds 0.01").on_cpu();
+    let early = bench.option("--trace", folder.path("none/trace.json")).output();
+    early.assert_failed(1, &["trace.json", "could not be written"]);
+    assert!(early.stdout.is_empty());
+}
+
+/// A short benchmark of one training step.
+fn step() -> Command {
+    Command::new("bench --workload w1 --batch 2 --seconds 0.02").on_cpu()
+}
+
+/// Writes an earlier measurement that took `factor` times as long as the step takes now, on
+/// another machine. Returns its path.
+fn earlier(folder: &TempFolder, factor: f64) -> String {
+    let mut lines = step().quiet().json();
+    lines[0]["ms"] = (number(&lines[0], "ms") * factor).into();
+    lines[0]["device"] = "another machine".into();
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    folder.write("then.json", text)
 }
 
 #[test]
-fn wrong_benchmarks_are_refused_in_a_line() {
-    let place = Place::new("bench-wrong");
-    let (missing, text, other) =
-        (place.path("missing.json"), place.path("text.json"), place.path("other.json"));
-    std::fs::write(&text, "train_step/w1 batch 128\n").unwrap();
-    std::fs::write(&other, "{\"kind\":\"kernel\",\"name\":\"sgd/w9\",\"ms\":1.0}\n").unwrap();
-    let bench = |more: &[&str], words: &[&str]| {
-        fail(&[&["bench", "--device", "cpu", "-q"], more].concat(), 2, words)
+fn a_step_that_became_faster_is_flagged() {
+    let folder = TempFolder::new("compare-faster");
+    let table = step().quiet().option("--compare", earlier(&folder, 100.0)).succeed();
+    assert!(table.contains("train_step/w1.n2") && table.contains("faster"), "{table}");
+}
+
+#[test]
+fn a_step_that_became_slower_is_flagged() {
+    let folder = TempFolder::new("compare-slower");
+    let lines = step().quiet().option("--compare", earlier(&folder, 0.01)).json();
+    let change = lines.last().unwrap();
+    assert!(change["kind"] == "compare" && change["change"] == "slower", "{change}");
+}
+
+#[test]
+fn a_comparison_names_another_machine() {
+    let folder = TempFolder::new("compare-machine");
+    let output = step().option("--compare", earlier(&folder, 100.0)).output();
+    assert!(output.stderr.contains("another machine"), "{output:?}");
+}
+
+#[test]
+fn a_comparison_without_a_common_benchmark_is_refused() {
+    let folder = TempFolder::new("compare-none");
+    let bench = Command::new("bench --workload w2").on_cpu().quiet();
+    let bench = bench.option("--compare", earlier(&folder, 1.0));
+    bench.fails(2, &["none of these", "train_step/w1.n2"]);
+}
+
+#[test]
+fn files_that_cannot_be_compared_with_are_refused() {
+    let folder = TempFolder::new("compare-wrong");
+    let refused = |path: String, words: &[&str]| {
+        let bench = Command::new("bench --workload w1").on_cpu().quiet();
+        bench.option("--compare", path).fails(2, words);
     };
-    bench(&["--workload", "w1", "--compare", &missing], &["missing.json", "--json"]);
-    bench(&["--workload", "w1", "--compare", &text], &["text.json:1", "--json"]);
-    bench(&["--workload", "w1", "--compare", &other], &["other.json", "none of these", "sgd/w9"]);
-    std::fs::write(&text, "{\"kind\":\"peak\"}\n").unwrap();
-    bench(&["--workload", "w1", "--compare", &text], &["text.json", "contains no benchmarks"]);
-    bench(&["--trace", "t.json"], &["--profile"]);
-    bench(&["--out", "d"], &["--grow"]);
-    bench(&["--grow", "--profile"], &["--profile"]);
-    bench(&["--grow", "--workload", "w1"], &["--workload"]);
-    std::fs::create_dir_all(place.path("grown")).unwrap();
-    std::fs::write(place.path("grown/growth.png"), "").unwrap();
-    bench(&["--grow", "--out", &place.path("grown")], &["growth.png", "--force"]);
+    refused(folder.path("missing.json"), &["missing.json", "--json"]);
+    let text = folder.write("text.json", "train_step/w1 batch 128\n");
+    refused(text, &["text.json:1", "--json"]);
+    let other = "{\"kind\":\"kernel\",\"name\":\"sgd/w9\",\"ms\":1.0}\n";
+    refused(folder.write("other.json", other), &["other.json", "none of these", "sgd/w9"]);
+    let peak = folder.write("peak.json", "{\"kind\":\"peak\"}\n");
+    refused(peak, &["peak.json", "contains no benchmarks"]);
+}
+
+#[test]
+fn options_that_do_not_go_together_are_refused() {
+    for (flags, word) in [
+        ("--trace t.json", "--profile"),
+        ("--out d", "--grow"),
+        ("--grow --profile", "--profile"),
+        ("--grow --workload w1", "--workload"),
+    ] {
+        Command::new("bench").on_cpu().quiet().flags(flags).fails(2, &[word]);
+    }
+}
+
+#[test]
+fn a_chart_of_growth_is_not_overwritten_without_force() {
+    let folder = TempFolder::new("grown");
+    folder.write("grown/growth.png", "");
+    let bench = Command::new("bench --grow").out(folder.path("grown")).on_cpu().quiet();
+    bench.fails(2, &["growth.png", "--force"]);
 }

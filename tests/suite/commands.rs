@@ -1,103 +1,23 @@
-//! The program as a user runs it: what it leaves behind, what it answers to wrong input, and its
-//! exit status.
+//! The program as a user runs it: what it writes, what it answers to wrong input, and its exit
+//! status.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// A folder of its own, removed at the end.
-#[derive(Debug)]
-pub struct Place(PathBuf);
-
-impl Place {
-    /// An empty folder. Two places never share one, even when they have the same name: tests run
-    /// at the same time.
-    pub fn new(name: &str) -> Self {
-        static PLACES: AtomicUsize = AtomicUsize::new(0);
-        let place = PLACES.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("csae-{name}-{}-{place}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).expect("a temporary folder");
-        Self(path)
-    }
-
-    /// A path inside.
-    pub fn path(&self, name: &str) -> String {
-        self.0.join(name).display().to_string()
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// The program, which sees nothing of the user's cache.
-pub fn program() -> Command {
-    let mut program = Command::new(env!("CARGO_BIN_EXE_csae"));
-    program.env("CSAE_CACHE", "off");
-    program
-}
-
-/// Runs the program.
-pub fn csae(arguments: &[&str]) -> Output {
-    program().args(arguments).output().expect("the program starts")
-}
-
-/// Its standard output, when it must succeed.
-pub fn succeed(arguments: &[&str]) -> String {
-    let output = csae(arguments);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    text
-}
-
-/// One line on standard error that holds `words`, and this status.
-pub fn fail(arguments: &[&str], status: i32, words: &[&str]) {
-    one_line(&csae(arguments), status, words);
-}
-
-/// That a program that has ended said one line on standard error that holds `words`, and left with
-/// this status.
-pub fn one_line(output: &Output, status: i32, words: &[&str]) {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(status), "{text}");
-    for word in words {
-        assert!(text.contains(word), "{word:?} is not in {text}");
-    }
-    assert!(!text.contains("panicked"), "{text}");
-    // Mesa has a line of its own for each look at OpenGL's adapters.
-    let lines: Vec<&str> =
-        text.lines().filter(|line| !line.starts_with("error: XDG_RUNTIME_DIR")).collect();
-    assert!(lines.len() == 1 && lines[0].starts_with("csae: "), "not one line: {text}");
-}
-
-const SMALL: [&str; 10] = [
-    "--device",
-    "cpu",
-    "-q",
-    "--steps",
-    "12",
-    "--batch",
-    "16",
-    "--set",
-    "model.layers.code.units=24",
-    "--set=train.log_every=4",
-];
-
-fn train(out: &str, more: &[&str]) -> String {
-    succeed(&[&["train", "digits", "--out", out], &SMALL[..], more].concat())
-}
+use crate::support::files::{exists, metrics};
+use crate::support::images::BRICK;
+use crate::support::json::number;
+use crate::support::models::{digits, train_digits};
+use crate::support::{Command, TempFolder, bytes, is_file, model_bytes};
 
 #[test]
-fn a_run_leaves_what_it_promises_and_its_model_works() {
-    let place = Place::new("run");
-    let run = place.path("run");
-    let last = train(&run, &[]);
+fn a_training_reports_its_quality_and_speed_on_its_last_line() {
+    let folder = TempFolder::new("last-line");
+    let last = train_digits(&folder.path("run")).succeed();
     for word in ["PSNR", "SSIM", "L0", "dead", "images/s", "model.safetensors"] {
         assert!(last.contains(word), "{word}: {last}");
     }
+}
+
+#[test]
+fn a_training_writes_its_configuration_model_log_and_pictures() {
     for file in [
         "config.toml",
         "model.safetensors",
@@ -106,174 +26,169 @@ fn a_run_leaves_what_it_promises_and_its_model_works() {
         "filters.png",
         "atoms.png",
     ] {
-        assert!(Path::new(&run).join(file).metadata().is_ok_and(|data| data.len() > 0), "{file}");
+        assert!(!bytes(format!("{}/{file}", digits())).is_empty(), "{file}");
     }
-    for line in std::fs::read_to_string(Path::new(&run).join("metrics.jsonl")).unwrap().lines() {
-        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
-    }
-    // The resolved configuration is a configuration.
-    let again = place.path("again");
-    let config = Path::new(&run).join("config.toml").display().to_string();
-    succeed(&["train", "--config", &config, "--device", "cpu", "-q", "--out", &again]);
-    let model = |run: &str| std::fs::read(Path::new(run).join("model.safetensors")).unwrap();
-    assert_eq!(model(&run), model(&again));
-    // The model file alone, on other data, by other commands.
-    let file = Path::new(&run).join("model.safetensors").display().to_string();
-    let report: serde_json::Value = serde_json::from_str(&succeed(&[
-        "eval", &file, "digits", "--device", "cpu", "--json", "-q",
-    ]))
-    .unwrap();
-    assert!(
-        report["psnr"].as_f64().is_some_and(|psnr| psnr > 5.0) && report["images"] == 1797,
-        "{report}"
-    );
-    let photo = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/textures/brick.png");
-    let out = place.path("out");
-    succeed(&["reconstruct", &file, photo, "-o", &out, "--device", "cpu", "-q"]);
-    assert!(Path::new(&out).join("brick.png").exists());
-    fail(
-        &["reconstruct", &file, photo, "-o", &out, "--device", "cpu", "-q"],
-        2,
-        &["brick.png", "--force"],
-    );
+    // Every line of the log is JSON.
+    assert!(!metrics(digits()).is_empty());
+}
+
+#[test]
+fn the_configuration_of_a_run_trains_the_same_model() {
+    let folder = TempFolder::new("again");
+    let again = folder.path("again");
+    Command::new("train")
+        .option("--config", format!("{}/config.toml", digits()))
+        .out(&again)
+        .on_cpu()
+        .quiet()
+        .succeed();
+    assert_eq!(model_bytes(digits()), model_bytes(&again));
+}
+
+#[test]
+fn a_model_file_alone_can_be_evaluated() {
+    let folder = TempFolder::new("alone");
+    let model = folder.write("model.safetensors", model_bytes(digits()));
+    let report = Command::eval(&model, "digits").on_cpu().quiet().report();
+    assert!(number(&report, "psnr") > 5.0 && report["images"] == 1797, "{report}");
+}
+
+#[test]
+fn a_model_reconstructs_a_larger_image() {
+    let folder = TempFolder::new("larger");
+    let model = folder.write("model.safetensors", model_bytes(digits()));
+    let out = folder.path("out");
+    Command::reconstruct(&model, BRICK).flags("-o").arg(&out).on_cpu().quiet().succeed();
+    assert!(is_file(&out, "brick.png"));
+}
+
+#[test]
+fn a_reconstruction_is_not_overwritten_without_force() {
+    let folder = TempFolder::new("overwrite");
+    let out = folder.path("out");
+    let reconstruct = Command::reconstruct(digits(), BRICK).out(&out).on_cpu().quiet();
+    reconstruct.succeed();
+    reconstruct.fails(2, &["brick.png", "--force"]);
 }
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_on_any_number_of_threads() {
-    let place = Place::new("seed");
-    let model = |name: &str, more: &[&str]| {
-        train(&place.path(name), more);
-        std::fs::read(Path::new(&place.path(name)).join("model.safetensors")).unwrap()
+    let folder = TempFolder::new("seed");
+    let model = |name: &str, flags: &str| {
+        let run = folder.path(name);
+        train_digits(&run).flags(flags).succeed();
+        model_bytes(&run)
     };
-    let first = model("a", &["--threads", "1"]);
-    assert_eq!(first, model("b", &["--threads", "2"]));
-    assert_ne!(first, model("c", &["--seed", "1"]));
+    let first = model("a", "--threads 1");
+    assert_eq!(first, model("b", "--threads 2"));
+    assert_ne!(first, model("c", "--seed 1"));
 }
 
 #[test]
-fn wrong_input_is_answered_by_one_line() {
-    let place = Place::new("wrong");
-    let run = place.path("run");
-    let at = |more: &[&'static str]| -> Vec<String> {
-        ["train", "digits", "--device", "cpu", "-q", "--out"]
-            .iter()
-            .map(|s| (*s).to_owned())
-            .chain([run.clone()])
-            .chain(more.iter().map(|s| (*s).to_owned()))
-            .collect()
-    };
-    let cases: &[(&[&str], &[&str])] = &[
-        (&["--preset", "nothing"], &["nothing", "article"]),
-        (&["--set", "optimizer.rate=1"], &["rate", "lr"]),
-        (&["--set", "optimizer.lr=-1"], &["optimizer.lr", "at least 0"]),
-        (&["--set", "optimizer.kind=sdg"], &["optimizer.kind", "sgd"]),
-        (&["--set", "nonsense"], &["key=value"]),
-        (&["--set", "model.layers.coed.units=3"], &["encoder.0"]),
-        (&["--set", "model.layers.code.units=0"], &["code"]),
+fn wrong_settings_are_refused_before_anything_is_written() {
+    let folder = TempFolder::new("wrong");
+    let run = folder.path("run");
+    let cases: &[(&str, &[&str])] = &[
+        ("--preset nothing", &["nothing", "article"]),
+        ("--set optimizer.rate=1", &["rate", "lr"]),
+        ("--set optimizer.lr=-1", &["optimizer.lr", "at least 0"]),
+        ("--set optimizer.kind=sdg", &["optimizer.kind", "sgd"]),
+        ("--set nonsense", &["key=value"]),
+        ("--set model.layers.coed.units=3", &["encoder.0"]),
+        ("--set model.layers.code.units=0", &["code"]),
         (
-            &[
-                "--set",
-                "model.layers.encoder.0.kernel=99",
-                "--set",
-                "model.layers.encoder.0.padding=0",
-            ],
+            "--set model.layers.encoder.0.kernel=99 --set model.layers.encoder.0.padding=0",
             &["encoder.0", "kernel 99"],
         ),
-        (&["--set", "model.layers.encoder.0.stride=2"], &["the model turns", "8x8"]),
-        (&["--set", "model.layers.encoder.0.activation=rleu"], &["encoder.0", "rleu", "relu"]),
-        (&["--set", "loss.kind=l3"], &["loss.kind", "charbonnier"]),
-        (&["--batch", "0"], &["train.batch"]),
-        (&["--batch", "400000000"], &["train.batch", "would fit"]),
-        (&["--set", "train.batch=abc"], &["train.batch", "abc"]),
-        (&["--set", "model.code=input"], &["model.code"]),
-        (&["--set", "model.layers.code.units=60000000"], &["MiB"]),
-        (&["--config", "no-such-file.toml"], &["no-such-file.toml"]),
+        ("--set model.layers.encoder.0.stride=2", &["the model turns", "8x8"]),
+        ("--set model.layers.encoder.0.activation=rleu", &["encoder.0", "rleu", "relu"]),
+        ("--set loss.kind=l3", &["loss.kind", "charbonnier"]),
+        ("--batch 0", &["train.batch"]),
+        ("--batch 400000000", &["train.batch", "would fit"]),
+        ("--set train.batch=abc", &["train.batch", "abc"]),
+        ("--set model.code=input", &["model.code"]),
+        ("--set model.layers.code.units=60000000", &["MiB"]),
+        ("--config no-such-file.toml", &["no-such-file.toml"]),
     ];
-    for (more, words) in cases {
-        let arguments = at(more);
-        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        fail(&arguments, 2, words);
-        assert!(!Path::new(&run).exists(), "{more:?} left a folder");
+    for (flags, words) in cases {
+        Command::train("digits").on_cpu().quiet().out(&run).flags(flags).fails(2, words);
+        assert!(!exists(&run), "{flags} left a folder");
     }
-    fail(
-        &["train", "no/such/folder", "--device", "cpu", "--out", &run],
-        2,
-        &["no/such/folder", "photos"],
-    );
-    fail(
-        &["train", "digits", "--device", "no-such-adapter", "--out", &run],
-        2,
-        &["no-such-adapter", "cpu"],
-    );
-    fail(&["train", "digits", "--device", "99", "--out", &run], 2, &["99", "csae devices"]);
-    fail(&["train", "--unknown-flag"], 2, &["--unknown-flag"]);
-    fail(
-        &["eval", "no-model.safetensors", "digits", "--device", "cpu"],
-        2,
-        &["no-model.safetensors"],
-    );
-    fail(&["bench", "--workload", "w9", "--device", "cpu"], 2, &["w9", "w1"]);
-    fail(&["bench", "--filter", "nothing-like-it", "--device", "cpu"], 2, &["nothing-like-it"]);
-    fail(&["verify", "--filter", "nothing-like-it", "--device", "cpu"], 2, &["nothing-like-it"]);
-    let text = place.path("text.safetensors");
-    std::fs::write(&text, "this is no model").unwrap();
-    fail(
-        &["eval", &text, "digits", "--device", "cpu"],
-        2,
-        &["text.safetensors", "not a model file"],
-    );
-    std::fs::create_dir_all(&run).unwrap();
-    fail(&["train", "digits", "--device", "cpu", "--out", &run], 2, &["--force"]);
 }
 
 #[test]
-fn a_diverging_run_stops_and_says_where() {
-    let place = Place::new("diverge");
-    let run = place.path("run");
-    let arguments = [
-        &["train", "digits", "--out", &run],
-        &SMALL[..],
-        &["--set", "optimizer.lr=1e30", "--set", "optimizer.clip_norm=0"],
-    ]
-    .concat();
-    fail(&arguments, 1, &["step", "loss", "optimizer.lr"]);
-    // The last update ruins the weights when every loss seen was finite.
-    let one = [
-        "--force",
-        "--steps=1",
-        "--set",
-        "optimizer.lr=1e30",
-        "--set",
-        "optimizer.clip_norm=0",
-        "--device",
-        "cpu",
-        "-q",
-    ];
-    fail(
-        &[&["train", "digits", "--out", &run], &one[..]].concat(),
-        1,
-        &["diverged", "optimizer.lr"],
-    );
-    assert!(!Path::new(&run).join("model.safetensors").exists());
+fn an_unknown_flag_is_refused_by_name() {
+    Command::new("train --unknown-flag").fails(2, &["--unknown-flag"]);
 }
 
 #[test]
-fn bench_lines_have_their_keys() {
-    let text = succeed(&[
-        "bench",
-        "--device",
-        "cpu",
-        "--workload",
-        "w1",
-        "--batch",
-        "2,3",
-        "--seconds",
-        "0.02",
-        "--json",
-        "-q",
-    ]);
-    let lines: Vec<serde_json::Value> =
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+fn missing_data_and_models_are_refused_by_name() {
+    let folder = TempFolder::new("missing");
+    let run = folder.path("run");
+    let train = Command::train("no/such/folder").on_cpu().out(&run);
+    train.fails(2, &["no/such/folder", "photos"]);
+    let eval = Command::eval("no-model.safetensors", "digits").on_cpu();
+    eval.fails(2, &["no-model.safetensors"]);
+}
+
+#[test]
+fn a_file_that_is_not_a_model_is_refused() {
+    let folder = TempFolder::new("text");
+    let text = folder.write("text.safetensors", "this is no model");
+    let eval = Command::eval(text, "digits").on_cpu();
+    eval.fails(2, &["text.safetensors", "not a model file"]);
+}
+
+#[test]
+fn unknown_devices_are_refused_with_those_there_are() {
+    let folder = TempFolder::new("device");
+    let train = Command::train("digits").out(folder.path("run"));
+    train.clone().device("no-such-adapter").fails(2, &["no-such-adapter", "cpu"]);
+    train.device("99").fails(2, &["99", "csae devices"]);
+}
+
+#[test]
+fn filters_and_workloads_without_a_match_are_refused() {
+    Command::new("bench --workload w9").on_cpu().fails(2, &["w9", "w1"]);
+    for command in ["bench", "verify"] {
+        let filter = Command::new(command).flags("--filter nothing-like-it").on_cpu();
+        filter.fails(2, &["nothing-like-it"]);
+    }
+}
+
+#[test]
+fn a_folder_in_use_is_not_overwritten_without_force() {
+    let folder = TempFolder::new("in-use");
+    Command::train("digits").on_cpu().out(folder.create("run")).fails(2, &["--force"]);
+}
+
+#[test]
+fn a_diverging_run_stops_and_names_step_and_rate() {
+    let folder = TempFolder::new("diverge");
+    let train = train_digits(&folder.path("run"));
+    let train = train.set("optimizer.lr=1e30").set("optimizer.clip_norm=0");
+    train.fails(1, &["step", "loss", "optimizer.lr"]);
+}
+
+#[test]
+fn a_last_update_that_ruins_the_weights_is_noticed_after_finite_losses() {
+    let folder = TempFolder::new("diverge-last");
+    let run = folder.path("run");
+    Command::train("digits")
+        .out(&run)
+        .steps(1)
+        .set("optimizer.lr=1e30")
+        .set("optimizer.clip_norm=0")
+        .on_cpu()
+        .quiet()
+        .fails(1, &["diverged", "optimizer.lr"]);
+    assert!(!is_file(&run, "model.safetensors"));
+}
+
+#[test]
+fn a_benchmark_of_a_training_step_has_its_keys() {
+    let lines =
+        Command::new("bench --workload w1 --batch 2,3 --seconds 0.02").on_cpu().quiet().json();
     assert_eq!(lines.len(), 2);
     for line in &lines {
         for key in ["images_per_s", "min", "max", "ms", "first_step_s", "second_step_s", "params"] {
@@ -284,33 +199,29 @@ fn bench_lines_have_their_keys() {
             (&"train_step".into(), &"w1".into(), &"f32".into())
         );
     }
+}
+
+#[test]
+fn a_benchmark_of_a_kernel_has_its_keys() {
     let filter = "conv2d_max_pool_fwd/w1.1x28x28-16x28x28.k3x3.n32.relu";
-    let text = succeed(&[
-        "bench",
-        "--device",
-        "cpu",
-        "--filter",
-        filter,
-        "--seconds",
-        "0.02",
-        "--json",
-        "-q",
-    ]);
-    let lines: Vec<serde_json::Value> =
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert!(lines.len() == 2 && lines[0]["kind"] == "peak" && lines[1]["name"] == filter, "{text}");
+    let bench = Command::new("bench --seconds 0.02").option("--filter", filter).on_cpu().quiet();
+    let [peak, kernel] = &bench.json()[..] else { panic!("two lines") };
+    assert!(peak["kind"] == "peak" && kernel["name"] == filter, "{peak} {kernel}");
+    assert_eq!(kernel["kind"], "kernel");
     for key in ["ms", "min", "max", "gflops", "gbps", "of_floor"] {
-        assert!(lines[1]["kind"] == "kernel" && lines[1][key].is_number(), "{key}: {text}");
+        assert!(kernel[key].is_number(), "{key}: {kernel}");
     }
 }
 
 #[test]
-fn devices_and_verify_answer() {
-    let text = succeed(&["devices", "--json"]);
-    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    assert_eq!(last["kind"], "choice");
-    let text = succeed(&["verify", "--device", "cpu", "--filter", "linear", "--json", "-q"]);
-    let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+fn devices_end_with_the_default_choice() {
+    assert_eq!(Command::new("devices").json().last().unwrap()["kind"], "choice");
+}
+
+#[test]
+fn verify_ends_with_a_summary() {
+    let lines = Command::new("verify --filter linear").on_cpu().quiet().json();
+    let last = lines.last().unwrap();
     assert!(
         last["kind"] == "summary" && last["failed"] == 0 && last["passed"].as_u64() > Some(2),
         "{last}"

@@ -1,31 +1,10 @@
-//! The stored cases on the CPU path, and that a wrong or unknown case fails.
+//! The stored and built-in cases on the CPU path. Wrong and unknown cases fail.
 
 use csae::internals::device::Device;
 use csae::internals::verify::{self, Case, Outcome, Tensor};
 use serde_json::json;
 
-use crate::recorded::stored_cases;
-
-fn stored() -> Vec<Case> {
-    verify::load_folder(&stored_cases()).expect("the stored cases can be read")
-}
-
-/// What went wrong, one line an output.
-pub fn failures(outcomes: &[Outcome]) -> Vec<String> {
-    let mut lines = Vec::new();
-    for outcome in outcomes.iter().filter(|outcome| !outcome.passed()) {
-        let at = format!("{} ({})", outcome.id, outcome.kernels);
-        lines.extend(outcome.failure.iter().map(|failure| format!("{at}: {failure}")));
-        let bad = outcome.comparisons.iter().filter(|comparison| !comparison.passed);
-        lines.extend(bad.map(|c| {
-            format!("{at}: {} is off by {:.2e}, allowed are {:.0e}", c.output, c.error, c.tolerance)
-        }));
-        if outcome.failure.is_none() && outcome.comparisons.is_empty() {
-            lines.push(format!("{at}: nothing was compared"));
-        }
-    }
-    lines
-}
+use crate::support::cases::{failures, stored};
 
 #[test]
 fn every_stored_case_passes_on_the_cpu() {
@@ -48,7 +27,7 @@ fn every_built_in_case_passes_on_the_cpu_in_f32() {
 }
 
 /// The first stored case of each operation.
-fn one_an_operation() -> Vec<Case> {
+fn one_of_each_operation() -> Vec<Case> {
     let mut cases = stored();
     cases.dedup_by(|a, b| a.op == b.op);
     cases
@@ -68,7 +47,7 @@ fn an_unknown_operation_fails() {
 
 #[test]
 fn an_unknown_attribute_fails() {
-    for mut case in one_an_operation() {
+    for mut case in one_of_each_operation() {
         case.attrs["unheard_of"] = json!(1);
         assert!(!passes(&case), "{}: an unknown attribute is ignored", case.id());
     }
@@ -76,10 +55,10 @@ fn an_unknown_attribute_fails() {
 
 #[test]
 fn a_changed_answer_fails() {
-    for case in one_an_operation() {
+    for case in one_of_each_operation() {
         for (name, answer) in &case.answers {
             let mut values = answer.reals();
-            // The last element: the first four of an activation are compared apart.
+            // The last element, because the first four of an activation are compared separately.
             *values.last_mut().expect("an answer has elements") +=
                 1e-3 * (1.0 + values.iter().map(|x| x * x).sum::<f64>().sqrt());
             let mut changed = case.clone();
@@ -90,12 +69,20 @@ fn a_changed_answer_fails() {
 }
 
 #[test]
-fn a_missing_or_misshapen_input_fails() {
-    for case in one_an_operation() {
+fn a_missing_input_fails() {
+    for case in one_of_each_operation() {
         for name in case.inputs.keys().filter(|name| *name != "bias") {
             let mut without = case.clone();
             without.inputs.remove(name);
             assert!(!passes(&without), "{}: passes without {name}", case.id());
+        }
+    }
+}
+
+#[test]
+fn an_input_of_another_shape_fails() {
+    for case in one_of_each_operation() {
+        for name in case.inputs.keys().filter(|name| *name != "bias") {
             let tensor = &case.inputs[name];
             let mut other = case.clone();
             let shape = [&[tensor.shape[0] + 1], &tensor.shape[1..]].concat();

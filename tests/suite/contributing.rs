@@ -1,27 +1,28 @@
-//! `.github/CONTRIBUTING.md` is true: the files that it names are there, and a walk's table lists
-//! just the files that an addition of its kind touches.
+//! `.github/CONTRIBUTING.md` agrees with the code: the files that it names exist, and the table of
+//! a walk lists exactly the files that an addition of its kind touches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-/// A walk: its heading, the names in code of its example, and how many files it may list.
+/// A walk: its heading, the names of its example in the code, and the largest number of files that
+/// it lists.
 struct Walk {
     heading: &'static str,
     names: &'static [&'static str],
-    most: usize,
+    largest: usize,
 }
 
 const WALKS: [Walk; 4] = [
     Walk {
         heading: "An operation with a layer",
         names: &["local_contrast", "LocalContrast"],
-        most: 6,
+        largest: 6,
     },
-    Walk { heading: "An optimiser", names: &["Lion", "shaders/lion"], most: 4 },
+    Walk { heading: "An optimiser", names: &["Lion", "shaders/lion"], largest: 4 },
     // Other commands write CSV files.
-    Walk { heading: "A data format", names: &["csv::FORMAT", "formats/csv"], most: 2 },
+    Walk { heading: "A data format", names: &["csv::FORMAT", "formats/csv"], largest: 2 },
     // A command's name is an ordinary word.
-    Walk { heading: "A command", names: &["PresetsArgs"], most: 2 },
+    Walk { heading: "A command", names: &["PresetsArgs"], largest: 2 },
 ];
 
 fn root() -> &'static Path {
@@ -32,12 +33,12 @@ fn text() -> String {
     std::fs::read_to_string(root().join(".github/CONTRIBUTING.md")).unwrap()
 }
 
-/// The texts in backticks of a line.
+/// The texts in backticks in a line.
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }
 
-/// The table of a section: each file, and the lines that are quoted from it.
+/// The table of a section: each file with the lines that the table quotes from it.
 fn table(text: &str, heading: &str) -> BTreeMap<String, Vec<String>> {
     let section = text.lines().skip_while(|line| *line != format!("## {heading}")).skip(1);
     let rows = section
@@ -51,8 +52,7 @@ fn table(text: &str, heading: &str) -> BTreeMap<String, Vec<String>> {
     .collect()
 }
 
-/// A file's path, and what is compiled of it outside of tests, without comments. Of a shader, the
-/// path alone.
+/// A file's path and its code outside of tests, without comments. A shader has only its path.
 fn code(path: &str, source: &str) -> String {
     let end = source.find("#[cfg(test)]\nmod tests {").unwrap_or(source.len());
     let end = if path.ends_with(".wgsl") { 0 } else { end };
@@ -75,8 +75,8 @@ fn mentioning(files: &BTreeMap<String, String>, names: &[&str]) -> BTreeSet<Stri
     files.iter().filter(mention).map(|(path, _)| path.clone()).collect()
 }
 
-/// Every source file of the library, of the program and of the kernels but for files of tests, by
-/// its path in the repository.
+/// Every source file of the library, the program and the kernels, except files of tests, by its
+/// path in the repository.
 fn sources() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root().join("src"), root().join("shaders")];
@@ -95,7 +95,7 @@ fn sources() -> BTreeMap<String, String> {
     found
 }
 
-/// What is wrong with a walk.
+/// The faults of a walk.
 fn wrong(text: &str, files: &BTreeMap<String, String>, walk: &Walk) -> Vec<String> {
     let table = table(text, walk.heading);
     let listed: BTreeSet<String> = table.keys().cloned().collect();
@@ -104,8 +104,8 @@ fn wrong(text: &str, files: &BTreeMap<String, String>, walk: &Walk) -> Vec<Strin
     if listed != touched {
         wrong.push(format!("lists {listed:?}, but {touched:?} mention the example"));
     }
-    if listed.is_empty() || listed.len() > walk.most {
-        wrong.push(format!("{} files, {} at most", listed.len(), walk.most));
+    if listed.is_empty() || listed.len() > walk.largest {
+        wrong.push(format!("{} files, {} at most", listed.len(), walk.largest));
     }
     for (file, lines) in &table {
         let source = files.get(file).map_or("", String::as_str);
@@ -115,7 +115,7 @@ fn wrong(text: &str, files: &BTreeMap<String, String>, walk: &Walk) -> Vec<Strin
     wrong
 }
 
-/// The paths that a text names: what is quoted and looks like one.
+/// The paths that a text names: quoted words that look like one.
 fn paths(text: &str) -> BTreeSet<&str> {
     let words = text.lines().flat_map(quoted).filter_map(|quote| quote.split_whitespace().next());
     let is_path = |word: &&str| {
@@ -135,7 +135,7 @@ fn every_path_exists() {
 }
 
 #[test]
-fn a_walk_lists_just_the_files_that_an_addition_touches() {
+fn a_walk_lists_exactly_the_files_that_an_addition_touches() {
     let (text, files) = (text(), sources());
     for walk in &WALKS {
         let wrong = wrong(&text, &files, walk);
@@ -143,10 +143,10 @@ fn a_walk_lists_just_the_files_that_an_addition_touches() {
     }
 }
 
-/// The check can fail: by a file too many or too few, by a quoted line that is not there, and by a
-/// path that does not exist.
+/// The check fails for a missing or surplus file, for a quoted line that the file does not have,
+/// and for a path that does not exist.
 #[test]
-fn a_walk_that_is_not_true_is_found() {
+fn a_wrong_walk_is_found() {
     let (text, files) = (text(), sources());
     let fails = |text: &str, files: &BTreeMap<String, String>, what: &str| {
         let found = wrong(text, files, &WALKS[0]).join("\n");

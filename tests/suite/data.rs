@@ -1,246 +1,247 @@
-//! Training on every kind of data: what is streamed gives the bytes of what is in memory, and bad
-//! data one line.
+//! Training on every kind of data: streamed data gives the bytes that it gives from memory, and bad
+//! data is answered by one line.
 
-use super::commands::{Place, csae, fail, program, succeed};
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 
-fn picture(path: &str, i: u32) {
-    let image = image::RgbImage::from_fn(130 + i % 9, 128 + i % 4, |x, y| {
-        image::Rgb([(x * 11 + i * 3) as u8, (y * 13) as u8, (x * y + i) as u8])
-    });
-    std::fs::create_dir_all(Path::new(path).parent().unwrap()).unwrap();
-    image.save(path).unwrap();
+use crate::support::arrays::npy;
+use crate::support::files::exists;
+use crate::support::images::{pattern, patterns};
+use crate::support::models::train_patterns;
+use crate::support::{Command, TempFolder, bytes, model_bytes};
+
+/// Trains on `data` in a new run. Returns its model and its picture of reconstructions.
+fn train(folder: &TempFolder, data: &str, name: &str, flags: &str) -> (Vec<u8>, Vec<u8>) {
+    let run = folder.path(name);
+    train_patterns(data).steps(13).batch(8).flags(flags).out(&run).succeed();
+    (model_bytes(&run), bytes(format!("{run}/reconstructions.png")))
 }
 
-pub fn pictures(place: &Place) -> String {
-    (0..40).for_each(|i| picture(&place.path(&format!("photos/{i:02}.png")), i));
-    place.path("photos")
-}
-
-const SHORT: [&str; 13] = [
-    "--device",
-    "cpu",
-    "-q",
-    "--steps",
-    "13",
-    "--batch",
-    "8",
-    "--set=model.layers.code.units=16",
-    "--set=data.crop=16",
-    "--set=train.log_every=3",
-    "--set=data.flip_x=true",
-    "--set=data.turn=true",
-    "--set=train.validate_every=0.5",
-];
-
-pub fn model(place: &Place, data: &str, name: &str, more: &[&str]) -> (Vec<u8>, Vec<u8>) {
-    let out = place.path(name);
-    succeed(&[&["train", data, "--out", &out], &SHORT[..], more].concat());
-    let read = |file: &str| std::fs::read(Path::new(&out).join(file)).unwrap();
-    (read("model.safetensors"), read("reconstructions.png"))
+/// Trains from memory and streamed, with images fitted in one way.
+fn assert_streams_alike(fit: &str) {
+    let folder = TempFolder::new("stream");
+    let photos = patterns(&folder);
+    let fit = format!("--set=data.fit={fit}");
+    let resident = train(&folder, &photos, "resident", &fit);
+    let few = format!("{fit} --set=data.validation_patches=2");
+    // The set has about 1.7 MB. Three copies of it are counted against half of the budget.
+    let streamed = train(&folder, &photos, "streamed", &format!("{few} --max-memory 9.5MiB"));
+    let few = train(&folder, &photos, "few", &few);
+    assert!(streamed == few && streamed.0 == resident.0);
 }
 
 #[test]
-fn a_streamed_set_trains_to_the_same_bytes() {
-    let place = Place::new("stream");
-    let photos = pictures(&place);
-    for (i, fit) in ["crop", "resize", "patches"].into_iter().enumerate() {
-        let fit = format!("--set=data.fit={fit}");
-        let resident = model(&place, &photos, &format!("resident{i}"), &[&fit]);
-        // the whole set has some 1.7 MB, of which three copies are counted against half of what is
-        // allowed
-        let streamed = model(
-            &place,
-            &photos,
-            &format!("streamed{i}"),
-            &[&fit, "--max-memory", "9.5MiB", "--set=data.validation_patches=2"],
-        );
-        let few =
-            model(&place, &photos, &format!("few{i}"), &[&fit, "--set=data.validation_patches=2"]);
-        assert!(streamed == few && streamed.0 == resident.0, "{fit}");
-    }
-    // In the middle of an epoch, and of a group of samples.
-    let stream =
-        ["--max-memory", "9.5MiB", "--set=schedule.kind=constant", "--set=schedule.warmup_steps=0"];
-    let (whole, part) = (model(&place, &photos, "whole", &stream), place.path("part"));
-    let short = SHORT.map(|word| if word == "13" { "5" } else { word });
-    succeed(&[&["train", &photos, "--out", &part], &short[..], &stream].concat());
-    succeed(&["resume", &part, "-q", "--steps", "13"]);
-    assert!(
-        std::fs::read(Path::new(&part).join("model.safetensors")).unwrap() == whole.0,
-        "a resumed stream"
-    );
-    let told = csae(
-        &[
-            &["train", &photos, "--out", &place.path("told")],
-            &SHORT[..2],
-            &SHORT[3..],
-            &["--max-memory", "9.5MiB"],
-        ]
-        .concat(),
-    );
-    assert!(String::from_utf8_lossy(&told.stderr).contains("streamed from its files"), "{told:?}");
-}
-
-/// An npy file of gray images.
-fn array(place: &Place, name: &str, [n, side]: [usize; 2]) -> String {
-    let header =
-        format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({n}, {side}, {side}), }}");
-    let head =
-        [b"\x93NUMPY\x01\0", &(header.len() as u16).to_le_bytes()[..], header.as_bytes()].concat();
-    let values = (0..n * side * side).map(|i| ((i % 97) * (i / side % 13) + i / 4096) as u8);
-    std::fs::write(place.path(name), head.into_iter().chain(values).collect::<Vec<u8>>()).unwrap();
-    place.path(name)
+fn a_streamed_set_of_crops_trains_to_the_same_bytes() {
+    assert_streams_alike("crop");
 }
 
 #[test]
-fn many_threads_need_no_more_memory_than_there_is() {
-    let place = Place::new("threads");
-    let data = array(&place, "x.npy", [3000, 32]);
-    let little = ["--max-memory", "9MiB", "--set=data.validation_patches=64"];
-    let resident = model(&place, &data, "resident", &["--set=data.validation_patches=64"]);
+fn a_streamed_set_of_resized_images_trains_to_the_same_bytes() {
+    assert_streams_alike("resize");
+}
+
+#[test]
+fn a_streamed_set_of_patches_trains_to_the_same_bytes() {
+    assert_streams_alike("patches");
+}
+
+#[test]
+fn a_streamed_training_is_resumed_in_the_middle_of_an_epoch() {
+    let folder = TempFolder::new("stream-resumed");
+    let photos = patterns(&folder);
+    let (whole, part) = (folder.path("whole"), folder.path("part"));
+    // Step 5 of 13 is in the middle of an epoch, and of a group of samples.
+    let train = |steps| {
+        let train = train_patterns(&photos).steps(steps).batch(8).max_memory("9.5MiB");
+        train.set("schedule.kind=constant").set("schedule.warmup_steps=0")
+    };
+    train(13).out(&whole).succeed();
+    train(5).out(&part).succeed();
+    Command::resume(&part).quiet().steps(13).succeed();
+    assert!(model_bytes(&part) == model_bytes(&whole));
+}
+
+#[test]
+fn streaming_is_reported() {
+    let folder = TempFolder::new("stream-reported");
+    let photos = patterns(&folder);
+    let train = Command::train(&photos)
+        .steps(13)
+        .batch(8)
+        .set("model.layers.code.units=16")
+        .set("data.crop=16")
+        .max_memory("9.5MiB")
+        .on_cpu();
+    train.out(folder.path("run")).warns(&["streamed from its files"]);
+}
+
+/// An array file of gray images.
+fn array(folder: &TempFolder, name: &str, [n, side]: [usize; 2]) -> String {
+    let value = |i: usize| ((i % 97) * (i / side % 13) + i / 4096) as u8;
+    let values: Vec<u8> = (0..n * side * side).map(value).collect();
+    folder.write(name, npy("|u1", &format!("{n}, {side}, {side}"), &values))
+}
+
+#[test]
+fn streaming_on_many_threads_stays_within_the_budget() {
+    let folder = TempFolder::new("threads");
+    let data = array(&folder, "x.npy", [3000, 32]);
+    let few = "--set=data.validation_patches=64";
+    let resident = train(&folder, &data, "resident", few);
     for threads in ["1", "16", "64"] {
-        let streamed = model(
-            &place,
-            &data,
-            &format!("streamed{threads}"),
-            &[&little[..], &["--threads", threads]].concat(),
-        );
+        let flags = format!("{few} --max-memory 9MiB --threads {threads}");
+        let streamed = train(&folder, &data, &format!("streamed{threads}"), &flags);
         assert!(streamed.0 == resident.0, "{threads} threads");
     }
-    // A batch of many groups of samples, in parts of eight.
-    let large = |out: &str, more: &[&str]| {
-        let short = SHORT.map(|word| if word == "8" { "400" } else { word });
-        let set = ["--set=data.validation_patches=64", "--accumulate=50"];
-        succeed(
-            &[&["train", &data, "--out", &place.path(out)], &set[..], &short[..], more].concat(),
-        );
-        std::fs::read(Path::new(&place.path(out)).join("model.safetensors")).unwrap()
-    };
-    assert!(
-        large("large", &[]) == large("large-streamed", &["--max-memory", "9MiB"]),
-        "a large batch"
-    );
 }
 
-/// The most memory that a command took, in MiB.
+#[test]
+fn a_batch_larger_than_a_group_of_samples_is_streamed_to_the_same_bytes() {
+    let folder = TempFolder::new("large-batch");
+    let data = array(&folder, "x.npy", [3000, 32]);
+    let train = train_patterns(&data)
+        .steps(13)
+        .batch(400)
+        .flags("--accumulate 50")
+        .set("data.validation_patches=64");
+    let (resident, streamed) = (folder.path("resident"), folder.path("streamed"));
+    train.clone().out(&resident).succeed();
+    train.max_memory("9MiB").out(&streamed).succeed();
+    assert!(model_bytes(&resident) == model_bytes(&streamed));
+}
+
+/// The largest amount of memory that a command used, in MiB.
 #[cfg(target_os = "linux")]
-fn most_memory(arguments: &[&str]) -> f64 {
-    let mut child = program().args(arguments).stdout(Stdio::null()).spawn().unwrap();
-    let mut most = 0.0_f64;
+fn peak_memory(command: &Command) -> f64 {
+    let mut child = command.spawn();
+    let mut peak = 0.0_f64;
     while child.try_wait().unwrap().is_none() {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
         if let Some(kib) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
-            most = most.max(kib.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0);
+            peak = peak.max(kib.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0);
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
-    assert!(child.wait().unwrap().success(), "{arguments:?}");
-    most
+    assert!(child.wait().unwrap().success(), "{command:?}");
+    peak
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_million_patches_stay_within_what_may_be_taken() {
-    let place = Place::new("patches");
-    let data = array(&place, "x.npy", [1100, 128]);
-    let train = |data: &str, more: &[&str]| {
-        let out = place.path("run");
-        let set = [
-            "--set=data.fit=patches",
-            "--set=model.input=[1,4,4]",
-            "--set=data.validation_patches=64",
-            "--force",
-        ];
-        most_memory(
-            &[&["train", data, "--out", &out, "--threads=2"], &SHORT[..7], &set, more].concat(),
-        )
+fn a_million_patches_stay_within_the_budget() {
+    let folder = TempFolder::new("patches");
+    let train = |data: &str| {
+        Command::train(data)
+            .out(folder.path("run"))
+            .force()
+            .steps(13)
+            .batch(8)
+            .set("data.fit=patches")
+            .set("model.input=[1,4,4]")
+            .set("data.validation_patches=64")
+            .flags("--threads=2")
+            .on_cpu()
+            .quiet()
     };
-    // What the program takes for itself, and for a training of a few images.
-    let own = train(&array(&place, "few.npy", [4, 128]), &[]);
-    let most = train(&data, &["--max-memory", "48MiB"]);
-    println!("{own:.1} MiB and {:.1} MiB more", most - own);
-    assert!(
-        most - own <= 48.0,
-        "{:.1} MiB were taken beside the program's own {own:.1}",
-        most - own
-    );
+    // The memory of the program itself, and of a training on a few images.
+    let own = peak_memory(&train(&array(&folder, "few.npy", [4, 128])));
+    let data = array(&folder, "x.npy", [1100, 128]);
+    let more = peak_memory(&train(&data).max_memory("48MiB")) - own;
+    println!("{own:.1} MiB and {more:.1} MiB more");
+    assert!(more <= 48.0, "{more:.1} MiB beside the program's own {own:.1}");
 }
 
 #[test]
-fn lists_and_validation_sources_train() {
-    let place = Place::new("lists");
-    let photos = pictures(&place);
-    picture(&place.path("beside/a.png"), 50);
-    let list = (0..12).map(|i| format!("{photos}/{i:02}.png\n")).collect::<String>();
-    std::fs::write(
-        place.path("list.txt"),
-        (0..12).map(|i| format!("photos/{i:02}.png\n")).collect::<String>(),
-    )
-    .unwrap();
-    let validation = format!("--set=data.validation_source={}", place.path("beside"));
-    let by_file = model(&place, &format!("@{}", place.path("list.txt")), "file", &[&validation]);
-    let mut child = program()
-        .args([&["train", "-", "--out", &place.path("input")], &SHORT[..], &[&validation]].concat())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(list.as_bytes()).unwrap();
+fn a_list_of_files_trains_alike_from_a_file_and_from_standard_input() {
+    let folder = TempFolder::new("lists");
+    let photos = patterns(&folder);
+    pattern(&folder.path("beside/a.png"), 50);
+    let validation = format!("data.validation_source={}", folder.path("beside"));
+    let list = |photos: &str| (0..12).map(|i| format!("{photos}/{i:02}.png\n")).collect::<String>();
+    // Paths in a file are relative to it.
+    let file = folder.write("list.txt", list("photos"));
+    let (by_file, by_input) = (folder.path("file"), folder.path("input"));
+    let train = |data: &str| train_patterns(data).steps(13).batch(8).set(&validation);
+    train(&format!("@{file}")).out(&by_file).succeed();
+    let mut process = train("-").out(&by_input).process();
+    let mut child = process.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(list(&photos).as_bytes()).unwrap();
     assert!(child.wait().unwrap().success());
-    assert_eq!(
-        std::fs::read(Path::new(&place.path("input")).join("model.safetensors")).unwrap(),
-        by_file.0
-    );
+    assert_eq!(model_bytes(&by_input), model_bytes(&by_file));
+}
+
+/// Asserts that data is refused and that no folder is left.
+#[track_caller]
+fn refused(folder: &TempFolder, data: &str, flags: &str, words: &[&str]) {
+    let run = folder.path("run");
+    train_patterns(data).steps(13).batch(8).out(&run).flags(flags).fails(2, words);
+    assert!(!exists(&run), "{data} left a folder");
+}
+
+/// Patterns of which the first one is cut off.
+fn broken(folder: &TempFolder) -> String {
+    let photos = patterns(folder);
+    let first = Path::new(&photos).join("00.png");
+    let whole = bytes(&first);
+    std::fs::write(&first, &whole[..whole.len() / 2]).unwrap();
+    photos
 }
 
 #[test]
-fn bad_data_is_answered_by_one_line() {
-    let place = Place::new("bad-data");
-    let photos = pictures(&place);
-    let whole = std::fs::read(Path::new(&photos).join("00.png")).unwrap();
-    std::fs::write(Path::new(&photos).join("00.png"), &whole[..whole.len() / 2]).unwrap();
-    std::fs::create_dir_all(place.path("empty")).unwrap();
-    std::fs::write(place.path("odd.bin"), [0; 5000]).unwrap();
-    std::fs::write(place.path("short-idx3"), [0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0, 9, 1])
-        .unwrap();
-    std::fs::write(place.path("cut.npy"), b"\x93NUMPY\x01\0\x76\0{'descr'").unwrap();
-    let nan = "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1), }";
-    let nan = [
-        b"\x93NUMPY\x01\0",
-        &(nan.len() as u16).to_le_bytes()[..],
-        nan.as_bytes(),
-        &f32::NAN.to_le_bytes(),
-    ]
-    .concat();
-    std::fs::write(place.path("nan.npy"), nan).unwrap();
-    let run = place.path("run");
-    let bad = |data: &str, more: &[&str], words: &[&str]| {
-        fail(&[&["train", data, "--out", &run], &SHORT[..], more].concat(), 2, words);
-        assert!(!Path::new(&run).exists(), "{data} left a folder");
-    };
-    bad(&photos, &["--strict"], &["00.png", "cannot be decoded"]);
-    bad(&place.path("nowhere"), &[], &["nowhere", "does not exist"]);
-    bad(&place.path("empty"), &[], &["empty", "no image found"]);
-    bad(&place.path("odd.bin"), &[], &["odd.bin", "not a multiple of 3073"]);
-    bad(&place.path("short-idx3"), &[], &["short-idx3", "the shape 9x9x9"]);
-    bad(&place.path("cut.npy"), &[], &["cut.npy", "header"]);
-    bad(&place.path("nan.npy"), &[], &["nan.npy", "[0, 0, 0] is NaN"]);
-    bad("@nowhere.txt", &[], &["nowhere.txt"]);
-    bad(&photos, &["--set", "data.fit=stretch"], &["data.fit", "patches"]);
-    bad(&photos, &["--max-memory", "lots"], &["--max-memory", "512MiB"]);
-    bad(&photos, &["--max-memory", "150KiB"], &["00.png", "decoding takes", "raise --max-memory"]);
-    bad(&photos, &["--set=data.validation_source=nowhere"], &["data.validation_source", "nowhere"]);
-    // without --strict the broken one is counted and named
-    let run = place.path("lenient");
-    let arguments: Vec<&str> = SHORT.iter().copied().filter(|flag| *flag != "-q").collect();
-    let output = csae(&[&["train", &photos, "--out", &run], &arguments[..]].concat());
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        output.status.success() && text.contains("skipped 1 file") && text.contains("00.png"),
-        "{text}"
-    );
+fn a_broken_image_is_an_error_with_strict() {
+    let folder = TempFolder::new("strict");
+    refused(&folder, &broken(&folder), "--strict", &["00.png", "cannot be decoded"]);
+}
+
+#[test]
+fn a_broken_image_is_skipped_counted_and_named_without_strict() {
+    let folder = TempFolder::new("lenient");
+    Command::train(broken(&folder))
+        .out(folder.path("run"))
+        .steps(13)
+        .batch(8)
+        .set("model.layers.code.units=16")
+        .set("data.crop=16")
+        .set("train.log_every=3")
+        .set("data.flip_x=true")
+        .set("data.turn=true")
+        .set("train.validate_every=0.5")
+        .on_cpu()
+        .warns(&["skipped 1 file", "00.png"]);
+}
+
+#[test]
+fn files_and_folders_without_usable_images_are_refused() {
+    let folder = TempFolder::new("bad-data");
+    let short = [0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0, 9, 1];
+    let nan = npy("<f4", "1, 1, 1", &f32::NAN.to_le_bytes());
+    let cases: [(String, &[&str]); 7] = [
+        (folder.path("nowhere"), &["nowhere", "does not exist"]),
+        (folder.create("empty"), &["empty", "no image found"]),
+        (folder.write("odd.bin", [0; 5000]), &["odd.bin", "not a multiple of 3073"]),
+        (folder.write("short-idx3", short), &["short-idx3", "the shape 9x9x9"]),
+        (folder.write("cut.npy", b"\x93NUMPY\x01\0\x76\0{'descr'"), &["cut.npy", "header"]),
+        (folder.write("nan.npy", nan), &["nan.npy", "[0, 0, 0] is NaN"]),
+        ("@nowhere.txt".to_owned(), &["nowhere.txt"]),
+    ];
+    for (data, words) in cases {
+        refused(&folder, &data, "", words);
+    }
+}
+
+#[test]
+fn wrong_options_of_data_are_refused() {
+    let folder = TempFolder::new("bad-options");
+    let photos = broken(&folder);
+    let cases: &[(&str, &[&str])] = &[
+        ("--set data.fit=stretch", &["data.fit", "patches"]),
+        ("--max-memory lots", &["--max-memory", "512MiB"]),
+        ("--max-memory 150KiB", &["00.png", "decoding takes", "raise --max-memory"]),
+        ("--set=data.validation_source=nowhere", &["data.validation_source", "nowhere"]),
+    ];
+    for (flags, words) in cases {
+        refused(&folder, &photos, flags, words);
+    }
 }

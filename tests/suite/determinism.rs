@@ -1,11 +1,14 @@
 //! The same bytes from the same seed on the CPU path, whatever the number of threads, and the same
 //! bytes from saving, loading and saving again.
 
+use std::path::PathBuf;
+
 use csae::internals::device::Device;
 use csae::internals::model::{self, Purpose};
 use csae::internals::spec::Config;
 
-use crate::training::{Training, small};
+use crate::support::training::{SMALL, Training, small};
+use crate::support::{TempFolder, bytes};
 
 /// Bits of all parameters after a short training on `threads` threads.
 fn trained(config: &Config, threads: usize) -> Vec<u32> {
@@ -18,12 +21,16 @@ fn trained(config: &Config, threads: usize) -> Vec<u32> {
 }
 
 #[test]
-fn threads_make_no_difference() {
+fn the_number_of_threads_makes_no_difference() {
+    assert!(trained(&small(), 1) == trained(&small(), 3));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_finite_weights_and_another_seed_others() {
     let one = trained(&small(), 1);
-    assert!(one == trained(&small(), 3), "1 and 3 threads give other weights");
-    assert!(one == trained(&small(), 1), "two runs differ");
+    assert!(one == trained(&small(), 1));
     assert!(one.iter().all(|bits| f32::from_bits(*bits).is_finite()));
-    assert!(one != trained(&Config { seed: 6, ..small() }, 1), "another seed makes no difference");
+    assert!(one != trained(&Config { seed: 6, ..small() }, 1));
 }
 
 #[test]
@@ -35,32 +42,40 @@ fn every_part_of_the_small_model_matters() {
         "optimizer.clip_norm=0",
         "model.layers.dropout.p=0",
     ] {
-        let config =
-            Config::parse(crate::training::SMALL, "the small model", &[change.to_owned()]).unwrap();
+        let config = Config::parse(SMALL, "the small model", &[change.to_owned()]).unwrap();
         assert!(all != trained(&config, 1), "{change} makes no difference");
     }
 }
 
-#[test]
-fn a_model_is_saved_and_loaded_whole() {
-    let folder = std::env::temp_dir().join(format!("csae-model-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
-    let [first, second] =
-        ["first", "second"].map(|name| folder.join(format!("{name}.safetensors")));
+/// A short training and the file that its model is saved to.
+fn saved(folder: &TempFolder) -> (Training, PathBuf) {
+    let path = PathBuf::from(folder.path("first.safetensors"));
     let mut training = Training::new(Device::cpu(), &small(), 6).unwrap();
     training.run(3);
-    model::save(&first, &mut training.device, &training.graph, &training.store).unwrap();
+    model::save(&path, &mut training.device, &training.graph, &training.store).unwrap();
+    (training, path)
+}
+
+#[test]
+fn a_loaded_model_has_all_values_and_is_saved_to_the_same_bytes() {
+    let folder = TempFolder::new("model");
+    let (mut training, first) = saved(&folder);
+    let second = PathBuf::from(folder.path("second.safetensors"));
     let loaded = model::load(&first).unwrap();
     let mut device = Device::cpu();
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer).unwrap();
     model::save(&second, &mut device, &loaded.graph, &store).unwrap();
-    let [a, b] = [&first, &second].map(|path| std::fs::read(path).unwrap());
-    assert!(a == b, "saving again gives other bytes");
+    assert!(bytes(&first) == bytes(&second));
     let values = store.read_all(&mut device, &loaded.graph).unwrap();
     let values: Vec<f32> = values.into_iter().flat_map(|(_, values)| values).collect();
     assert_eq!(values, training.weights());
-    // A damaged file is refused.
-    std::fs::write(&second, &a[..a.len() - 4]).unwrap();
-    assert!(model::load(&second).is_err());
-    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_damaged_model_is_refused() {
+    let folder = TempFolder::new("model-damaged");
+    let (_, path) = saved(&folder);
+    let whole = bytes(&path);
+    std::fs::write(&path, &whole[..whole.len() - 4]).unwrap();
+    assert!(model::load(&path).is_err());
 }

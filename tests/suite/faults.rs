@@ -1,5 +1,5 @@
-//! Adapters that fail in the middle of a run: each fault is one line with adapter, driver and step,
-//! and the last checkpoint is sound.
+//! Adapters that fail in the middle of a run: each fault is reported in one line with adapter,
+//! driver and step, and the last checkpoint is complete.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -14,9 +14,9 @@ use csae::internals::train::checkpoint;
 use csae::internals::train::data::prepare;
 use csae::internals::train::{Log, Origin, Outcome, Run, RunFolder};
 
-use crate::commands::{Place, csae, one_line, program, succeed};
-use crate::gpu::{name, open, turn};
-use crate::training::{Training, small};
+use crate::support::gpu::{name, open, turn};
+use crate::support::training::{Training, small};
+use crate::support::{Command, TempFolder, files, is_file, model_bytes, skip};
 
 const STEPS: u64 = 40;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -33,7 +33,8 @@ fn config() -> Config {
     Config::parse(preset_text("article").unwrap(), "article", &set).unwrap()
 }
 
-/// A run in a folder that waits so long for its adapter; `after` is called after each of its steps.
+/// Trains in a folder. The adapter must answer within `patience`. `after` is called after each
+/// step.
 fn train(
     device: &mut Device,
     path: &str,
@@ -57,8 +58,8 @@ fn train(
     })
 }
 
-/// One line that names adapter and driver and all the words.
-fn assert_told(device: &mut Device, error: &Error, words: &[&str]) {
+/// Asserts an error of one line that names adapter and driver and contains all `words`.
+fn assert_reported(device: &mut Device, error: &Error, words: &[&str]) {
     let (text, info) =
         (error.to_string(), device.as_gpu().expect("it runs on a GPU").adapter().info.clone());
     assert_eq!(error.kind, ErrorKind::Adapter, "{text}");
@@ -72,28 +73,24 @@ fn assert_told(device: &mut Device, error: &Error, words: &[&str]) {
     assert!(!text.contains('\n'), "{text}");
 }
 
-/// The run's checkpoint is that of `step`, whole; and the run goes on from it to the end.
-fn assert_goes_on(path: &str, step: u64) {
-    let (folder, ..) = RunFolder::open(Path::new(path)).unwrap();
-    let last = folder.newest().unwrap().expect("a checkpoint is there");
+/// Asserts that the newest checkpoint is that of `step` and complete, and that the run is resumed
+/// from it to its end.
+fn assert_goes_on(run: &str, step: u64) {
+    let last = files::newest_checkpoint(run).expect("a checkpoint");
     assert_eq!(checkpoint::load(&last).unwrap().header.step, step);
-    let names = std::fs::read_dir(path)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let names: Vec<String> = names.collect();
-    assert!(
-        !names.iter().any(|name| name.ends_with(".partial") || name == "model.safetensors"),
-        "{names:?}"
-    );
-    succeed(&["resume", path, "-q"]);
-    assert!(folder.file("model.safetensors").is_file());
+    let unexpected = |path: &std::path::PathBuf| {
+        path.to_string_lossy().ends_with(".partial") || path.ends_with("model.safetensors")
+    };
+    assert!(!files::list(run).iter().any(unexpected), "{:?}", files::list(run));
+    Command::resume(run).quiet().succeed();
+    assert!(is_file(run, "model.safetensors"));
 }
 
 #[test]
-fn a_lost_device_is_told_with_its_step() {
-    let Some(_turn) = turn("a_lost_device_is_told_with_its_step") else { return };
-    let place = Place::new("lost");
-    let (run, whole) = (place.path("run"), place.path("whole"));
+fn a_lost_device_is_reported_and_the_run_goes_on_with_the_same_bytes() {
+    let Some(_turn) = turn() else { return };
+    let folder = TempFolder::new("lost");
+    let (run, whole) = (folder.path("run"), folder.path("whole"));
     let mut device = open();
     let handle = device.as_gpu().expect("it runs on a GPU").handle();
     let error = train(&mut device, &run, MINUTE, &|step| {
@@ -103,95 +100,85 @@ fn a_lost_device_is_told_with_its_step() {
     })
     .unwrap_err();
     // The loss is noticed with the next answer that is waited for, a few steps later.
-    let kept = format!(
-        "checkpoint-000010.safetensors is the last checkpoint; resume with: csae resume {run}"
-    );
-    assert_told(&mut device, &error, &["after step 1", "of 40", "the device was lost", &kept]);
+    let last = "checkpoint-000010.safetensors is the last checkpoint";
+    let kept = format!("{last}; resume with: csae resume {run}");
+    assert_reported(&mut device, &error, &["after step 1", "of 40", "the device was lost", &kept]);
     // It stays lost.
     assert!(device.wait().unwrap_err().to_string().contains("lost"));
     drop(device);
     assert_goes_on(&run, 10);
     assert!(matches!(train(&mut open(), &whole, MINUTE, &|_| ()), Ok(Outcome::Finished(_))));
-    let model = |path: &str| std::fs::read(Path::new(path).join("model.safetensors")).unwrap();
-    assert!(model(&run) == model(&whole), "the run that went on has other bytes");
+    assert!(model_bytes(&run) == model_bytes(&whole), "the resumed run has other bytes");
 }
 
-/// Whether the adapter is one of OpenGL's, whose waits all end at once and which takes what memory
-/// it needs when it draws; then that is said.
-fn is_opengl(test: &str, device: &mut Device) -> bool {
+/// Whether the adapter is one of OpenGL's, and skips the test then. There, waits end at once and
+/// memory is taken when it is used.
+fn is_opengl() -> bool {
+    let mut device = open();
     let adapter = device.as_gpu().expect("it runs on a GPU").adapter();
     let opengl = adapter.info.backend == wgpu::Backend::Gl;
     if opengl {
-        eprintln!(
-            "skipped {test}: {} is no adapter of Vulkan's, for which this fault is made",
-            adapter.label()
-        );
+        skip(&format!("{} does not use Vulkan, which this fault needs", adapter.label()));
     }
     opengl
 }
 
 #[test]
-fn a_hung_wait_ends_and_is_told_with_its_step() {
-    let Some(_turn) = turn("a_hung_wait_ends_and_is_told_with_its_step") else { return };
-    if is_opengl("a_hung_wait_ends_and_is_told_with_its_step", &mut open()) {
+fn a_hung_wait_ends_and_is_reported_with_its_step() {
+    let Some(_turn) = turn() else { return };
+    if is_opengl() {
         return;
     }
-    let place = Place::new("hung");
+    let folder = TempFolder::new("hung");
     let mut device = open();
-    let error = train(&mut device, &place.path("run"), Duration::ZERO, &|_| ()).unwrap_err();
-    assert_told(&mut device, &error, &["after step", "no answer within 0 s", "may hang"]);
+    let error = train(&mut device, &folder.path("run"), Duration::ZERO, &|_| ()).unwrap_err();
+    assert_reported(&mut device, &error, &["after step", "no answer within 0 s", "may hang"]);
 }
 
 #[test]
-fn a_refused_shader_is_told_and_not_kept() {
-    let Some(_turn) = turn("a_refused_shader_is_told_and_not_kept") else { return };
+fn a_refused_shader_is_reported_once() {
+    let Some(_turn) = turn() else { return };
     let mut training = Training::new(open(), &small(), 6).unwrap();
     let handle = training.device.as_gpu().expect("it runs on a GPU").handle();
-    let refused = || {
-        let source = wgpu::ShaderSource::Wgsl(
-            "@compute @workgroup_size(1) fn main() { nonsense(); }".into(),
-        );
-        handle
-            .create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("a kernel"), source })
-    };
-    refused();
+    let text = "@compute @workgroup_size(1) fn main() { nonsense(); }";
+    let source = wgpu::ShaderSource::Wgsl(text.into());
+    let module = wgpu::ShaderModuleDescriptor { label: Some("a kernel"), source };
+    let _ = handle.create_shader_module(module);
     let error = training.device.compile(training.calls.clone()).unwrap_err();
-    assert_told(&mut training.device, &error, &["a kernel", "nonsense", "csae verify"]);
+    assert_reported(&mut training.device, &error, &["a kernel", "nonsense", "csae verify"]);
+    // The error is not kept: the device works on.
     training.run(2);
-    // The same in the middle of a run.
-    let place = Place::new("refused");
-    let run = place.path("run");
+}
+
+#[test]
+fn a_shader_refused_during_a_run_is_reported_with_its_step() {
+    let Some(_turn) = turn() else { return };
+    let folder = TempFolder::new("refused");
+    let run = folder.path("run");
     let mut device = open();
     let handle = device.as_gpu().expect("it runs on a GPU").handle();
-    let source = || wgpu::ShaderSource::Wgsl("fn".into());
     let sabotage = |step| {
         if step == 7 {
-            let _ = handle.create_shader_module(wgpu::ShaderModuleDescriptor {
-                label: None,
-                source: source(),
-            });
+            let source = wgpu::ShaderSource::Wgsl("fn".into());
+            let module = wgpu::ShaderModuleDescriptor { label: None, source };
+            let _ = handle.create_shader_module(module);
         }
     };
     let error = train(&mut device, &run, MINUTE, &sabotage).unwrap_err();
-    assert_told(
-        &mut device,
-        &error,
-        &["after step 7 of 40", "checkpoint-000005.safetensors is the last checkpoint"],
-    );
+    let words = ["after step 7 of 40", "checkpoint-000005.safetensors is the last checkpoint"];
+    assert_reported(&mut device, &error, &words);
     assert_goes_on(&run, 5);
 }
 
 #[test]
-fn what_one_buffer_cannot_hold_is_refused_with_the_figure() {
-    let Some(_turn) = turn("what_one_buffer_cannot_hold_is_refused_with_the_figure") else {
-        return;
-    };
+fn a_buffer_larger_than_the_limit_is_refused_with_the_limit() {
+    let Some(_turn) = turn() else { return };
     let mut device = open();
-    let most = device.max_bytes() as usize / 4;
-    let error = device.alloc_real("a buffer", most + 4).unwrap_err();
-    let (text, figure) = (error.to_string(), format!("allows {} MiB", (4 * most) >> 20));
+    let largest = device.max_bytes() as usize / 4;
+    let error = device.alloc_real("a buffer", largest + 4).unwrap_err();
+    let (text, limit) = (error.to_string(), format!("allows {} MiB", (4 * largest) >> 20));
     assert!(
-        error.kind == ErrorKind::Usage && text.contains("a buffer needs") && text.contains(&figure),
+        error.kind == ErrorKind::Usage && text.contains("a buffer needs") && text.contains(&limit),
         "{text}"
     );
     // The device works on.
@@ -200,48 +187,35 @@ fn what_one_buffer_cannot_hold_is_refused_with_the_figure() {
     assert_eq!(device.read(*buffer).unwrap(), [1.0, 2.0, 3.0]);
 }
 
-/// Where the process may have 1 GB of addresses, a software adapter runs out of memory for real.
+/// Under a limit of 1 GB of addresses, a software adapter runs out of memory for real.
 #[cfg(target_os = "linux")]
 #[test]
-fn out_of_memory_is_told() {
-    let Some(_turn) = turn("out_of_memory_is_told") else { return };
-    if is_opengl("out_of_memory_is_told", &mut open()) {
+fn out_of_memory_is_reported() {
+    let Some(_turn) = turn() else { return };
+    if is_opengl() {
         return;
     }
     if !["llvmpipe", "lavapipe"].contains(&name().as_str()) {
-        eprintln!("skipped out_of_memory_is_told: {} has memory of its own", name());
-        return;
+        return skip(&format!("{} has memory of its own", name()));
     }
-    let place = Place::new("memory");
-    let run = place.path("run");
-    // What the driver and the program take beside the buffers differs from machine to machine: less
-    // and less is allowed, until it is too little.
+    let folder = TempFolder::new("memory");
+    // How much the driver and the program use beside the buffers depends on the machine: the limit
+    // is lowered until it is too low.
     for kib in (600_000..=1_080_000).rev().step_by(60_000) {
-        let mut command = std::process::Command::new("sh");
-        let limited = format!("ulimit -v {kib}; exec \"$0\" \"$@\"");
-        command.args([
-            "-c",
-            &limited,
-            env!("CARGO_BIN_EXE_csae"),
-            "train",
-            "digits",
-            "--device",
-            "llvmpipe",
-            "-q",
-            "--threads=2",
-        ]);
-        command.args([
-            "--steps=1",
-            "--batch=2048",
-            "--set=model.layers.encoder.0.filters=256",
-            "--out",
-            &run,
-            "--force",
-        ]);
-        let output = command.env("LP_NUM_THREADS", "2").env("CSAE_CACHE", "off").output().unwrap();
-        if !output.status.success() {
-            one_line(&output, 1, &["llvmpipe", "driver llvmpipe Mesa", "emory"]);
-            return;
+        let output = Command::train("digits")
+            .out(folder.path("run"))
+            .force()
+            .steps(1)
+            .batch(2048)
+            .set("model.layers.encoder.0.filters=256")
+            .device("llvmpipe")
+            .flags("--threads=2")
+            .quiet()
+            .env("LP_NUM_THREADS", "2")
+            .limit(format!("-v {kib}"))
+            .output();
+        if !output.succeeded() {
+            return output.assert_failed(1, &["llvmpipe", "driver llvmpipe Mesa", "emory"]);
         }
     }
     panic!("600 MB are enough for it");
@@ -249,25 +223,28 @@ fn out_of_memory_is_told() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn no_adapter_at_all_is_told() {
-    // A loader of drivers that is told to load nothing, on machines with a GPU too.
+fn a_machine_without_adapters_is_reported() {
     for (device, words) in
         [("gpu", ["no GPU found", "--device cpu"]), ("lavapipe", ["no such adapter", "lavapipe"])]
     {
-        let mut command = program();
-        command
-            .args(["train", "digits", "--device", device])
+        let output = Command::train("digits")
+            .device(device)
+            // The loader of drivers loads nothing, on machines with a GPU too.
             .env("VK_DRIVER_FILES", "/nowhere")
-            .env("VK_ICD_FILENAMES", "/nowhere");
-        // OpenGL's adapters come through EGL.
-        command.env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nowhere");
-        let output = command.output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(2), "{said}");
+            .env("VK_ICD_FILENAMES", "/nowhere")
+            // OpenGL's adapters come through EGL.
+            .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nowhere")
+            .output();
+        let text = &output.stderr;
+        assert_eq!(output.status, Some(2), "{text}");
         assert!(
-            said.lines().count() == 1 && words.iter().all(|word| said.contains(word)),
-            "{said}"
+            text.lines().count() == 1 && words.iter().all(|word| text.contains(word)),
+            "{text}"
         );
     }
-    assert!(csae(&["devices"]).status.success());
+}
+
+#[test]
+fn devices_are_listed() {
+    Command::new("devices").succeed();
 }

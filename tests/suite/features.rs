@@ -1,119 +1,151 @@
-//! `csae features` and `csae probe`: files that say the same in every format, controls beside every
-//! score, and what is refused.
+//! `csae features` and `csae probe`: files with the same values in every format, controls beside
+//! every score, and wrong input.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use csae::internals::data::{bundled, patches};
 use csae::internals::device::Device;
 use csae::internals::infer::batches::Inference;
 use csae::internals::model::{self, Graph, Purpose};
-use csae::internals::shape::to_nchw;
+use csae::internals::shape::{Dims, to_nchw};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
-use super::commands::{Place, fail, succeed};
+use crate::support::arrays::{idx, npy};
+use crate::support::files::exists;
+use crate::support::images::plain;
+use crate::support::{Command, TempFolder, bytes, is_file, json, text};
 
-const SHORT: [&str; 8] =
-    ["--device", "cpu", "-q", "--steps", "30", "--batch", "32", "--set=train.log_every=10"];
-
-fn train(place: &Place, name: &str, more: &[&str]) -> String {
-    let run = place.path(name);
-    succeed(&[&["train", "digits", "--out", &run], &SHORT[..], more].concat());
-    run
+fn train(run: &str, flags: &str) -> Command {
+    let train = Command::train("digits").flags(flags).out(run).steps(30).batch(32);
+    train.set("train.log_every=10").on_cpu().quiet()
 }
 
-fn features(arguments: &[&str]) -> String {
-    succeed(&[&["features"], arguments, &["--device", "cpu", "-q"]].concat())
+/// A run of the default preset that no test changes.
+fn run() -> &'static str {
+    static RUN: OnceLock<String> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let run = TempFolder::shared().path("features");
+        train(&run, "").succeed();
+        run
+    })
 }
 
-/// Shape and values of an npy file of floats or of 64-bit integers.
-fn npy(path: &str, dtype: &str) -> (Vec<usize>, Vec<f64>) {
-    let bytes = std::fs::read(path).unwrap();
+/// A run of the preset `sparse` that no test changes.
+fn sparse() -> &'static str {
+    static RUN: OnceLock<String> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let run = TempFolder::shared().path("features-sparse");
+        train(&run, "--preset sparse").succeed();
+        run
+    })
+}
+
+/// Writes the features of images to a file.
+fn features(run: &str, images: &str, out: &str) -> Command {
+    Command::new("features").arg(run).arg(images).out(out).on_cpu().quiet()
+}
+
+/// Shape and values of a NumPy file of floats or of 64-bit integers.
+fn read_npy(path: &str, dtype: &str) -> (Vec<usize>, Vec<f64>) {
+    let bytes = bytes(path);
     assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
     let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
     let head = String::from_utf8(bytes[10..start].to_vec()).unwrap();
     assert!(head.contains(&format!("'{dtype}'")) && start.is_multiple_of(64), "{head}");
     let shape = head.split_once("'shape': (").unwrap().1.split_once(')').unwrap().0;
-    let shape = shape
-        .split(',')
-        .filter(|size| !size.trim().is_empty())
-        .map(|size| size.trim().parse().unwrap())
-        .collect();
+    let sizes = shape.split(',').filter(|size| !size.trim().is_empty());
+    let shape = sizes.map(|size| size.trim().parse().unwrap()).collect();
+    let data = &bytes[start..];
     let values = match dtype {
-        "<f4" => bytes[start..]
-            .chunks_exact(4)
-            .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
-            .collect(),
-        _ => bytes[start..]
-            .chunks_exact(8)
-            .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64)
-            .collect(),
+        "<f4" => {
+            let float = |b: &[u8]| f64::from(f32::from_le_bytes(b.try_into().unwrap()));
+            data.chunks_exact(4).map(float).collect()
+        }
+        _ => {
+            let integer = |b: &[u8]| i64::from_le_bytes(b.try_into().unwrap()) as f64;
+            data.chunks_exact(8).map(integer).collect()
+        }
     };
     (shape, values)
 }
 
+/// The layer `encoder.0` of the digits, computed by the library layer by layer, in NCHW.
+fn by_library() -> &'static (Dims, Vec<f32>) {
+    static VALUES: OnceLock<(Dims, Vec<f32>)> = OnceLock::new();
+    VALUES.get_or_init(|| {
+        let loaded = model::load(Path::new(run())).unwrap();
+        let spec = model::encoder(&loaded.graph, Some("encoder.0"), None).unwrap();
+        let graph = Graph::new(&spec, loaded.graph.nodes[0].dims).unwrap();
+        let mut device = Device::cpu();
+        let store = loaded.place(&mut device, &graph, Purpose::Infer).unwrap();
+        let digits = bundled::load("digits").unwrap();
+        let chosen = patches::grid(&digits, 8, 8, 0, 0);
+        let z = Inference::new(&graph, &store)
+            .run(&mut device, &patches::cut(&digits, &chosen, 8, 8))
+            .unwrap()
+            .z;
+        let dims = graph.nodes[graph.code].dims;
+        (dims, to_nchw(&z, dims))
+    })
+}
+
 #[test]
-fn features_are_the_layers_values_in_the_images_order() {
-    let place = Place::new("features");
-    let run = train(&place, "run", &[]);
-    let (maps, pooled, whole) =
-        (place.path("maps.npy"), place.path("sum.npy"), place.path("all.safetensors"));
-    features(&[&run, "digits", "--layer", "encoder.0", "-o", &maps]);
-    let (shape, values) = npy(&maps, "<f4");
-    // by the library, layer by layer
-    let loaded = model::load(Path::new(&run)).unwrap();
-    let spec = model::encoder(&loaded.graph, Some("encoder.0"), None).unwrap();
-    let graph = Graph::new(&spec, loaded.graph.nodes[0].dims).unwrap();
-    let mut device = Device::cpu();
-    let store = loaded.place(&mut device, &graph, Purpose::Infer).unwrap();
-    let digits = bundled::load("digits").unwrap();
-    let chosen = patches::grid(&digits, 8, 8, 0, 0);
-    let z = Inference::new(&graph, &store)
-        .run(&mut device, &patches::cut(&digits, &chosen, 8, 8))
-        .unwrap()
-        .z;
-    let dims = graph.nodes[graph.code].dims;
-    let wanted = to_nchw(&z, dims);
+fn features_are_the_layers_values_in_the_order_of_the_images() {
+    let folder = TempFolder::new("features");
+    let maps = folder.path("maps.npy");
+    features(run(), "digits", &maps).flags("--layer encoder.0").succeed();
+    let (shape, values) = read_npy(&maps, "<f4");
+    let (dims, expected) = by_library();
     assert_eq!(shape, [1797, dims.c, dims.h, dims.w]);
-    assert!(
-        values.iter().zip(&wanted).all(|(a, b)| *a == f64::from(*b))
-            && values.len() == wanted.len()
-    );
-    let labels = npy(&place.path("maps.labels.npy"), "<i8");
-    let truth = digits.labels.unwrap();
-    assert!(labels.0 == [1797] && labels.1.iter().zip(&truth.of).all(|(a, b)| *a == f64::from(*b)));
-    let names = std::fs::read_to_string(place.path("maps.names.txt")).unwrap();
+    assert_eq!(values.len(), expected.len());
+    assert!(values.iter().zip(expected).all(|(a, b)| *a == f64::from(*b)));
+}
+
+#[test]
+fn labels_and_names_stand_beside_the_features() {
+    let folder = TempFolder::new("features-labels");
+    features(run(), "digits", &folder.path("maps.npy")).flags("--layer encoder.0").succeed();
+    let digits = bundled::load("digits").unwrap();
+    let (shape, labels) = read_npy(&folder.path("maps.labels.npy"), "<i8");
+    assert_eq!(shape, [1797]);
+    assert!(labels.iter().zip(&digits.labels.unwrap().of).all(|(a, b)| *a == f64::from(*b)));
+    let names = text(folder.path("maps.names.txt"));
     assert!(names.lines().eq(digits.names.iter().map(String::as_str)));
-    // sums over quarters
-    features(&[
-        &run,
-        "digits",
-        "--layer",
-        "encoder.0",
-        "--pool",
-        "sum",
-        "--grid",
-        "2",
-        "-o",
-        &pooled,
-    ]);
-    let (shape, sums) = npy(&pooled, "<f4");
+}
+
+#[test]
+fn features_can_be_summed_over_a_grid() {
+    let folder = TempFolder::new("features-grid");
+    let (maps, pooled) = (folder.path("maps.npy"), folder.path("sum.npy"));
+    features(run(), "digits", &maps).flags("--layer encoder.0").succeed();
+    let sum = "--layer encoder.0 --pool sum --grid 2";
+    features(run(), "digits", &pooled).flags(sum).succeed();
+    let values = read_npy(&maps, "<f4").1;
+    let (shape, sums) = read_npy(&pooled, "<f4");
+    let (dims, _) = by_library();
     assert_eq!(shape, [1797, dims.c, 2, 2]);
     let (h, w) = (dims.h / 2, dims.w / 2);
     for (map, sums) in values.chunks_exact(dims.area()).zip(sums.chunks_exact(4)).take(500) {
         for (cell, sum) in sums.iter().enumerate() {
-            let wanted: f64 = (0..h * w)
-                .map(|i| map[(cell / 2 * h + i / w) * dims.w + cell % 2 * w + i % w])
-                .sum();
-            assert!((sum - wanted).abs() <= 1e-4 * (1.0 + wanted.abs()), "{sum} {wanted}");
+            let at = |i| (cell / 2 * h + i / w) * dims.w + cell % 2 * w + i % w;
+            let expected: f64 = (0..h * w).map(|i| map[at(i)]).sum();
+            assert!((sum - expected).abs() <= 1e-4 * (1.0 + expected.abs()), "{sum} {expected}");
         }
     }
-    // one file with everything, the same values; a source that is streamed gives the same bytes
-    features(&[&run, "digits", "--layer", "encoder.0", "-o", &whole]);
-    let bytes = std::fs::read(&whole).unwrap();
+}
+
+#[test]
+fn a_safetensors_file_has_features_labels_names_and_classes() {
+    let folder = TempFolder::new("features-whole");
+    let whole = folder.path("all.safetensors");
+    features(run(), "digits", &whole).flags("--layer encoder.0").succeed();
+    let bytes = bytes(&whole);
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let tensor = file.tensor("features").unwrap();
-    assert!(tensor.data().chunks_exact(4).zip(&wanted).all(|(b, x)| b == x.to_le_bytes()));
+    let (_, expected) = by_library();
+    assert!(tensor.data().chunks_exact(4).zip(expected).all(|(b, x)| b == x.to_le_bytes()));
     assert_eq!(file.tensor("labels").unwrap().shape(), [1797]);
     let (_, head) = SafeTensors::read_metadata(&bytes).unwrap();
     let metadata = head.metadata().as_ref().unwrap();
@@ -125,228 +157,203 @@ fn features_are_the_layers_values_in_the_images_order() {
 
 #[test]
 fn streamed_images_have_the_same_features() {
-    let place = Place::new("features-streamed");
-    let run = train(&place, "run", &[]);
+    let folder = TempFolder::new("features-streamed");
     let digits = bundled::load("digits").unwrap();
-    let idx = place.path("some-images-idx3-ubyte");
-    let head: Vec<u8> = [0x803_u32, 1797, 8, 8].iter().flat_map(|x| x.to_be_bytes()).collect();
-    std::fs::write(&idx, [head, digits.bytes].concat()).unwrap();
-    let (a, b) = (place.path("a.npy"), place.path("b.npy"));
-    features(&[&run, &idx, "-o", &a]);
-    features(&[&run, &idx, "-o", &b, "--max-memory", "3MiB"]);
-    assert_eq!(std::fs::read(a).unwrap(), std::fs::read(b).unwrap());
-    assert!(!Path::new(&place.path("a.labels.npy")).exists());
+    let file = [idx(&[1797, 8, 8], 0), digits.bytes].concat();
+    let images = folder.write("some-images-idx3-ubyte", file);
+    let (a, b) = (folder.path("a.npy"), folder.path("b.npy"));
+    features(run(), &images, &a).succeed();
+    features(run(), &images, &b).max_memory("3MiB").succeed();
+    assert_eq!(bytes(a), bytes(b));
+    assert!(!exists(folder.path("a.labels.npy")));
 }
 
-fn probe(arguments: &[&str]) -> Vec<Value> {
-    let text = succeed(
-        &[
-            &["probe"],
-            arguments,
-            &["--train", "digits", "--test", "digits", "--device", "cpu", "-q", "--json"],
-        ]
-        .concat(),
-    );
-    let lines =
-        text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a JSON object a line"));
-    lines.filter(|line| line["kind"] == "probe").collect()
+/// A probe of digits on digits.
+fn probe(run: &str, out: &str) -> Command {
+    let probe = Command::new("probe --train digits --test digits").arg(run).out(out);
+    probe.on_cpu().quiet()
+}
+
+fn rows(probe: &Command) -> Vec<Value> {
+    probe.json().into_iter().filter(|line| line["kind"] == "probe").collect()
+}
+
+const POOLED: &str = "--layer encoder.1 --grid 2";
+
+/// The rows of a probe of the layer `encoder.1`, and the folder of its files.
+fn probed() -> &'static (Vec<Value>, String) {
+    static PROBED: OnceLock<(Vec<Value>, String)> = OnceLock::new();
+    PROBED.get_or_init(|| {
+        let out = TempFolder::shared().path("features-probe");
+        (rows(&probe(sparse(), &out).flags(POOLED)), out)
+    })
 }
 
 #[test]
-fn a_probe_always_has_its_controls() {
-    let place = Place::new("probe");
-    let run = train(&place, "run", &["--preset", "sparse"]);
-    let rows = probe(&[&run, "--layer", "encoder.1", "--grid", "2"]);
-    let names: Vec<&str> = rows.iter().map(|row| row["features"].as_str().unwrap()).collect();
-    assert_eq!(
-        names,
-        [
-            "features",
-            "features",
-            "raw pixels",
-            "raw pixels",
-            "untrained network",
-            "untrained network"
-        ]
-    );
-    for row in &rows {
-        let (error, interval) = (row["test"]["error"].as_f64().unwrap(), &row["test"]["interval"]);
-        assert!(
-            interval[0].as_f64().unwrap() <= error && error <= interval[1].as_f64().unwrap(),
-            "{row}"
-        );
-        // ten classes: chance is 0.9
+fn a_probe_has_raw_pixels_and_an_untrained_network_as_controls() {
+    let names: Vec<&Value> = probed().0.iter().map(|row| &row["features"]).collect();
+    let [features, pixels, untrained] = ["features", "raw pixels", "untrained network"];
+    assert_eq!(names, [features, features, pixels, pixels, untrained, untrained]);
+}
+
+#[test]
+fn the_error_of_a_probe_is_low_and_inside_its_interval() {
+    for row in &probed().0 {
+        let (error, interval) = (json::number(&row["test"], "error"), &row["test"]["interval"]);
+        let [low, high] = [0, 1].map(|end| interval[end].as_f64().unwrap());
+        assert!(low <= error && error <= high, "{row}");
+        // Of ten classes: chance is 0.9.
         assert!(error < 0.2, "{row}");
     }
-    for name in ["probe/confusion.png", "probe/probe.json"] {
-        assert!(Path::new(&run).join(name).exists(), "{name}");
-    }
-    fail(
-        &["probe", &run, "--train", "digits", "--test", "digits", "--device", "cpu", "-q"],
-        2,
-        &["confusion.png", "--force"],
-    );
-    // features that were written before give the same rows
-    let file = place.path("digits.safetensors");
-    features(&[
-        &run,
-        "digits",
-        "--layer",
-        "encoder.1",
-        "--grid",
-        "2",
-        "--pool",
-        "max",
-        "-o",
-        &file,
-    ]);
-    let reused = [
-        "--layer",
-        "encoder.1",
-        "--grid",
-        "2",
-        "--features",
-        &file,
-        &file,
-        "-o",
-        &place.path("again"),
-    ];
-    let again = probe(&[&[run.as_str()], &reused[..]].concat());
-    let plain = |row: &Value| (row["features"].clone(), row["test"].clone(), row["lambda"].clone());
-    assert!(rows.iter().zip(&again).all(|(a, b)| plain(a) == plain(b)));
-    // few labels
-    let rows = probe(&[
-        &run,
-        "--layer",
-        "encoder.1",
-        "--labels-per-class",
-        "2,20",
-        "--draws",
-        "3",
-        "--classifier",
-        "svm",
-        "-o",
-        &place.path("few"),
-    ]);
-    assert_eq!(rows.len(), 6);
-    let mean = |row: &Value| row["draws"]["mean"].as_f64().unwrap();
-    assert!(
-        rows.chunks(2).all(|two| mean(&two[1]) < mean(&two[0])
-            && two[0]["draws"]["errors"].as_array().unwrap().len() == 3),
-        "{rows:?}"
-    );
 }
 
 #[test]
-fn what_cannot_be_probed_is_answered_by_one_line() {
-    let place = Place::new("probe-bad");
-    let (run, other) = (train(&place, "run", &[]), train(&place, "other", &["--seed", "7"]));
-    let out = place.path("x.npy");
-    let refuse = |arguments: &[&str], words: &[&str]| {
-        fail(&[arguments, &["--device", "cpu", "-q"]].concat(), 2, words)
-    };
-    refuse(
-        &["features", &run, "digits", "-o", &place.path("x.csv")],
-        &["x.csv", ".npy or .safetensors"],
-    );
-    refuse(
-        &["features", &run, "digits", "-o", &out, "--layer", "encoder.7"],
-        &["encoder.7", "encoder.0"],
-    );
-    refuse(
-        &[
-            "features",
-            &run,
-            "digits",
-            "-o",
-            &out,
-            "--layer",
-            "encoder.0",
-            "--pool",
-            "max",
-            "--grid",
-            "99",
-        ],
-        &["--grid", "99x99"],
-    );
-    refuse(&["features", &run, "photos", "-o", &out], &["photos", "--resize"]);
-    refuse(
-        &["features", &run, "textures", "-o", &out],
-        &["textures", "the model takes 8x8", "--resize"],
-    );
-    features(&[&run, "textures", "-o", &out, "--resize"]);
-    refuse(&["features", &run, "textures", "-o", &out, "--resize"], &["x.npy", "--force"]);
-    let bad = |train: &str, test: &str, more: &[&str], words: &[&str]| {
-        refuse(
-            &[
-                &[
-                    "probe",
-                    &run,
-                    "--train",
-                    train,
-                    "--test",
-                    test,
-                    "--resize",
-                    "-o",
-                    &place.path("p"),
-                ],
-                more,
-            ]
-            .concat(),
-            words,
-        );
-    };
-    bad("photos", "digits", &[], &["training images have no labels"]);
-    bad("digits", "photos", &[], &["test images have no labels"]);
-    bad(
-        "digits",
-        "digits",
-        &["--labels-per-class", "5000"],
-        &["--labels-per-class", "5000 labels per class", "has 1"],
-    );
-    bad(
-        "digits",
-        "digits",
-        &["--max-memory", "1MiB", "--layer", "encoder.0", "--pool", "none"],
-        &["--grid", "--max-memory"],
-    );
-    // classes as folders
-    let picture = |path: String| {
-        std::fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
-        image::GrayImage::from_pixel(8, 8, image::Luma([9])).save(path).unwrap();
-    };
-    for class in ["a", "b"] {
-        picture(place.path(&format!("two/{class}/1.png")));
+fn a_probe_writes_its_confusions_into_the_run() {
+    let folder = TempFolder::new("probe");
+    let run = folder.path("run");
+    train(&run, "--preset sparse").succeed();
+    let probe = Command::new("probe --train digits --test digits").arg(&run).on_cpu().quiet();
+    probe.clone().flags(POOLED).succeed();
+    for name in ["probe/confusion.png", "probe/probe.json"] {
+        assert!(is_file(&run, name), "{name}");
     }
-    for class in ["a", "b", "c"] {
-        picture(place.path(&format!("three/{class}/1.png")));
-    }
-    bad(&place.path("two"), &place.path("three"), &[], &["\"c\"", "no training image"]);
-    let labels = place.path("one.labels.npy");
-    features(&[&run, "digits", "-o", &place.path("one.npy"), "--layer", "encoder.0"]);
-    std::fs::copy(place.path("two/a/1.png"), place.path("one.png")).unwrap();
-    std::fs::remove_file(place.path("one.npy")).unwrap();
-    one_class(&place.path("one.npy"), &labels);
-    bad(&place.path("one.npy"), "digits", &[], &["one class"]);
-    // features of another model, and of other images
-    let file = place.path("other.safetensors");
-    features(&[&other, "digits", "-o", &file]);
-    bad("digits", "digits", &["--features", &file, &file], &["another model", "csae features"]);
-    let short = place.path("short.safetensors");
-    features(&[&run, &place.path("one.npy"), "-o", &short]);
-    bad("digits", "digits", &["--features", &short, &short], &["other images"]);
-    std::fs::write(&file, b"nothing").unwrap();
-    bad("digits", "digits", &["--features", &file, &file], &["not a safetensors file"]);
+    probe.fails(2, &["confusion.png", "--force"]);
 }
 
-/// Three black images, all of class 1.
-fn one_class(images: &str, labels: &str) {
-    let head = |dtype: &str, shape: &str| {
-        let mut text =
-            format!("{{'descr': '{dtype}', 'fortran_order': False, 'shape': ({shape}), }}");
-        text.extend(std::iter::repeat_n(' ', 117 - text.len()));
-        [b"\x93NUMPY\x01\x00\x76\x00", text.as_bytes(), b"\n"].concat()
-    };
-    std::fs::write(images, [head("|u1", "3, 8, 8"), vec![0; 192]].concat()).unwrap();
-    std::fs::write(labels, [head("|u1", "3,"), vec![1; 3]].concat()).unwrap();
+#[test]
+fn a_probe_of_features_from_a_file_has_the_same_rows() {
+    let folder = TempFolder::new("probe-file");
+    let file = folder.path("digits.safetensors");
+    features(sparse(), "digits", &file).flags(POOLED).flags("--pool max").succeed();
+    let probe = probe(sparse(), &folder.path("again")).flags(POOLED);
+    let again = rows(&probe.args(["--features", &file, &file]));
+    let plain = |row: &Value| (row["features"].clone(), row["test"].clone(), row["lambda"].clone());
+    assert!(probed().0.iter().zip(&again).all(|(a, b)| plain(a) == plain(b)));
+}
+
+#[test]
+fn more_labels_give_a_lower_error() {
+    let folder = TempFolder::new("probe-few");
+    let probe = probe(sparse(), &folder.path("few")).flags("--layer encoder.1 --classifier svm");
+    let rows = rows(&probe.flags("--labels-per-class 2,20 --draws 3"));
+    assert_eq!(rows.len(), 6);
+    for two in rows.chunks(2) {
+        let mean = |row: &Value| json::number(&row["draws"], "mean");
+        assert!(mean(&two[1]) < mean(&two[0]), "{rows:?}");
+        assert_eq!(two[0]["draws"]["errors"].as_array().unwrap().len(), 3, "{rows:?}");
+    }
+}
+
+#[test]
+fn wrong_options_of_features_are_refused() {
+    let folder = TempFolder::new("features-bad");
+    let out = folder.path("x.npy");
+    let csv = features(run(), "digits", &folder.path("x.csv"));
+    csv.fails(2, &["x.csv", ".npy or .safetensors"]);
+    let features = features(run(), "digits", &out);
+    features.clone().flags("--layer encoder.7").fails(2, &["encoder.7", "encoder.0"]);
+    let grid = features.flags("--layer encoder.0 --pool max --grid 99");
+    grid.fails(2, &["--grid", "99x99"]);
+}
+
+#[test]
+fn images_of_another_size_are_refused_without_resize() {
+    let folder = TempFolder::new("features-size");
+    let out = folder.path("x.npy");
+    features(run(), "photos", &out).fails(2, &["photos", "--resize"]);
+    let textures = features(run(), "textures", &out);
+    textures.fails(2, &["textures", "the model takes 8x8", "--resize"]);
+    textures.arg("--resize").succeed();
+}
+
+#[test]
+fn features_are_not_overwritten_without_force() {
+    let folder = TempFolder::new("features-force");
+    let features = features(run(), "digits", &folder.path("x.npy"));
+    features.succeed();
+    features.fails(2, &["x.npy", "--force"]);
+}
+
+/// A probe that must be refused.
+#[track_caller]
+fn refused(train: &str, test: &str, more: &[&str], words: &[&str]) {
+    let folder = TempFolder::new("probe-bad");
+    Command::new("probe --resize")
+        .arg(run())
+        .option("--train", train)
+        .option("--test", test)
+        .out(folder.path("p"))
+        .args(more)
+        .on_cpu()
+        .quiet()
+        .fails(2, words);
+}
+
+#[test]
+fn probes_without_labels_are_refused() {
+    refused("photos", "digits", &[], &["training images have no labels"]);
+    refused("digits", "photos", &[], &["test images have no labels"]);
+}
+
+#[test]
+fn more_labels_than_there_are_are_refused() {
+    let words = ["--labels-per-class", "5000 labels per class", "has 1"];
+    refused("digits", "digits", &["--labels-per-class", "5000"], &words);
+}
+
+#[test]
+fn features_that_do_not_fit_in_memory_are_refused() {
+    let more = ["--max-memory", "1MiB", "--layer", "encoder.0", "--pool", "none"];
+    refused("digits", "digits", &more, &["--grid", "--max-memory"]);
+}
+
+/// A folder of one image for each class.
+fn classes(folder: &TempFolder, name: &str, classes: &[&str]) -> String {
+    classes.iter().for_each(|class| plain(&folder.path(&format!("{name}/{class}/1.png")), 8, 9));
+    folder.path(name)
+}
+
+#[test]
+fn a_test_class_without_training_images_is_refused() {
+    let folder = TempFolder::new("probe-classes");
+    let (two, three) =
+        (classes(&folder, "two", &["a", "b"]), classes(&folder, "three", &["a", "b", "c"]));
+    refused(&two, &three, &[], &["\"c\"", "no training image"]);
+}
+
+/// Three black images in an array file, all of class 1.
+fn one_class(folder: &TempFolder) -> String {
+    folder.write("one.labels.npy", npy("|u1", "3,", &[1; 3]));
+    folder.write("one.npy", npy("|u1", "3, 8, 8", &[0; 192]))
+}
+
+#[test]
+fn a_single_class_is_refused() {
+    let folder = TempFolder::new("probe-class");
+    refused(&one_class(&folder), "digits", &[], &["one class"]);
+}
+
+#[test]
+fn features_of_another_model_are_refused() {
+    let folder = TempFolder::new("probe-model");
+    let (other, file) = (folder.path("other"), folder.path("other.safetensors"));
+    train(&other, "--seed 7").succeed();
+    features(&other, "digits", &file).succeed();
+    let words = ["another model", "csae features"];
+    refused("digits", "digits", &["--features", &file, &file], &words);
+}
+
+#[test]
+fn features_of_other_images_are_refused() {
+    let folder = TempFolder::new("probe-images");
+    let file = folder.path("short.safetensors");
+    features(run(), &one_class(&folder), &file).succeed();
+    refused("digits", "digits", &["--features", &file, &file], &["other images"]);
+}
+
+#[test]
+fn a_file_that_has_no_features_is_refused() {
+    let folder = TempFolder::new("probe-nothing");
+    let file = folder.write("other.safetensors", "nothing");
+    refused("digits", "digits", &["--features", &file, &file], &["not a safetensors file"]);
 }

@@ -1,7 +1,8 @@
-//! `csae finetune` and `csae classify`: classifiers that learn, on both paths alike, and what is
+//! `csae finetune` and `csae classify`: classifiers learn, on both paths alike, and wrong input is
 //! refused.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use csae::internals::budget::Budget;
 use csae::internals::data::{Sample, Subset};
@@ -13,246 +14,220 @@ use csae::internals::tasks::probe::match_labels;
 use csae::internals::train::{Log, Origin, RunFolder};
 use serde_json::Value;
 
-use super::commands::{Place, csae, fail, succeed};
-use super::gpu;
+use crate::support::files::exists;
+use crate::support::images::plain;
+use crate::support::models::sparse_digits;
+use crate::support::{Command, TempFolder, gpu, is_file, json, model_bytes, text};
 
-pub fn train(place: &Place) -> String {
-    let run = place.path("run");
-    let short =
-        ["--device", "cpu", "-q", "--steps", "60", "--batch", "32", "--set=train.log_every=10"];
-    // the preset's penalty is for 784 pixels, these images have 64
-    let sparse = ["--preset", "sparse", "--set=sparsity.lambda=0.02"];
-    succeed(&[&["train", "digits", "--out", &run], &short[..], &sparse].concat());
-    run
+/// Finetunes the shared encoder on data.
+fn finetune(data: &str, out: &str) -> Command {
+    let finetune = Command::new("finetune --layer encoder.1 --grid 2");
+    finetune.arg(sparse_digits()).arg(data).out(out).on_cpu().quiet()
 }
 
-const ENCODER: [&str; 4] = ["--layer", "encoder.1", "--grid", "2"];
-
-fn finetune(arguments: &[&str]) -> Vec<Value> {
-    let text = succeed(
-        &[&["finetune"], arguments, &ENCODER, &["--device", "cpu", "-q", "--json"]].concat(),
-    );
-    text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+/// Finetunes the shared encoder on 300 digits.
+fn learn(out: &str) -> Command {
+    let finetune = finetune("digits", out).flags("--test digits --labels 300");
+    finetune.epochs(6).set("train.log_every=5")
 }
 
-fn error(lines: &[Value]) -> f64 {
-    lines.iter().find(|line| line["kind"] == "finetune").unwrap()["test"]["error"].as_f64().unwrap()
+/// A classifier and what its training wrote.
+struct Classifier {
+    run: String,
+    lines: Vec<Value>,
+}
+
+/// Trained once for all tests, which only read it.
+fn classifier() -> &'static Classifier {
+    static CLASSIFIER: OnceLock<Classifier> = OnceLock::new();
+    CLASSIFIER.get_or_init(|| {
+        let run = TempFolder::shared().path("classifier");
+        Classifier { lines: learn(&run).json(), run }
+    })
+}
+
+/// The error that the training reports on the test images.
+fn error() -> f64 {
+    let line = &json::of_kind(&classifier().lines, "finetune")[0]["test"];
+    json::number(line, "error")
 }
 
 #[test]
-fn classifiers_learn_and_classify() {
-    let place = Place::new("finetune");
-    let run = train(&place);
-    let (out, again) = (place.path("out"), place.path("again"));
-    let lines = finetune(&[
-        &run,
-        "digits",
-        "--test",
-        "digits",
-        "--labels",
-        "300",
-        "--epochs",
-        "6",
-        "--set=train.log_every=5",
-        "-o",
-        &out,
-    ]);
-    // chance is 0.9
-    assert!(error(&lines) < 0.1, "{lines:?}");
-    let losses: Vec<f64> = lines.iter().filter_map(|line| line["loss"].as_f64()).collect();
+fn a_classifier_learns_the_digits() {
+    let Classifier { run, lines } = classifier();
+    // Chance is 0.9.
+    assert!(error() < 0.1, "{lines:?}");
+    let losses = json::numbers(lines, "loss");
     assert!(losses.len() > 3 && losses[losses.len() - 1] < losses[0], "{losses:?}");
     for name in ["model.safetensors", "metrics.jsonl", "finetune.json", "confusion.png"] {
-        assert!(Path::new(&out).join(name).exists(), "{name}");
+        assert!(is_file(run, name), "{name}");
     }
-    // the same seed, the same bytes
-    finetune(&[
-        &run,
-        "digits",
-        "--test",
-        "digits",
-        "--labels",
-        "300",
-        "--epochs",
-        "6",
-        "--set=train.log_every=5",
-        "-o",
-        &again,
-    ]);
-    let bytes = |folder: &str| std::fs::read(Path::new(folder).join("model.safetensors")).unwrap();
-    assert!(bytes(&out) == bytes(&again) && bytes(&out) != bytes(&run));
-    // a head drawn on an encoder that stays: the encoder's values are those of the model
-    let frozen = place.path("frozen");
-    finetune(&[
-        &run,
-        "digits",
-        "--labels-per-class",
-        "20",
-        "--epochs",
-        "2",
-        "--encoder-lr",
-        "0",
-        "--head",
-        "fresh",
-        "--dropout",
-        "0.1",
-        "-o",
-        &frozen,
-    ]);
-    let (before, after) =
-        (model::load(Path::new(&run)).unwrap(), model::load(Path::new(&frozen)).unwrap());
-    assert_eq!(before.tensor("encoder.1.weight"), after.tensor("encoder.1.weight"));
-    let tuned = model::load(Path::new(&out)).unwrap();
-    assert_ne!(before.tensor("encoder.1.weight"), tuned.tensor("encoder.1.weight"));
-    // answers, in every format
-    let classify = |more: &[&str]| {
-        succeed(&[&["classify", &out, "digits", "--device", "cpu", "-q"], more].concat())
-    };
-    let table = classify(&[]);
-    assert!(table.lines().count() == 1797 && table.lines().all(|line| line.ends_with('%')));
-    let csv = classify(&["--format", "csv", "--top", "2"]);
-    assert!(
-        csv.starts_with("image,label1,probability1,label2,probability2\n")
-            && csv.lines().count() == 1798
-    );
-    let picture = place.path("confusion.png");
-    let json = classify(&["--json", "--confusion", &picture]);
-    let last: Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
-    assert_eq!(last["test"]["error"].as_f64().unwrap(), error(&lines));
-    assert!(Path::new(&picture).exists());
-    // what draws images is none for a classifier
-    for arguments in [
-        vec!["eval", &out, "digits"],
-        vec!["inspect", &out, "--data", "digits"],
-        vec!["reconstruct", &out, "digits", "-o", &place.path("r")],
-    ] {
-        fail(&[&arguments[..], &["--device", "cpu", "-q"]].concat(), 2, &["csae classify"]);
-    }
-    succeed(&["inspect", &out, "--device", "cpu", "-q"]);
-    fail(
-        &["classify", &run, "digits", "--device", "cpu", "-q"],
-        2,
-        &["not a classifier", "csae finetune"],
-    );
-    fail(&["classify", &out, "textures", "--device", "cpu", "-q"], 2, &["--resize"]);
-    fail(
-        &["classify", &out, "digits", "--confusion", &picture, "--device", "cpu", "-q"],
-        2,
-        &["--force"],
-    );
-    fail(
-        &[
-            "classify",
-            &out,
-            "textures",
-            "--resize",
-            "--confusion",
-            &place.path("c.png"),
-            "--device",
-            "cpu",
-            "-q",
-        ],
-        2,
-        &["no labels"],
-    );
 }
 
 #[test]
-fn a_curve_compares_both_beginnings() {
-    let place = Place::new("curve");
-    let (run, out) = (train(&place), place.path("out"));
-    let lines = finetune(&[
-        &run, "digits", "--test", "digits", "--curve", "20,200", "--seeds", "2", "--epochs", "3",
-        "-o", &out,
-    ]);
-    let points: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "point").collect();
+fn the_same_seed_gives_the_same_classifier() {
+    let folder = TempFolder::new("finetune-again");
+    let again = folder.path("again");
+    learn(&again).succeed();
+    let trained = model_bytes(&classifier().run);
+    assert!(trained == model_bytes(&again) && trained != model_bytes(sparse_digits()));
+}
+
+/// The weights of a layer of a run.
+fn weights(run: &str) -> Vec<f32> {
+    let model = model::load(Path::new(run)).unwrap();
+    model.tensor("encoder.1.weight").unwrap().1.to_vec()
+}
+
+#[test]
+fn an_encoder_with_learning_rate_0_stays() {
+    let folder = TempFolder::new("finetune-frozen");
+    let frozen = folder.path("frozen");
+    let flags = "--labels-per-class 20 --encoder-lr 0 --head fresh --dropout 0.1";
+    finetune("digits", &frozen).epochs(2).flags(flags).json();
+    assert_eq!(weights(sparse_digits()), weights(&frozen));
+    // The control: otherwise the encoder learns.
+    assert_ne!(weights(sparse_digits()), weights(&classifier().run));
+}
+
+/// Classifies images with the shared classifier.
+fn classify(data: &str) -> Command {
+    Command::new("classify").arg(&classifier().run).arg(data).on_cpu().quiet()
+}
+
+#[test]
+fn classes_are_listed_with_their_probability() {
+    let table = classify("digits").succeed();
+    assert!(table.lines().count() == 1797 && table.lines().all(|line| line.ends_with('%')));
+}
+
+#[test]
+fn classes_are_written_as_csv() {
+    let csv = classify("digits").flags("--format csv --top 2").succeed();
+    assert!(csv.starts_with("image,label1,probability1,label2,probability2\n"));
+    assert_eq!(csv.lines().count(), 1798);
+}
+
+#[test]
+fn classes_are_written_as_json_with_the_error_of_the_training() {
+    let folder = TempFolder::new("classify-json");
+    let picture = folder.path("confusion.png");
+    let lines = classify("digits").option("--confusion", &picture).json();
+    assert_eq!(json::number(&lines.last().unwrap()["test"], "error"), error());
+    assert!(exists(&picture));
+}
+
+#[test]
+fn commands_that_decode_refuse_a_classifier() {
+    let folder = TempFolder::new("classifier-decode");
+    let run = &classifier().run;
+    for command in [
+        Command::eval(run, "digits"),
+        Command::inspect(run).flags("--data digits"),
+        Command::reconstruct(run, "digits").out(folder.path("r")),
+    ] {
+        command.on_cpu().quiet().fails(2, &["csae classify"]);
+    }
+}
+
+#[test]
+fn a_classifier_can_be_inspected() {
+    let folder = TempFolder::new("classifier-inspect");
+    Command::inspect(&classifier().run).out(folder.path("look")).on_cpu().quiet().succeed();
+}
+
+#[test]
+fn wrong_input_of_classify_is_refused() {
+    let folder = TempFolder::new("classify-bad");
+    let encoder = Command::new("classify").arg(sparse_digits()).arg("digits").on_cpu().quiet();
+    encoder.fails(2, &["not a classifier", "csae finetune"]);
+    classify("textures").fails(2, &["--resize"]);
+    let there = folder.write("confusion.png", "");
+    classify("digits").option("--confusion", there).fails(2, &["--force"]);
+    let unlabelled = classify("textures").arg("--resize");
+    unlabelled.option("--confusion", folder.path("c.png")).fails(2, &["no labels"]);
+}
+
+#[test]
+fn a_curve_compares_pretrained_with_untrained_encoders() {
+    let folder = TempFolder::new("curve");
+    let out = folder.path("out");
+    let flags = "--test digits --curve 20,200 --seeds 2";
+    let lines = finetune("digits", &out).epochs(3).flags(flags).json();
+    let points = json::of_kind(&lines, "point");
     assert_eq!(points.len(), 2);
     for point in &points {
-        assert!(
-            ["pretrained", "scratch"].iter().all(|arm| point[arm]["errors"]
-                .as_array()
-                .unwrap()
-                .len()
-                == 2)
-                && point["p"].is_number()
-        );
+        for arm in ["pretrained", "scratch"] {
+            assert_eq!(point[arm]["errors"].as_array().unwrap().len(), 2, "{point}");
+        }
+        assert!(point["p"].is_number(), "{point}");
     }
-    assert!(points[1]["pretrained"]["mean"].as_f64() < points[0]["pretrained"]["mean"].as_f64());
+    let mean = |point: &Value| json::number(&point["pretrained"], "mean");
+    assert!(mean(points[1]) < mean(points[0]));
     for name in ["curve.png", "curve.tsv", "finetune.json", "20-0-pretrained/metrics.jsonl"] {
-        assert!(Path::new(&out).join(name).exists(), "{name}");
+        assert!(is_file(&out, name), "{name}");
     }
 }
 
 #[test]
-fn what_cannot_be_learned_is_answered_by_one_line() {
-    let place = Place::new("finetune-bad");
-    let run = train(&place);
-    let out = place.path("out");
-    let refuse = |data: &str, more: &[&str], words: &[&str]| {
-        fail(
-            &[&["finetune", &run, data, "-o", &out, "--device", "cpu", "-q"], &ENCODER[..], more]
-                .concat(),
-            2,
-            words,
-        );
-    };
-    refuse("photos", &["--resize"], &["no labels"]);
-    refuse("digits", &["--labels", "5"], &["5 labels for 10 classes"]);
-    refuse("digits", &["--labels", "1790"], &["of class", "which has"]);
-    refuse("digits", &["--labels-per-class", "400"], &["of class"]);
-    refuse("digits", &["--test", "digits", "--curve", "20,5000"], &["5000 labels"]);
-    refuse("digits", &["--test", "digits", "--curve", "4,50"], &["4 labels for 10 classes"]);
-    refuse("digits", &["--curve", "20"], &["--test"]);
-    refuse("digits", &["--lr", "0"], &["--lr 0"]);
-    refuse("digits", &["--dropout", "1"], &["--dropout 1"]);
-    refuse("digits", &["--max-memory", "100KiB"], &["--max-memory"]);
-    refuse("digits", &["--test", "textures"], &["--resize"]);
-    let two = |name: &str, classes: &[&str]| {
-        for class in classes {
-            let folder = Path::new(&place.path(name)).join(class);
-            std::fs::create_dir_all(&folder).unwrap();
-            for i in 0..3 {
-                image::GrayImage::from_pixel(8, 8, image::Luma([9 * i]))
-                    .save(folder.join(format!("{i}.png")))
-                    .unwrap();
-            }
+fn wrong_options_of_finetune_are_refused() {
+    let folder = TempFolder::new("finetune-bad");
+    let cases: &[(&str, &str, &[&str])] = &[
+        ("photos", "--resize", &["no labels"]),
+        ("digits", "--labels 5", &["5 labels for 10 classes"]),
+        ("digits", "--labels 1790", &["of class", "which has"]),
+        ("digits", "--labels-per-class 400", &["of class"]),
+        ("digits", "--test digits --curve 20,5000", &["5000 labels"]),
+        ("digits", "--test digits --curve 4,50", &["4 labels for 10 classes"]),
+        ("digits", "--curve 20", &["--test"]),
+        ("digits", "--lr 0", &["--lr 0"]),
+        ("digits", "--dropout 1", &["--dropout 1"]),
+        ("digits", "--max-memory 100KiB", &["--max-memory"]),
+        ("digits", "--test textures", &["--resize"]),
+    ];
+    for (data, flags, words) in cases {
+        finetune(data, &folder.path("out")).flags(flags).fails(2, words);
+    }
+}
+
+/// A folder of three images for each class.
+fn classes(folder: &TempFolder, name: &str, classes: &[&str]) -> String {
+    for class in classes {
+        for i in 0..3 {
+            plain(&folder.path(&format!("{name}/{class}/{i}.png")), 8, 9 * i);
         }
-        place.path(name)
-    };
-    let (ab, abc) = (two("ab", &["a", "b"]), two("abc", &["a", "b", "c"]));
-    refuse(&ab, &["--test", &abc], &["\"c\""]);
-    let output = csae(
-        &[
-            &["finetune", &run, "digits", "-o", &out, "--device", "cpu", "-q", "--lr", "1e30"],
-            &ENCODER[..],
-        ]
-        .concat(),
-    );
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        String::from_utf8_lossy(&output.stderr).contains("optimizer.lr"),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    succeed(
-        &[
-            &[
-                "finetune", &run, &abc, "--test", &ab, "-o", &out, "--device", "cpu", "-q",
-                "--epochs", "1", "--force",
-            ],
-            &ENCODER[..],
-        ]
-        .concat(),
-    );
-    refuse(&abc, &[], &["holds a run already", "--force"]);
+    }
+    folder.path(name)
+}
+
+#[test]
+fn a_test_class_without_training_images_is_refused() {
+    let folder = TempFolder::new("finetune-classes");
+    let (ab, abc) =
+        (classes(&folder, "ab", &["a", "b"]), classes(&folder, "abc", &["a", "b", "c"]));
+    let out = folder.path("out");
+    finetune(&ab, &out).option("--test", &abc).fails(2, &["\"c\""]);
+    // A training class without test images is not an error.
+    finetune(&abc, &out).option("--test", &ab).epochs(1).succeed();
+    // A run is not overwritten.
+    finetune(&abc, &out).fails(2, &["holds a run already", "--force"]);
+}
+
+#[test]
+fn a_diverging_classifier_is_reported_with_its_rate() {
+    let folder = TempFolder::new("finetune-diverges");
+    let output = finetune("digits", &folder.path("out")).flags("--lr 1e30").output();
+    assert_eq!(output.status, Some(1), "{output:?}");
+    assert!(output.stderr.contains("optimizer.lr"), "{output:?}");
 }
 
 #[test]
 fn both_paths_learn_alike() {
-    let Some(_turn) = gpu::turn("both_paths_learn_alike") else { return };
+    let Some(_turn) = gpu::turn() else { return };
     let mut gpu = gpu::open();
-    let place = Place::new("finetune-paths");
-    let run = train(&place);
-    let loaded = model::load(Path::new(&run)).unwrap();
+    let folder = TempFolder::new("finetune-paths");
+    let run = sparse_digits();
+    let loaded = model::load(Path::new(run)).unwrap();
     let spec = model::encoder(&loaded.graph, Some("encoder.1"), None).unwrap();
     let dims = loaded.graph.nodes[0].dims;
     let sample = Sample::open_whole("digits", dims, false, false, Budget::new(None)).unwrap();
@@ -271,24 +246,20 @@ fn both_paths_learn_alike() {
         ];
         let text = LabelledKind::Classify.preset();
         let mut config = Config::with_model(text, "test", &graph.spec, 3, &set).unwrap();
-        config.train.from = Some(run.clone());
+        config.train.from = Some(run.to_owned());
         config
     };
     let losses = |device: &mut Device, name: &str, config: &Config| {
-        let folder = RunFolder::at(Path::new(&place.path(name)));
+        let out = RunFolder::at(Path::new(&folder.path(name)));
         let origin = Origin::new(config, "cpu".to_owned(), None).unwrap();
-        let _lock = folder.create(config, &origin, false).unwrap();
+        let _lock = out.create(config, &origin, false).unwrap();
         let part = |numbers: &[usize], name| Subset { set: &data, indices: numbers.to_vec(), name };
         let parts = (&part(&fit, "training images"), part(&held, "held-out images"));
-        let mut training = begin_training(device, &folder, config, &graph, parts, 0, None).unwrap();
-        let metrics = folder.file("metrics.jsonl");
+        let mut training = begin_training(device, &out, config, &graph, parts, 0, None).unwrap();
+        let metrics = out.file("metrics.jsonl");
         let mut log = Log::new(Some(&metrics), training.trainer.total, true, false).unwrap();
         training.train(device, &mut log, &|| false).unwrap();
-        std::fs::read_to_string(metrics)
-            .unwrap()
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["loss"].as_f64())
-            .collect::<Vec<f64>>()
+        json::numbers(&json::lines(&text(metrics)), "loss")
     };
     let half = config(0.5);
     let (a, b) = (losses(&mut Device::cpu(), "cpu", &half), losses(&mut gpu, "gpu", &half));

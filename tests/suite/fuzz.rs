@@ -1,16 +1,17 @@
-//! Mutated files for every reader of bytes that come from elsewhere: IDX, CIFAR, npy, pictures,
-//! model files, checkpoints, TOML. None may panic, take a second, or more than a gigabyte at once.
+//! Mutated files for every reader of foreign bytes: IDX, CIFAR, npy, pictures, model files,
+//! checkpoints, TOML. A reader must not panic, take a second, or allocate a gigabyte at once.
 //!
-//! Each run draws `CSAE_FUZZ` inputs (default 4,000) from `CSAE_FUZZ_SEED` (default 1). A long run,
+//! Each run makes `CSAE_FUZZ` inputs (default 4,000) from `CSAE_FUZZ_SEED` (default 1). A long run,
 //! with memory bounded to 1.3 GB for the whole process, so that no allocation can be larger than 1
 //! GB:
 //!
 //! ```text
-//! (ulimit -v 1300000; CSAE_GPU=off CSAE_FUZZ=10000000 CSAE_FUZZ_SEED=2 cargo test --release --test suite fuzz -- --nocapture)
+//! export CSAE_GPU=off CSAE_FUZZ=10000000 CSAE_FUZZ_SEED=2
+//! (ulimit -v 1300000; cargo test --release --test suite fuzz -- --nocapture)
 //! ```
 //!
-//! What fails is written to `tests/fuzz_corpus/`, whose files are seeds of every run: a case that
-//! was found once stays a test. Their names begin with the reader's name.
+//! Inputs that fail are written to `tests/fuzz_corpus/`. Its files are seeds of every run, so a
+//! case that was found once stays a test. Their names begin with the reader's name.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,9 +24,11 @@ use csae::internals::rng::Stream;
 use csae::internals::spec::{Config, preset_names, preset_text};
 use csae::internals::train::checkpoint::{self, Checkpoint};
 
+use crate::support::{TempFolder, bytes};
+
 type Reader = fn(&[u8]) -> Result<(), String>;
 
-/// A reader, and what it says to bytes.
+/// Readers by name.
 const READERS: [(&str, Reader); 8] = [
     ("checkpoint", |bytes| {
         checkpoint::load_bytes(bytes, "fuzz").map(drop).map_err(|e| e.to_string())
@@ -84,24 +87,24 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         preset_names().map(|name| preset_text(name).expect("a preset").as_bytes().to_vec());
     seeds.extend(presets.map(|text| ("toml".to_owned(), text)));
     let record: Vec<u8> = (0..3073u32).map(|i| (i % 10) as u8).collect();
-    let path = std::env::temp_dir().join(format!("csae-fuzz-{}.safetensors", std::process::id()));
+    let folder = TempFolder::new("fuzz");
+    let path = PathBuf::from(folder.path("checkpoint.safetensors"));
     let tensors = std::array::from_fn(|i| vec![0.5; 3 * i]);
     checkpoint::save(&path, &Checkpoint { tensors, ..Checkpoint::default() })
         .expect("a checkpoint can be written");
-    seeds.push(("checkpoint".to_owned(), std::fs::read(&path).expect("it is there")));
-    std::fs::remove_file(&path).expect("it is there");
+    seeds.push(("checkpoint".to_owned(), bytes(&path)));
     seeds.push(("cifar".to_owned(), [record.clone(), record].concat()));
     seeds
 }
 
-/// One to four small changes: bits, bytes, numbers that bite, cuts, repeats.
+/// Makes one to four small changes: bits, bytes, numbers at limits, cuts, repeats.
 fn mutate(bytes: &mut Vec<u8>, draw: &mut Stream) {
-    const BITING: [u64; 8] = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, 1 << 63, u64::MAX];
+    const LIMITS: [u64; 8] = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, 1 << 63, u64::MAX];
     for _ in 0..=draw.below(4) {
         if bytes.is_empty() {
             bytes.push(draw.word() as u8);
         }
-        // most of what is read closely stands at the start
+        // Headers, which are read closely, are at the start.
         let reach = if draw.below(2) == 0 { bytes.len() } else { bytes.len().min(64) };
         let at = draw.below(reach);
         match draw.below(8) {
@@ -112,7 +115,7 @@ fn mutate(bytes: &mut Vec<u8>, draw: &mut Stream) {
             4 => drop(bytes.remove(at)),
             5 => {
                 let width = [1, 2, 4, 8][draw.below(4)];
-                let number = BITING[draw.below(BITING.len())];
+                let number = LIMITS[draw.below(LIMITS.len())];
                 let number =
                     if draw.below(2) == 0 { number.to_le_bytes() } else { number.to_be_bytes() };
                 bytes
@@ -128,7 +131,7 @@ fn mutate(bytes: &mut Vec<u8>, draw: &mut Stream) {
                 bytes.splice(to..to, part);
             }
             _ => {
-                // a digit more or less makes another number of text
+                // Another digit makes another number in a text.
                 if let Some(digit) = bytes.iter_mut().skip(at).find(|byte| byte.is_ascii_digit()) {
                     *digit = b"0123456789-.e"[draw.below(13)];
                 }
@@ -202,9 +205,9 @@ fn no_reader_panics_or_hangs_on_mutated_files() {
         READERS.iter().map(|(name, _)| name).zip(accepted).collect::<Vec<_>>()
     );
     assert!(bad.is_empty(), "{}", bad.join("\n"));
-    // a mutator that breaks everything at once would test nothing behind the first check
+    // A mutation that breaks every file at once would test only the first check of a reader.
     if inputs >= 4000 {
-        // (a checkpoint's hash refuses nearly every change)
+        // A checkpoint's hash refuses nearly every change.
         assert!(accepted[1..].iter().all(|count| *count > 0), "{accepted:?}");
     }
 }

@@ -1,39 +1,18 @@
-//! New images as a user draws them.
+//! `csae generate`: new images as a user samples them.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use csae::internals::data::image_file::ImageFile;
 use csae::internals::report::picture;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::commands::{Place, csae, fail, succeed};
-use super::gpu;
+use crate::support::files::{copy_folder, exists};
+use crate::support::images::bars;
+use crate::support::json::number;
+use crate::support::{Command, TempFolder, bytes, gpu, text};
 
-/// Small gray images of two classes in a folder: horizontal and vertical bars, anywhere, of any
-/// brightness.
-fn bars(place: &Place, name: &str, count: usize) -> String {
-    let folder = place.path(name);
-    let side = 8;
-    for i in 0..count {
-        let class = ["across", "down"][i % 2];
-        let (at, light) = (1 + i * 7 % 6, 0.4 + 0.06 * (i * 3 % 10) as f32);
-        let pixel = |p: usize| {
-            if [p / side, p % side][i % 2].abs_diff(at) < 1 + i % 3 / 2 { light } else { 0.0 }
-        };
-        let pixels: Vec<f32> = (0..side * side).map(pixel).collect();
-        std::fs::create_dir_all(format!("{folder}/{class}")).unwrap();
-        picture::save_png(
-            Path::new(&format!("{folder}/{class}/{i:03}.png")),
-            &pixels,
-            side,
-            side,
-            1,
-        )
-        .unwrap();
-    }
-    folder
-}
-
+/// A small model of bars, with a fixed number of active units.
 const SMALL: &str = r#"
 [model]
 code = "code"
@@ -66,45 +45,57 @@ lr = 5e-3
 batch = 32
 "#;
 
-/// A trained model with its priors, and its images.
-fn fitted(place: &Place) -> (String, String) {
-    let (images, config, run) =
-        (bars(place, "bars", 960), place.path("small.toml"), place.path("run"));
-    std::fs::write(&config, SMALL).unwrap();
-    succeed(&[
-        "train", &images, "--config", &config, "--steps", "400", "--device", "cpu", "-q", "--out",
-        &run,
-    ]);
-    let fit = [
-        "generate",
-        &run,
-        "--fit",
-        &images,
-        "--device",
-        "cpu",
-        "--json",
-        "-o",
-        &place.path("first"),
-        "--n",
-        "5",
-    ];
-    let lines = told(&succeed(&fit));
-    assert_eq!(lines[0]["kind"], "fit");
-    assert_eq!(lines[0]["classes"], serde_json::json!(["across", "down"]));
-    assert_eq!(lines[1]["images"], 5);
-    (run, images)
+/// A model of bars with priors.
+struct Fitted {
+    images: String,
+    config: String,
+    run: String,
+    /// What fitting the priors wrote.
+    lines: Vec<Value>,
 }
 
-fn told(lines: &str) -> Vec<Value> {
-    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+/// Fitted once for all tests, which only read it.
+fn fitted() -> &'static Fitted {
+    static FITTED: OnceLock<Fitted> = OnceLock::new();
+    FITTED.get_or_init(|| {
+        let folder = TempFolder::shared();
+        let images = bars(folder, "generate/bars", 960);
+        let config = folder.write("generate/small.toml", SMALL);
+        let run = folder.path("generate/run");
+        train(&images, &config, &run).steps(400).succeed();
+        let fit = generate(&run, &folder.path("generate/first")).option("--fit", &images);
+        let lines = fit.flags("--n 5").json();
+        Fitted { images, config, run, lines }
+    })
 }
 
-fn bytes(path: &str) -> Vec<u8> {
-    std::fs::read(path).unwrap()
+fn train(images: &str, config: &str, run: &str) -> Command {
+    Command::train(images).option("--config", config).out(run).on_cpu().quiet()
 }
 
-/// How much more rows differ from each other than columns do: above 0 for bars across.
-fn across(path: &str) -> f64 {
+/// Generates images with a model.
+fn generate(run: &str, out: &str) -> Command {
+    Command::new("generate").arg(run).out(out).on_cpu()
+}
+
+/// Generates images with the shared model, writes them over those there are and returns what the
+/// command writes.
+fn sample(out: &str, flags: &str) -> Value {
+    generate(&fitted().run, out).flags(flags).force().json().remove(0)
+}
+
+/// An image of horizontal bars.
+fn across() -> String {
+    format!("{}/across/000.png", fitted().images)
+}
+
+/// An image of vertical bars.
+fn down() -> String {
+    format!("{}/down/001.png", fitted().images)
+}
+
+/// How much more rows differ from each other than columns do: above 0 for horizontal bars.
+fn horizontal(path: &str) -> f64 {
     let image = ImageFile::read(Path::new(path)).unwrap();
     let (pixels, side) = (image.pixels(), image.w);
     let apart = |step: usize| {
@@ -116,147 +107,164 @@ fn across(path: &str) -> f64 {
 }
 
 #[test]
-fn images_are_drawn_as_they_are_asked_for() {
-    let place = Place::new("generate");
-    let (run, images) = fitted(&place);
-    let out = place.path("out");
-    let draw = |more: &[&str]| {
-        let arguments =
-            [&["generate", &run[..], "--device", "cpu", "--json", "--force", "-o", &out], more]
-                .concat();
-        told(&succeed(&arguments)).remove(0)
-    };
-    // the same by the same seed, another by another
-    for prior in ["gaussian", "mixture", "sparse"] {
-        let line = draw(&["--prior", prior, "--n", "12"]);
-        assert_eq!(
-            (line["images"].as_u64(), line["files"].as_array().unwrap().len()),
-            (Some(12), 14)
-        );
-        let first = bytes(&format!("{out}/00.png"));
-        draw(&["--prior", prior, "--n", "3"]);
-        assert_eq!(bytes(&format!("{out}/00.png")), first, "{prior}");
-        draw(&["--prior", prior, "--n", "3", "--seed", "5"]);
-        assert_ne!(bytes(&format!("{out}/00.png")), first, "{prior}");
-    }
-    // of a class
+fn fitting_reports_the_classes_and_generates_at_once() {
+    let lines = &fitted().lines;
+    assert_eq!(
+        (&lines[0]["kind"], &lines[0]["classes"]),
+        (&json!("fit"), &json!(["across", "down"]))
+    );
+    assert_eq!(lines[1]["images"], 5);
+}
+
+/// The same seed gives the same images, another seed others.
+fn assert_seeded(prior: &str) {
+    let folder = TempFolder::new("generate-seed");
+    let out = folder.path("out");
+    let first = || bytes(format!("{out}/00.png"));
+    let line = sample(&out, &format!("--prior {prior} --n 12"));
+    assert_eq!(line["images"], 12);
+    assert_eq!(line["files"].as_array().unwrap().len(), 14);
+    let before = first();
+    sample(&out, &format!("--prior {prior} --n 3"));
+    assert_eq!(first(), before);
+    sample(&out, &format!("--prior {prior} --n 3 --seed 5"));
+    assert_ne!(first(), before);
+}
+
+#[test]
+fn a_gaussian_prior_is_sampled_by_its_seed() {
+    assert_seeded("gaussian");
+}
+
+#[test]
+fn a_mixture_prior_is_sampled_by_its_seed() {
+    assert_seeded("mixture");
+}
+
+#[test]
+fn a_sparse_prior_is_sampled_by_its_seed() {
+    assert_seeded("sparse");
+}
+
+#[test]
+fn images_of_a_class_look_like_it() {
+    let folder = TempFolder::new("generate-class");
+    let out = folder.path("out");
     for prior in ["mixture", "sparse"] {
         for (class, sign) in [("across", 1.0), ("down", -1.0)] {
-            draw(&["--prior", prior, "--class", class, "--n", "20", "--temperature", "0.7"]);
-            let right =
-                (0..20).filter(|i| sign * across(&format!("{out}/{i:02}.png")) > 0.0).count();
+            sample(&out, &format!("--prior {prior} --class {class} --n 20 --temperature 0.7"));
+            let right = |i: &usize| sign * horizontal(&format!("{out}/{i:02}.png")) > 0.0;
+            let right = (0..20).filter(right).count();
             assert!(right >= 17, "{prior}, {class}: {right} of 20");
         }
     }
-    // like an image: all of it where nothing varies; the training image nearest to it is itself
-    let image = format!("{images}/across/000.png");
-    draw(&["--like", &image, "--vary", "0", "--n", "2", "--train", &images]);
-    assert_eq!(bytes(&format!("{out}/00.png")), bytes(&format!("{out}/01.png")));
-    let page = std::fs::read_to_string(format!("{out}/gallery.html")).unwrap();
-    assert_eq!(page.matches("class=\"sheet samples\"").count(), 5);
-    assert_eq!(
-        page.matches("00.png; nearest: training image 0\"").count(),
-        2,
-        "{}",
-        &page[page.len() - 600..]
-    );
-    let same = bytes(&format!("{out}/00.png"));
-    draw(&["--like", &image, "--vary", "0.5", "--n", "2", "--prior", "sparse"]);
-    assert_ne!(bytes(&format!("{out}/00.png")), bytes(&format!("{out}/01.png")));
-    // between two: the ends are what the model makes of them; no prior is needed
-    std::fs::remove_file(format!("{run}/prior.safetensors")).unwrap();
-    let line = draw(&["--interpolate", &image, &format!("{images}/down/001.png"), "--frames", "4"]);
-    assert_eq!(line["files"].as_array().unwrap().len(), 6);
-    assert_eq!(bytes(&format!("{out}/frame-00.png")), same);
-    assert!(
-        across(&format!("{out}/frame-00.png")) > 0.0
-            && across(&format!("{out}/frame-03.png")) < 0.0
-    );
 }
 
-/// Of few pixels and few images, where the push on dead units could win over the loss.
+/// Generates images like one of horizontal bars.
+fn sample_like(out: &str) -> Command {
+    generate(&fitted().run, out).option("--like", across()).flags("--n 2").force()
+}
+
+#[test]
+fn images_like_another_are_equal_without_variation() {
+    let folder = TempFolder::new("generate-like");
+    let out = folder.path("out");
+    sample_like(&out).flags("--vary 0").succeed();
+    assert_eq!(bytes(format!("{out}/00.png")), bytes(format!("{out}/01.png")));
+    sample_like(&out).flags("--vary 0.5 --prior sparse").succeed();
+    assert_ne!(bytes(format!("{out}/00.png")), bytes(format!("{out}/01.png")));
+}
+
+#[test]
+fn the_gallery_shows_the_nearest_training_images() {
+    let folder = TempFolder::new("generate-nearest");
+    let out = folder.path("out");
+    sample_like(&out).flags("--vary 0").option("--train", &fitted().images).succeed();
+    let page = text(format!("{out}/gallery.html"));
+    assert_eq!(page.matches("class=\"sheet samples\"").count(), 5);
+    // The training image nearest to an image is the image itself.
+    let nearest = page.matches("00.png; nearest: training image 0\"").count();
+    assert_eq!(nearest, 2, "{}", &page[page.len() - 600..]);
+}
+
+#[test]
+fn an_interpolation_runs_from_one_image_to_the_other_without_a_prior() {
+    let folder = TempFolder::new("generate-between");
+    let (run, out) = (folder.path("run"), folder.path("out"));
+    copy_folder(&fitted().run, &run);
+    std::fs::remove_file(format!("{run}/prior.safetensors")).unwrap();
+    let ends = [across(), down()];
+    let frames = generate(&run, &out).arg("--interpolate").args(ends).flags("--frames 4");
+    assert_eq!(frames.json()[0]["files"].as_array().unwrap().len(), 6);
+    assert!(horizontal(&format!("{out}/frame-00.png")) > 0.0);
+    assert!(horizontal(&format!("{out}/frame-03.png")) < 0.0);
+    // Its ends are the reconstructions of the two images.
+    let like = folder.path("like");
+    sample_like(&like).flags("--vary 0").succeed();
+    assert_eq!(bytes(format!("{out}/frame-00.png")), bytes(format!("{like}/00.png")));
+}
+
+/// There are few pixels and few images here, so that the push on dead units could dominate the
+/// loss.
 #[test]
 fn the_preset_learns_the_bundled_digits() {
-    let place = Place::new("generate-digits");
-    let (run, out) = (place.path("run"), place.path("out"));
-    for seed in ["0", "1"] {
-        let train = [
-            "train", "digits", "--preset", "generate", "--device", "cpu", "-q", "--force",
-            "--seed", seed, "--out", &run,
-        ];
-        succeed(&train);
-        let line =
-            told(&succeed(&["eval", &run, "digits", "--device", "cpu", "--json"])).pop().unwrap();
-        assert!(line["explained_variance"].as_f64().unwrap() > 0.6, "{line}");
+    let folder = TempFolder::new("generate-digits");
+    let (run, out) = (folder.path("run"), folder.path("out"));
+    for seed in [0, 1] {
+        let train = Command::train("digits").flags("--preset generate").option("--seed", seed);
+        train.out(&run).force().on_cpu().quiet().succeed();
+        let line = Command::eval(&run, "digits").on_cpu().json().pop().unwrap();
+        assert!(number(&line, "explained_variance") > 0.6, "{line}");
     }
-    let fit = [
-        "generate", &run, "--fit", "digits", "--class", "3", "--n", "5", "--device", "cpu",
-        "--json", "-o", &out,
-    ];
-    assert_eq!(told(&succeed(&fit)).pop().unwrap()["images"], 5);
+    let fit = generate(&run, &out).flags("--fit digits --class 3 --n 5");
+    assert_eq!(fit.json().pop().unwrap()["images"], 5);
 }
 
 #[test]
-fn priors_are_compared() {
-    let place = Place::new("judged");
-    let (run, images) = fitted(&place);
-    let (test, judge, out) = (bars(&place, "test", 100), place.path("judge"), place.path("out"));
-    succeed(&[
-        "finetune",
-        &run,
-        &images,
-        "--from-scratch",
-        "--epochs",
-        "4",
-        "--device",
-        "cpu",
-        "-q",
-        "-o",
-        &judge,
-    ]);
-    let arguments = [
-        "generate", &run, "--judge", &judge, "--test", &test, "--train", &images, "--device",
-        "cpu", "-o", &out,
-    ];
-    let table = succeed(&arguments);
+fn priors_are_compared_by_a_classifier() {
+    let folder = TempFolder::new("generate-compared");
+    let Fitted { images, run, .. } = fitted();
+    let (test, judge, out) = (bars(&folder, "test", 100), folder.path("judge"), folder.path("out"));
+    let finetune = Command::new("finetune --from-scratch").arg(run).arg(images).epochs(4);
+    finetune.out(&judge).on_cpu().quiet().succeed();
+    let compare = generate(run, &out)
+        .option("--judge", &judge)
+        .option("--test", &test)
+        .option("--train", images);
+    let table = compare.succeed();
     assert!(table.contains("one Gaussian") && table.contains("noise (ceiling)"), "{table}");
-    let line = told(&succeed(&[&arguments[..], &["--force", "--json"]].concat())).remove(0);
+    let line = compare.force().json().remove(0);
     assert_eq!(line["images"], 100);
     let distance = |name: &str| {
         let rows = line["rows"].as_array().unwrap();
         let row = rows.iter().find(|row| row["name"].as_str().unwrap().starts_with(name)).unwrap();
-        row["likeness"]["distance"].as_f64().unwrap()
+        number(&row["likeness"], "distance")
     };
-    assert!(
-        distance("training") < distance("mixture") && distance("mixture") < distance("noise"),
-        "{line}"
-    );
+    assert!(distance("training") < distance("mixture"), "{line}");
+    assert!(distance("mixture") < distance("noise"), "{line}");
     assert!(distance("sparse") < distance("noise"), "{line}");
-    let page = std::fs::read_to_string(format!("{out}/gallery.html")).unwrap();
-    assert!(
-        page.contains("Priors compared") && page.matches("class=\"sheet samples\"").count() == 360
-    );
-    // a device that is not the CPU path draws the same codes
-    let unit = ["generate", &run, "--unit", "0", "--device", "cpu", "-o", &out, "--force"];
-    let output = csae(&unit);
-    let alive = output.status.success()
-        || String::from_utf8_lossy(&output.stderr).contains("fired on none");
-    assert!(alive, "{output:?}");
+    let page = text(format!("{out}/gallery.html"));
+    assert!(page.contains("Priors compared"));
+    assert_eq!(page.matches("class=\"sheet samples\"").count(), 360);
 }
 
 #[test]
-fn both_paths_draw_alike() {
-    let Some(_turn) = gpu::turn("both_paths_draw_alike") else { return };
-    let place = Place::new("generate-gpu");
-    let (run, _) = fitted(&place);
+fn a_unit_is_shown_unless_it_never_fired() {
+    let folder = TempFolder::new("generate-unit");
+    let output = generate(&fitted().run, &folder.path("out")).flags("--unit 0").output();
+    assert!(output.succeeded() || output.stderr.contains("fired on none"), "{output:?}");
+}
+
+#[test]
+fn both_paths_generate_alike() {
+    let Some(_turn) = gpu::turn() else { return };
+    let folder = TempFolder::new("generate-gpu");
     let pixels = |device: &str| {
-        let out = place.path(if device == "cpu" { "cpu" } else { "gpu" });
-        succeed(&["generate", &run, "--n", "30", "--device", device, "-q", "-o", &out]);
-        (0..30)
-            .flat_map(|i| {
-                ImageFile::read(Path::new(&format!("{out}/{i:02}.png"))).unwrap().pixels()
-            })
-            .collect::<Vec<f32>>()
+        let out = folder.path(if device == "cpu" { "cpu" } else { "gpu" });
+        let generate = Command::new("generate --n 30").arg(&fitted().run).out(&out);
+        generate.device(device).quiet().succeed();
+        let pixels = |i| ImageFile::read(Path::new(&format!("{out}/{i:02}.png"))).unwrap().pixels();
+        (0..30).flat_map(pixels).collect::<Vec<f32>>()
     };
     let (cpu, gpu) = (pixels("cpu"), pixels(&gpu::name()));
     let apart = cpu.iter().zip(&gpu).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -264,75 +272,125 @@ fn both_paths_draw_alike() {
     assert!(cpu.iter().any(|v| *v > 0.3));
 }
 
+/// Asserts that the shared model refuses a command and leaves no folder.
+#[track_caller]
+fn refused(arguments: &[&str], words: &[&str]) {
+    let folder = TempFolder::new("generate-bad");
+    let out = folder.path("out");
+    generate(&fitted().run, &out).args(arguments).fails(2, words);
+    assert!(!exists(&out), "{arguments:?}");
+}
+
 #[test]
-fn what_cannot_be_drawn_is_said() {
-    let place = Place::new("generate-bad");
-    let (run, images) = fitted(&place);
-    let out = place.path("out");
-    let refused = |more: &[&str], words: &[&str]| {
-        fail(&[&["generate", &run[..], "--device", "cpu", "-o", &out], more].concat(), 2, words);
-        assert!(!Path::new(&out).exists(), "{more:?}");
-    };
+fn wrong_numbers_of_images_are_refused() {
     refused(&["--n", "0"], &["--n 0"]);
     refused(&["--n", "100000000"], &["MiB", "fewer"]);
     refused(&["--n", "3000", "--max-memory", "1MiB"], &["MiB", "--max-memory"]);
+}
+
+#[test]
+fn wrong_options_of_priors_are_refused() {
     refused(&["--temperature", "-1"], &["temperature"]);
     refused(&["--class", "acros"], &["did you mean", "across"]);
     refused(&["--class", "across", "--prior", "gaussian"], &["--prior mixture"]);
+}
+
+#[test]
+fn wrong_units_and_options_without_effect_on_a_unit_are_refused() {
     refused(&["--unit", "24"], &["0 to 23"]);
-    refused(&["--like", "nowhere.png"], &["nowhere.png", "no such file"]);
-    refused(&["--like", &images], &["name an image"]);
-    refused(&["--vary", "0.5"], &["--like"]);
     refused(&["--unit", "0", "--seed", "1"], &["--seed"]);
     refused(&["--unit", "0", "--prior", "sparse"], &["--prior"]);
     refused(&["--unit", "0", "--temperature", "0.5"], &["--temperature"]);
-    refused(&["--like", &format!("{images}/across/000.png"), "--vary", "2"], &["between 0 and 1"]);
-    refused(&["--interpolate", &format!("{images}/across/000.png")], &["--interpolate"]);
-    refused(&["--fit", &images], &["prior.safetensors", "--force"]);
-    refused(&["--fit", &place.path("none"), "--force"], &["does not exist"]);
-    refused(&["--judge", &run, "--test", &images], &["not an image classifier", "csae finetune"]);
-    refused(&["--judge", &run], &["--test"]);
-    let large = place.path("large.png");
+}
+
+#[test]
+fn wrong_images_to_vary_are_refused() {
+    refused(&["--like", "nowhere.png"], &["nowhere.png", "no such file"]);
+    refused(&["--like", &fitted().images], &["name an image"]);
+    refused(&["--vary", "0.5"], &["--like"]);
+    refused(&["--like", &across(), "--vary", "2"], &["between 0 and 1"]);
+    refused(&["--interpolate", &across()], &["--interpolate"]);
+}
+
+#[test]
+fn wrong_data_to_fit_is_refused() {
+    let folder = TempFolder::new("generate-none");
+    refused(&["--fit", &fitted().images], &["prior.safetensors", "--force"]);
+    refused(&["--fit", &folder.path("none"), "--force"], &["does not exist"]);
+}
+
+#[test]
+fn wrong_judges_are_refused() {
+    let Fitted { images, run, .. } = fitted();
+    let words = ["not an image classifier", "csae finetune"];
+    refused(&["--judge", run, "--test", images], &words);
+    refused(&["--judge", run], &["--test"]);
+}
+
+#[test]
+fn an_image_of_another_size_is_refused_without_resize() {
+    let folder = TempFolder::new("generate-large");
+    let (large, out) = (folder.path("large.png"), folder.path("out"));
     picture::save_png(Path::new(&large), &[0.5; 20 * 20 * 3], 20, 20, 3).unwrap();
     refused(&["--like", &large], &["--resize"]);
-    // images that are there already are written over on request alone, and those that stay are
-    // named
-    let own = place.path("own");
-    std::fs::create_dir_all(&own).unwrap();
-    std::fs::write(format!("{own}/04.png"), "not drawn").unwrap();
-    fail(&["generate", &run, "--device", "cpu", "-o", &own, "--n", "5"], 2, &["04.png", "--force"]);
-    let output = csae(&["generate", &run, "--device", "cpu", "-o", &own, "--n", "4"]);
-    assert!(
-        output.status.success()
-            && String::from_utf8_lossy(&output.stderr)
-                .contains("own also holds 1 numbered image of an earlier run"),
-        "{output:?}"
-    );
-    let output = csae(&["generate", &run, "--device", "cpu", "-o", &own, "--n", "5", "--force"]);
-    assert!(
-        output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("earlier run"),
-        "{output:?}"
-    );
-    succeed(&[
-        "generate", &run, "--device", "cpu", "-o", &out, "--like", &large, "--resize", "--n", "1",
-    ]);
-    fail(&["generate", &run, "--device", "cpu", "-o", &out], 2, &["--force"]);
-    // no prior, another model's, and a broken one
+    let resized = generate(&fitted().run, &out).option("--like", &large);
+    resized.flags("--resize --n 1").succeed();
+}
+
+#[test]
+fn images_are_not_overwritten_without_force_and_those_that_stay_are_reported() {
+    let folder = TempFolder::new("generate-own");
+    let own = folder.create("own");
+    folder.write("own/04.png", "not generated");
+    let generate = generate(&fitted().run, &own);
+    generate.clone().flags("--n 5").fails(2, &["04.png", "--force"]);
+    let stays = "own also holds 1 numbered image of an earlier run";
+    generate.clone().flags("--n 4").warns(&[stays]);
+    let messages = generate.clone().flags("--n 5").force().messages();
+    assert!(!messages.contains("earlier run"), "{messages}");
+    // Without a number, other files are in the way.
+    generate.fails(2, &["--force"]);
+}
+
+/// A copy of the shared run, which a test may change, and the path of its priors.
+fn copied_run(folder: &TempFolder) -> (String, String) {
+    let run = folder.path("run");
+    copy_folder(&fitted().run, &run);
     let prior = format!("{run}/prior.safetensors");
+    (run, prior)
+}
+
+#[test]
+fn a_broken_prior_is_refused() {
+    let folder = TempFolder::new("generate-broken");
+    let (run, prior) = copied_run(&folder);
     let whole = bytes(&prior);
     std::fs::write(&prior, &whole[..whole.len() / 2]).unwrap();
-    fail(&["generate", &run, "--force", "-o", &out], 2, &["prior.safetensors", "--fit"]);
-    std::fs::write(&prior, &whole).unwrap();
-    let config = place.path("small.toml");
-    succeed(&[
-        "train", &images, "--config", &config, "--steps", "2", "--device", "cpu", "-q", "--force",
-        "--out", &run,
-    ]);
-    std::fs::write(&prior, &whole).unwrap();
-    fail(&["generate", &run, "--force", "-o", &out], 2, &["another model", "--fit"]);
+    generate(&run, &folder.path("out")).fails(2, &["prior.safetensors", "--fit"]);
+}
+
+#[test]
+fn the_prior_of_another_model_is_refused() {
+    let folder = TempFolder::new("generate-other");
+    let (run, prior) = copied_run(&folder);
+    let Fitted { images, config, run: own, .. } = fitted();
+    train(images, config, &run).steps(2).force().succeed();
+    std::fs::copy(format!("{own}/prior.safetensors"), &prior).unwrap();
+    generate(&run, &folder.path("out")).fails(2, &["another model", "--fit"]);
+}
+
+#[test]
+fn a_model_without_a_prior_is_refused() {
+    let folder = TempFolder::new("generate-no-prior");
+    let (run, prior) = copied_run(&folder);
     std::fs::remove_file(&prior).unwrap();
-    fail(&["generate", &run, "--force", "-o", &out], 2, &["no fitted prior", "--fit DATA"]);
-    // models that draw nothing
-    fail(&["generate", "denoise", "-o", &out], 2, &["denoise", "restores"]);
-    fail(&["generate", "paint-1", "-o", &out], 2, &["paint-1", "1024"]);
+    generate(&run, &folder.path("out")).fails(2, &["no fitted prior", "--fit DATA"]);
+}
+
+#[test]
+fn models_that_cannot_decode_a_sampled_code_are_refused() {
+    let folder = TempFolder::new("generate-restorer");
+    let out = folder.path("out");
+    Command::new("generate denoise").out(&out).fails(2, &["denoise", "restores"]);
+    Command::new("generate paint-1").out(&out).fails(2, &["paint-1", "1024"]);
 }

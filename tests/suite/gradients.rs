@@ -16,10 +16,10 @@ use serde_json::json;
 
 const STEP: f64 = 1e-5;
 const TOLERANCE: f64 = 1e-6;
-/// Coordinates tried of each input of a loss.
+/// Number of coordinates that are checked of each input of a loss.
 const SAMPLES: usize = 24;
 
-/// Cases left out, each with the reason.
+/// Cases that are skipped, each with the reason.
 const LEFT_OUT: [(&str, &str); 5] = [
     ("conv2d/many_workgroups", "the arithmetic of other cases at a size that takes minutes here"),
     ("batch_top_k/ties_at_zero", "a step would change which of the equal zeros is selected"),
@@ -80,7 +80,7 @@ fn scalar_error(case: &Case, input: &str, factor: f64) -> f64 {
     let gradient = outputs(case).remove(&format!("grad_{input}")).expect("a loss has a gradient");
     assert!(gradient.iter().any(|g| *g != 0.0), "{}: the gradient is all zero", case.id());
     let tensor = &case.inputs[input];
-    // Small against the distance to the logs' clamp and to the corner of an absolute value.
+    // Smaller than the distance to the clamp of logarithms and to the corner of an absolute value.
     let step = 1e-7;
     let at = |i: usize, delta: f64| {
         let mut values = tensor.reals();
@@ -98,12 +98,12 @@ fn scalar_error(case: &Case, input: &str, factor: f64) -> f64 {
     relative(&analytic, &differences)
 }
 
-/// Losses and penalties small enough for rounding not to drown a step.
+/// Losses and penalties that are small enough for a step to exceed rounding.
 fn scalar_cases() -> Vec<(Case, &'static str)> {
     let input = |case: &Case| match case.op.as_str() {
         "loss" | "segmentation_loss" | "detection_loss" | "hurdle_loss" => Some("y"),
         "l1_penalty" | "kl_penalty" | "gated_loss" => Some("x"),
-        // A gradient that was there before, and a push, are no part of the loss.
+        // An earlier gradient, and the push on dead units, are not part of the loss.
         "gated_l1_penalty" if !case.inputs.contains_key("idle") => Some("x"),
         _ => None,
     };
@@ -179,14 +179,14 @@ fn step_error(layers: &serde_json::Value, sparsity: &SparsitySpec) -> (f64, Vec<
         device.write_f64(store.weight(i), &normals(store.weight(i).len, 0.4));
     }
     let program = device.compile(calls.clone()).unwrap();
-    // A rate of 0: the weights stay.
+    // The learning rate is 0, so the weights stay.
     let run = |device: &mut Device| {
         device.run(&program, &StepParams::default()).unwrap();
         let scalars = device.read_f64(*scalars).unwrap();
         scalars[step::RECONSTRUCTION] + scalars[step::SPARSITY]
     };
     run(&mut device);
-    // All of them now: every later run overwrites them by those at moved weights.
+    // All gradients are read now: later runs, at moved weights, overwrite them.
     let gradients: Vec<Vec<f64>> =
         (0..graph.params.len()).map(|i| device.read_f64(store.grad(i)).unwrap()).collect();
     let (mut analytic, mut differences) = (Vec::new(), Vec::new());
@@ -219,17 +219,20 @@ fn a_training_step_has_the_gradient_of_its_losses() {
     };
     let chain = |code: &str, output: &str| {
         json!([
-            {"name": "conv", "op": "conv2d", "filters": 4, "kernel": 3, "padding": 1, "activation": code},
+            {"name": "conv", "op": "conv2d", "filters": 4, "kernel": 3,
+             "padding": 1, "activation": code},
             {"name": "pool", "op": "max_pool2d", "kernel": 2},
             {"name": "code", "op": "linear", "units": 7, "activation": code},
             {"name": "expand", "op": "linear", "shape": [3, 5, 4], "activation": "elu"},
-            {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 2, "activation": output}])
+            {"name": "out", "op": "conv_transpose2d", "filters": 2, "kernel": 2,
+             "activation": output}])
     };
-    // The code read twice, and an activation that is no epilogue behind it.
+    // The code is read twice, and followed by an activation that is not an epilogue.
     let skips = json!([
         {"name": "code", "op": "conv2d", "filters": 3, "kernel": 1, "activation": "tanh"},
         {"name": "a", "op": "conv2d", "filters": 2, "kernel": 1, "activation": "gelu"},
-        {"name": "b", "op": "conv2d", "filters": 2, "kernel": 1, "from": "code", "activation": "sigmoid"},
+        {"name": "b", "op": "conv2d", "filters": 2, "kernel": 1,
+         "from": "code", "activation": "sigmoid"},
         {"name": "out", "op": "add", "from": ["a", "b"]}]);
     let own_pass = |calls: &[Call]| {
         calls.iter().filter(|call| matches!(call, Call::ActivationBwdOutput(_))).count()
@@ -239,7 +242,7 @@ fn a_training_step_has_the_gradient_of_its_losses() {
         (chain("tanh", "softplus"), "l1", 0),
         (chain("sigmoid", "tanh"), "none", 0),
         (chain("sigmoid", "identity"), "kl", 1),
-        // `add` writes the gradient of `b`, which it has no gate for.
+        // `add` writes the gradient of `b` without a gate.
         (skips.clone(), "l1", 1),
         (skips, "none", 2),
     ] {
@@ -249,13 +252,13 @@ fn a_training_step_has_the_gradient_of_its_losses() {
     }
 }
 
-/// The auxiliary loss holds what is missing constant, so that no difference of the losses that a
-/// step reports is its gradient: it is computed by hand, and compared with what it adds to the
-/// gradients.
+/// The auxiliary loss treats the residual as constant, so differences of the reported losses are
+/// not its gradient. It is computed by hand and compared with its contribution to the gradients.
 #[test]
 fn the_auxiliary_loss_has_its_gradient() {
     let layers = json!([
-        {"name": "conv", "op": "conv2d", "filters": 3, "kernel": 3, "padding": 1, "activation": "tanh"},
+        {"name": "conv", "op": "conv2d", "filters": 3, "kernel": 3,
+         "padding": 1, "activation": "tanh"},
         {"name": "units", "op": "linear", "units": 9},
         {"name": "code", "op": "top_k", "k": 2},
         {"name": "expand", "op": "linear", "shape": [3, 6, 5], "activation": "tanh"},
@@ -281,11 +284,11 @@ fn the_auxiliary_loss_has_its_gradient() {
     for i in 0..graph.params.len() {
         device.write_f64(store.weight(i), &normals(store.weight(i).len, 0.4));
     }
-    // units 0 to 5 are dead
+    // Units 0 to 5 are dead.
     let idle: Vec<f64> = (0..9).map(|unit| if unit < 6 { 7.0 } else { 0.0 }).collect();
     let samples = normals(n * 60, 1.0);
-    // what the first pass draws is the same in both recordings, so its gradient is the difference's
-    // other part
+    // The first pass reconstructs the same in both recordings, so the difference of their gradients
+    // is that of the auxiliary loss.
     let mut gradients = Vec::new();
     for alpha in [alpha, 0.0] {
         let sparsity = sparsity(alpha);
@@ -304,7 +307,7 @@ fn the_auxiliary_loss_has_its_gradient() {
                 .collect::<Vec<_>>(),
         );
     }
-    // by hand: e at the weights as they are, ê at moved ones
+    // By hand: e at the given weights, ê at moved ones.
     let host = Host::new(&mut device, &graph, &store, &samples, n);
     let missing = host.missing();
     let loss = |host: &Host| alpha * host.auxiliary(&missing, &idle, 4) / n as f64;
@@ -323,10 +326,10 @@ fn the_auxiliary_loss_has_its_gradient() {
     }
     let error = relative(&analytic, &differences);
     assert!(error <= TOLERANCE && analytic.iter().any(|g| g.abs() > 1e-4), "off by {error:.2e}");
-    // a control: another weight of the loss
+    // The control: another weight of the loss.
     let wrong: Vec<f64> = analytic.iter().map(|g| 1.01 * g).collect();
     assert!(relative(&wrong, &differences) > 5e-3);
-    // nobody is dead: nothing is added
+    // Without dead units, nothing is added.
     device.write_f64(store.idle, &[0.0; 9]);
     let sparsity = sparsity(alpha);
     let mut recorded = step::record(
@@ -343,7 +346,7 @@ fn the_auxiliary_loss_has_its_gradient() {
     }
 }
 
-/// The model of the test above, plainly written: weights in memory order, samples H,W,C.
+/// The model of the test above in plain loops: weights in memory order, samples H,W,C.
 #[derive(Clone)]
 struct Host {
     weights: Vec<Vec<f64>>,
@@ -386,8 +389,8 @@ impl Host {
             .collect()
     }
 
-    /// What a code draws, with the decoder's biases or without.
-    fn draw(&self, z: &[f64], biased: bool) -> Vec<f64> {
+    /// The reconstruction of a code, with or without the decoder's biases.
+    fn decode(&self, z: &[f64], biased: bool) -> Vec<f64> {
         let [expand, expand_bias, out, out_bias] = [4, 5, 6, 7].map(|i| &self.weights[i]);
         let maps: Vec<f64> = (0..90)
             .map(|i| {
@@ -423,21 +426,21 @@ impl Host {
     }
 
     fn missing(&self) -> Vec<f64> {
-        let drawn = (0..self.n)
-            .flat_map(|sample| self.draw(&Self::largest(&self.units(sample), 2, |_| true), true));
-        self.samples.iter().zip(drawn.collect::<Vec<_>>()).map(|(x, y)| x - y).collect()
+        let decoded = (0..self.n)
+            .flat_map(|sample| self.decode(&Self::largest(&self.units(sample), 2, |_| true), true));
+        self.samples.iter().zip(decoded.collect::<Vec<_>>()).map(|(x, y)| x - y).collect()
     }
 
     /// ‖e − ê‖²
     fn auxiliary(&self, missing: &[f64], idle: &[f64], k: usize) -> f64 {
-        let drawn = (0..self.n).flat_map(|sample| {
-            self.draw(&Self::largest(&self.units(sample), k, |unit| idle[unit] >= 5.0), false)
+        let decoded = (0..self.n).flat_map(|sample| {
+            self.decode(&Self::largest(&self.units(sample), k, |unit| idle[unit] >= 5.0), false)
         });
-        missing.iter().zip(drawn.collect::<Vec<_>>()).map(|(e, y)| (e - y).powi(2)).sum()
+        missing.iter().zip(decoded.collect::<Vec<_>>()).map(|(e, y)| (e - y).powi(2)).sum()
     }
 }
 
-/// ⟨conv(x), y⟩ = ⟨x, convᵀ(y)⟩, which ties the two operations together without differences.
+/// ⟨conv(x), y⟩ = ⟨x, convᵀ(y)⟩ relates the two operations without differences.
 #[test]
 fn convolution_and_its_transpose_are_adjoint() {
     let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
@@ -449,7 +452,7 @@ fn convolution_and_its_transpose_are_adjoint() {
         .collect();
     assert!(linear.len() > 15);
     for mut case in linear {
-        // Without the bias the operation is linear in x, and grad_x the adjoint applied to grad_y.
+        // Without its bias the operation is linear in x, and grad_x is the adjoint of grad_y.
         case.inputs.remove("bias");
         let found = outputs(&case);
         let (left, right) = (

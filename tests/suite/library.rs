@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use csae::{Array, DeviceChoice, Image, Model, Noise, Size, TrainOptions};
 
-use crate::commands::{Place, succeed};
-use crate::gpu;
+use crate::support::{Command, TempFolder, bytes, gpu, model_bytes, text};
 
 #[allow(dead_code)] // its `main`
 #[path = "../examples/denoise_image.rs"]
@@ -26,10 +25,6 @@ const MOST_ITEMS: usize = 150;
 
 fn bundled(name: &str) -> Model {
     Model::builder().device(DeviceChoice::Cpu).bundled(name).unwrap()
-}
-
-fn bytes(path: impl AsRef<Path>) -> Vec<u8> {
-    std::fs::read(path.as_ref()).unwrap_or_else(|e| panic!("{}: {e}", path.as_ref().display()))
 }
 
 /// A value between 0 and 1 that varies over an image: waves and a little noise.
@@ -56,16 +51,16 @@ fn deep_color(path: &str, w: u32, h: u32) {
 
 #[test]
 fn denoising_gives_the_bytes_of_the_command() {
-    let place = Place::new("library-denoise");
-    let (small, deep, out) = (place.path("a.png"), place.path("b.png"), place.path("out"));
+    let folder = TempFolder::new("library-denoise");
+    let (small, deep, out) = (folder.path("a.png"), folder.path("b.png"), folder.path("out"));
     gray(&small, 37, 29);
     deep_color(&deep, 24, 23);
     for (sigma, noise) in [("25", Noise::Sigma(25.0)), ("auto", Noise::Auto)] {
-        let command = ["denoise", &small, &deep, "-o", &out, "--device", "cpu", "--force", "-q"];
-        succeed(&[&command[..], &["--sigma", sigma]].concat());
+        let denoise = Command::new("denoise").args([&small, &deep]).option("--sigma", sigma);
+        denoise.out(&out).force().on_cpu().quiet().succeed();
         for file in ["a.png", "b.png"] {
-            let image = Image::open(place.path(file)).unwrap();
-            let own = place.path("own.png");
+            let image = Image::open(folder.path(file)).unwrap();
+            let own = folder.path("own.png");
             bundled("denoise").denoise(&image, noise).unwrap().save(&own).unwrap();
             let theirs = bytes(Path::new(&out).join(file));
             assert!(bytes(&own) == theirs, "{file} with sigma {sigma}");
@@ -74,20 +69,26 @@ fn denoising_gives_the_bytes_of_the_command() {
 }
 
 #[test]
-fn a_gpu_denoises_encodes_and_trains() {
-    let Some(_turn) = gpu::turn("a_gpu_denoises_encodes_and_trains") else { return };
-    let place = Place::new("library-gpu");
-    let (noisy, out, own) = (place.path("a.png"), place.path("out"), place.path("own.png"));
+fn denoising_on_a_gpu_gives_the_bytes_of_the_command() {
+    let Some(_turn) = gpu::turn() else { return };
+    let folder = TempFolder::new("library-gpu");
+    let (noisy, out, own) = (folder.path("a.png"), folder.path("out"), folder.path("own.png"));
     gray(&noisy, 21, 18);
     let device = gpu::name();
-    succeed(&["denoise", &noisy, "-o", &out, "--device", &device, "-q", "--sigma", "20"]);
+    let denoise = Command::new("denoise --sigma 20").arg(&noisy).out(&out);
+    denoise.device(&device).quiet().succeed();
     let builder = || Model::builder().device(device.as_str());
     let image = Image::open(&noisy).unwrap();
     let clean = builder().bundled("denoise").unwrap().denoise(&image, Noise::Sigma(20.0)).unwrap();
     clean.save(&own).unwrap();
     assert!(bytes(&own) == bytes(Path::new(&out).join("a.png")));
-    let images = Array::new([8, 1, 24, 24], vec![0.5; 8 * 576]).unwrap();
-    let [gpu, cpu] = [device.as_str(), "cpu"].map(|device| {
+}
+
+#[test]
+fn both_paths_train_and_reconstruct_alike() {
+    let Some(_turn) = gpu::turn() else { return };
+    let images = constant([8, 1, 24, 24], 0.5);
+    let [gpu, cpu] = [&gpu::name(), "cpu"].map(|device| {
         let builder = Model::builder().device(device);
         let mut model = builder.from_toml(own_model::DESCRIPTION).unwrap();
         let report = model.train(&images, TrainOptions::new().steps(3)).unwrap();
@@ -95,14 +96,14 @@ fn a_gpu_denoises_encodes_and_trains() {
     });
     assert!((gpu.0 - cpu.0).abs() < 0.01, "{} {}", gpu.0, cpu.0);
     let differences = gpu.1.values().iter().zip(cpu.1.values());
-    let largest = differences.fold(0.0_f32, |most, (a, b)| most.max((a - b).abs()));
+    let largest = differences.fold(0.0_f32, |max, (a, b)| max.max((a - b).abs()));
     assert!(largest < 1e-4, "{largest}");
 }
 
 #[test]
 fn inpainting_gives_the_bytes_of_the_command() {
-    let place = Place::new("library-inpaint");
-    let (image, mask, out) = (place.path("a.png"), place.path("mask.png"), place.path("out"));
+    let folder = TempFolder::new("library-inpaint");
+    let (image, mask, out) = (folder.path("a.png"), folder.path("mask.png"), folder.path("out"));
     deep_color(&image, 26, 21);
     // A gray edge beside the white, and white that is transparent.
     let pixel = |x, y| match (x, y) {
@@ -112,21 +113,20 @@ fn inpainting_gives_the_bytes_of_the_command() {
         _ => image::LumaA([20, 255]),
     };
     image::ImageBuffer::from_fn(26, 21, pixel).save(&mask).unwrap();
-    let command = ["inpaint", &image, "--mask", &mask, "-o", &out, "--device", "cpu", "-q"];
-    succeed(&command);
+    let inpaint = Command::new("inpaint").arg(&image).option("--mask", &mask);
+    inpaint.out(&out).on_cpu().quiet().succeed();
     let [image, mask] = [&image, &mask].map(|path| Image::open(path).unwrap());
-    let own = place.path("own.png");
+    let own = folder.path("own.png");
     bundled("inpaint").inpaint(&image, &mask).unwrap().save(&own).unwrap();
     assert!(bytes(&own) == bytes(Path::new(&out).join("a.png")));
 }
 
 #[test]
 fn upscaling_gives_the_bytes_of_the_command() {
-    let place = Place::new("library-upscale");
-    let (image, out, own) = (place.path("a.png"), place.path("out"), place.path("own.png"));
+    let folder = TempFolder::new("library-upscale");
+    let (image, out, own) = (folder.path("a.png"), folder.path("out"), folder.path("own.png"));
     deep_color(&image, 13, 11);
-    let command = ["upscale", &image, "--scale", "3", "-o", &out, "--device", "cpu", "-q"];
-    succeed(&command);
+    Command::new("upscale --scale 3").arg(&image).out(&out).on_cpu().quiet().succeed();
     let large = bundled("upscale").upscale(&Image::open(&image).unwrap(), 3).unwrap();
     assert_eq!(large.size(), Size::new(33, 39));
     large.save(&own).unwrap();
@@ -135,11 +135,11 @@ fn upscaling_gives_the_bytes_of_the_command() {
 
 #[test]
 fn reconstructions_of_any_size_are_those_of_the_command() {
-    let place = Place::new("library-reconstruct");
-    let (image, out, own) = (place.path("a.png"), place.path("out"), place.path("own.png"));
+    let folder = TempFolder::new("library-reconstruct");
+    let (image, out, own) = (folder.path("a.png"), folder.path("out"), folder.path("own.png"));
     let pixel = |x, y| image::Rgb([0, 1, 2].map(|c| (255.0 * wave(x, y, c)) as u8));
     image::ImageBuffer::from_fn(50, 33, pixel).save(&image).unwrap();
-    succeed(&["reconstruct", "paint-1", &image, "-o", &out, "--device", "cpu", "-q"]);
+    Command::reconstruct("paint-1", &image).out(&out).on_cpu().quiet().succeed();
     let pixels = Image::open(&image).unwrap().into_pixels();
     let result = bundled("paint-1").reconstruct(&pixels).unwrap();
     Image::new(result).unwrap().save(&own).unwrap();
@@ -149,18 +149,18 @@ fn reconstructions_of_any_size_are_those_of_the_command() {
 
 #[test]
 fn features_are_the_file_of_the_command() {
-    let place = Place::new("library-features");
-    std::fs::create_dir_all(place.path("images")).unwrap();
+    let folder = TempFolder::new("library-features");
+    folder.create("images");
     let files: Vec<String> =
-        ["a", "b", "c"].iter().map(|name| place.path(&format!("images/{name}.png"))).collect();
+        ["a", "b", "c"].iter().map(|name| folder.path(&format!("images/{name}.png"))).collect();
     let [_, h, w] = bundled("paint-1").input_shape();
     for (number, file) in (0..).zip(&files) {
         let pixel = |x, y| image::Rgb([0, 1, 2].map(|c| (255.0 * wave(x + number, y, c)) as u8));
         image::ImageBuffer::from_fn(w as u32, h as u32, pixel).save(file).unwrap();
     }
-    let (theirs, own) = (place.path("theirs.npy"), place.path("own.npy"));
-    let folder = place.path("images");
-    succeed(&["features", "paint-1", &folder, "-o", &theirs, "--device", "cpu", "-q"]);
+    let (theirs, own) = (folder.path("theirs.npy"), folder.path("own.npy"));
+    let features = Command::new("features paint-1").arg(folder.path("images")).out(&theirs);
+    features.on_cpu().quiet().succeed();
     features_to_file::write(DeviceChoice::Cpu, "paint-1", &own, &files).unwrap();
     assert!(bytes(&own) == bytes(&theirs));
 }
@@ -193,27 +193,42 @@ kernel = 3
 padding = 1
 "#;
 
+fn whitened() -> csae::ModelBuilder {
+    Model::builder().device("cpu").input(1, Size::new(8, 8))
+}
+
+fn three_steps() -> TrainOptions<'static> {
+    TrainOptions::new().steps(3).batch(16)
+}
+
+#[test]
+fn a_whitened_model_is_that_of_the_command() {
+    let folder = TempFolder::new("library-whiten");
+    let (run, own) = (folder.path("run"), folder.path("own.safetensors"));
+    let file = folder.write("own.toml", WHITENED);
+    let train = Command::train("digits").option("--config", &file).out(&run);
+    train.steps(3).batch(16).on_cpu().quiet().succeed();
+    let mut model = whitened().from_toml(WHITENED).unwrap();
+    model.train(&digits(), three_steps()).unwrap();
+    model.save(&own).unwrap();
+    assert!(bytes(&own) == model_bytes(&run));
+}
+
 #[test]
 fn whitening_filters_are_computed_once() {
-    let place = Place::new("library-whiten");
-    let (run, file) = (place.path("run"), place.path("own.toml"));
-    std::fs::write(&file, WHITENED).unwrap();
-    let command = ["train", "digits", "--config", &file, "--device", "cpu", "-q", "-o", &run];
-    succeed(&[&command[..], &["--steps", "3", "--batch", "16"]].concat());
-    let builder = || Model::builder().device("cpu").input(1, Size::new(8, 8));
-    let mut model = builder().from_toml(WHITENED).unwrap();
+    let folder = TempFolder::new("library-whiten-once");
+    let own = folder.path("own.safetensors");
     let images = digits();
-    model.train(&images, TrainOptions::new().steps(3).batch(16)).unwrap();
-    let own = place.path("own.safetensors");
+    let mut model = whitened().from_toml(WHITENED).unwrap();
+    model.train(&images, three_steps()).unwrap();
     model.save(&own).unwrap();
-    assert!(bytes(&own) == bytes(Path::new(&run).join("model.safetensors")));
     // Other images do not change the filters of a trained model, nor does a reload.
     let before = model.features(&images, "whiten").unwrap();
     let dark = images.values().iter().map(|value| value * value).collect();
     let dark = Array::new(images.shape(), dark).unwrap();
     let from = format!("{WHITENED}\n[train]\nfrom = {own:?}");
-    for mut model in [model, builder().load(&own).unwrap(), builder().from_toml(&from).unwrap()] {
-        model.train(&dark, TrainOptions::new().steps(3).batch(16)).unwrap();
+    for mut model in [model, whitened().load(&own).unwrap(), whitened().from_toml(&from).unwrap()] {
+        model.train(&dark, three_steps()).unwrap();
         assert!(model.features(&images, "whiten").unwrap() == before);
     }
 }
@@ -227,11 +242,18 @@ fn digits() -> Array {
 
 #[test]
 fn training_on_arrays_gives_the_model_of_the_command() {
-    let place = Place::new("library-train");
-    let run = place.path("run");
-    let set = ["--set", "train.log_every=3", "--set", "optimizer.lr=0.002"];
-    let command = ["train", "digits", "--preset", "sparse", "--device", "cpu", "-q", "-o", &run];
-    succeed(&[&command[..], &["--steps", "7", "--batch", "16", "--seed", "5"], &set].concat());
+    let folder = TempFolder::new("library-train");
+    let run = folder.path("run");
+    Command::train("digits")
+        .flags("--preset sparse --seed 5")
+        .out(&run)
+        .steps(7)
+        .batch(16)
+        .set("train.log_every=3")
+        .set("optimizer.lr=0.002")
+        .on_cpu()
+        .quiet()
+        .succeed();
     let images = digits();
     let builder = Model::builder().device("cpu").input(1, Size::new(8, 8)).seed(5);
     let mut model = builder.from_toml(csae::preset("sparse").unwrap()).unwrap();
@@ -245,10 +267,19 @@ fn training_on_arrays_gives_the_model_of_the_command() {
         }),
     );
     assert_eq!((report.unwrap().steps, seen), (7, vec![3, 6, 7]));
-    let own = place.path("own.safetensors");
+    let own = folder.path("own.safetensors");
     model.save(&own).unwrap();
-    assert!(bytes(&own) == bytes(Path::new(&run).join("model.safetensors")));
-    // A model that was saved, loaded and trained on is as one that was just trained on.
+    assert!(bytes(&own) == model_bytes(&run));
+}
+
+#[test]
+fn a_saved_and_loaded_model_encodes_alike() {
+    let folder = TempFolder::new("library-load");
+    let (images, own) = (digits(), folder.path("own.safetensors"));
+    let builder = Model::builder().device("cpu").input(1, Size::new(8, 8)).seed(5);
+    let mut model = builder.from_toml(csae::preset("sparse").unwrap()).unwrap();
+    model.train(&images, TrainOptions::new().steps(7).batch(16)).unwrap();
+    model.save(&own).unwrap();
     let mut again = Model::builder().device("cpu").load(&own).unwrap();
     assert_eq!(again.encode(&images).unwrap(), model.encode(&images).unwrap());
 }
@@ -265,65 +296,107 @@ fn a_callback_ends_training() {
     assert!(report.stopped && report.steps < 20, "{report:?}");
 }
 
-#[test]
-fn convolutions_encode_and_decode_images_of_other_sizes() {
-    let mut model = Model::builder().device("cpu").from_toml(own_model::DESCRIPTION).unwrap();
-    let images = Array::new([2, 1, 30, 36], vec![0.25; 2 * 30 * 36]).unwrap();
-    let codes = model.encode(&images).unwrap();
-    assert_eq!(codes.shape(), [2, 16, 11, 13]);
-    let error = model.decode(&Array::new([1, 3, 9, 9], vec![0.0; 243]).unwrap()).unwrap_err();
-    assert!(error.to_string().contains("16x9x9"), "{error}");
-    let flat = csae::preset("sparse").unwrap();
-    let mut flat =
-        Model::builder().device("cpu").input(1, Size::new(28, 28)).from_toml(flat).unwrap();
-    let error = flat.encode(&images).unwrap_err().to_string();
-    assert!(error.contains("36x30") && error.contains("28x28"), "{error}");
+/// Images of one value.
+fn constant(shape: [usize; 4], value: f32) -> Array {
+    Array::new(shape, vec![value; shape.iter().product()]).unwrap()
+}
+
+/// A model of convolutions alone.
+fn convolutions() -> Model {
+    Model::builder().device("cpu").from_toml(own_model::DESCRIPTION).unwrap()
 }
 
 #[test]
-fn wrong_calls_are_refused_in_words() {
-    let image = Image::new(Array::new([1, 1, 16, 16], vec![0.5; 256]).unwrap()).unwrap();
-    let small = Image::new(Array::new([1, 1, 8, 8], vec![0.5; 64]).unwrap()).unwrap();
-    let white = Image::new(Array::new([1, 1, 16, 16], vec![1.0; 256]).unwrap()).unwrap();
+fn convolutions_encode_images_of_other_sizes() {
+    let codes = convolutions().encode(&constant([2, 1, 30, 36], 0.25)).unwrap();
+    assert_eq!(codes.shape(), [2, 16, 11, 13]);
+}
+
+#[test]
+fn codes_of_another_shape_are_refused() {
+    let error = convolutions().decode(&constant([1, 3, 9, 9], 0.0)).unwrap_err();
+    assert!(error.to_string().contains("16x9x9"), "{error}");
+}
+
+#[test]
+fn fully_connected_models_refuse_images_of_other_sizes() {
+    let sparse = csae::preset("sparse").unwrap();
+    let builder = Model::builder().device("cpu").input(1, Size::new(28, 28));
+    let mut flat = builder.from_toml(sparse).unwrap();
+    let error = flat.encode(&constant([2, 1, 30, 36], 0.25)).unwrap_err().to_string();
+    assert!(error.contains("36x30") && error.contains("28x28"), "{error}");
+}
+
+#[track_caller]
+fn assert_refused<T: std::fmt::Debug>(result: csae::Result<T>, words: &[&str]) {
+    let message = result.unwrap_err().to_string();
+    assert!(words.iter().all(|word| message.contains(word)), "{message}");
+}
+
+/// A gray image of one value.
+fn square(side: usize, value: f32) -> Image {
+    Image::new(constant([1, 1, side, side], value)).unwrap()
+}
+
+#[test]
+fn wrong_images_and_parameters_of_restorers_are_refused() {
+    let (image, small, white) = (square(16, 0.5), square(8, 0.5), square(16, 1.0));
     let (mut denoise, mut inpaint, mut upscale) =
         (bundled("denoise"), bundled("inpaint"), bundled("upscale"));
-    let said = |result: csae::Result<Image>, words: &[&str]| {
-        let message = result.unwrap_err().to_string();
-        assert!(words.iter().all(|word| message.contains(word)), "{message}");
-    };
-    said(inpaint.denoise(&image, Noise::Auto), &["inpaint", "denoise"]);
-    said(denoise.denoise(&image, Noise::Sigma(-1.0)), &["0 to 255"]);
-    said(denoise.denoise(&small, Noise::Auto), &["8x8", "too small"]);
-    said(inpaint.inpaint(&image, &small), &["8x8", "16x16"]);
-    said(inpaint.inpaint(&image, &white), &["every pixel"]);
-    said(upscale.upscale(&image, 7), &["scale 7", "2, 3, 4"]);
-    let error = Model::bundled("denoize").unwrap_err().to_string();
-    assert!(error.contains("did you mean denoise"), "{error}");
+    assert_refused(inpaint.denoise(&image, Noise::Auto), &["inpaint", "denoise"]);
+    assert_refused(denoise.denoise(&image, Noise::Sigma(-1.0)), &["0 to 255"]);
+    assert_refused(denoise.denoise(&small, Noise::Auto), &["8x8", "too small"]);
+    assert_refused(inpaint.inpaint(&image, &small), &["8x8", "16x16"]);
+    assert_refused(inpaint.inpaint(&image, &white), &["every pixel"]);
+    assert_refused(upscale.upscale(&image, 7), &["scale 7", "2, 3, 4"]);
+}
+
+#[test]
+fn unknown_models_are_refused_with_the_nearest_known_one() {
+    assert_refused(Model::bundled("denoize"), &["did you mean denoise"]);
+}
+
+#[test]
+fn a_description_without_the_size_of_the_input_is_refused() {
     let text = csae::preset("sparse").unwrap();
-    let error = Model::builder().device("cpu").from_toml(text).unwrap_err().to_string();
-    assert!(error.contains("input"), "{error}");
-    let mut model = Model::builder().device("cpu").from_toml(own_model::DESCRIPTION).unwrap();
-    let bright = Array::new([8, 1, 24, 24], vec![2.0; 8 * 576]).unwrap();
-    let error = model.train(&bright, TrainOptions::new()).unwrap_err().to_string();
-    assert!(error.contains("0 to 1") && error.contains('2'), "{error}");
-    let dark = Array::new([8, 1, 24, 24], vec![0.0; 8 * 576]).unwrap();
-    for (key, value) in [("model.layers.filters.filters", "3"), ("optimizer.kind", "lion")] {
+    assert_refused(Model::builder().device("cpu").from_toml(text), &["input"]);
+}
+
+#[test]
+fn training_images_must_be_between_0_and_1() {
+    let bright = constant([8, 1, 24, 24], 2.0);
+    assert_refused(convolutions().train(&bright, TrainOptions::new()), &["0 to 1", "2"]);
+}
+
+#[test]
+fn settings_that_change_a_model_or_its_optimizer_are_refused() {
+    let (mut model, dark) = (convolutions(), constant([8, 1, 24, 24], 0.0));
+    for (key, value) in [("model.layers.filters.filters", "3"), ("optimizer.kind", "adagrad")] {
         let error = model.train(&dark, TrainOptions::new().set(key, value)).unwrap_err();
         assert_eq!(error.kind, csae::ErrorKind::Usage, "{error}");
     }
 }
 
 #[test]
-fn the_examples_do_what_they_say() {
-    let place = Place::new("library-examples");
-    let [noisy, clean] = ["noisy.png", "clean.png"].map(|name| place.path(name));
+fn the_example_denoise_image_denoises() {
+    let folder = TempFolder::new("library-example-denoise");
+    let [noisy, clean] = ["noisy.png", "clean.png"].map(|name| folder.path(name));
     gray(&noisy, 20, 18);
     denoise_image::denoise(&noisy, &clean).unwrap();
     assert_eq!(Image::open(&clean).unwrap().size(), Size::new(18, 20));
-    let model = place.path("model.safetensors");
+}
+
+#[test]
+fn the_example_train_on_arrays_learns() {
+    let folder = TempFolder::new("library-example-train");
+    let model = folder.path("model.safetensors");
     let report = train_on_arrays::train(DeviceChoice::Cpu, 60, &model).unwrap();
     assert!(report.psnr > 10.0 && report.active == 16.0, "{report:?}");
     assert_eq!(Model::builder().device("cpu").load(&model).unwrap().code_shape(), [128, 1, 1]);
+}
+
+#[test]
+fn the_example_own_model_learns() {
     let (model, active) = own_model::train(DeviceChoice::Cpu).unwrap();
     assert_eq!((model.code_shape(), model.layers().len()), ([16, 9, 9], 3));
     assert!(active > 0.0 && active <= 96.0 / 1296.0, "{active}");
@@ -382,9 +455,9 @@ fn interface() -> Vec<Item> {
     files.push(root.join("error.rs"));
     for file in files {
         let name = file.file_name().unwrap().to_string_lossy().into_owned();
-        found.extend(items(&name, &std::fs::read_to_string(&file).unwrap()));
+        found.extend(items(&name, &text(&file)));
     }
-    let shape = std::fs::read_to_string(root.join("shape.rs")).unwrap();
+    let shape = text(root.join("shape.rs"));
     let start = shape.find("/// Height and width of an image or a map").unwrap();
     let end = shape[start..].find("impl std::fmt::Display").unwrap();
     found.extend(items("shape.rs", &shape[start..start + end]));
@@ -407,7 +480,7 @@ fn the_interface_is_small_and_documented() {
 #[test]
 fn only_the_interface_is_public() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let lib = std::fs::read_to_string(root.join("lib.rs")).unwrap();
+    let lib = text(root.join("lib.rs"));
     let lines: Vec<&str> = lib.lines().collect();
     let public: Vec<[&str; 2]> = lines
         .windows(2)
@@ -421,7 +494,7 @@ fn only_the_interface_is_public() {
 #[test]
 fn the_library_alone_brings_no_program() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let text = text(root.join("Cargo.toml"));
     let table = csae::internals::spec::from_toml(&text).unwrap();
     let names = [
         "anyhow",

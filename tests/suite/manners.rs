@@ -1,14 +1,12 @@
-//! Manners: completions and manual pages, plain text where there is no terminal, what `-q`, `-v`
-//! and `--json` say.
+//! Manners: completions and manual pages, plain text outside of a terminal, and the output of `-q`,
+//! `-v` and `--json`.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
-use super::commands::{Place, csae, fail, succeed};
+use crate::support::images::BRICK;
+use crate::support::{Command, TempFolder, text};
 
 /// Every command, as `csae --help` lists them: a line each below `Commands:`.
-pub fn commands() -> Vec<String> {
-    let help = succeed(&["--help"]);
+fn commands() -> Vec<String> {
+    let help = Command::new("--help").succeed();
     let list = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let names = list
         .take_while(|line| !line.is_empty())
@@ -27,159 +25,189 @@ fn completions_name_every_command() {
     let mut words = commands();
     words.push("max-memory".to_owned());
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
-        let script = succeed(&["completions", shell]);
+        let script = Command::new("completions").arg(shell).succeed();
         for word in &words {
             assert!(script.contains(word), "{shell}: {word}");
         }
         assert!(!script.contains("no-such-command"));
     }
-    fail(&["completions", "tcl"], 2, &["tcl", "zsh"]);
 }
 
 #[test]
-fn a_manual_page_for_every_command() {
-    let place = Place::new("man");
+fn an_unknown_shell_is_refused() {
+    Command::new("completions tcl").fails(2, &["tcl", "zsh"]);
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let folder = TempFolder::new("man");
+    let pages = folder.path("man1");
     let commands = commands();
-    let folder = place.path("man1");
-    let written = succeed(&["man", "--out", &folder]);
-    let all = succeed(&["man"]);
-    // of commands below others too
-    let below = [
+    let written = Command::new("man").out(&pages).succeed();
+    let own = written
+        .lines()
+        .filter(|line| line.rsplit('/').next().is_some_and(|name| name.matches('-').count() < 2));
+    assert_eq!(own.count(), commands.len() + 1, "{written}");
+    let all = Command::new("man").succeed();
+    for command in &commands {
+        let page = text(format!("{pages}/csae-{command}.1"));
+        assert!(page.contains(&format!(".TH csae-{command} 1")), "{page}");
+        assert!(page.contains(".SH OPTIONS"), "{page}");
+        assert!(all.contains(&page), "{command}");
+    }
+    let page = text(format!("{pages}/csae.1"));
+    assert!(commands.iter().all(|command| page.contains(command)) && all.starts_with(&page));
+}
+
+#[test]
+fn commands_below_others_have_a_manual_page() {
+    let folder = TempFolder::new("man-below");
+    let written = Command::new("man").out(folder.path("man1")).succeed();
+    for name in [
         "segment-train",
         "segment-predict",
         "segment-eval",
         "detect-train",
         "anomaly-fit",
         "anomaly-score",
-    ];
-    assert!(below.iter().all(|name| written.contains(&format!("csae-{name}.1"))), "{written}");
-    let own = written
-        .lines()
-        .filter(|line| line.rsplit('/').next().is_some_and(|name| name.matches('-').count() < 2));
-    assert_eq!(own.count(), commands.len() + 1, "{written}");
-    for command in &commands {
-        let page =
-            std::fs::read_to_string(Path::new(&folder).join(format!("csae-{command}.1"))).unwrap();
-        assert!(
-            page.contains(&format!(".TH csae-{command} 1")) && page.contains(".SH OPTIONS"),
-            "{page}"
-        );
-        assert!(all.contains(&page), "{command}");
+    ] {
+        assert!(written.contains(&format!("csae-{name}.1")), "{name}: {written}");
     }
-    let page = std::fs::read_to_string(Path::new(&folder).join("csae.1")).unwrap();
-    assert!(commands.iter().all(|command| page.contains(command)) && all.starts_with(&page));
-    fail(&["man", "--out", &folder], 2, &["csae.1", "--force"]);
-    succeed(&["man", "--out", &folder, "--force"]);
-}
-
-fn short(out: &str) -> Vec<&str> {
-    vec![
-        "train",
-        "digits",
-        "--device",
-        "cpu",
-        "--steps",
-        "6",
-        "--set=train.log_every=2",
-        "--batch",
-        "8",
-        "--out",
-        out,
-    ]
 }
 
 #[test]
-fn there_is_no_escape_off_a_terminal() {
-    let place = Place::new("plain");
-    for arguments in
-        [vec!["--help"], vec!["train", "--help"], vec!["--nonsense"], short(&place.path("run"))]
-    {
-        let output = csae(&arguments);
-        assert!(!output.stdout.contains(&0x1b) && !output.stderr.contains(&0x1b), "{arguments:?}");
+fn manual_pages_are_not_overwritten_without_force() {
+    let folder = TempFolder::new("man-force");
+    let man = Command::new("man").out(folder.path("man1"));
+    man.succeed();
+    man.fails(2, &["csae.1", "--force"]);
+    man.force().succeed();
+}
+
+/// A training with a few lines of progress.
+fn short(out: &str) -> Command {
+    Command::train("digits").out(out).steps(6).batch(8).set("train.log_every=2").on_cpu()
+}
+
+#[test]
+fn output_outside_of_a_terminal_has_no_escapes() {
+    let folder = TempFolder::new("plain");
+    for command in [
+        Command::new("--help"),
+        Command::new("train --help"),
+        Command::new("--nonsense"),
+        short(&folder.path("run")),
+    ] {
+        let output = command.output();
+        assert!(!output.stdout.contains('\x1b') && !output.stderr.contains('\x1b'), "{output:?}");
     }
 }
 
-/// What a command says on a terminal, which util-linux's `script` makes; none where there is no
-/// such program.
+/// Whether a command writes escapes on a terminal, which util-linux's `script` makes. Skips the
+/// test if there is no such program.
 #[cfg(target_os = "linux")]
-fn on_a_terminal(arguments: &[&str], no_color: bool) -> Option<Vec<u8>> {
-    let line = [&[env!("CARGO_BIN_EXE_csae")], arguments].concat().join(" ");
-    let mut command = Command::new("script");
-    command
+fn escapes_on_a_terminal(command: &Command, no_color: bool) -> Option<bool> {
+    use std::process::Stdio;
+    let process = command.process();
+    let words = std::iter::once(process.get_program()).chain(process.get_args());
+    let line = words.map(|word| word.to_str().unwrap()).collect::<Vec<_>>().join(" ");
+    let mut script = std::process::Command::new("script");
+    script
         .args(["-qec", &line, "/dev/null"])
         .env("TERM", "xterm")
         .env("CSAE_CACHE", "off")
         .env_remove("NO_COLOR")
         .stdin(Stdio::null());
     if no_color {
-        command.env("NO_COLOR", "1");
+        script.env("NO_COLOR", "1");
     }
-    let output = command.output().ok()?;
-    assert!(!output.stdout.is_empty(), "{arguments:?}: {output:?}");
-    Some(output.stdout)
+    let Ok(output) = script.output() else {
+        crate::support::skip("there is no `script` here");
+        return None;
+    };
+    assert!(!output.stdout.is_empty(), "{output:?}");
+    Some(output.stdout.contains(&0x1b))
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn no_color_is_plain_on_a_terminal_too() {
-    let place = Place::new("terminal");
-    let escapes = |arguments: &[&str], no_color| {
-        on_a_terminal(arguments, no_color).map(|said| said.contains(&0x1b))
-    };
-    let Some(coloured) = escapes(&["--help"], false) else {
-        eprintln!("skipped no_color_is_plain_on_a_terminal_too: there is no `script` here");
-        return;
-    };
-    assert!(
-        coloured && escapes(&short(&place.path("a")), false) == Some(true),
-        "a terminal gets colours and a bar"
-    );
-    for arguments in [vec!["--help"], vec!["--nonsense"], short(&place.path("b"))] {
-        assert_eq!(escapes(&arguments, true), Some(false), "{arguments:?}");
+fn a_terminal_shows_colours_and_a_progress_bar() {
+    let folder = TempFolder::new("terminal");
+    for command in [Command::new("--help"), short(&folder.path("run"))] {
+        let Some(escapes) = escapes_on_a_terminal(&command, false) else { return };
+        assert!(escapes, "{command:?}");
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
-fn skipped_files_are_never_kept_quiet() {
-    let place = Place::new("skipped");
-    let photos = place.path("photos");
-    std::fs::create_dir_all(&photos).unwrap();
-    let good = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/textures/brick.png");
-    std::fs::copy(good, place.path("photos/good.png")).unwrap();
-    std::fs::write(place.path("photos/bad.png"), "no picture").unwrap();
-    let model = place.path("model");
-    let small = ["--batch=4", "--steps=1", "--set=model.layers.code.units=8", "--set=data.crop=8"];
-    succeed(&[&["train", good, "--device", "cpu", "-q", "--out", &model], &small[..]].concat());
-    let said = |more: &[&str]| {
-        let output = csae(&[&["eval", &model, &photos, "--device", "cpu"], more].concat());
-        assert!(output.status.success(), "{output:?}");
-        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
-    };
-    let (_, normal) = said(&[]);
-    assert!(normal.contains("skipped 1 file ") && normal.contains("bad.png"), "{normal}");
+fn no_color_turns_escapes_off_on_a_terminal() {
+    let folder = TempFolder::new("no-color");
+    for command in [Command::new("--help"), Command::new("--nonsense"), short(&folder.path("run"))]
+    {
+        let Some(escapes) = escapes_on_a_terminal(&command, true) else { return };
+        assert!(!escapes, "{command:?}");
+    }
+}
+
+/// Trains a model and evaluates it on a folder with a good and a bad image.
+fn eval_with_a_bad_file(folder: &TempFolder) -> Command {
+    let photos = folder.create("photos");
+    std::fs::copy(BRICK, format!("{photos}/good.png")).unwrap();
+    folder.write("photos/bad.png", "no picture");
+    Command::eval(model(folder), photos).on_cpu()
+}
+
+fn model(folder: &TempFolder) -> String {
+    let model = folder.path("model");
+    Command::train(BRICK)
+        .out(&model)
+        .steps(1)
+        .batch(4)
+        .set("model.layers.code.units=8")
+        .set("data.crop=8")
+        .on_cpu()
+        .quiet()
+        .succeed();
+    model
+}
+
+#[test]
+fn skipped_files_are_named() {
+    let folder = TempFolder::new("skipped");
+    eval_with_a_bad_file(&folder).warns(&["skipped 1 file ", "bad.png"]);
+}
+
+#[test]
+fn skipped_files_are_counted_with_quiet() {
+    let folder = TempFolder::new("skipped-quiet");
     assert_eq!(
-        said(&["-q"]).1,
+        eval_with_a_bad_file(&folder).quiet().messages(),
         "skipped 1 file that cannot be used (--strict makes it an error)\n"
     );
-    let (json, quiet) = said(&["-q", "--json"]);
-    let line: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
-    assert!(line["kind"] == "skipped" && line["count"] == 1 && quiet.is_empty(), "{json}{quiet}");
+}
+
+#[test]
+fn skipped_files_are_listed_in_json() {
+    let folder = TempFolder::new("skipped-json");
+    let eval = eval_with_a_bad_file(&folder).quiet();
+    let line = eval.json().remove(0);
+    assert!(line["kind"] == "skipped" && line["count"] == 1, "{line}");
+    let file = &line["files"][0];
+    assert!(file["file"].as_str().is_some_and(|file| file.ends_with("bad.png")), "{line}");
     assert!(
-        line["files"][0]["file"].as_str().is_some_and(|file| file.ends_with("bad.png")),
+        file["reason"].as_str().is_some_and(|reason| reason.contains("not an image")),
         "{line}"
     );
-    assert!(
-        line["files"][0]["reason"].as_str().is_some_and(|reason| reason.contains("not an image")),
-        "{line}"
-    );
-    // What the CPU path computes with is told with -v alone.
-    assert!(
-        said(&["-v"]).1.contains("matrix products with")
-            && !normal.contains("matrix products with")
-    );
-    let output = csae(
-        &[&["reconstruct", &model, good, "-v", "--device", "cpu", "-o", &place.path("out")][..]]
-            .concat(),
-    );
-    assert!(String::from_utf8_lossy(&output.stderr).contains("matrix products with"));
+    assert_eq!(eval.arg("--json").messages(), "");
+}
+
+#[test]
+fn the_instructions_of_the_cpu_path_are_named_only_with_verbose() {
+    let folder = TempFolder::new("verbose");
+    let eval = eval_with_a_bad_file(&folder);
+    assert!(!eval.messages().contains("matrix products with"));
+    eval.arg("-v").warns(&["matrix products with"]);
+    let reconstruct = Command::reconstruct(folder.path("model"), BRICK).out(folder.path("out"));
+    reconstruct.on_cpu().arg("-v").warns(&["matrix products with"]);
 }

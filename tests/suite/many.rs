@@ -1,10 +1,10 @@
-//! A long training on a folder of many JPEGs of mixed sizes, watched from outside. It takes minutes
-//! and needs 1 GB of disk, so it is run by hand:
+//! A long training on a folder of many JPEGs of mixed sizes, observed from outside. It takes
+//! minutes and needs 1 GB of disk, so it is run by hand:
 //!
 //!     cargo test --release --test suite many -- --ignored --nocapture
 //!
-//! It prints what the program takes over time, and writes `target/many.png`. `CSAE_MANY` is the
-//! number of images (20000).
+//! It prints the memory and cores that the program uses over time, and writes `target/many.png`.
+//! `CSAE_MANY` is the number of images (20000).
 
 use std::path::Path;
 use std::process::Stdio;
@@ -15,7 +15,7 @@ use csae::internals::rng::Stream;
 use image::RgbImage;
 use rayon::prelude::*;
 
-use crate::commands::{Place, program, succeed};
+use crate::support::{Command, TempFolder, json, model_bytes, text};
 
 /// Crops of the bundled photographs, resized to sides of 96 to 480 pixels.
 fn write(folder: &str, count: usize) {
@@ -42,14 +42,14 @@ fn write(folder: &str, count: usize) {
     });
 }
 
-/// Seconds since the start, MiB of memory, and cores busy since the last look.
-type Look3 = (f64, f64, f64);
+/// Seconds since the start, MiB of memory, and cores busy since the last observation.
+type Observation = (f64, f64, f64);
 
-/// Runs the program and looks at it every second; returns what was seen and its last line.
-fn watched(arguments: &[&str], out: &str) -> (Vec<Look3>, serde_json::Value) {
-    // To a file: nobody would empty a pipe meanwhile.
+/// Runs the program, observes it every second and returns the observations and its last line.
+fn watched(command: &Command, out: &str) -> (Vec<Observation>, serde_json::Value) {
+    // To a file, because a pipe would fill up.
     let file = std::fs::File::create(out).unwrap();
-    let child = program().args(arguments).stdout(Stdio::from(file)).spawn().unwrap();
+    let child = command.process().stdout(Stdio::from(file)).spawn().unwrap();
     let stat = |what: &str| {
         std::fs::read_to_string(format!("/proc/{}/{what}", child.id())).unwrap_or_default()
     };
@@ -69,8 +69,7 @@ fn watched(arguments: &[&str], out: &str) -> (Vec<Look3>, serde_json::Value) {
     }
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
-    let text = std::fs::read_to_string(out).unwrap();
-    (seen, serde_json::from_str(text.lines().last().unwrap()).unwrap())
+    (seen, json::lines(&text(out)).pop().unwrap())
 }
 
 #[cfg(target_os = "linux")]
@@ -78,31 +77,17 @@ fn watched(arguments: &[&str], out: &str) -> (Vec<Look3>, serde_json::Value) {
 #[ignore = "minutes, and a gigabyte of disk"]
 fn many_jpegs_train_with_the_processor_busy_and_memory_flat() {
     let count = std::env::var("CSAE_MANY").map_or(20_000, |text| text.parse().unwrap());
-    let place = Place::new("many");
-    let photos = place.path("photos");
+    let folder = TempFolder::new("many");
+    let photos = folder.path("photos");
     write(&photos, count);
-    let run = place.path("run");
-    let steps = (count * 2).to_string();
-    let train = [
-        "train",
-        &photos,
-        "--device",
-        "cpu",
-        "--json",
-        "-q",
-        "--steps",
-        &steps,
-        "--max-memory",
-        "256MiB",
-        "--out",
-        &run,
-    ];
-    let (seen, last) = watched(&train, &place.path("said"));
+    let train = Command::train(&photos).out(folder.path("run")).steps(count * 2);
+    let train = train.max_memory("256MiB").arg("--json").on_cpu().quiet();
+    let (seen, last) = watched(&train, &folder.path("output"));
     println!("{last}\nseconds, MiB, cores busy");
     seen.iter()
         .step_by((seen.len() / 30).max(1))
         .for_each(|(at, mib, cores)| println!("{at:6.0} {mib:8.1} {cores:6.2}"));
-    let chart = |title: &str, pick: fn(&Look3) -> f64| Chart {
+    let chart = |title: &str, pick: fn(&Observation) -> f64| Chart {
         title: title.to_owned(),
         x: Axis { label: "seconds".to_owned(), log: false, include: None },
         y: Axis { label: String::new(), log: false, include: Some(0.0) },
@@ -117,24 +102,17 @@ fn many_jpegs_train_with_the_processor_busy_and_memory_flat() {
     charts(&[chart("resident memory, MiB", |look| look.1), chart("cores busy", |look| look.2)], 2)
         .save(&Path::new(env!("CARGO_MANIFEST_DIR")).join("target/many.png"))
         .unwrap();
-    // A set ten times larger than what may be taken trains to the bytes that it gives from memory.
+    // A set ten times larger than the budget trains to the same bytes as from memory.
     let list: String = (0..count.min(1200)).map(|i| format!("{photos}/{i:05}.jpg\n")).collect();
-    std::fs::write(place.path("list"), list).unwrap();
-    let (list, [streamed, resident]) =
-        (format!("@{}", place.path("list")), ["streamed", "resident"].map(|name| place.path(name)));
-    let short =
-        ["train", &list, "--device", "cpu", "--steps", "600", "--set=data.validation_patches=64"];
-    println!(
-        "{}",
-        succeed(&[&short[..], &["--max-memory", "30MiB", "--out", &streamed]].concat()).trim()
-    );
-    println!(
-        "{}",
-        succeed(&[&short[..], &["--max-memory", "8GiB", "--out", &resident]].concat()).trim()
-    );
-    let [a, b] = [streamed, resident]
-        .map(|run| std::fs::read(Path::new(&run).join("model.safetensors")).unwrap());
-    assert!(a == b, "streamed and resident differ");
+    let list = format!("@{}", folder.write("list", list));
+    let [streamed, resident] =
+        [("streamed", "30MiB"), ("resident", "8GiB")].map(|(name, memory)| {
+            let run = folder.path(name);
+            let train = Command::train(&list).out(&run).steps(600).max_memory(memory);
+            println!("{}", train.set("data.validation_patches=64").on_cpu().succeed().trim());
+            model_bytes(&run)
+        });
+    assert!(streamed == resident, "streamed and resident differ");
     // After the reading of all sizes and the first validation, nothing grows.
     let training = last["seconds"].as_f64().unwrap();
     let trained: Vec<f64> = seen
@@ -143,6 +121,6 @@ fn many_jpegs_train_with_the_processor_busy_and_memory_flat() {
         .map(|look| look.1)
         .collect();
     let (half, whole) = (trained.len() / 2, trained.len());
-    let most = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
-    assert!(most(&trained[half..whole]) < 1.1 * most(&trained[..half]) + 16.0, "memory grows");
+    let peak = |part: &[f64]| part.iter().copied().fold(0.0, f64::max);
+    assert!(peak(&trained[half..whole]) < 1.1 * peak(&trained[..half]) + 16.0, "memory grows");
 }

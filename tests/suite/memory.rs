@@ -1,5 +1,6 @@
-//! Device memory has an owner: what is dropped is returned, also after an error, on the CPU path
-//! and on the GPU. A buffer and a program can be used only on the device that made them.
+//! Device memory has an owner and is returned when the owner is dropped, also after an error, on
+//! the CPU path and on the GPU. A buffer and a program can be used only on the device that made
+//! them.
 
 use std::path::Path;
 
@@ -19,14 +20,14 @@ use csae::internals::train::{Log, Origin, Outcome, Run, RunFolder};
 use csae::internals::verify;
 use csae::internals::view::{Buffer, StepParams, View};
 
-use crate::commands::Place;
-use crate::gpu::{open, turn};
-use crate::training::{Training, small};
+use crate::support::TempFolder;
+use crate::support::gpu::{open, turn};
+use crate::support::training::{Training, small};
 
 /// Models that one device trains in turn.
 const MODELS: usize = 20;
 
-/// A short training of a small model on bundled images, with more settings on top.
+/// A short training of a small model on bundled images, with more settings.
 fn config(more: &[&str]) -> Config {
     let set = [
         "data.source=digits",
@@ -68,7 +69,7 @@ fn train(device: &mut Device, folder: &str, prepared: &Prepared, config: &Config
     Ok(device.allocated())
 }
 
-/// Bytes that the driver's memory is divided into, where wgpu counts them.
+/// Bytes that the driver has allocated, if wgpu counts them.
 fn driver_bytes(device: &mut Device) -> Option<u64> {
     device.wait().unwrap();
     let report = device.as_gpu()?.handle().generate_allocator_report()?;
@@ -77,39 +78,38 @@ fn driver_bytes(device: &mut Device) -> Option<u64> {
 
 fn assert_trained_models_return_their_memory(mut device: Device) {
     let kind = if device.as_gpu().is_some() { "gpu" } else { "cpu" };
-    let place = Place::new(&format!("memory-twenty-{kind}"));
+    let folder = TempFolder::new(&format!("memory-twenty-{kind}"));
     let base = config(&[]);
     let prepared = prepare(&base).unwrap();
     let (mut used, mut warm) = (Vec::new(), None);
     for i in 0..MODELS {
-        let folder = place.path(&i.to_string());
-        let held = train(&mut device, &folder, &prepared, &member(&base, i)).unwrap();
+        let run = folder.path(&i.to_string());
+        let held = train(&mut device, &run, &prepared, &member(&base, i)).unwrap();
         assert_eq!(device.allocated(), 0, "bytes that model {i} of {held} leaves behind");
         used.push(held);
         if i == 3 {
-            // Each rule has trained once: its kernels are compiled, and buffers that results are
-            // read through are pooled.
+            // Each rule has trained once: its kernels are compiled and readback buffers pooled.
             warm = driver_bytes(&mut device);
         }
     }
-    let least = *used.iter().min().unwrap();
-    assert!(least > 100_000, "a model in use is seen: {used:?}");
+    let smallest = *used.iter().min().unwrap();
+    assert!(smallest > 100_000, "the memory of a model is counted: {used:?}");
     if let (Some(warm), Some(end)) = (warm, driver_bytes(&mut device)) {
         assert!(
-            end < warm + least,
+            end < warm + smallest,
             "the driver holds {warm} bytes after 4 models, {end} after all"
         );
     }
 }
 
 #[test]
-fn twenty_models_end_where_they_began() {
+fn twenty_models_return_all_their_memory() {
     assert_trained_models_return_their_memory(Device::cpu());
 }
 
 #[test]
-fn twenty_models_end_where_they_began_on_a_gpu() {
-    if let Some(_turn) = turn("twenty_models_end_where_they_began_on_a_gpu") {
+fn twenty_models_return_all_their_memory_on_a_gpu() {
+    if let Some(_turn) = turn() {
         assert_trained_models_return_their_memory(open());
     }
 }
@@ -130,9 +130,9 @@ fn a_restorer_returns_the_memory_of_its_tiles() {
     drop(store);
     assert_eq!(device.allocated(), placed, "the restorer shares the values");
     restorer.ensemble = true;
-    let (told, pixels) = (Condition::default(), vec![0.5; 30 * 40]);
-    restorer.restore_pixels(&mut device, [30, 40, 1], &told, &pixels).unwrap();
-    restorer.code(&mut device, [30, 40, 1], &told, &pixels).unwrap();
+    let (condition, pixels) = (Condition::default(), vec![0.5; 30 * 40]);
+    restorer.restore_pixels(&mut device, [30, 40, 1], &condition, &pixels).unwrap();
+    restorer.code(&mut device, [30, 40, 1], &condition, &pixels).unwrap();
     assert_eq!(device.allocated(), placed);
     drop(restorer);
     assert_eq!(device.allocated(), 0);
@@ -148,11 +148,10 @@ fn cases_return_their_memory() {
     }
 }
 
-/// Errors after some of the memory was allocated, before the rest.
-fn assert_errors_leak_nothing(mut device: Device) {
-    let before = [device.alloc_real("one that stays", 3).unwrap()];
+/// A run that fails after its training set and parameters were allocated.
+fn assert_a_refused_run_leaks_nothing(mut device: Device) {
+    let before = device.alloc_real("one that stays", 3).unwrap();
     let held = device.allocated();
-    // The training set and the parameters are on the device when the other model is looked for.
     let config = config(&["train.from=/no/such/model.safetensors"]);
     let prepared = prepare(&config).unwrap();
     let graph = Graph::new(&config.model, prepared.dims).unwrap();
@@ -160,8 +159,15 @@ fn assert_errors_leak_nothing(mut device: Device) {
     let refused = Run::new(&mut device, &folder, &config, &prepared, &graph, None).unwrap_err();
     assert!(refused.to_string().contains("train.from"), "{refused}");
     assert_eq!(device.allocated(), held, "after {refused}");
-    // A program whose second call uses a buffer that was never allocated.
-    let store = Store::new(&mut device, &graph, Purpose::Infer).unwrap();
+    drop(before);
+    assert_eq!(device.allocated(), 0);
+}
+
+/// A program whose second call uses a buffer that was never allocated.
+fn assert_a_refused_program_leaks_nothing(mut device: Device) {
+    let before = device.alloc_real("one that stays", 3).unwrap();
+    let held = device.allocated();
+    let (_, store) = placed(&mut device);
     assert!(device.allocated() > held);
     let made = [device.alloc_real("a", 5).unwrap(), device.alloc_real("b", 5).unwrap()];
     let planned = View::whole(Buffer::planned(0), 5);
@@ -178,20 +184,32 @@ fn assert_errors_leak_nothing(mut device: Device) {
 }
 
 #[test]
-fn an_error_in_the_middle_leaks_nothing() {
-    assert_errors_leak_nothing(Device::cpu());
+fn a_refused_run_leaks_nothing() {
+    assert_a_refused_run_leaks_nothing(Device::cpu());
 }
 
 #[test]
-fn an_error_in_the_middle_leaks_nothing_on_a_gpu() {
-    if let Some(_turn) = turn("an_error_in_the_middle_leaks_nothing_on_a_gpu") {
-        assert_errors_leak_nothing(open());
+fn a_refused_run_leaks_nothing_on_a_gpu() {
+    if let Some(_turn) = turn() {
+        assert_a_refused_run_leaks_nothing(open());
     }
 }
 
 #[test]
-fn a_buffer_too_large_returns_those_before_it() {
-    let Some(_turn) = turn("a_buffer_too_large_returns_those_before_it") else { return };
+fn a_refused_program_leaks_nothing() {
+    assert_a_refused_program_leaks_nothing(Device::cpu());
+}
+
+#[test]
+fn a_refused_program_leaks_nothing_on_a_gpu() {
+    if let Some(_turn) = turn() {
+        assert_a_refused_program_leaks_nothing(open());
+    }
+}
+
+#[test]
+fn a_buffer_that_is_too_large_returns_those_before_it() {
+    let Some(_turn) = turn() else { return };
     let mut device = open();
     let most = device.max_bytes() as usize / 4;
     let mut tape = Tape::default();
@@ -214,7 +232,7 @@ fn placed(device: &mut Device) -> (Graph, Store) {
     (graph, store)
 }
 
-/// That a result is the error about another device.
+/// Asserts that a result is the error about another device.
 #[track_caller]
 fn assert_elsewhere<T: std::fmt::Debug>(result: Result<T>) {
     let error: Error = result.unwrap_err();
@@ -224,7 +242,7 @@ fn assert_elsewhere<T: std::fmt::Debug>(result: Result<T>) {
 
 fn assert_other_devices_are_refused(mut here: Device, mut there: Device) {
     let (graph, store) = placed(&mut here);
-    // The same places on the other device are taken, too: by a store that must not be mistaken.
+    // The other device has buffers with the same indices, which must not be used instead.
     let (_, own) = placed(&mut there);
     let x = vec![0.5; graph.nodes[0].dims.len()];
     let values = there.read(own.weights).unwrap();
@@ -238,7 +256,7 @@ fn assert_other_devices_are_refused(mut here: Device, mut there: Device) {
     let program = here.compile(vec![call]).unwrap();
     assert_elsewhere(there.run(&program, &StepParams::default()));
     assert_elsewhere(there.profile(&program, &StepParams::default()));
-    // What was refused changed nothing, and both devices work on.
+    // The refused calls changed nothing, and both devices work on.
     assert_eq!(there.read(own.weights).unwrap(), values);
     here.run(&program, &StepParams::default()).unwrap();
     Inference::new(&graph, &store).run(&mut here, &x).unwrap();
@@ -252,7 +270,7 @@ fn another_devices_values_and_programs_are_refused() {
 
 #[test]
 fn another_devices_values_and_programs_are_refused_on_a_gpu() {
-    if let Some(_turn) = turn("another_devices_values_and_programs_are_refused_on_a_gpu") {
+    if let Some(_turn) = turn() {
         assert_other_devices_are_refused(open(), Device::cpu());
         assert_other_devices_are_refused(Device::cpu(), open());
         assert_other_devices_are_refused(open(), open());
@@ -285,7 +303,7 @@ fn views_do_not_outlive_their_owner() {
     drop(first);
     let error = device.read(old).unwrap_err().to_string();
     assert!(error.contains("its owner was dropped"), "{error}");
-    // Its place is taken again; the old view does not name the new buffer.
+    // The new buffer has the index of the old one, but the old view does not refer to it.
     let next = device.alloc_real("next", 4).unwrap();
     assert_eq!(next.buffer.index, old.buffer.index);
     assert!(device.read(old).is_err());
@@ -293,7 +311,7 @@ fn views_do_not_outlive_their_owner() {
     assert_eq!(device.read(*next).unwrap(), [0.0; 4]);
 }
 
-/// A program compiled for buffers, without their owners.
+/// Compiles a program for buffers and drops their owners.
 fn assert_programs_keep_their_buffers(mut device: Device) {
     let owners = ["x", "y"].map(|label| device.alloc_real(label, 64).unwrap());
     let [x, y] = owners.each_ref().map(|owner| **owner);
@@ -318,14 +336,13 @@ fn a_program_keeps_its_buffers() {
 
 #[test]
 fn a_program_keeps_its_buffers_on_a_gpu() {
-    if let Some(_turn) = turn("a_program_keeps_its_buffers_on_a_gpu") {
+    if let Some(_turn) = turn() {
         assert_programs_keep_their_buffers(open());
     }
 }
 
-/// A device that is dropped before what it made.
 #[test]
-fn a_device_may_go_first() {
+fn a_device_can_be_dropped_before_its_buffers() {
     let mut training = Training::new(Device::cpu(), &small(), 6).unwrap();
     training.run(1);
     let Training { device, store, .. } = training;
@@ -333,8 +350,8 @@ fn a_device_may_go_first() {
     drop(store);
 }
 
-/// The control: what is never returned is seen.
-fn assert_a_forgotten_owner_is_seen(mut device: Device) {
+/// The control: memory that is never returned is counted.
+fn assert_a_forgotten_owner_is_counted(mut device: Device) {
     let owner: Allocation = device.alloc_real("forgotten", 100).unwrap();
     let bytes = owner.bytes();
     std::mem::forget(owner);
@@ -344,13 +361,13 @@ fn assert_a_forgotten_owner_is_seen(mut device: Device) {
 }
 
 #[test]
-fn a_forgotten_owner_is_seen() {
-    assert_a_forgotten_owner_is_seen(Device::cpu());
+fn a_forgotten_owner_is_counted() {
+    assert_a_forgotten_owner_is_counted(Device::cpu());
 }
 
 #[test]
-fn a_forgotten_owner_is_seen_on_a_gpu() {
-    if let Some(_turn) = turn("a_forgotten_owner_is_seen_on_a_gpu") {
-        assert_a_forgotten_owner_is_seen(open());
+fn a_forgotten_owner_is_counted_on_a_gpu() {
+    if let Some(_turn) = turn() {
+        assert_a_forgotten_owner_is_counted(open());
     }
 }

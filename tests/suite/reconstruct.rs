@@ -1,128 +1,101 @@
-//! `csae reconstruct`: memory, names of what it writes, a reader that leaves.
+//! `csae reconstruct`: memory, names of the files that it writes, a reader that leaves.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::Stdio;
 
-use crate::commands::{Place, csae, fail, one_line, program, succeed};
-use crate::data::{model, pictures};
+use crate::support::files::{exists, list};
+use crate::support::images::BRICK;
+use crate::support::models::{Patterns, patterns};
+use crate::support::{Command, TempFolder, bytes, is_file};
 
-const BRICK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/textures/brick.png");
+fn reconstruct(images: &str, out: &str) -> Command {
+    Command::reconstruct(&patterns().run, images).out(out).on_cpu().quiet()
+}
 
-#[test]
-fn images_that_do_not_fit_are_reconstructed_from_their_files() {
-    let place = Place::new("reconstruct-memory");
-    let photos = pictures(&place);
-    model(&place, &photos, "run", &[]);
-    let reconstruct = |name: &str, more: &[&str]| {
-        let out = place.path(name);
-        succeed(
-            &[
-                &["reconstruct", &place.path("run"), &photos, "--device", "cpu", "-q", "-o", &out],
-                more,
-            ]
-            .concat(),
-        );
-        (0..40).map(|i| std::fs::read(format!("{out}/{i:02}.png")).unwrap()).collect::<Vec<_>>()
-    };
-    // Some 2 MB, of which three copies are counted against half of what is allowed.
-    let (run, resident) = (place.path("run"), reconstruct("resident", &[]));
-    assert!(resident == reconstruct("streamed", &["--max-memory", "9.5MiB"]));
-    // The same as single files, which are as many sources.
-    let files: Vec<String> = (0..40).map(|i| format!("{photos}/{i:02}.png")).collect();
-    let out = place.path("single");
-    let mut args =
-        vec!["reconstruct", &run, "--device", "cpu", "-q", "--max-memory", "9.5MiB", "-o", &out];
-    args.extend(files.iter().map(String::as_str));
-    succeed(&args);
-    let single: Vec<_> =
-        (0..40).map(|i| std::fs::read(format!("{out}/{i:02}.png")).unwrap()).collect();
-    assert!(single == resident);
-    let little = place.path("little");
-    let args = [
-        "reconstruct",
-        &place.path("run"),
-        &photos,
-        "--device",
-        "cpu",
-        "-q",
-        "--max-memory",
-        "1MiB",
-        "-o",
-        &little,
-    ];
-    fail(&args, 2, &["data 1.", "one sample in the model", "raise --max-memory"]);
-    assert!(!Path::new(&little).exists());
+/// The reconstructions of the 40 patterns in a folder.
+fn results(out: &str) -> Vec<Vec<u8>> {
+    (0..40).map(|i| bytes(format!("{out}/{i:02}.png"))).collect()
 }
 
 #[test]
-fn every_image_has_a_place_of_its_own() {
-    let place = Place::new("reconstruct-names");
-    let photos = pictures(&place);
-    model(&place, &photos, "run", &[]);
-    let run = place.path("run");
-    // A folder of its own name inside, and three images that differ in their endings or in case.
+fn images_that_do_not_fit_in_memory_are_reconstructed_from_their_files() {
+    let folder = TempFolder::new("reconstruct-memory");
+    let (resident, streamed) = (folder.path("resident"), folder.path("streamed"));
+    let Patterns { images, run } = patterns();
+    reconstruct(images, &resident).succeed();
+    // About 2 MB. Three copies of it are counted against half of the budget.
+    reconstruct(images, &streamed).max_memory("9.5MiB").succeed();
+    assert!(results(&resident) == results(&streamed));
+    // The same as single files: each is a source of its own.
+    let single = folder.path("single");
+    let files = (0..40).map(|i| format!("{images}/{i:02}.png"));
+    let command = Command::new("reconstruct").arg(run).args(files).out(&single);
+    command.max_memory("9.5MiB").on_cpu().quiet().succeed();
+    assert!(results(&single) == results(&resident));
+}
+
+#[test]
+fn a_budget_below_one_image_and_its_model_is_refused() {
+    let folder = TempFolder::new("reconstruct-little");
+    let out = folder.path("out");
+    let words = ["data 1.", "one sample in the model", "raise --max-memory"];
+    reconstruct(&patterns().images, &out).max_memory("1MiB").fails(2, &words);
+    assert!(!exists(&out));
+}
+
+#[test]
+fn images_whose_names_differ_in_ending_or_case_have_files_of_their_own() {
+    let folder = TempFolder::new("reconstruct-names");
+    let image = bytes(format!("{}/00.png", patterns().images));
+    // A folder inside with the name of its own folder, and three endings of one name.
     for name in ["Z/Z/one.png", "Z/one.png", "Z/a.png", "Z/a.gif", "Z/A.PNG"] {
-        let path = place.path(name);
-        std::fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
-        std::fs::copy(format!("{photos}/00.png"), path).unwrap();
+        folder.write(name, &image);
     }
-    let out = place.path("out");
-    succeed(&["reconstruct", &run, &place.path("Z"), "--device", "cpu", "-q", "-o", &out]);
+    let out = folder.path("out");
+    reconstruct(&folder.path("Z"), &out).succeed();
     for name in ["Z/one.png", "one.png", "A.png", "a.png.png", "a.gif.png"] {
-        let lower = Path::new(&out).join(name.to_lowercase());
-        assert!(Path::new(&out).join(name).is_file() || lower.is_file(), "{name}");
+        assert!(is_file(&out, name) || is_file(&out, &name.to_lowercase()), "{name}");
     }
-    let twin = format!("{photos}/00.png");
-    let args = [
-        "reconstruct",
-        &run,
-        &twin,
-        &twin,
-        &twin,
-        "--device",
-        "cpu",
-        "-q",
-        "-o",
-        &place.path("twins"),
-    ];
-    fail(&args, 2, &["00.png", "both", "different -o"]);
-    assert!(!Path::new(&place.path("twins")).exists());
+}
+
+#[test]
+fn the_same_image_given_twice_is_refused() {
+    let folder = TempFolder::new("reconstruct-twins");
+    let (twin, out) = (format!("{}/00.png", patterns().images), folder.path("twins"));
+    let command = reconstruct(&twin, &out).args([&twin, &twin]);
+    command.fails(2, &["00.png", "both", "different -o"]);
+    assert!(!exists(&out));
 }
 
 #[test]
 #[cfg(unix)]
-fn files_are_written_though_nobody_reads_the_lines_and_a_full_disk_is_told() {
-    let place = Place::new("reconstruct-pipe");
-    let photos = pictures(&place);
-    model(&place, &photos, "run", &[]);
-    let (run, out) = (place.path("run"), place.path("out"));
-    let mut child = program()
-        .args(["reconstruct", &run, &photos, "--device", "cpu", "-q", "-o", &out])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+fn all_images_are_written_although_the_reader_of_the_lines_leaves() {
+    let folder = TempFolder::new("reconstruct-pipe");
+    let out = folder.path("out");
+    let mut process = reconstruct(&patterns().images, &out).process();
+    let mut child = process.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(child.wait().unwrap().success() && line.contains("00.png"));
-    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 40);
-    // Nor does a reader that leaves keep inspect from its pictures.
-    let look = place.path("look");
-    let mut child = program()
-        .args(["inspect", &run, "--device", "cpu", "-o", &look])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    assert_eq!(list(&out).len(), 40);
+}
+
+#[test]
+#[cfg(unix)]
+fn pictures_of_inspect_are_written_although_the_reader_of_the_lines_leaves() {
+    let folder = TempFolder::new("inspect-pipe");
+    let look = folder.path("look");
+    let mut process = Command::inspect(&patterns().run).out(&look).on_cpu().process();
+    let mut child = process.stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
-    assert!(child.wait().unwrap().success() && Path::new(&look).join("atoms.png").is_file());
-    if Path::new("/dev/full").exists() {
-        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let output = program()
-            .args(["eval", &run, BRICK, "--device", "cpu", "-q"])
-            .stdout(full)
-            .output()
-            .unwrap();
-        one_line(&output, 1, &["standard output"]);
-    }
-    assert!(csae(&["devices"]).status.success());
+    assert!(child.wait().unwrap().success() && is_file(&look, "atoms.png"));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_standard_output_is_reported() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let eval = Command::eval(&patterns().run, BRICK).on_cpu().quiet();
+    let output = crate::support::Output::from(eval.process().stdout(full).output().unwrap());
+    output.assert_failed(1, &["standard output"]);
 }

@@ -1,584 +1,589 @@
-//! `csae denoise`, `csae inpaint`, `csae upscale`, and what trains and judges them: `--task`, `csae
-//! eval --protocol`.
+//! `csae denoise`, `csae inpaint` and `csae upscale`, their training (`--task`) and their
+//! evaluation (`csae eval --protocol`).
 
 use std::path::Path;
+use std::sync::OnceLock;
 
+use csae::internals::raster::resample::imresize;
+use csae::internals::rng::Stream;
+use image::{ColorType, DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba};
 use serde_json::Value;
 
-use crate::commands::{Place, fail, succeed};
+use crate::support::files::metrics;
+use crate::support::images::{BRICK, CAT};
+use crate::support::json::number;
+use crate::support::{Command, TempFolder, is_file, json, model_bytes};
 
-const BRICK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/textures/brick.png");
-/// A photograph that no bundled model has seen.
-const CAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/photos/chelsea.png");
-
-/// A restorer of gray images, trained for a few steps on one picture.
-fn trained(place: &Place, task: &str) -> String {
-    let run = place.path(task);
-    let small =
-        ["--set", "model.input=[1,24,24]", "--set", "data.crop=24", "--set", "train.batch=8"];
-    let short = ["--steps", "30", "--set", "schedule.warmup_steps=5", "--seed", "3"];
-    let train = ["train", BRICK, "--task", task, "--device", "cpu", "-q", "-o", &run];
-    succeed(&[&train[..], &small, &short].concat());
-    run
+/// Trains a restorer of gray images for a few steps on one picture.
+fn train(task: &str, run: &str) -> Command {
+    Command::train(BRICK)
+        .option("--task", task)
+        .out(run)
+        .steps(30)
+        .set("model.input=[1,24,24]")
+        .set("data.crop=24")
+        .set("train.batch=8")
+        .set("schedule.warmup_steps=5")
+        .flags("--seed 3")
+        .on_cpu()
+        .quiet()
 }
 
-fn restorer(place: &Place) -> String {
-    trained(place, "denoise")
+/// A restorer that no test changes.
+fn restorer(task: &str) -> &'static str {
+    static RUNS: [OnceLock<String>; 3] = [const { OnceLock::new() }; 3];
+    let index = ["denoise", "inpaint", "upscale"].iter().position(|known| *known == task).unwrap();
+    RUNS[index].get_or_init(|| {
+        let run = TempFolder::shared().path(&format!("restore-{task}"));
+        train(task, &run).succeed();
+        run
+    })
 }
 
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap()
+/// Restores an image with the small model of a command's own task.
+fn restore(command: &str, image: &str, out: &str) -> Command {
+    restore_with(command, image, out, restorer(command))
 }
 
-/// A noisy picture of an odd size beside its clean original.
-fn noisy(place: &Place) -> (String, String) {
-    let (h, w) = (61, 87);
-    let clean: Vec<u8> = (0..h * w)
-        .map(|i| (128.0 + 90.0 * ((i % w) as f64 / 9.0).sin() * ((i / w) as f64 / 7.0).cos()) as u8)
-        .collect();
-    let mut stream = csae::internals::rng::Stream::new(1, "noise");
-    let noisy = clean
-        .iter()
-        .map(|&v| (f64::from(v) + 25.0 * f64::from(stream.normal())).clamp(0.0, 255.0) as u8)
-        .collect();
-    let paths = (place.path("clean.png"), place.path("noisy.png"));
-    for (path, pixels) in [(&paths.0, clean), (&paths.1, noisy)] {
-        image::GrayImage::from_raw(w as u32, h as u32, pixels).unwrap().save(path).unwrap();
-    }
-    paths
+fn restore_with(command: &str, image: &str, out: &str, model: &str) -> Command {
+    Command::new(command).arg(image).option("-m", model).out(out).on_cpu().quiet()
+}
+
+fn open(path: impl AsRef<Path>) -> DynamicImage {
+    image::open(path).unwrap()
+}
+
+/// Height and width of the small images.
+const SIZE: [usize; 2] = [61, 87];
+
+/// A gray picture of an odd size.
+fn clean(folder: &TempFolder) -> String {
+    let [_, w] = SIZE;
+    let wave = |x: usize, y: usize| 90.0 * (x as f64 / 9.0).sin() * (y as f64 / 7.0).cos();
+    let pixel = |i: usize| (128.0 + wave(i % w, i / w)) as u8;
+    save(folder, "clean.png", (0..SIZE[0] * w).map(pixel).collect())
+}
+
+/// The clean picture with noise of σ = 25.
+fn noisy(folder: &TempFolder) -> String {
+    let clean = open(clean(folder)).into_luma8();
+    let mut stream = Stream::new(1, "noise");
+    let mut noise = || 25.0 * f64::from(stream.normal());
+    let pixels = clean.iter().map(|&v| (f64::from(v) + noise()).clamp(0.0, 255.0) as u8);
+    save(folder, "noisy.png", pixels.collect())
+}
+
+fn save(folder: &TempFolder, name: &str, pixels: Vec<u8>) -> String {
+    let path = folder.path(name);
+    let [h, w] = SIZE.map(|size| size as u32);
+    GrayImage::from_raw(w, h, pixels).unwrap().save(&path).unwrap();
+    path
 }
 
 #[test]
-fn noise_is_taken_out_of_images_of_any_size_and_kind() {
-    let place = Place::new("denoise");
-    let run = restorer(&place);
-    let (clean, noisy) = noisy(&place);
-    let out = place.path("out");
-    let args = [
-        "denoise",
-        &noisy,
-        "-m",
-        &run,
-        "-o",
-        &out,
-        "--device",
-        "cpu",
-        "--json",
-        "-q",
-        "--compare",
-        &clean,
-        "--side-by-side",
-    ];
-    let known = json(&succeed(&[&args[..], &["--sigma", "25"]].concat()));
-    let gain = known["psnr"].as_f64().unwrap() - known["psnr_before"].as_f64().unwrap();
-    assert!(gain > 3.0, "{known}");
-    let estimated = json(&succeed(&[&args[..], &["--force"]].concat()));
-    assert!((estimated["sigma"].as_f64().unwrap() - 25.0).abs() < 5.0, "{estimated}");
-    let side = image::open(Path::new(&out).join("noisy.side.png")).unwrap();
+fn noise_of_a_known_level_is_removed() {
+    let folder = TempFolder::new("denoise");
+    let (noisy, out) = (noisy(&folder), folder.path("out"));
+    let denoise = restore("denoise", &noisy, &out).option("--compare", folder.path("clean.png"));
+    let report = denoise.flags("--sigma 25 --side-by-side").report();
+    let gain = number(&report, "psnr") - number(&report, "psnr_before");
+    assert!(gain > 3.0, "{report}");
+    let side = open(format!("{out}/noisy.side.png"));
     assert_eq!((side.width(), side.height()), (2 * 87 + 8, 61));
-    // Colour with transparency, 16 bits: the same kind comes out, its alpha untouched.
-    let deep = image::ImageBuffer::from_fn(40, 31, |x, y| {
-        image::Rgba([x as u16 * 1500, y as u16 * 2000, 30000, (x * y) as u16 * 50])
+}
+
+#[test]
+fn the_level_of_noise_is_estimated() {
+    let folder = TempFolder::new("denoise-level");
+    let denoise = restore("denoise", &noisy(&folder), &folder.path("out"));
+    let report = denoise.option("--compare", folder.path("clean.png")).report();
+    assert!((number(&report, "sigma") - 25.0).abs() < 5.0, "{report}");
+}
+
+#[test]
+fn denoising_keeps_colour_depth_and_transparency() {
+    let folder = TempFolder::new("denoise-deep");
+    let (path, out) = (folder.path("deep.png"), folder.path("out"));
+    let deep = ImageBuffer::from_fn(40, 31, |x, y| {
+        Rgba([x as u16 * 1500, y as u16 * 2000, 30000, (x * y) as u16 * 50])
     });
-    let path = place.path("deep.png");
     deep.save(&path).unwrap();
-    succeed(&["denoise", &path, "-m", &run, "-o", &out, "--device", "cpu", "-q", "--sigma", "5"]);
-    let result = image::open(Path::new(&out).join("deep.png")).unwrap();
-    assert_eq!(result.color(), image::ColorType::Rgba16);
+    restore("denoise", &path, &out).flags("--sigma 5").succeed();
+    let result = open(format!("{out}/deep.png"));
+    assert_eq!(result.color(), ColorType::Rgba16);
     assert!(result.into_rgba16().pixels().zip(deep.pixels()).all(|(a, b)| a[3] == b[3]));
 }
 
 #[test]
 fn the_same_seed_trains_the_same_restorer() {
-    let (a, b) = (Place::new("denoise-a"), Place::new("denoise-b"));
-    let read = |place: &Place| {
-        std::fs::read(Path::new(&restorer(place)).join("model.safetensors")).unwrap()
-    };
-    assert!(read(&a) == read(&b));
+    let folder = TempFolder::new("denoise-again");
+    let again = folder.path("again");
+    train("denoise", &again).succeed();
+    assert!(model_bytes(restorer("denoise")) == model_bytes(&again));
+}
+
+/// Asserts that an image is not denoised.
+#[track_caller]
+fn denoise_refused(folder: &TempFolder, image: &str, more: &[&str], words: &[&str]) {
+    let out = folder.path("out");
+    restore("denoise", image, &out).args(more).fails(2, words);
+    assert!(!is_file(&out, "noisy.png"));
 }
 
 #[test]
-fn what_cannot_be_denoised_is_refused_in_a_line() {
-    let place = Place::new("denoise-bad");
-    let run = restorer(&place);
-    let (clean, noisy) = noisy(&place);
-    let out = place.path("out");
-    let with = |images: &str, more: &[&str], status, parts: &[&str]| {
-        let args = ["denoise", images, "-m", &run, "-o", &out, "--device", "cpu", "-q"];
-        fail(&[&args[..], more].concat(), status, parts);
-        assert!(!Path::new(&out).join("noisy.png").exists());
-    };
-    with(&noisy, &["--sigma", "-1"], 2, &["--sigma", "0 to 255"]);
-    with(&noisy, &["--sigma", "much"], 2, &["--sigma", "auto"]);
-    with(&place.path("none.png"), &[], 2, &["none.png", "no such file"]);
-    with(&noisy, &["--compare", &place.path("none.png")], 2, &["--compare", "does not exist"]);
-    with(&noisy, &["--compare", BRICK, "--sigma", "5"], 2, &["--compare", "the clean image has"]);
-    std::fs::write(place.path("broken.png"), b"no picture").unwrap();
-    with(&place.path("broken.png"), &[], 2, &["broken.png"]);
-    // A model of one size.
-    let other = place.path("other");
-    let train =
-        ["train", "photos", "--steps", "2", "--batch", "4", "--device", "cpu", "-q", "-o", &other];
-    succeed(&train);
-    fail(
-        &["denoise", &clean, "-m", &other, "-o", &out, "--device", "cpu", "-q"],
-        2,
-        &["not trained for restoration", "--task denoise"],
-    );
-    // The result would be the image itself.
-    let own = Path::new(&noisy).parent().unwrap().to_str().unwrap();
-    fail(
-        &["denoise", &noisy, "-m", &run, "-o", own, "--device", "cpu", "-q", "--force"],
-        2,
-        &["would overwrite the image", "-o"],
-    );
-    with(&place.path("*.tiff"), &[], 2, &["no file matches"]);
-    with(&noisy, &["-m", &place.path("none.safetensors")], 2, &["cannot be used multiple times"]);
-    let protocol = ["eval", &run, "--protocol", "set12", "--device", "cpu", "-q"];
-    fail(&protocol, 2, &["--data"]);
-    fail(
-        &[&protocol[..], &["--data", &out, "--max-memory", "1GiB"]].concat(),
-        2,
-        &["--max-memory"],
-    );
-    let missing = place.path("missing");
-    fail(&[&protocol[..], &["--data", &missing]].concat(), 2, &["missing"]);
-    let sigma = [
-        "train",
-        "photos",
-        "--preset",
-        "denoise",
-        "--set",
-        "corruption.sigma=[50,10]",
-        "--device",
-        "cpu",
-        "-q",
-        "-o",
-        &out,
-    ];
-    fail(&sigma, 2, &["corruption.sigma"]);
-    fail(
-        &[&sigma[..5], &["model.input=[1,25,24]", "--device", "cpu", "-q", "-o", &out]].concat(),
-        2,
-        &["layer code", "divide", "1x25x24"],
-    );
+fn wrong_levels_of_noise_are_refused() {
+    let folder = TempFolder::new("denoise-sigma");
+    let noisy = noisy(&folder);
+    denoise_refused(&folder, &noisy, &["--sigma", "-1"], &["--sigma", "0 to 255"]);
+    denoise_refused(&folder, &noisy, &["--sigma", "much"], &["--sigma", "auto"]);
 }
 
-/// A mask of every third pixel of every second row, and how many that are.
-fn mask(place: &Place, name: &str, h: u32, w: u32) -> (String, usize) {
-    let path = place.path(name);
+#[test]
+fn missing_and_broken_images_are_refused() {
+    let folder = TempFolder::new("denoise-missing");
+    let missing = folder.path("none.png");
+    denoise_refused(&folder, &missing, &[], &["none.png", "no such file"]);
+    denoise_refused(&folder, &folder.path("*.tiff"), &[], &["no file matches"]);
+    let broken = folder.write("broken.png", "no picture");
+    denoise_refused(&folder, &broken, &[], &["broken.png"]);
+}
+
+#[test]
+fn wrong_clean_images_are_refused() {
+    let folder = TempFolder::new("denoise-clean");
+    let noisy = noisy(&folder);
+    let missing = ["--compare", &folder.path("none.png")];
+    denoise_refused(&folder, &noisy, &missing, &["--compare", "does not exist"]);
+    let other = ["--compare", BRICK, "--sigma", "5"];
+    denoise_refused(&folder, &noisy, &other, &["--compare", "the clean image has"]);
+}
+
+#[test]
+fn a_second_model_is_refused() {
+    let folder = TempFolder::new("denoise-models");
+    let second = ["-m", &folder.path("none.safetensors")];
+    denoise_refused(&folder, &noisy(&folder), &second, &["cannot be used multiple times"]);
+}
+
+#[test]
+fn a_model_that_was_not_trained_for_restoration_is_refused() {
+    let folder = TempFolder::new("denoise-other");
+    let (other, out) = (folder.path("other"), folder.path("out"));
+    Command::train("photos").out(&other).steps(2).batch(4).on_cpu().quiet().succeed();
+    let denoise = restore_with("denoise", &clean(&folder), &out, &other);
+    denoise.fails(2, &["not trained for restoration", "--task denoise"]);
+}
+
+#[test]
+fn the_image_itself_is_never_overwritten() {
+    let folder = TempFolder::new("denoise-own");
+    let denoise = restore("denoise", &noisy(&folder), folder.root().to_str().unwrap()).force();
+    denoise.fails(2, &["would overwrite the image", "-o"]);
+}
+
+/// Evaluates a model by a protocol on the images of a folder.
+fn protocol(model: &str, name: &str, data: &str) -> Command {
+    let eval = Command::new("eval").arg(model).option("--protocol", name);
+    eval.option("--data", data).on_cpu().quiet()
+}
+
+#[test]
+fn a_protocol_needs_a_folder_of_images() {
+    let folder = TempFolder::new("protocol-data");
+    let run = restorer("denoise");
+    let without = Command::new("eval").arg(run).flags("--protocol set12").on_cpu().quiet();
+    without.fails(2, &["--data"]);
+    protocol(run, "set12", &folder.path("missing")).fails(2, &["missing"]);
+    let limited = protocol(run, "set12", &folder.path("out")).max_memory("1GiB");
+    limited.fails(2, &["--max-memory"]);
+}
+
+#[test]
+fn wrong_settings_of_a_denoiser_are_refused() {
+    let folder = TempFolder::new("denoise-settings");
+    let train = |setting: &str| {
+        let train = Command::train("photos").flags("--preset denoise").set(setting);
+        train.out(folder.path("out")).on_cpu().quiet()
+    };
+    train("corruption.sigma=[50,10]").fails(2, &["corruption.sigma"]);
+    train("model.input=[1,25,24]").fails(2, &["layer code", "divide", "1x25x24"]);
+}
+
+/// A mask of every third pixel of every second row, and the number of these pixels.
+fn mask(path: &str, h: u32, w: u32) -> usize {
     let missing = |x: u32, y: u32| y.is_multiple_of(2) && x.is_multiple_of(3);
-    image::GrayImage::from_fn(w, h, |x, y| image::Luma([if missing(x, y) { 255 } else { 0 }]))
-        .save(&path)
-        .unwrap();
-    let count =
-        (0..h).flat_map(|y| (0..w).map(move |x| (x, y))).filter(|(x, y)| missing(*x, *y)).count();
-    (path, count)
+    let value = |x, y| Luma([if missing(x, y) { 255 } else { 0 }]);
+    let mask = GrayImage::from_fn(w, h, value);
+    mask.save(path).unwrap();
+    mask.pixels().filter(|pixel| pixel[0] > 0).count()
 }
 
 #[test]
 fn missing_pixels_are_filled_and_others_stay() {
-    let place = Place::new("inpaint");
-    let run = trained(&place, "inpaint");
-    let (clean, _) = noisy(&place);
-    let (mask, count) = mask(&place, "mask.png", 61, 87);
-    // The picture with its holes black.
-    let picture = image::open(&clean).unwrap().into_luma8();
-    let marks = image::open(&mask).unwrap().into_luma8();
-    let mut holes = picture.clone();
-    holes
-        .pixels_mut()
-        .zip(marks.pixels())
-        .filter(|(_, mark)| mark[0] > 0)
-        .for_each(|(pixel, _)| pixel[0] = 0);
-    let path = place.path("holes.png");
-    holes.save(&path).unwrap();
-    let out = place.path("out");
-    let args = [
-        "inpaint",
-        &path,
-        "-m",
-        &run,
-        "-o",
-        &out,
-        "--device",
-        "cpu",
-        "-q",
-        "--json",
-        "--compare",
-        &clean,
-    ];
-    let found = json(&succeed(&[&args[..], &["--mask", &mask]].concat()));
-    assert!(
-        (found["missing"].as_f64().unwrap() - count as f64 / (61.0 * 87.0)).abs() < 1e-9,
-        "{found}"
-    );
-    assert!(
-        found["psnr"].as_f64().unwrap() > found["psnr_before"].as_f64().unwrap() + 15.0,
-        "{found}"
-    );
-    let result = image::open(Path::new(&out).join("holes.png")).unwrap().into_luma8();
+    let folder = TempFolder::new("inpaint");
+    let (clean, out) = (clean(&folder), folder.path("out"));
+    let (mask, holes) = (folder.path("mask.png"), folder.path("holes.png"));
+    let count = self::mask(&mask, 61, 87);
+    // The picture with its missing pixels in black.
+    let picture = open(&clean).into_luma8();
+    let marks = open(&mask).into_luma8();
+    let mut black = picture.clone();
+    let missing = black.pixels_mut().zip(marks.pixels()).filter(|(_, mark)| mark[0] > 0);
+    missing.for_each(|(pixel, _)| pixel[0] = 0);
+    black.save(&holes).unwrap();
+    let inpaint = restore("inpaint", &holes, &out).option("--mask", &mask);
+    let report = inpaint.option("--compare", &clean).report();
+    let share = count as f64 / (61.0 * 87.0);
+    assert!((number(&report, "missing") - share).abs() < 1e-9, "{report}");
+    assert!(number(&report, "psnr") > number(&report, "psnr_before") + 15.0, "{report}");
+    let result = open(format!("{out}/holes.png")).into_luma8();
     let kept =
         result.pixels().zip(picture.pixels()).zip(marks.pixels()).filter(|(_, mark)| mark[0] == 0);
     assert!(kept.clone().count() > 0 && kept.into_iter().all(|((a, b), _)| a == b));
-    // A colour that marks what is missing; masks from a folder, by the image's stem.
-    let marked = image::RgbImage::from_fn(40, 30, |x, y| {
-        image::Rgb(if (x + y) % 5 == 0 { [255, 0, 255] } else { [90, x as u8, y as u8] })
+}
+
+/// An image whose missing pixels are magenta, a fifth of all.
+fn marked() -> RgbImage {
+    RgbImage::from_fn(40, 30, |x, y| {
+        Rgb(if (x + y) % 5 == 0 { [255, 0, 255] } else { [90, x as u8, y as u8] })
+    })
+}
+
+/// Inpaints the marked image.
+fn inpaint_marked(folder: &TempFolder) -> Command {
+    let path = folder.path("marked.png");
+    marked().save(&path).unwrap();
+    restore("inpaint", &path, &folder.path("out"))
+}
+
+#[test]
+fn a_colour_can_mark_missing_pixels() {
+    let folder = TempFolder::new("inpaint-colour");
+    let report = inpaint_marked(&folder).flags("--mask-color magenta").report();
+    assert!((number(&report, "missing") - 0.2).abs() < 1e-9, "{report}");
+    let result = open(folder.path("out/marked.png")).into_rgb8();
+    assert!(result.pixels().all(|pixel| *pixel != Rgb([255, 0, 255])));
+}
+
+#[test]
+fn masks_are_found_in_a_folder_by_the_name_of_the_image() {
+    let folder = TempFolder::new("inpaint-masks");
+    let masks = folder.create("masks");
+    mask(&format!("{masks}/marked.png"), 30, 40);
+    inpaint_marked(&folder).option("--mask", &masks).succeed();
+}
+
+#[test]
+fn wrong_masks_are_refused() {
+    let folder = TempFolder::new("inpaint-bad");
+    let inpaint = inpaint_marked(&folder);
+    let refused = |mask: &str, words: &[&str]| {
+        inpaint.clone().option("--mask", mask).fails(2, words);
+    };
+    let (other, white) = (folder.path("mask.png"), folder.path("white.png"));
+    mask(&other, 61, 87);
+    refused(&other, &["87x61", "40x30", "of the image's size"]);
+    refused(&folder.path("none.png"), &["--mask", "none.png"]);
+    GrayImage::from_pixel(40, 30, Luma([255])).save(&white).unwrap();
+    refused(&white, &["every pixel is missing"]);
+    refused(&folder.create("empty"), &["neither", "marked.png", "exists"]);
+    inpaint.fails(2, &["--mask FILE", "--mask-color C"]);
+}
+
+#[test]
+fn wrong_colours_of_missing_pixels_are_refused() {
+    let folder = TempFolder::new("inpaint-bad-colour");
+    let reddish = inpaint_marked(&folder).flags("--mask-color reddish");
+    reddish.fails(2, &["--mask-color", "#ff00ff"]);
+    let gray = restore("inpaint", &clean(&folder), &folder.path("out"));
+    gray.flags("--mask-color red").fails(2, &["gray image"]);
+}
+
+#[test]
+fn a_colour_in_a_jpeg_is_warned_of() {
+    let folder = TempFolder::new("inpaint-jpeg");
+    let lossy = folder.path("marked.jpg");
+    marked().save(&lossy).unwrap();
+    Command::new("inpaint")
+        .arg(&lossy)
+        .option("-m", restorer("inpaint"))
+        .out(folder.path("out"))
+        .flags("--mask-color magenta")
+        .on_cpu()
+        .warns(&["JPEG changes colours"]);
+}
+
+#[test]
+fn a_model_trained_for_another_task_is_refused() {
+    let folder = TempFolder::new("restore-task");
+    let (clean, out, inpainter) = (clean(&folder), folder.path("out"), restorer("inpaint"));
+    let denoise = restore_with("denoise", &clean, &out, inpainter);
+    denoise.fails(2, &["trained to inpaint, not to denoise"]);
+    let upscale = restore_with("upscale", &clean, &out, inpainter);
+    upscale.fails(2, &["trained to inpaint, not to upscale"]);
+}
+
+/// A small image in colour whose right half is transparent.
+fn half_transparent(folder: &TempFolder) -> String {
+    let path = folder.path("small.png");
+    let picture = image::RgbaImage::from_fn(31, 23, |x, y| {
+        Rgba([x as u8 * 8, y as u8 * 11, 120, if x < 15 { 255 } else { 0 }])
     });
-    let colored = place.path("marked.png");
-    marked.save(&colored).unwrap();
-    let args = ["inpaint", &colored, "-m", &run, "-o", &out, "--device", "cpu", "-q", "--json"];
-    let found = json(&succeed(&[&args[..], &["--mask-color", "magenta"]].concat()));
-    assert!((found["missing"].as_f64().unwrap() - 0.2).abs() < 1e-9, "{found}");
-    let result = image::open(Path::new(&out).join("marked.png")).unwrap().into_rgb8();
-    assert!(result.pixels().all(|pixel| *pixel != image::Rgb([255, 0, 255])));
-    let masks = place.path("masks");
-    std::fs::create_dir(&masks).unwrap();
-    std::fs::copy(self::mask(&place, "other.png", 30, 40).0, Path::new(&masks).join("marked.png"))
-        .unwrap();
-    succeed(&[&args[..], &["--mask", &masks, "--force"]].concat());
-    // What makes no sense.
-    let bad =
-        |more: &[&str], parts: &[&str]| fail(&[&args[..], &["--force"], more].concat(), 2, parts);
-    bad(&["--mask", &mask], &["87x61", "40x30", "of the image's size"]);
-    bad(&["--mask", &place.path("none.png")], &["--mask", "none.png"]);
-    bad(&["--mask-color", "reddish"], &["--mask-color", "#ff00ff"]);
-    bad(&[], &["--mask FILE", "--mask-color C"]);
-    // JPEG keeps no colour exactly.
-    let lossy = place.path("marked.jpg");
-    marked.save(&lossy).unwrap();
-    let output = crate::commands::csae(&[
-        "inpaint",
-        &lossy,
-        "-m",
-        &run,
-        "-o",
-        &out,
-        "--device",
-        "cpu",
-        "--mask-color",
-        "magenta",
-    ]);
-    assert!(
-        output.status.success()
-            && String::from_utf8_lossy(&output.stderr).contains("JPEG changes colours"),
-        "{output:?}"
-    );
-    let white = place.path("white.png");
-    image::GrayImage::from_pixel(40, 30, image::Luma([255])).save(&white).unwrap();
-    bad(&["--mask", &white], &["every pixel is missing"]);
-    fail(
-        &[
-            "inpaint",
-            &clean,
-            "-m",
-            &run,
-            "-o",
-            &out,
-            "--device",
-            "cpu",
-            "-q",
-            "--mask-color",
-            "red",
-        ],
-        2,
-        &["gray image"],
-    );
-    let empty = place.path("empty");
-    std::fs::create_dir(&empty).unwrap();
-    bad(&["--mask", &empty], &["neither", "marked.png", "exists"]);
-    // A model for another task.
-    fail(
-        &["denoise", &clean, "-m", &run, "-o", &out, "--device", "cpu", "-q"],
-        2,
-        &["trained to inpaint, not to denoise"],
-    );
-    fail(
-        &["upscale", &clean, "-m", &run, "-o", &out, "--device", "cpu", "-q"],
-        2,
-        &["trained to inpaint, not to upscale"],
-    );
+    picture.save(&path).unwrap();
+    path
 }
 
 #[test]
 fn images_are_enlarged_with_their_colours_and_transparency() {
-    let place = Place::new("upscale");
-    let run = trained(&place, "upscale");
-    let out = place.path("out");
-    let picture = image::RgbaImage::from_fn(31, 23, |x, y| {
-        image::Rgba([x as u8 * 8, y as u8 * 11, 120, if x < 15 { 255 } else { 0 }])
-    });
-    let path = place.path("small.png");
-    picture.save(&path).unwrap();
-    let args = ["upscale", &path, "-m", &run, "-o", &out, "--device", "cpu", "-q", "--json"];
-    let found = json(&succeed(&[&args[..], &["--scale", "3", "--side-by-side"]].concat()));
-    assert_eq!(
-        (&found["width"], &found["height"], &found["scale"]),
-        (&93.into(), &69.into(), &3.into()),
-        "{found}"
-    );
-    let result = image::open(Path::new(&out).join("small.png")).unwrap().into_rgba8();
+    let folder = TempFolder::new("upscale");
+    let out = folder.path("out");
+    let upscale = restore("upscale", &half_transparent(&folder), &out);
+    let report = upscale.flags("--scale 3 --side-by-side").report();
+    for (key, value) in [("width", 93), ("height", 69), ("scale", 3)] {
+        assert_eq!(report[key], value, "{report}");
+    }
+    let result = open(format!("{out}/small.png")).into_rgba8();
     let (first, last) = (result.get_pixel(6, 34), result.get_pixel(80, 34));
     assert_eq!((first[3], last[3]), (255, 0));
-    // About the colours that were there.
+    // The colours are about those of the small image.
     let near = |a: u8, b: u8| a.abs_diff(b) < 12;
     assert!(near(first[0], 16) && near(first[1], 121) && near(first[2], 120), "{first:?}");
-    let side = image::open(Path::new(&out).join("small.side.png")).unwrap();
+    let side = open(format!("{out}/small.side.png"));
     assert_eq!((side.width(), side.height()), (2 * 93 + 8, 69));
-    // The default is 2. A gray image, deep.
-    let deep = image::ImageBuffer::from_fn(9, 1, |x, _| image::Luma([x as u16 * 7000]));
-    let path = place.path("deep.png");
-    deep.save(&path).unwrap();
-    succeed(&["upscale", &path, "-m", &run, "-o", &out, "--device", "cpu", "-q"]);
-    let result = image::open(Path::new(&out).join("deep.png")).unwrap();
-    assert_eq!((result.color(), result.width(), result.height()), (image::ColorType::L16, 18, 2));
-    fail(
-        &[&args[..], &["--scale", "5", "--force"]].concat(),
-        2,
-        &["--scale 5", "trained for 2, 3, 4"],
-    );
-    fail(&[&args[..], &["--scale", "1"]].concat(), 2, &["--scale"]);
 }
 
 #[test]
-fn protocols_judge_every_task() {
-    let place = Place::new("protocols");
-    let run = trained(&place, "upscale");
-    let folder = place.path("five");
-    std::fs::create_dir(&folder).unwrap();
+fn the_default_scale_is_2_and_the_depth_is_kept() {
+    let folder = TempFolder::new("upscale-deep");
+    let (path, out) = (folder.path("deep.png"), folder.path("out"));
+    ImageBuffer::from_fn(9, 1, |x, _| Luma([x as u16 * 7000])).save(&path).unwrap();
+    restore("upscale", &path, &out).succeed();
+    let result = open(format!("{out}/deep.png"));
+    assert_eq!((result.color(), result.width(), result.height()), (ColorType::L16, 18, 2));
+}
+
+#[test]
+fn scales_that_the_model_was_not_trained_for_are_refused() {
+    let folder = TempFolder::new("upscale-bad");
+    let upscale = restore("upscale", &half_transparent(&folder), &folder.path("out"));
+    upscale.clone().flags("--scale 5").fails(2, &["--scale 5", "trained for 2, 3, 4"]);
+    upscale.flags("--scale 1").fails(2, &["--scale"]);
+}
+
+/// A folder of five images.
+fn five(folder: &TempFolder) -> String {
+    let five = folder.create("five");
     for i in 0..5_u32 {
-        let gray = image::GrayImage::from_fn(40 + i, 37, |x, y| {
-            image::Luma([(x * x / 4 + y * (i + 9)) as u8])
-        });
-        gray.save(Path::new(&folder).join(format!("{i}.png"))).unwrap();
+        let pixel = |x, y| Luma([(x * x / 4 + y * (i + 9)) as u8]);
+        GrayImage::from_fn(40 + i, 37, pixel).save(format!("{five}/{i}.png")).unwrap();
     }
-    let args = ["eval", &run, "--protocol", "set5", "--data", &folder, "--device", "cpu", "-q"];
-    let report = json(&succeed(&[&args[..], &["--json"]].concat()));
+    five
+}
+
+#[test]
+fn a_protocol_evaluates_every_scale() {
+    let folder = TempFolder::new("protocol");
+    let eval = protocol(restorer("upscale"), "set5", &five(&folder));
+    let report = eval.report();
     let outcomes = report["outcomes"].as_array().unwrap();
     assert_eq!(outcomes.len(), 3);
-    assert!(
-        outcomes.iter().all(|o| o["psnr_before"].as_f64().unwrap() > 15.0
-            && o["images"].as_array().unwrap().len() == 5)
-    );
-    let text = succeed(&args);
-    assert!(
-        text.contains("mean by bicubic") && text.contains("SRCNN") && text.contains("set5 x4"),
-        "{text}"
-    );
-    fail(
-        &["eval", &run, "--protocol", "bsd68", "--data", &folder, "--device", "cpu", "-q"],
-        2,
-        &["trained to upscale, not to denoise"],
-    );
-    fail(
-        &["eval", &run, "--protocol", "set14", "--data", &folder, "--device", "cpu", "-q"],
-        2,
-        &["set14", "5 images", "instead of 14"],
-    );
-    let two = place.path("two");
-    let train = [
-        "train",
-        BRICK,
-        "--task",
-        "upscale",
-        "--device",
-        "cpu",
-        "-q",
-        "--steps",
-        "2",
-        "--set",
-        "model.input=[1,24,24]",
-    ];
-    succeed(&[&train[..], &["--set", "corruption.scales=[2]", "-o", &two]].concat());
-    let only = json(&succeed(&[
-        "eval",
-        &two,
-        "--protocol",
-        "set5",
-        "--data",
-        &folder,
-        "--device",
-        "cpu",
-        "-q",
-        "--json",
-    ]));
+    for outcome in outcomes {
+        assert!(number(outcome, "psnr_before") > 15.0, "{outcome}");
+        assert_eq!(outcome["images"].as_array().unwrap().len(), 5, "{outcome}");
+    }
+    let text = eval.succeed();
+    for words in ["mean by bicubic", "SRCNN", "set5 x4"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
+fn a_protocol_evaluates_only_the_scales_of_the_model() {
+    let folder = TempFolder::new("protocol-scales");
+    let two = folder.path("two");
+    Command::train(BRICK)
+        .flags("--task upscale")
+        .out(&two)
+        .steps(2)
+        .set("model.input=[1,24,24]")
+        .set("corruption.scales=[2]")
+        .on_cpu()
+        .quiet()
+        .succeed();
+    let only = protocol(&two, "set5", &five(&folder)).report();
     assert_eq!(only["outcomes"].as_array().unwrap().len(), 1);
 }
 
 #[test]
-fn a_task_that_makes_no_sense_is_refused() {
-    let place = Place::new("tasks");
-    let out = place.path("run");
-    let with = |more: &[&str], parts: &[&str]| {
-        fail(
-            &[&["train", BRICK, "--device", "cpu", "-q", "--steps", "2", "-o", &out], more]
-                .concat(),
-            2,
-            parts,
-        );
-    };
-    with(&["--task", "sharpen"], &["sharpen", "denoise, inpaint, upscale"]);
-    with(&["--task", "inpaint", "--preset", "denoise"], &["--task inpaint", "denoise"]);
-    with(
-        &["--task", "inpaint", "--set", "corruption.sigma=[0,5]"],
-        &["one of sigma, missing and scales"],
-    );
-    with(
-        &["--task", "inpaint", "--set", "corruption.masks=[]"],
-        &["corruption", "missing and masks"],
-    );
-    with(
-        &["--task", "inpaint", "--set", "corruption.masks=[\"dots\"]"],
-        &["corruption.masks", "dots"],
-    );
-    with(
-        &["--task", "inpaint", "--set", "corruption.missing=[0.5,1.0]"],
-        &["corruption.missing", "below 1"],
-    );
-    with(
-        &["--task", "upscale", "--set", "corruption.scales=[9]"],
-        &["corruption.scales", "2 to 8"],
-    );
-    with(&["--task", "upscale", "--set", "data.crop=50"], &["50x50", "data.crop"]);
-    with(&["--task", "denoise", "--set", "model.input=[1,24,28]"], &["data.turn", "28x24"]);
-    // An autoencoder of one size learns to restore as well, judged on patches.
-    let train = [
-        "train", "photos", "--task", "denoise", "--preset", "article", "--steps", "3", "--batch",
-        "4", "--device", "cpu", "-q",
+fn protocols_of_another_task_or_number_of_images_are_refused() {
+    let folder = TempFolder::new("protocol-bad");
+    let five = five(&folder);
+    let bsd68 = protocol(restorer("upscale"), "bsd68", &five);
+    bsd68.fails(2, &["trained to upscale, not to denoise"]);
+    let set14 = protocol(restorer("upscale"), "set14", &five);
+    set14.fails(2, &["set14", "5 images", "instead of 14"]);
+}
+
+#[test]
+fn wrong_settings_of_a_task_are_refused() {
+    let folder = TempFolder::new("tasks");
+    let cases: &[(&str, &[&str])] = &[
+        ("--task sharpen", &["sharpen", "denoise, inpaint, upscale"]),
+        ("--task inpaint --preset denoise", &["--task inpaint", "denoise"]),
+        ("--task inpaint --set corruption.sigma=[0,5]", &["one of sigma, missing and scales"]),
+        ("--task inpaint --set corruption.masks=[]", &["corruption", "missing and masks"]),
+        ("--task inpaint --set corruption.masks=[\"dots\"]", &["corruption.masks", "dots"]),
+        ("--task inpaint --set corruption.missing=[0.5,1.0]", &["corruption.missing", "below 1"]),
+        ("--task upscale --set corruption.scales=[9]", &["corruption.scales", "2 to 8"]),
+        ("--task upscale --set data.crop=50", &["50x50", "data.crop"]),
+        ("--task denoise --set model.input=[1,24,28]", &["data.turn", "28x24"]),
     ];
-    let ended =
-        json(succeed(&[&train[..], &["--json", "-o", &out]].concat()).lines().last().unwrap());
+    for (flags, words) in cases {
+        let train = Command::train(BRICK).out(folder.path("run")).steps(2).on_cpu().quiet();
+        train.flags(flags).fails(2, words);
+    }
+}
+
+#[test]
+fn an_autoencoder_of_one_size_learns_to_restore_and_is_evaluated_on_patches() {
+    let folder = TempFolder::new("task-autoencoder");
+    let (run, out) = (folder.path("run"), folder.path("out"));
+    let train = Command::train("photos").flags("--task denoise --preset article").out(&run);
+    let ended = train.steps(3).batch(4).on_cpu().quiet().json().pop().unwrap();
     assert!(ended["whole"].is_null() && ended["psnr"].as_f64().is_some(), "{ended}");
-    fail(&["denoise", CAT, "-m", &out, "--device", "cpu", "-q"], 2, &["fully connected"]);
+    restore_with("denoise", CAT, &out, &run).fails(2, &["fully connected"]);
 }
 
-/// A training may begin with another one's parameters.
-#[test]
-fn a_training_begins_with_a_model() {
-    let place = Place::new("from");
-    let first = trained(&place, "denoise");
-    let small = [
-        "--set",
-        "model.input=[1,24,24]",
-        "--set",
-        "data.crop=24",
-        "--set",
-        "train.batch=8",
-        "--steps",
-        "1",
-        "--device",
-        "cpu",
-    ];
-    let loss = |out: &str, more: &[&str]| {
-        let out = place.path(out);
-        succeed(
-            &[&["train", BRICK, "--task", "denoise", "-q", "-o", &out], &small[..], more].concat(),
-        );
-        let log = std::fs::read_to_string(Path::new(&out).join("metrics.jsonl")).unwrap();
-        log.lines().map(json).find(|line| line["kind"] == "train").unwrap()["reconstruction"]
-            .as_f64()
-            .unwrap()
-    };
-    let (drawn, taken) = (loss("drawn", &[]), loss("taken", &["--from", &first]));
-    assert!(taken < 0.7 * drawn, "{drawn} {taken}");
-    // More iterations: those that are new are drawn.
-    loss("longer", &["--from", &first, "--set", "model.layers.code.iterations=9"]);
-    let with = |from: &str, parts: &[&str]| {
-        let out = place.path("none");
-        fail(
-            &[&["train", BRICK, "--preset", "plain", "-q", "-o", &out, "--from", from], &small[..]]
-                .concat(),
-            2,
-            parts,
-        );
-    };
-    with(&first, &["train.from", "none of its parameters"]);
-    with(&place.path("nothing"), &["train.from", "nothing"]);
+/// Trains a model for one step.
+fn one_step(folder: &TempFolder, kind: &str) -> Command {
+    Command::train(BRICK)
+        .flags(kind)
+        .out(folder.path("run"))
+        .steps(1)
+        .set("model.input=[1,24,24]")
+        .set("data.crop=24")
+        .set("train.batch=8")
+        .on_cpu()
+        .quiet()
 }
 
-/// Half the rate, again and again, until the numbers stay numbers.
 #[test]
-fn a_diverging_training_goes_back_if_it_may() {
-    let place = Place::new("retries");
-    let set = [
-        "model.input=[1,24,24]",
-        "optimizer.lr=1e4",
-        "optimizer.clip_norm=0",
-        "schedule.warmup_steps=1",
-        "train.checkpoint_every=0",
-    ];
-    let set: Vec<&str> = set.iter().flat_map(|set| ["--set", set]).collect();
-    let args = [
-        &[
-            "train", BRICK, "--task", "denoise", "--device", "cpu", "-q", "--steps", "6",
-            "--batch", "4",
-        ],
-        &set[..],
-    ]
-    .concat();
-    let out = place.path("stops");
-    fail(
-        &[&args[..], &["--set", "train.retries=1", "-o", &out]].concat(),
-        1,
-        &["became", "halved 1 times"],
-    );
-    let out = place.path("goes-on");
-    succeed(&[&args[..], &["--set", "train.retries=60", "-o", &out]].concat());
-    let log = std::fs::read_to_string(Path::new(&out).join("metrics.jsonl")).unwrap();
-    let lines: Vec<Value> = log.lines().map(json).collect();
-    assert!(lines.iter().filter(|line| line["kind"] == "retry").count() > 1, "{log}");
-    assert_eq!(
-        lines.iter().filter(|line| line["kind"] == "train" && line["step"] == 6).count(),
-        1,
-        "{log}"
-    );
+fn a_training_begins_with_the_parameters_of_a_model() {
+    let loss = |from: Option<&str>| {
+        let folder = TempFolder::new("from");
+        let train = one_step(&folder, "--task denoise");
+        from.into_iter().fold(train, |train, from| train.option("--from", from)).succeed();
+        let log = metrics(&folder.path("run"));
+        number(json::of_kind(&log, "train")[0], "reconstruction")
+    };
+    let (random, taken) = (loss(None), loss(Some(restorer("denoise"))));
+    assert!(taken < 0.7 * random, "{random} {taken}");
 }
 
-/// What works on a fresh machine, without any training.
 #[test]
-fn bundled_models_restore_a_photograph_that_they_have_not_seen() {
-    let place = Place::new("bundled");
-    let (w, h) = (160, 120);
-    let cat = image::open(CAT).unwrap().crop_imm(100, 60, w, h).into_rgb8();
-    let clean = place.path("clean.png");
-    cat.save(&clean).unwrap();
-    let run = |command: &str, name: &str, picture: image::RgbImage, more: &[&str]| {
-        let path = place.path(name);
-        picture.save(&path).unwrap();
-        let out = place.path("out");
-        let args =
-            [command, &path, "-o", &out, "--device", "cpu", "-q", "--json", "--compare", &clean];
-        let found = json(&succeed(&[&args[..], more].concat()));
-        let of = |key: &str| found[key].as_f64().unwrap();
-        (of("psnr") - of("psnr_before"), of("psnr"))
-    };
-    let mut stream = csae::internals::rng::Stream::new(2, "noise");
-    let mut noisy = cat.clone();
+fn parameters_that_the_other_model_lacks_are_initialized() {
+    let folder = TempFolder::new("from-longer");
+    let train = one_step(&folder, "--task denoise").option("--from", restorer("denoise"));
+    train.set("model.layers.code.iterations=9").succeed();
+}
+
+#[test]
+fn models_without_a_common_parameter_are_refused() {
+    let folder = TempFolder::new("from-none");
+    let train = |from: &str| one_step(&folder, "--preset plain").option("--from", from);
+    train(restorer("denoise")).fails(2, &["train.from", "none of its parameters"]);
+    train(&folder.path("nothing")).fails(2, &["train.from", "nothing"]);
+}
+
+/// Trains with a learning rate that is far too high.
+fn diverging(run: &str, retries: usize) -> Command {
+    Command::train(BRICK)
+        .flags("--task denoise")
+        .out(run)
+        .steps(6)
+        .batch(4)
+        .set("model.input=[1,24,24]")
+        .set("optimizer.lr=1e4")
+        .set("optimizer.clip_norm=0")
+        .set("schedule.warmup_steps=1")
+        .set("train.checkpoint_every=0")
+        .set(format!("train.retries={retries}"))
+        .on_cpu()
+        .quiet()
+}
+
+#[test]
+fn a_diverging_training_stops_after_its_retries() {
+    let folder = TempFolder::new("retries-stop");
+    diverging(&folder.path("run"), 1).fails(1, &["became", "halved 1 times"]);
+}
+
+#[test]
+fn a_diverging_training_halves_its_rate_until_it_learns() {
+    let folder = TempFolder::new("retries");
+    let run = folder.path("run");
+    diverging(&run, 60).succeed();
+    let log = metrics(&run);
+    assert!(json::of_kind(&log, "retry").len() > 1, "{log:?}");
+    let last = |line: &&&Value| line["step"] == 6;
+    assert_eq!(json::of_kind(&log, "train").iter().filter(last).count(), 1, "{log:?}");
+}
+
+/// Height and width of the part of a photograph that bundled models restore.
+const PART: [u32; 2] = [120, 160];
+
+/// A part of a photograph that no bundled model was trained on.
+fn photograph() -> RgbImage {
+    open(CAT).crop_imm(100, 60, PART[1], PART[0]).into_rgb8()
+}
+
+/// Restores an image with the bundled model. Returns the gain in PSNR and the PSNR.
+fn by_bundled(command: &str, image: &RgbImage, flags: &str) -> (f64, f64) {
+    let folder = TempFolder::new("bundled");
+    let (path, clean) = (folder.path("image.png"), folder.path("clean.png"));
+    image.save(&path).unwrap();
+    photograph().save(&clean).unwrap();
+    let restore = Command::new(command).arg(&path).out(folder.path("out")).flags(flags);
+    let report = restore.option("--compare", &clean).on_cpu().quiet().report();
+    let psnr = number(&report, "psnr");
+    (psnr - number(&report, "psnr_before"), psnr)
+}
+
+#[test]
+fn the_bundled_model_denoises_a_photograph() {
+    let mut stream = Stream::new(2, "noise");
+    let mut noisy = photograph();
     noisy.iter_mut().for_each(|v| {
         *v = (f64::from(*v) + 25.0 * f64::from(stream.normal())).round().clamp(0.0, 255.0) as u8
     });
-    let (gain, psnr) = run("denoise", "noisy.png", noisy, &[]);
-    assert!(gain > 7.0 && psnr > 27.0, "denoise {gain} {psnr}");
-    let mut holes = cat.clone();
-    holes
-        .pixels_mut()
-        .filter(|_| stream.below(2) == 0)
-        .for_each(|pixel| *pixel = image::Rgb([0, 255, 0]));
-    let (_, psnr) = run("inpaint", "holes.png", holes, &["--mask-color", "green"]);
-    assert!(psnr > 30.0, "inpaint {psnr}");
-    let reals: Vec<f32> = cat.iter().map(|v| f32::from(*v) / 255.0).collect();
-    let (small, sh, sw) =
-        csae::internals::raster::resample::imresize(&reals, (h as usize, w as usize), 3, 0.5)
-            .unwrap();
+    let (gain, psnr) = by_bundled("denoise", &noisy, "");
+    assert!(gain > 7.0 && psnr > 27.0, "{gain} {psnr}");
+}
+
+#[test]
+fn the_bundled_model_fills_half_of_a_photograph() {
+    let mut stream = Stream::new(2, "holes");
+    let mut holes = photograph();
+    let missing = holes.pixels_mut().filter(|_| stream.below(2) == 0);
+    missing.for_each(|pixel| *pixel = Rgb([0, 255, 0]));
+    let (_, psnr) = by_bundled("inpaint", &holes, "--mask-color green");
+    assert!(psnr > 30.0, "{psnr}");
+}
+
+#[test]
+fn the_bundled_model_enlarges_a_photograph() {
+    let size = (PART[0] as usize, PART[1] as usize);
+    let reals: Vec<f32> = photograph().iter().map(|v| f32::from(*v) / 255.0).collect();
+    let (small, h, w) = imresize(&reals, size, 3, 0.5).unwrap();
     let bytes = small.iter().map(|v| (v * 255.0).round().clamp(0.0, 255.0) as u8).collect();
-    let (gain, psnr) = run(
-        "upscale",
-        "small.png",
-        image::RgbImage::from_raw(sw as u32, sh as u32, bytes).unwrap(),
-        &["--scale", "2"],
-    );
-    assert!(gain > 0.3, "upscale {gain} {psnr}");
-    // By name, wherever a model is wanted.
-    let said = succeed(&["inspect", "denoise", "--device", "cpu", "-o", &place.path("inspected")]);
-    assert!(said.contains("code.7.analysis"), "the bundled model's layers: {said}");
+    let small = RgbImage::from_raw(w as u32, h as u32, bytes).unwrap();
+    let (gain, psnr) = by_bundled("upscale", &small, "--scale 2");
+    assert!(gain > 0.3, "{gain} {psnr}");
+}
+
+#[test]
+fn bundled_models_are_known_by_name() {
+    let folder = TempFolder::new("bundled-inspect");
+    let inspect = Command::inspect("denoise").out(folder.path("inspected")).on_cpu().succeed();
+    assert!(inspect.contains("code.7.analysis"), "{inspect}");
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The largest share of all lines that one room may hold, in percent. The largest room once held 28
+/// The largest share of all lines that one room can have, in percent. The largest room once had 28
 /// and had become the place for everything without a better one.
 const LARGEST_SHARE: usize = 18;
 
@@ -122,7 +122,7 @@ fn the_picture_shows_every_room() {
 }
 
 #[test]
-fn no_room_holds_too_much() {
+fn no_room_has_too_many_lines() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut lines: BTreeMap<String, usize> = BTreeMap::new();
     for path in sources(&root) {
@@ -136,8 +136,8 @@ fn no_room_holds_too_much() {
     assert!(share <= LARGEST_SHARE, "{room} holds {share} % of all lines");
 }
 
-/// The check must be able to fail: both spellings of an upward import are found, and a comment or a
-/// test is not taken for one.
+/// The check can fail: both spellings of an upward import are found. Comments and tests are not
+/// imports.
 #[test]
 fn an_upward_import_is_found() {
     let order = ["top", "middle", "ground"].map(str::to_owned);

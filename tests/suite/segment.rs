@@ -1,193 +1,147 @@
-//! `csae segment`: discs told from what is around them, on both paths alike, and what is refused.
+//! `csae segment`: discs are distinguished from the ground, on both paths alike, and wrong input is
+//! refused.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use csae::internals::data::annotations::label_image::{read_labels, write_labels};
 use csae::internals::data::formats::decode::decode_file;
 use csae::internals::report::picture::save_png;
-use csae::internals::rng::Stream;
 use serde_json::Value;
 
-use super::commands::{Place, csae, fail, succeed};
-use super::gpu;
+use crate::support::files::exists;
+use crate::support::images::{DISCS, discs};
+use crate::support::json::{number, numbers};
+use crate::support::models::pyramid;
+use crate::support::{Command, TempFolder, bytes, gpu, is_file};
 
-const SIDE: usize = 48;
+/// Trains a decoder on labelled images.
+fn train(data: &str, out: &str) -> Command {
+    Command::new("segment train").arg(pyramid()).arg(data).out(out)
+}
 
-/// Images of bright discs on a dim, noisy ground, and labels that number the discs.
-pub fn discs(place: &Place, name: &str, count: usize) -> String {
-    let root = place.path(name);
-    for part in ["images", "labels"] {
-        std::fs::create_dir_all(Path::new(&root).join(part)).unwrap();
+/// Options of a short training.
+fn short(command: Command) -> Command {
+    command.flags("--crop 32 --instances").batch(4).set("train.log_every=4")
+}
+
+/// A trained model with its test images and what its training wrote.
+struct Trained {
+    test: String,
+    run: String,
+    lines: Vec<Value>,
+}
+
+/// Trains a model with a kind of decoder.
+fn trained(decoder: &str, epochs: usize) -> Trained {
+    let folder = TempFolder::shared();
+    let data = discs(folder, &format!("segment-{decoder}/train"), 12);
+    let test = discs(folder, &format!("segment-{decoder}/test"), 4);
+    let run = folder.path(&format!("segment-{decoder}/run"));
+    let train = train(&data, &run).epochs(epochs).option("--decoder", decoder);
+    let train = train.flags("--augment all").option("--test", &test);
+    let lines = short(train).on_cpu().quiet().json();
+    Trained { test, run, lines }
+}
+
+/// A model with transposed convolutions, trained once for all tests, which only read it.
+fn deconv() -> &'static Trained {
+    static TRAINED: OnceLock<Trained> = OnceLock::new();
+    TRAINED.get_or_init(|| trained("deconv", 12))
+}
+
+/// A model with unpooling, trained once for all tests, which only read it.
+fn unpool() -> &'static Trained {
+    static TRAINED: OnceLock<Trained> = OnceLock::new();
+    TRAINED.get_or_init(|| trained("unpool", 40))
+}
+
+/// The Dice coefficient of a model on labelled images.
+fn dice(run: &str, data: &str) -> f64 {
+    let eval = Command::new("segment eval").arg(run).arg(data).arg("--instances");
+    number(eval.on_cpu().quiet().json().last().unwrap(), "image_dice")
+}
+
+fn assert_discs_are_found(Trained { test, run, lines }: &Trained) {
+    let losses = numbers(lines, "loss");
+    let last = losses.len() - 1;
+    assert!(last > 4 && losses[last] < 0.6 * losses[0], "{losses:?}");
+    let found = dice(run, test);
+    assert!(found > 0.75, "{found}");
+    // The training has reported the same.
+    assert_eq!(number(&lines.last().unwrap()["test"], "image_dice"), found);
+}
+
+/// The control: labels of other images.
+fn assert_other_labels_score_low(Trained { test, run, .. }: &Trained) {
+    let folder = TempFolder::new("segment-other");
+    let other = folder.create("other");
+    folder.create("other/images");
+    folder.create("other/labels");
+    for image in 0..4 {
+        let copy = |part: &str, from: usize| {
+            let from = format!("{test}/{part}/{from}.png");
+            std::fs::copy(from, format!("{other}/{part}/{image}.png")).unwrap();
+        };
+        copy("images", image);
+        copy("labels", (image + 1) % 4);
     }
-    for image in 0..count {
-        let mut stream = Stream::new(image as u64, name);
-        let centres: Vec<[f32; 3]> = (0..3)
-            .map(|_| {
-                [48.0 * stream.uniform(), 48.0 * stream.uniform(), 4.0 + 5.0 * stream.uniform()]
-            })
-            .collect();
-        let (mut pixels, mut labels) = (Vec::new(), Vec::new());
-        for at in 0..SIDE * SIDE {
-            let (y, x) = ((at / SIDE) as f32, (at % SIDE) as f32);
-            let disc = centres.iter().position(|[cy, cx, r]| (y - cy).hypot(x - cx) < *r);
-            pixels.push(
-                (0.3 + 0.3 * f32::from(u8::from(disc.is_some())) + 0.08 * stream.normal())
-                    .clamp(0.0, 1.0),
-            );
-            labels.push(disc.map_or(0, |disc| disc as u8 + 1));
-        }
-        save_png(&Path::new(&root).join(format!("images/{image}.png")), &pixels, SIDE, SIDE, 1)
-            .unwrap();
-        write_labels(&Path::new(&root).join(format!("labels/{image}.png")), &labels, SIDE, SIDE)
-            .unwrap();
-    }
-    root
-}
-
-const CPU: [&str; 3] = ["--device", "cpu", "-q"];
-
-/// A model of convolutions that has hardly learned.
-pub fn model(place: &Place, root: &str) -> String {
-    let run = place.path("run");
-    let images = format!("{root}/images");
-    succeed(
-        &[
-            &[
-                "train",
-                &images,
-                "--preset",
-                "pyramid",
-                "--out",
-                &run,
-                "--steps",
-                "2",
-                "--batch",
-                "2",
-                "--set=data.crop=32",
-            ],
-            &CPU[..],
-        ]
-        .concat(),
-    );
-    run
-}
-
-const SHORT: [&str; 7] =
-    ["--crop", "32", "--batch", "4", "--instances", "--json", "--set=train.log_every=4"];
-
-fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
-}
-
-fn dice(lines: &[Value]) -> f64 {
-    lines.last().unwrap()["image_dice"].as_f64().unwrap_or_else(|| panic!("{lines:?}"))
+    let found = dice(run, &other);
+    assert!(found < 0.6, "{found}");
 }
 
 #[test]
-fn discs_are_found() {
-    let place = Place::new("segment");
-    let (root, test) = (discs(&place, "train", 12), discs(&place, "test", 4));
-    let run = model(&place, &root);
-    for (decoder, epochs) in [("deconv", 12_usize), ("unpool", 40)] {
-        let out = place.path(decoder);
-        let train = [
-            "segment",
-            "train",
-            &run,
-            &root,
-            "-o",
-            &out,
-            "--epochs",
-            &epochs.to_string(),
-            "--decoder",
-            decoder,
-            "--augment",
-            "all",
-            "--test",
-            &test,
-        ];
-        let told = lines(&succeed(&[&train[..], &SHORT, &CPU].concat()));
-        let losses: Vec<f64> = told.iter().filter_map(|line| line["loss"].as_f64()).collect();
-        let last = losses.len() - 1;
-        assert!(last > 4 && losses[last] < 0.6 * losses[0], "{losses:?}");
-        let eval = |root: &str| {
-            lines(&succeed(
-                &[&["segment", "eval", &out, root, "--instances", "--json"], &CPU[..]].concat(),
-            ))
-        };
-        assert!(dice(&eval(&test)) > 0.75, "{decoder}: {:?}", eval(&test));
-        assert_eq!(told.last().unwrap()["test"]["image_dice"], eval(&test)[0]["image_dice"]);
-        // a control: labels of other images
-        let other = place.path(&format!("{decoder}-other"));
-        std::fs::create_dir_all(Path::new(&other).join("labels")).unwrap();
-        std::fs::create_dir_all(Path::new(&other).join("images")).unwrap();
-        for image in 0..4 {
-            let file = |root: &str, part: &str, image: usize| {
-                Path::new(root).join(format!("{part}/{image}.png"))
-            };
-            std::fs::copy(file(&test, "images", image), file(&other, "images", image)).unwrap();
-            std::fs::copy(file(&test, "labels", (image + 1) % 4), file(&other, "labels", image))
-                .unwrap();
-        }
-        assert!(dice(&eval(&other)) < 0.6, "{:?}", eval(&other));
-    }
-    // pictures, and probabilities that agree with the labels
-    let (out, folder) = (place.path("deconv"), place.path("pictures"));
-    succeed(
-        &[
-            &[
-                "segment",
-                "predict",
-                &out,
-                &format!("{test}/images"),
-                "-o",
-                &folder,
-                "--probabilities",
-            ],
-            &CPU[..],
-        ]
-        .concat(),
-    );
-    let file = |name: &str| Path::new(&folder).join(name);
-    let labels = read_labels(&file("0.png")).unwrap();
-    assert_eq!([labels.h, labels.w], [SIDE, SIDE]);
+fn discs_are_found_with_transposed_convolutions() {
+    assert_discs_are_found(deconv());
+    assert_other_labels_score_low(deconv());
+}
+
+#[test]
+fn discs_are_found_with_unpooling() {
+    assert_discs_are_found(unpool());
+    assert_other_labels_score_low(unpool());
+}
+
+#[test]
+fn predictions_have_labels_overlays_and_probabilities_that_agree() {
+    let folder = TempFolder::new("segment-predict");
+    let out = folder.path("pictures");
+    let Trained { test, run, .. } = deconv();
+    let predict = Command::new("segment predict").arg(run).arg(format!("{test}/images"));
+    predict.out(&out).arg("--probabilities").on_cpu().quiet().succeed();
+    let labels = read_labels(&Path::new(&out).join("0.png")).unwrap();
+    assert_eq!([labels.h, labels.w], [DISCS, DISCS]);
     assert!(labels.values.contains(&1) && labels.values.iter().all(|value| *value < 2));
-    assert_eq!(decode_file(&file("0.overlay.png")).unwrap().channels, 3);
-    let bytes = std::fs::read(file("0.npy")).unwrap();
-    let values: Vec<f32> = bytes[bytes.len() - 8 * SIDE * SIDE..]
+    assert_eq!(decode_file(&Path::new(&out).join("0.overlay.png")).unwrap().channels, 3);
+    let bytes = bytes(format!("{out}/0.npy"));
+    let values: Vec<f32> = bytes[bytes.len() - 8 * DISCS * DISCS..]
         .chunks_exact(4)
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
         .collect();
     for (pair, label) in values.chunks_exact(2).zip(&labels.values) {
-        assert!(
-            (pair[0] + pair[1] - 1.0).abs() < 1e-5 && u16::from(pair[1] > pair[0]) == *label,
-            "{pair:?}"
-        );
+        assert!((pair[0] + pair[1] - 1.0).abs() < 1e-5, "{pair:?}");
+        assert_eq!(u16::from(pair[1] > pair[0]), *label, "{pair:?}");
     }
-    // other commands say what it is
-    fail(
-        &["classify", &out, &format!("{test}/images"), "--device", "cpu"],
-        2,
-        &["csae segment predict"],
-    );
-    fail(&["eval", &out, &format!("{test}/images"), "--device", "cpu"], 2, &["csae segment"]);
+}
+
+#[test]
+fn other_commands_refuse_a_segmentation_model() {
+    let Trained { test, run, .. } = deconv();
+    let images = format!("{test}/images");
+    let classify = Command::new("classify").arg(run).arg(&images).on_cpu();
+    classify.fails(2, &["csae segment predict"]);
+    Command::eval(run, &images).on_cpu().fails(2, &["csae segment"]);
 }
 
 #[test]
 fn both_paths_segment_alike() {
-    let Some(_turn) = gpu::turn("both_paths_segment_alike") else { return };
-    let place = Place::new("segment-paths");
-    let root = discs(&place, "train", 6);
-    let run = model(&place, &root);
-    let name = gpu::name();
-    let losses = ["cpu", &name].map(|device| {
-        let out = place.path(&device.replace(' ', "-"));
-        let train = [
-            "segment", "train", &run, &root, "-o", &out, "--epochs", "2", "--device", device, "-q",
-            "--ignore", "3",
-        ];
-        let told = lines(&succeed(&[&train[..], &SHORT].concat()));
-        told.iter().filter_map(|line| line["loss"].as_f64()).collect::<Vec<f64>>()
+    let Some(_turn) = gpu::turn() else { return };
+    let folder = TempFolder::new("segment-paths");
+    let data = discs(&folder, "train", 6);
+    let losses = ["cpu", &gpu::name()].map(|device| {
+        let out = folder.path(&device.replace(' ', "-"));
+        let train = train(&data, &out).epochs(2).flags("--ignore 3");
+        numbers(&short(train).device(device).quiet().json(), "loss")
     });
     assert!(losses[0].len() > 1 && losses[0].len() == losses[1].len(), "{losses:?}");
     for (cpu, gpu) in losses[0].iter().zip(&losses[1]) {
@@ -195,123 +149,84 @@ fn both_paths_segment_alike() {
     }
     assert!(
         (losses[0][0] - losses[1][losses[1].len() - 1]).abs() > 2e-3 * losses[0][0],
-        "the comparison tells epochs apart: {losses:?}"
+        "the comparison does not distinguish epochs: {losses:?}"
     );
 }
 
 #[test]
-fn what_cannot_be_segmented_is_refused() {
-    let place = Place::new("segment-bad");
-    let root = discs(&place, "train", 4);
-    let run = model(&place, &root);
-    let out = place.path("out");
-    let bad = |more: &[&str], words: &[&str]| {
-        fail(&[&["segment", "train", &run, &root, "-o", &out], more, &CPU[..]].concat(), 2, words);
-        assert!(!Path::new(&out).join("model.safetensors").exists(), "{more:?}");
-    };
-    bad(&["--labels", "nowhere"], &["--labels nowhere"]);
-    bad(&["--classes", "a,b"], &["label 3", "--instances"]);
-    bad(&["--instances", "--classes", "a,b,c"], &["two names"]);
-    bad(&["--instances", "--class-weights", "1,2,3"], &["--class-weights", "2 numbers"]);
-    bad(&["--instances", "--images", "5"], &["--images 5", "only 4"]);
-    bad(&["--instances", "--images", "1"], &["none to learn from"]);
-    bad(&["--instances", "--crop", "30"], &["--crop 30"]);
-    bad(&["--instances", "--dice=-1"], &["--dice"]);
-    bad(&["--instances", "--layer", "nothing"], &["nothing", "encoder.1"]);
-    bad(&["--instances", "--validation", "nowhere"], &["nowhere"]);
-    bad(
-        &["--instances", "--max-memory", "1MiB", "--crop", "128"],
-        &["the limit of 1.00 MiB", "train.batch"],
-    );
-    assert!(!Path::new(&out).exists());
-    fail(
-        &[&["segment", "train", &run, &format!("{root}/images"), "-o", &out], &CPU[..]].concat(),
-        2,
-        &["--labels"],
-    );
-    fail(&[&["segment", "eval", &run, &root], &CPU[..]].concat(), 2, &["csae segment train"]);
-    fail(
-        &[&["segment", "predict", &run, &root, "-o", &out], &CPU[..]].concat(),
-        2,
-        &["csae segment train"],
-    );
-    // labels of another size, in colour, or none at all: told, and not used
-    let label = |image: usize| Path::new(&root).join(format!("labels/{image}.png"));
-    write_labels(&label(0), &[1; 12], 3, 4).unwrap();
-    save_png(&label(1), &[0.2, 0.4, 0.6].repeat(SIDE * SIDE), SIDE, SIDE, 3).unwrap();
-    std::fs::remove_file(label(2)).unwrap();
-    let only = [
-        "segment",
-        "train",
-        &run,
-        &root,
-        "-o",
-        &out,
-        "--crop",
-        "32",
-        "--batch",
-        "2",
-        "--epochs",
-        "1",
-        "--held-out",
-        "0",
-        "--instances",
-        "-v",
-        "--device",
-        "cpu",
+fn wrong_options_of_a_training_are_refused() {
+    let folder = TempFolder::new("segment-bad");
+    let (data, out) = (discs(&folder, "train", 4), folder.path("out"));
+    let cases: &[(&str, &[&str])] = &[
+        ("--labels nowhere", &["--labels nowhere"]),
+        ("--classes a,b", &["label 3", "--instances"]),
+        ("--instances --classes a,b,c", &["two names"]),
+        ("--instances --class-weights 1,2,3", &["--class-weights", "2 numbers"]),
+        ("--instances --images 5", &["--images 5", "only 4"]),
+        ("--instances --images 1", &["none to learn from"]),
+        ("--instances --crop 30", &["--crop 30"]),
+        ("--instances --dice=-1", &["--dice"]),
+        ("--instances --layer nothing", &["nothing", "encoder.1"]),
+        ("--instances --validation nowhere", &["nowhere"]),
+        ("--instances --max-memory 1MiB --crop 128", &["the limit of 1.00 MiB", "train.batch"]),
     ];
-    let output = csae(&only);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{told}");
-    for words in [
+    for (flags, words) in cases {
+        train(&data, &out).flags(flags).on_cpu().quiet().fails(2, words);
+        assert!(!exists(&out), "{flags}");
+    }
+    let unlabelled = train(&format!("{data}/images"), &out).on_cpu().quiet();
+    unlabelled.fails(2, &["--labels"]);
+}
+
+#[test]
+fn evaluation_and_prediction_refuse_a_model_without_a_decoder() {
+    let folder = TempFolder::new("segment-encoder");
+    let data = discs(&folder, "train", 4);
+    let eval = Command::new("segment eval").arg(pyramid()).arg(&data).on_cpu().quiet();
+    eval.fails(2, &["csae segment train"]);
+    let predict = Command::new("segment predict").arg(pyramid()).arg(&data);
+    predict.out(folder.path("out")).on_cpu().quiet().fails(2, &["csae segment train"]);
+}
+
+/// Labels of which one has another size, one is in colour and one is missing.
+fn bad_labels(folder: &TempFolder) -> String {
+    let data = discs(folder, "train", 4);
+    let label = |image: usize| format!("{data}/labels/{image}.png");
+    write_labels(Path::new(&label(0)), &[1; 12], 3, 4).unwrap();
+    let colour = [0.2, 0.4, 0.6].repeat(DISCS * DISCS);
+    save_png(Path::new(&label(1)), &colour, DISCS, DISCS, 3).unwrap();
+    std::fs::remove_file(label(2)).unwrap();
+    data
+}
+
+#[test]
+fn bad_labels_are_reported_and_not_used() {
+    let folder = TempFolder::new("segment-labels");
+    let out = folder.path("out");
+    let train = train(&bad_labels(&folder), &out).flags("--crop 32 --held-out 0 --instances");
+    train.batch(2).epochs(1).arg("-v").on_cpu().warns(&[
         "the label image has 4x3 pixels, but its image has 48x48",
         "in colour",
         "no labels for 1 image; skipped: 2.png",
         "1 with labels",
-    ] {
-        assert!(told.contains(words), "{words:?} is not in {told}");
-    }
-    fail(
-        &[
-            &[
-                "segment",
-                "train",
-                &run,
-                &root,
-                "-o",
-                &out,
-                "--force",
-                "--strict",
-                "--instances",
-                "--crop",
-                "32",
-            ],
-            &CPU[..],
-        ]
-        .concat(),
-        2,
-        &["0.png", "4x3"],
-    );
-    // none left
-    write_labels(&label(3), &[1; 12], 3, 4).unwrap();
-    fail(
-        &[
-            &[
-                "segment",
-                "train",
-                &run,
-                &root,
-                "-o",
-                &out,
-                "--force",
-                "--instances",
-                "--crop",
-                "32",
-            ],
-            &CPU[..],
-        ]
-        .concat(),
-        2,
-        &["none of the 4 images"],
-    );
+    ]);
+    assert!(is_file(&out, "model.safetensors"));
+}
+
+#[test]
+fn bad_labels_are_an_error_with_strict() {
+    let folder = TempFolder::new("segment-strict");
+    let train = train(&bad_labels(&folder), &folder.path("out"));
+    let train = train.flags("--force --strict --instances --crop 32").on_cpu().quiet();
+    train.fails(2, &["0.png", "4x3"]);
+}
+
+#[test]
+fn a_folder_without_good_labels_is_refused() {
+    let folder = TempFolder::new("segment-none");
+    let data = bad_labels(&folder);
+    write_labels(Path::new(&format!("{data}/labels/3.png")), &[1; 12], 3, 4).unwrap();
+    let train = train(&data, &folder.path("out"));
+    let train = train.flags("--force --instances --crop 32").on_cpu().quiet();
+    train.fails(2, &["none of the 4 images"]);
 }

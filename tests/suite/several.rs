@@ -1,178 +1,189 @@
-//! Several files at once, of which one is broken, and options that would say nothing.
+//! Several files of which one is broken, options without effect, and notes of a training.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
-use super::commands::{Place, csae as program, fail, succeed};
+use csae::internals::report::picture::save_png;
 
-/// Two images that can be used and one that cannot, by name.
-fn three(place: &Place) -> [String; 3] {
-    let names = ["good.png", "broken.png", "other.png"].map(|name| place.path(name));
-    let image = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/images/textures/brick.png");
-    for name in [&names[0], &names[2]] {
-        std::fs::copy(&image, name).unwrap();
-    }
-    let whole = std::fs::read(&image).unwrap();
-    std::fs::write(&names[1], &whole[..whole.len() / 2]).unwrap();
-    names
+use crate::support::files::exists;
+use crate::support::images::BRICK;
+use crate::support::{Command, TempFolder, bytes, is_file};
+
+/// An image that can be used and one that is cut off.
+fn good_and_broken(folder: &TempFolder) -> [String; 2] {
+    let whole = bytes(BRICK);
+    let broken = folder.write("broken.png", &whole[..whole.len() / 2]);
+    [folder.write("good.png", whole), broken]
+}
+
+/// A model of photographs that no test changes.
+fn model() -> &'static str {
+    static RUN: OnceLock<String> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let run = TempFolder::shared().path("several");
+        let train = Command::train("photos").out(&run).steps(2).set("data.crop=16");
+        train.on_cpu().quiet().succeed();
+        run
+    })
+}
+
+/// A broken image is skipped and named beside good ones, and an error alone or with `--strict`.
+fn assert_broken_files_are_skipped(command: &Command) {
+    let folder = TempFolder::new("several");
+    let [good, broken] = good_and_broken(&folder);
+    let other = folder.write("other.png", bytes(BRICK));
+    let run =
+        |files: &[&String], out: &str| command.clone().args(files).out(folder.path(out)).on_cpu();
+    let among = run(&[&good, &broken, &other], "out");
+    among.warns(&["skipped 1 file", "broken.png: cannot be"]);
+    let out = folder.path("out");
+    assert!(is_file(&out, "good.png") && is_file(&out, "other.png"));
+    assert!(!exists(format!("{out}/broken.png")));
+    let strict = run(&[&good, &broken], "strict").flags("--strict --force");
+    assert_eq!(strict.output().status, Some(2));
+    assert_eq!(run(&[&broken], "alone").output().status, Some(2));
 }
 
 #[test]
-fn a_broken_file_among_others_is_skipped_and_named() {
-    let place = Place::new("several");
-    let [good, broken, other] = three(&place);
-    let out = |name: &str| place.path(name);
-    let given = |command: &[&str], files: &[&str], out: &str, more: &[&str]| {
-        program(&[command, files, &["--device", "cpu", "-o", out], more].concat())
-    };
-    let classifier = place.path("classifier");
-    let run = place.path("run");
-    succeed(&[
-        "train",
-        "photos",
-        "--set",
-        "data.crop=16",
-        "--steps",
-        "2",
-        "--device",
-        "cpu",
-        "-q",
-        "-o",
-        &run,
-    ]);
-    for (name, command) in
-        [("denoised", &["denoise"][..]), ("reconstructed", &["reconstruct", &run])]
-    {
-        let skipped = given(command, &[&good, &broken, &other], &out(name), &[]);
-        let said = String::from_utf8_lossy(&skipped.stderr);
-        assert!(
-            skipped.status.success()
-                && said.contains("skipped 1 file")
-                && said.contains("broken.png: cannot be"),
-            "{said}"
-        );
-        assert!(
-            ["good.png", "other.png"].iter().all(|file| Path::new(&out(name)).join(file).is_file()),
-            "{name}"
-        );
-        assert!(!Path::new(&out(name)).join("broken.png").exists());
-        let strict = given(command, &[&good, &broken], &out("strict"), &["--strict", "--force"]);
-        assert_eq!(strict.status.code(), Some(2), "{name}");
-        let alone = given(command, &[&broken], &out("alone"), &[]);
-        assert_eq!(alone.status.code(), Some(2), "{name}");
-    }
-    // one that is too small for what is asked
-    let tiny = place.path("tiny.png");
-    csae::internals::report::picture::save_png(Path::new(&tiny), &[0.5; 3], 1, 1, 3).unwrap();
-    let told = given(&["denoise"], &[&tiny, &good], &out("tiny"), &[]);
-    assert!(
-        told.status.success()
-            && String::from_utf8_lossy(&told.stderr).contains("tiny.png: an image of 1x1"),
-        "{told:?}"
-    );
-    succeed(&[
-        "finetune",
-        &run,
-        "digits",
-        "--resize",
-        "--epochs",
-        "1",
-        "--device",
-        "cpu",
-        "-q",
-        "-o",
-        &classifier,
-    ]);
-    let told = program(&["classify", &classifier, &good, &broken, "--resize", "--device", "cpu"]);
-    assert!(
-        told.status.success() && String::from_utf8_lossy(&told.stderr).contains("broken.png"),
-        "{told:?}"
-    );
+fn denoise_skips_a_broken_file_among_others() {
+    assert_broken_files_are_skipped(&Command::new("denoise"));
 }
 
 #[test]
-fn options_that_would_say_nothing_are_refused() {
-    let place = Place::new("idle-options");
-    let (run, out) = (place.path("run"), place.path("out"));
-    succeed(&[
-        "train", "digits", "--preset", "sparse", "--steps", "2", "--device", "cpu", "-q", "-o",
-        &run,
-    ]);
-    let array = place.path("f.npy");
-    let features = |more: &[&str], words: &[&str]| {
-        fail(
-            &[&["features", &run, "digits", "--device", "cpu", "-o", &array], more].concat(),
-            2,
-            words,
-        );
-    };
-    features(&["--layer", "encoder.0", "--grid", "2"], &["--grid 2", "--pool"]);
-    features(&["--grid", "2", "--pool", "max"], &["--grid 2", "cannot be pooled"]);
-    features(&["--pool", "max"], &["--pool", "cannot be pooled"]);
-    let sweep =
-        ["sweep", "digits", "--rules", "top_k", "--steps", "1", "--device", "cpu", "-o", &out];
-    fail(&[&sweep[..], &["--lambda", "3"]].concat(), 2, &["--lambda", "l1"]);
-    fail(&["bench", "--workload", "w1", "--device", "cpu", "-o", &out], 2, &["--out", "--grow"]);
-    fail(
-        &["bench", "--workload", "w1", "--device", "cpu", "--trace", &array],
-        2,
-        &["--trace", "--profile"],
-    );
-    assert!(!Path::new(&out).exists() && !Path::new(&array).exists());
-    fail(&["texture", &run, "-o", &out], 2, &["a folder", "*.png"]);
-    // numbers that are none that could be meant are told as what they are
-    fail(&["finetune", &run, "digits", "--lr", "-3", "-o", &out], 2, &["--lr", "-3"]);
-    fail(
-        &["finetune", &run, "digits", "--labels", "0", "-o", &out],
-        2,
-        &["--labels", "at least 1"],
-    );
-    fail(&["train", "digits", "--steps", "0", "-o", &out], 2, &["--steps", "at least 1"]);
-    fail(&["train", "digits", "--steps", "1.5", "-o", &out], 2, &["--steps", "whole number"]);
+fn reconstruct_skips_a_broken_file_among_others() {
+    assert_broken_files_are_skipped(&Command::new("reconstruct").arg(model()));
 }
 
 #[test]
-fn what_a_training_begins_with_and_ends_with_is_said() {
-    let place = Place::new("begins");
-    let (first, run) = (place.path("first"), place.path("run"));
-    let said = |arguments: &[&str]| {
-        let output = program(&[&["train", "digits", "--device", "cpu"], arguments].concat());
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8_lossy(&output.stderr).into_owned()
-    };
-    let every = ["--set", "train.validate_every=0.2"];
-    let winners = said(&[&["--preset", "wta", "--steps", "20", "-o", &first], &every[..]].concat());
-    assert!(
-        winners.contains("lifetime winner-take-all") && winners.contains("csae probe"),
-        "{winners}"
-    );
-    // losses of validation rise, and the last is kept
-    let bytes = |name: &str| std::fs::read(Path::new(&first).join(name)).unwrap();
-    assert_eq!(bytes("best.safetensors"), bytes("model.safetensors"));
-    let alone = said(&["--preset", "wta2", "--steps", "1", "-o", &place.path("alone")]);
-    assert!(alone.contains("frozen") && alone.contains("--from"), "{alone}");
-    let second = said(&["--preset", "wta2", "--steps", "1", "--from", &first, "-o", &run]);
-    assert!(
-        second.contains("parameters and states, which fit") && !second.contains("frozen layers"),
-        "{second}"
-    );
-    let probe = [
-        "probe",
-        &first,
-        "--train",
-        "digits",
-        "--test",
-        "digits",
-        "--grid",
-        "1",
-        "--classifier",
-        "svm",
-        "--device",
-        "cpu",
+fn denoise_skips_an_image_that_is_too_small() {
+    let folder = TempFolder::new("several-tiny");
+    let [good, _] = good_and_broken(&folder);
+    let tiny = folder.path("tiny.png");
+    save_png(Path::new(&tiny), &[0.5; 3], 1, 1, 3).unwrap();
+    let denoise = Command::new("denoise").args([tiny, good]).out(folder.path("out"));
+    denoise.on_cpu().warns(&["tiny.png: an image of 1x1"]);
+}
+
+#[test]
+fn classify_skips_a_broken_file() {
+    let folder = TempFolder::new("several-classify");
+    let classifier = folder.path("classifier");
+    let finetune = Command::new("finetune").arg(model()).flags("digits --resize").epochs(1);
+    finetune.out(&classifier).on_cpu().quiet().succeed();
+    let classify = Command::new("classify").arg(&classifier).args(good_and_broken(&folder));
+    classify.arg("--resize").on_cpu().warns(&["broken.png"]);
+}
+
+/// A model of the preset `sparse` that no test changes.
+fn sparse() -> &'static str {
+    static RUN: OnceLock<String> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let run = TempFolder::shared().path("several-sparse");
+        let train = Command::train("digits").flags("--preset sparse").out(&run).steps(2);
+        train.on_cpu().quiet().succeed();
+        run
+    })
+}
+
+#[test]
+fn pooling_options_without_effect_are_refused() {
+    let folder = TempFolder::new("idle-pooling");
+    let out = folder.path("f.npy");
+    let cases: &[(&str, &[&str])] = &[
+        ("--layer encoder.0 --grid 2", &["--grid 2", "--pool"]),
+        ("--grid 2 --pool max", &["--grid 2", "cannot be pooled"]),
+        ("--pool max", &["--pool", "cannot be pooled"]),
     ];
-    let told = program(&probe);
-    assert!(
-        told.status.success()
-            && String::from_utf8_lossy(&told.stderr).contains("do not measure generalization"),
-        "{told:?}"
-    );
+    for (flags, words) in cases {
+        let features = Command::new("features").arg(sparse()).arg("digits").out(&out);
+        features.flags(flags).on_cpu().fails(2, words);
+    }
+    assert!(!exists(&out));
+}
+
+#[test]
+fn options_of_other_modes_are_refused() {
+    let folder = TempFolder::new("idle-options");
+    let out = folder.path("out");
+    let cases: &[(&str, &[&str])] = &[
+        ("sweep digits --rules top_k --steps 1 --lambda 3", &["--lambda", "l1"]),
+        ("bench --workload w1", &["--out", "--grow"]),
+    ];
+    for (line, words) in cases {
+        Command::new(line).on_cpu().out(&out).fails(2, words);
+    }
+    let trace = folder.path("trace.json");
+    let bench = Command::new("bench --workload w1").on_cpu().option("--trace", &trace);
+    bench.fails(2, &["--trace", "--profile"]);
+    assert!(!exists(&out) && !exists(&trace));
+}
+
+#[test]
+fn a_folder_in_place_of_an_image_is_refused() {
+    let folder = TempFolder::new("idle-folder");
+    let texture = Command::new("texture").arg(sparse()).out(folder.path("out"));
+    texture.fails(2, &["a folder", "*.png"]);
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_with_their_flag() {
+    let folder = TempFolder::new("idle-numbers");
+    let out = folder.path("out");
+    let finetune = Command::new("finetune").arg(sparse()).arg("digits").out(&out);
+    finetune.clone().flags("--lr -3").fails(2, &["--lr", "-3"]);
+    finetune.flags("--labels 0").fails(2, &["--labels", "at least 1"]);
+    let train = Command::train("digits").out(&out);
+    train.clone().flags("--steps 0").fails(2, &["--steps", "at least 1"]);
+    train.flags("--steps 1.5").fails(2, &["--steps", "whole number"]);
+}
+
+/// A training of a preset on the digits, with its notes.
+fn stage(preset: &str, steps: usize, out: &str) -> Command {
+    Command::train("digits").option("--preset", preset).steps(steps).out(out).on_cpu()
+}
+
+/// A first stage of winner-take-all and what its training wrote to standard error.
+fn winners() -> &'static (String, String) {
+    static RUN: OnceLock<(String, String)> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let run = TempFolder::shared().path("several-winners");
+        let train = stage("wta", 20, &run).set("train.validate_every=0.2");
+        let messages = train.messages();
+        (run, messages)
+    })
+}
+
+#[test]
+fn a_training_with_lifetime_winners_suggests_a_probe() {
+    let (run, messages) = winners();
+    assert!(messages.contains("lifetime winner-take-all"), "{messages}");
+    assert!(messages.contains("csae probe"), "{messages}");
+    // Its losses of validation rise, so the last model is also the best one.
+    let bytes = |name: &str| bytes(format!("{run}/{name}"));
+    assert_eq!(bytes("best.safetensors"), bytes("model.safetensors"));
+}
+
+#[test]
+fn a_second_stage_without_a_first_warns_of_frozen_layers() {
+    let folder = TempFolder::new("alone");
+    stage("wta2", 1, &folder.path("run")).warns(&["frozen", "--from"]);
+}
+
+#[test]
+fn a_second_stage_reports_the_parameters_that_it_takes() {
+    let folder = TempFolder::new("second");
+    let train = stage("wta2", 1, &folder.path("run")).option("--from", &winners().0);
+    let messages = train.messages();
+    assert!(messages.contains("parameters and states, which fit"), "{messages}");
+    assert!(!messages.contains("frozen layers"), "{messages}");
+}
+
+#[test]
+fn a_probe_on_its_training_images_warns() {
+    let folder = TempFolder::new("probe-same");
+    Command::new("probe --train digits --test digits --grid 1 --classifier svm")
+        .arg(&winners().0)
+        .out(folder.path("probe"))
+        .on_cpu()
+        .warns(&["do not measure generalization"]);
 }

@@ -1,6 +1,6 @@
 //! Reads every shader without a GPU: the registry and the folder agree, headers are there, every
 //! variant that is dispatched validates with the portable capabilities, keeps to the portable
-//! budget and translates for Vulkan, Metal and DX12. `tint` judges as well where it is installed.
+//! budget and translates for Vulkan, Metal and DX12. `tint` checks them too if it is installed.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -14,30 +14,31 @@ use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
 
-use crate::recorded;
+use crate::support::recorded;
+use crate::support::{TempFolder, skip};
 
 /// The portable budget.
 const INVOCATIONS: u32 = 256;
 const WORKGROUP_BYTES: u32 = 16 << 10;
 const STORAGE_BINDINGS: usize = 8;
-/// What a kernel says that multiplies cooperative matrices.
+/// The directive of kernels that multiply cooperative matrices.
 const MATRICES: &str = "enable wgpu_cooperative_matrix";
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A module whose overrides have values.
+/// A module with values for its overrides.
 struct Resolved {
     module: Module,
     info: ModuleInfo,
-    /// It needs more than what is portable.
+    /// Whether it needs capabilities that are not portable.
     special: bool,
-    /// It multiplies cooperative matrices.
+    /// Whether it multiplies cooperative matrices.
     matrices: bool,
 }
 
-/// A kernel's text in every form that an adapter may be given.
+/// A kernel's text in every form that an adapter can need.
 fn forms(kernel: Kernel) -> Vec<String> {
     let half = Storage { half: true, ..Storage::default() };
     let storages = [
@@ -57,8 +58,7 @@ fn forms(kernel: Kernel) -> Vec<String> {
 /// Parses and validates WGSL and gives its overrides their values.
 fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     let module = naga::front::wgsl::parse_str(text).map_err(|error| error.emit_to_string(text))?;
-    // What an adapter must offer beyond the portable: subgroups where they are named, integers of
-    // 64 bits where they stand.
+    // Capabilities beyond the portable ones: subgroups and 64-bit integers, if the text uses them.
     let mut capabilities = Capabilities::empty();
     capabilities.set(Capabilities::SUBGROUP, text.contains("subgroupBroadcast"));
     capabilities.set(Capabilities::SHADER_INT64, text.contains("u64"));
@@ -80,7 +80,7 @@ fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     Ok(Resolved { module, info, special: !capabilities.is_empty(), matrices })
 }
 
-/// Holds a module against the portable budget.
+/// Checks a module against the portable budget.
 fn check_budget(resolved: &Resolved) -> Result<(), String> {
     let module = &resolved.module;
     let mut layouter = Layouter::default();
@@ -150,8 +150,7 @@ fn translate(Resolved { module, info, special, matrices }: &Resolved) -> Result<
         }
     }
     if *matrices {
-        // Metal's are of 8 by 8 and naga's HLSL has none, so that wgpu offers such matrices through
-        // Vulkan alone.
+        // wgpu offers these matrices only with Vulkan: Metal has 8x8 matrices, naga's HLSL none.
         return Ok(());
     }
     let (mut options, pipeline) = metal(module, entry);
@@ -179,16 +178,21 @@ fn translate(Resolved { module, info, special, matrices }: &Resolved) -> Result<
     Ok(())
 }
 
-/// Metal's slots, one a binding in order of declaration and one for the sizes of runtime arrays.
+/// Slots for Metal: one for each binding in order of declaration, and one for the sizes of runtime
+/// arrays.
 fn metal(module: &Module, entry: &str) -> (msl::Options, msl::PipelineOptions) {
     let bound: Vec<_> = module
         .global_variables
         .iter()
         .filter_map(|(_, variable)| variable.binding.map(|at| (at, variable.space)))
         .collect();
+    let written = |space: AddressSpace| {
+        let store = naga::StorageAccess::STORE;
+        matches!(space, AddressSpace::Storage { access } if access.contains(store))
+    };
     let target = |slot: usize, space: AddressSpace| msl::BindTarget {
         buffer: Some(slot as u8),
-        mutable: matches!(space, AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE)),
+        mutable: written(space),
         ..msl::BindTarget::default()
     };
     let resources =
@@ -218,7 +222,7 @@ fn metal(module: &Module, entry: &str) -> (msl::Options, msl::PipelineOptions) {
     (options, pipeline)
 }
 
-/// Fails unless the one entry point was written under a name that the text holds.
+/// Fails unless the only entry point has a name that is in the text.
 fn named<E: std::fmt::Display>(
     text: &str,
     names: &[Result<String, E>],
@@ -231,8 +235,8 @@ fn named<E: std::fmt::Display>(
     }
 }
 
-/// What a kernel's header must say: a comment above the parameters with the CPU twin, which must
-/// exist.
+/// Checks a kernel's header: a comment above the parameters that names the grid and the CPU twin,
+/// which must exist.
 fn check_header(text: &str) -> Result<(), String> {
     let header: Vec<&str> = text
         .lines()
@@ -245,7 +249,7 @@ fn check_header(text: &str) -> Result<(), String> {
     let header = header.join("\n");
     for word in ["Twin: ", "Grid: "] {
         if !header.contains(word) {
-            return Err(format!("the header does not say `{word}`"));
+            return Err(format!("the header lacks `{word}`"));
         }
     }
     let (_, twin) = header.split_once("Twin: ").unwrap_or_default();
@@ -260,7 +264,7 @@ fn check_header(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Stems of the `.wgsl` files right in a folder; anything else there is an error.
+/// Stems of the `.wgsl` files directly in a folder. Other files are an error.
 fn stems(folder: &Path) -> BTreeSet<String> {
     let entries =
         std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -271,7 +275,7 @@ fn stems(folder: &Path) -> BTreeSet<String> {
         .map(|path| {
             assert!(
                 path.extension().is_some_and(|extension| extension == "wgsl"),
-                "{} is no shader",
+                "{} is not a shader",
                 path.display()
             );
             path.file_stem().expect("a file has a name").to_string_lossy().into_owned()
@@ -290,7 +294,7 @@ fn includes(text: &str) -> BTreeSet<String> {
         .flat_map(str::split_whitespace))
 }
 
-/// Two sets of names that must be one.
+/// Fails unless two sets of names are equal.
 fn same(what: &str, found: &BTreeSet<String>, wanted: &BTreeSet<String>) -> Result<(), String> {
     let differing: Vec<&String> = found.symmetric_difference(wanted).collect();
     if differing.is_empty() {
@@ -312,9 +316,13 @@ fn no_shader_is_an_orphan() {
     same("shaders/common and the registry", &common, &set(Source::common_names())).unwrap();
     let mut included: BTreeSet<String> =
         kernels().flat_map(|kernel| includes(kernel.text())).collect();
-    // Taken in place of another.
+    // These replace others.
     included.extend(["fours_int64", "map_half", "matrix_emulated"].map(str::to_owned));
     same("shaders/common and what kernels include", &common, &included).unwrap();
+}
+
+#[test]
+fn an_orphan_is_found() {
     let error = same("both", &set(["a", "orphan"]), &set(["a"])).unwrap_err();
     assert!(error.contains("orphan"), "{error}");
 }
@@ -329,13 +337,17 @@ fn every_shader_has_a_header() {
         })
         .collect();
     report(&failures);
+}
+
+#[test]
+fn a_missing_header_and_a_missing_twin_are_found() {
     assert!(check_header("//!include grid\n@compute fn main() {}").is_err());
     assert!(
         check_header("// y = x\n// Grid: one.\n// Twin: X in src/reference/nothing.rs.\n").is_err()
     );
 }
 
-/// A grid may be folded into two dimensions: only `common/grid.wgsl` knows how.
+/// A grid can be folded into two dimensions: only `common/grid.wgsl` knows how.
 fn check_grid(text: &str) -> Result<(), String> {
     let direct = ["global_invocation_id", "group.x", "group.y", "group.z", "groups.x"];
     direct
@@ -345,10 +357,14 @@ fn check_grid(text: &str) -> Result<(), String> {
 }
 
 #[test]
-fn every_shader_minds_folded_grids() {
+fn every_shader_supports_folded_grids() {
     for kernel in kernels() {
         check_grid(kernel.text()).unwrap_or_else(|error| panic!("{}.wgsl: {error}", kernel.name()));
     }
+}
+
+#[test]
+fn an_index_from_an_unfolded_grid_is_found() {
     assert!(check_grid("let i = group.x * 64u + local;").is_err());
 }
 
@@ -371,10 +387,11 @@ fn every_variant_validates_and_translates() {
 }
 
 #[test]
-fn the_checks_can_fail() {
+fn invalid_and_unportable_shaders_are_found() {
     let kernel = |declarations: &str, size: u32, body: &str| {
         format!(
-            "override SIZE: u32 = 1u;\n{declarations}\n@compute @workgroup_size({size}) fn main() {{ {body} }}"
+            "override SIZE: u32 = 1u;\n{declarations}\n\
+             @compute @workgroup_size({size}) fn main() {{ {body} }}"
         )
     };
     let fails = |text: &str, constants: &[(&str, f64)], what: &str| {
@@ -409,12 +426,11 @@ fn the_checks_can_fail() {
 }
 
 #[test]
-fn tint_agrees_where_it_is_installed() {
-    let folder = std::env::temp_dir().join(format!("csae-tint-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+fn tint_accepts_every_variant() {
+    let folder = TempFolder::new("tint");
     let mut failures = Vec::new();
     let texts = |(kernel, constants): (Kernel, Vec<_>)| {
-        // Cooperative matrices are wgpu's own and unknown to tint: it judges what is around them.
+        // Cooperative matrices are wgpu's own and unknown to tint: it checks the code around them.
         let emulated = Storage { emulated: true, ..Storage::default() };
         let storages = [emulated, Storage { half: true, ..emulated }];
         storages.map(|storage| (kernel, Source::with(kernel, storage).text, constants.clone()))
@@ -422,8 +438,8 @@ fn tint_agrees_where_it_is_installed() {
     for (i, (kernel, text, constants)) in
         recorded::variants().into_iter().flat_map(texts).enumerate()
     {
-        let path = folder.join(format!("{}_{i}.wgsl", kernel.name()));
-        // naga takes subgroups without being asked to.
+        let path = folder.path(&format!("{}_{i}.wgsl", kernel.name()));
+        // naga accepts subgroups without this directive.
         let enabled = if text.contains("subgroupBroadcast") { "enable subgroups;\n" } else { "" };
         std::fs::write(&path, format!("{enabled}{text}")).unwrap();
         let values: Vec<String> =
@@ -436,7 +452,7 @@ fn tint_agrees_where_it_is_installed() {
         let output = match command.arg(&path).output() {
             Ok(output) => output,
             Err(error) => {
-                eprintln!("skipped: tint cannot be run ({error})");
+                skip(&format!("tint cannot be run ({error})"));
                 break;
             }
         };
@@ -448,6 +464,5 @@ fn tint_agrees_where_it_is_installed() {
             ));
         }
     }
-    std::fs::remove_dir_all(&folder).unwrap();
     report(&failures);
 }

@@ -1,90 +1,119 @@
-//! `csae sweep`: every member an ordinary run, a second call trains nothing again, and what does
-//! not fit is refused.
+//! `csae sweep`: every member is an ordinary run, a second call trains nothing again, and wrong
+//! input is refused.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use super::commands::{Place, fail, succeed};
+use crate::support::files::{copy_folder, exists};
+use crate::support::json::{number, of_kind};
+use crate::support::{Command, TempFolder, bytes, is_file};
 
-const SHORT: [&str; 6] =
-    ["--steps", "30", "--device", "cpu", "-q", "--set=model.layers.code.units=24"];
+fn sweep(out: &str) -> Command {
+    let sweep = Command::new("sweep digits").out(out).steps(30);
+    sweep.set("model.layers.code.units=24").on_cpu().quiet()
+}
 
-fn sweep(arguments: &[&str]) -> Vec<Value> {
-    let text = succeed(&[&["sweep", "digits"], &SHORT[..], &["--json"], arguments].concat());
-    text.lines().map(|line| serde_json::from_str(line).expect("a JSON object a line")).collect()
+/// Four rules at two strengths.
+const RULES: &str =
+    "--rules l1,top_k,batch_top_k,lifetime_wta --lambda 0.1,1 --k 2,8 --rate 0.1,0.5";
+
+/// A sweep and its lines.
+struct Swept {
+    out: String,
+    lines: Vec<Value>,
+}
+
+/// Trained once for all tests, which only read it.
+fn swept() -> &'static Swept {
+    static SWEPT: OnceLock<Swept> = OnceLock::new();
+    SWEPT.get_or_init(|| {
+        let out = TempFolder::shared().path("sweep");
+        Swept { lines: sweep(&out).flags(RULES).json(), out }
+    })
+}
+
+/// A copy of the sweep, which a test can change.
+fn copied(folder: &TempFolder) -> String {
+    let out = folder.path("out");
+    copy_folder(&swept().out, &out);
+    out
 }
 
 #[test]
-fn rules_are_traced_and_kept() {
-    let place = Place::new("sweep");
-    let out = place.path("out");
-    let some = [
-        "--rules",
-        "l1,top_k,batch_top_k,lifetime_wta",
-        "--lambda",
-        "0.1,1",
-        "--k",
-        "2,8",
-        "--rate",
-        "0.1,0.5",
-        "-o",
-        &out,
-    ];
-    let lines = sweep(&some);
-    let members: Vec<&Value> = lines.iter().filter(|line| line["kind"] == "member").collect();
+fn stronger_rules_leave_fewer_active_units() {
+    let members = of_kind(&swept().lines, "member");
     assert_eq!(members.len(), 8);
     let l0 = |rule: &str, strength: f64| {
         let of = |m: &&&Value| m["rule"] == rule && m["strength"].as_f64() == Some(strength);
-        members.iter().find(of).unwrap()["l0"].as_f64().unwrap()
+        number(members.iter().find(of).unwrap(), "l0")
     };
-    // a selection bounds what it selects; a stronger penalty leaves fewer
-    assert!(
-        l0("top_k", 2.0) <= 2.0 && l0("top_k", 2.0) < l0("top_k", 8.0) && l0("top_k", 8.0) <= 8.0
-    );
+    // A selection bounds the number of units.
+    assert!(l0("top_k", 2.0) <= 2.0 && l0("top_k", 8.0) <= 8.0);
+    assert!(l0("top_k", 2.0) < l0("top_k", 8.0));
     assert!(l0("l1", 1.0) < l0("l1", 0.1));
-    for name in
-        ["sweep.png", "sweep.tsv", "sweep.jsonl", "top_k-2/model.safetensors", "l1-0.1/config.toml"]
-    {
-        assert!(Path::new(&out).join(name).exists(), "{name}");
-    }
-    succeed(&["eval", &format!("{out}/batch_top_k-8"), "digits", "--device", "cpu", "-q"]);
-    // again: the same numbers, and no run is touched
-    let model = Path::new(&out).join("top_k-8/model.safetensors");
-    let before = std::fs::metadata(&model).unwrap().modified().unwrap();
-    let again = sweep(&some);
-    let plain = |lines: &[Value]| {
-        lines
-            .iter()
-            .map(|line| (line["rule"].clone(), line["l0"].clone(), line["psnr"].clone()))
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(plain(&lines), plain(&again));
-    assert_eq!(before, std::fs::metadata(&model).unwrap().modified().unwrap());
-    // what was lost is trained again, to the same bytes
-    let bytes = std::fs::read(&model).unwrap();
-    std::fs::remove_file(&model).unwrap();
-    sweep(&some);
-    assert!(bytes == std::fs::read(&model).unwrap());
-    // another configuration needs another place
-    let longer = [&["sweep", "digits"], &SHORT[..], &some[..], &["--seed", "9"]].concat();
-    fail(&longer, 2, &["another configuration", "--force"]);
 }
 
 #[test]
-fn sweeps_that_make_no_sense_are_refused() {
-    let place = Place::new("sweep-bad");
-    let out = place.path("out");
-    let refuse = |more: &[&str], words: &[&str]| {
-        fail(&[&["sweep", "digits", "-o", &out], &SHORT[..], more].concat(), 2, words);
-        assert!(!Path::new(&out).exists());
+fn a_sweep_writes_a_chart_tables_and_runs() {
+    let out = &swept().out;
+    for name in
+        ["sweep.png", "sweep.tsv", "sweep.jsonl", "top_k-2/model.safetensors", "l1-0.1/config.toml"]
+    {
+        assert!(is_file(out, name), "{name}");
+    }
+    Command::eval(format!("{out}/batch_top_k-8"), "digits").on_cpu().quiet().succeed();
+}
+
+#[test]
+fn a_second_sweep_trains_nothing_and_reports_the_same() {
+    let folder = TempFolder::new("sweep-again");
+    let out = copied(&folder);
+    let model = Path::new(&out).join("top_k-8/model.safetensors");
+    let modified = || std::fs::metadata(&model).unwrap().modified().unwrap();
+    let before = modified();
+    let again = sweep(&out).flags(RULES).json();
+    let plain = |lines: &[Value]| -> Vec<[Value; 3]> {
+        lines.iter().map(|line| ["rule", "l0", "psnr"].map(|key| line[key].clone())).collect()
     };
-    refuse(&["--rules", "l2"], &["--rules", "l2", "top_k"]);
-    refuse(&["--rules", "spatial_wta"], &["spatial_wta", "vector"]);
-    refuse(&["--rules", "kl"], &["kl", "sigmoid"]);
-    refuse(&["--rules", "top_k", "--k", "0.5"], &["top_k", "0.5"]);
-    refuse(&["--rules", "top_k", "--k", "999"], &["top_k", "999"]);
-    refuse(&["--rules", "l1", "--lambda=-1"], &["l1", "-1"]);
-    refuse(&["--rules", "lifetime_wta", "--rate", "2"], &["lifetime_wta", "rate"]);
-    refuse(&["--preset", "nothing"], &["nothing"]);
+    assert_eq!(plain(&swept().lines), plain(&again));
+    assert_eq!(before, modified());
+}
+
+#[test]
+fn a_lost_model_is_trained_again_to_the_same_bytes() {
+    let folder = TempFolder::new("sweep-lost");
+    let out = copied(&folder);
+    let model = format!("{out}/top_k-8/model.safetensors");
+    let before = bytes(&model);
+    std::fs::remove_file(&model).unwrap();
+    sweep(&out).flags(RULES).succeed();
+    assert!(before == bytes(&model));
+}
+
+#[test]
+fn another_configuration_is_refused_in_the_same_folder() {
+    let sweep = sweep(&swept().out).flags(RULES).flags("--seed 9");
+    sweep.fails(2, &["another configuration", "--force"]);
+}
+
+#[test]
+fn wrong_rules_are_refused() {
+    let folder = TempFolder::new("sweep-bad");
+    let out = folder.path("out");
+    let cases: &[(&str, &[&str])] = &[
+        ("--rules l2", &["--rules", "l2", "top_k"]),
+        ("--rules spatial_wta", &["spatial_wta", "vector"]),
+        ("--rules kl", &["kl", "sigmoid"]),
+        ("--rules top_k --k 0.5", &["top_k", "0.5"]),
+        ("--rules top_k --k 999", &["top_k", "999"]),
+        ("--rules l1 --lambda=-1", &["l1", "-1"]),
+        ("--rules lifetime_wta --rate 2", &["lifetime_wta", "rate"]),
+        ("--preset nothing", &["nothing"]),
+    ];
+    for (flags, words) in cases {
+        sweep(&out).flags(flags).fails(2, words);
+        assert!(!exists(&out), "{flags} left a folder");
+    }
 }

@@ -1,18 +1,19 @@
-//! Textures and styles as a user makes them.
+//! `csae texture` and `csae stylize`: textures and styles as a user makes them.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use csae::internals::data::image_file::ImageFile;
 use csae::internals::report::picture;
 use serde_json::Value;
 
-use super::commands::{Place, csae, fail, succeed};
-use super::gpu;
-
-const PHOTOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/photos");
+use crate::support::files::exists;
+use crate::support::images::{CAT, PHOTOS};
+use crate::support::json::number;
+use crate::support::{Command, TempFolder, gpu, text};
 
 /// A picture of bricks in colours, H,W,C.
-fn bricks(place: &Place, name: &str, [h, w]: [usize; 2]) -> String {
+fn bricks(folder: &TempFolder, name: &str, [h, w]: [usize; 2]) -> String {
     let pixel = |at: usize| {
         let (y, x) = (at / w, at % w);
         let (row, column) = (y / 8, (x + y / 8 % 2 * 8) / 16);
@@ -21,275 +22,317 @@ fn bricks(place: &Place, name: &str, [h, w]: [usize; 2]) -> String {
         if mortar { [0.75, 0.72, 0.7] } else { [0.5 + shade, 0.25 + 0.5 * shade, 0.2] }
     };
     let pixels: Vec<f32> = (0..h * w).flat_map(pixel).collect();
-    let path = place.path(name);
+    let path = folder.path(name);
     picture::save_png(Path::new(&path), &pixels, h, w, 3).unwrap();
     path
 }
 
+/// Values, height and width of a picture.
 fn pixels(path: &str) -> (Vec<u8>, usize, usize) {
     let image = ImageFile::read(Path::new(path)).unwrap();
     let bytes = image.pixels().iter().map(|v| (v * 255.0).round() as u8).collect();
     (bytes, image.h, image.w)
 }
 
-fn told(lines: &str) -> Vec<Value> {
-    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+/// Synthesizes a texture, over the one there is.
+fn texture(exemplar: &str, out: &str) -> Command {
+    Command::new("texture").arg(exemplar).out(out).force().on_cpu()
 }
 
-fn texture(exemplar: &str, out: &str, more: &[&str]) -> Value {
-    let arguments =
-        [&["texture", exemplar, "--device", "cpu", "--json", "-o", out, "--force"], more].concat();
-    told(&succeed(&arguments)).remove(0)
+/// The distance of a texture's statistics from the exemplar's, relative to that of shuffled pixels.
+fn share(line: &Value) -> f64 {
+    number(line, "distance") / number(line, "shuffled")
 }
 
 #[test]
-fn a_texture_has_the_exemplars_moments() {
-    let place = Place::new("texture");
-    let (exemplar, out) = (bricks(&place, "bricks.png", [48, 64]), place.path("out"));
-    let result = format!("{out}/bricks.png");
-    let optimised = texture(&exemplar, &out, &["--optimise", "--steps", "40", "--size", "80x56"]);
-    let (first, h, w) = pixels(&result);
+fn an_optimised_texture_has_the_exemplars_statistics_and_the_size_asked_for() {
+    let folder = TempFolder::new("texture");
+    let (exemplar, out) = (bricks(&folder, "bricks.png", [48, 64]), folder.path("out"));
+    let result = || pixels(&format!("{out}/bricks.png"));
+    let texture = texture(&exemplar, &out).flags("--optimise --steps 40 --size 80x56");
+    let line = texture.json().remove(0);
+    assert!(share(&line) < 0.3, "{line}");
+    let (first, h, w) = result();
     assert_eq!((h, w), (56, 80));
-    let share =
-        |line: &Value| line["distance"].as_f64().unwrap() / line["shuffled"].as_f64().unwrap();
-    assert!(share(&optimised) < 0.3, "{optimised}");
-    // the same again, and another by another seed
-    texture(&exemplar, &out, &["--optimise", "--steps", "40", "--size", "80x56"]);
-    assert_eq!(pixels(&result).0, first);
-    texture(&exemplar, &out, &["--optimise", "--steps", "40", "--size", "80x56", "--seed", "1"]);
-    assert_ne!(pixels(&result).0, first);
-    let quick = texture(&exemplar, &out, &[]);
-    assert!(share(&quick) < 0.6 && quick["width"] == 128 && quick["height"] == 96, "{quick}");
-    let page = std::fs::read_to_string(format!("{out}/gallery.html")).unwrap();
+    // The same seed gives the same texture, another seed another.
+    texture.succeed();
+    assert_eq!(result().0, first);
+    texture.flags("--seed 1").succeed();
+    assert_ne!(result().0, first);
+}
+
+#[test]
+fn a_quick_texture_is_twice_as_large_as_its_exemplar() {
+    let folder = TempFolder::new("texture-quick");
+    let (exemplar, out) = (bricks(&folder, "bricks.png", [48, 64]), folder.path("out"));
+    let quick = texture(&exemplar, &out).json().remove(0);
+    assert!(share(&quick) < 0.6, "{quick}");
+    assert!(quick["width"] == 128 && quick["height"] == 96, "{quick}");
+    let page = text(format!("{out}/gallery.html"));
     assert!(page.contains("bricks") && page.matches("<img ").count() == 2);
 }
 
-#[test]
-fn tiles_meet() {
-    let place = Place::new("tiles");
-    let (exemplar, out) = (bricks(&place, "bricks.png", [64, 64]), place.path("out"));
-    // how different neighbouring columns and rows are, and those of opposite sides
-    let seams = || {
-        let (p, h, w) = pixels(&format!("{out}/bricks.png"));
-        let apart = |a: usize, b: usize| {
-            p[a * 3..a * 3 + 3]
-                .iter()
-                .zip(&p[b * 3..])
-                .map(|(a, b)| f64::from(a.abs_diff(*b)))
-                .sum::<f64>()
-        };
-        let column = |x: usize| {
-            (0..h).map(|y| apart(y * w + x, y * w + (x + 1) % w)).sum::<f64>() / h as f64
-        };
-        let row = |y: usize| {
-            (0..w).map(|x| apart(y * w + x, (y + 1) % h * w + x)).sum::<f64>() / w as f64
-        };
-        let most = |of: &dyn Fn(usize) -> f64, n: usize| (0..n - 1).map(of).fold(0.0, f64::max);
-        (column(w - 1) / most(&column, w), row(h - 1) / most(&row, h))
+/// How different columns and rows of opposite sides are, relative to the most different neighbours.
+fn seams(path: &str) -> (f64, f64) {
+    let (p, h, w) = pixels(path);
+    let apart = |a: usize, b: usize| {
+        let pairs = p[a * 3..a * 3 + 3].iter().zip(&p[b * 3..]);
+        pairs.map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>()
     };
-    for more in [&[][..], &["--optimise", "--steps", "15"]] {
-        texture(&exemplar, &out, &[&["--tile", "--size", "72x88"], more].concat());
-        let (across, down) = seams();
-        assert!(across < 1.3 && down < 1.3, "{more:?}: {across} {down}");
+    let column =
+        |x: usize| (0..h).map(|y| apart(y * w + x, y * w + (x + 1) % w)).sum::<f64>() / h as f64;
+    let row =
+        |y: usize| (0..w).map(|x| apart(y * w + x, (y + 1) % h * w + x)).sum::<f64>() / w as f64;
+    let max = |of: &dyn Fn(usize) -> f64, n: usize| (0..n - 1).map(of).fold(0.0, f64::max);
+    (column(w - 1) / max(&column, w), row(h - 1) / max(&row, h))
+}
+
+fn assert_tiles_meet(flags: &str) {
+    let folder = TempFolder::new("tiles");
+    let (exemplar, out) = (bricks(&folder, "bricks.png", [64, 64]), folder.path("out"));
+    texture(&exemplar, &out).flags("--tile --size 72x88").flags(flags).succeed();
+    let (across, down) = seams(&format!("{out}/bricks.png"));
+    assert!(across < 1.3 && down < 1.3, "{across} {down}");
+}
+
+#[test]
+fn quick_tiles_meet() {
+    assert_tiles_meet("");
+}
+
+#[test]
+fn optimised_tiles_meet() {
+    assert_tiles_meet("--optimise --steps 15");
+}
+
+/// Height and width of the styled images.
+const SIZE: [usize; 2] = [64, 96];
+
+/// A stylized photograph.
+struct Styled {
+    /// Distance from the style's statistics, relative to that of the content.
+    distance: f64,
+    /// Similarity to the content.
+    ssim: f64,
+    pixels: Vec<u8>,
+}
+
+fn style() -> String {
+    format!("{PHOTOS}/astronaut.png")
+}
+
+fn stylize(flags: &[&str]) -> Styled {
+    let folder = TempFolder::new("style");
+    let out = folder.path("out");
+    let stylize = Command::new("stylize --size 96").option("--content", CAT).out(&out);
+    let line = stylize.option("--style", style()).args(flags).on_cpu().json().remove(0);
+    let [h, w] = SIZE;
+    let (pixels, height, width) = pixels(&format!("{out}/chelsea.in.astronaut.png"));
+    assert_eq!((height, width), (h, w));
+    Styled {
+        distance: number(&line, "distance") / number(&line, "before"),
+        ssim: number(&line, "ssim"),
+        pixels,
     }
 }
 
+/// Stylized with the default options.
+fn styled() -> &'static Styled {
+    static STYLED: OnceLock<Styled> = OnceLock::new();
+    STYLED.get_or_init(|| stylize(&[]))
+}
+
+/// Stylized with strength 0.
+fn plain() -> &'static Styled {
+    static PLAIN: OnceLock<Styled> = OnceLock::new();
+    PLAIN.get_or_init(|| stylize(&["--strength", "0"]))
+}
+
+/// The mean difference of the red channels of two images in some columns.
+fn difference(a: &[u8], b: &[u8], columns: std::ops::Range<usize>) -> f64 {
+    let [h, w] = SIZE;
+    let at = (0..h).flat_map(|y| columns.clone().map(move |x| (y * w + x) * 3));
+    let apart: f64 = at.map(|at| f64::from(a[at].abs_diff(b[at]))).sum();
+    apart / (h * columns.len()) as f64
+}
+
 #[test]
-fn a_style_goes_where_it_is_wanted() {
-    let place = Place::new("style");
-    let (content, style, out) =
-        (format!("{PHOTOS}/chelsea.png"), format!("{PHOTOS}/astronaut.png"), place.path("out"));
-    let result = format!("{out}/chelsea.in.astronaut.png");
-    let make = |more: &[&str]| {
-        let common = [
-            "stylize",
-            "--content",
-            &content,
-            "--size",
-            "96",
-            "--device",
-            "cpu",
-            "--json",
-            "-o",
-            &out,
-            "--force",
-            "--style",
-            &style,
-        ];
-        let line = told(&succeed(&[&common, more].concat())).remove(0);
-        let of = |key: &str| line[key].as_f64().unwrap();
-        (of("distance") / of("before"), of("ssim"), pixels(&result).0)
-    };
-    let (quick, ssim, styled) = make(&[]);
-    assert!(quick < 0.5, "{quick}");
-    let (slow, ..) = make(&["--optimise", "--steps", "60"]);
-    assert!(slow < quick, "{slow} {quick}");
-    let (weak, alike, plain) = make(&["--strength", "0"]);
-    assert!((weak - 1.0).abs() < 0.02 && alike > 0.99 && alike > ssim, "{weak} {alike}");
-    // colours stay: the differences of channels are those of the content
-    let (_, _, gray) = make(&["--keep-color"]);
+fn a_style_is_transferred_and_better_so_when_optimised() {
+    assert!(styled().distance < 0.5, "{}", styled().distance);
+    let slow = stylize(&["--optimise", "--steps", "60"]);
+    assert!(slow.distance < styled().distance, "{} {}", slow.distance, styled().distance);
+}
+
+#[test]
+fn strength_0_gives_the_content() {
+    let Styled { distance, ssim, .. } = plain();
+    assert!((distance - 1.0).abs() < 0.02, "{distance}");
+    assert!(*ssim > 0.99 && *ssim > styled().ssim, "{ssim}");
+}
+
+#[test]
+fn colours_of_the_content_can_be_kept() {
+    let kept = stylize(&["--keep-color"]);
+    // The difference of red and blue is that of the content.
     let colour =
         |p: &[u8]| p.chunks(3).map(|p| f64::from(p[0]) - f64::from(p[2])).collect::<Vec<_>>();
     let mean = |a: &[u8], b: &[u8]| {
-        colour(a).iter().zip(colour(b)).map(|(a, b)| (a - b).abs()).sum::<f64>()
-            / (a.len() / 3) as f64
+        let pairs = colour(a).into_iter().zip(colour(b));
+        pairs.map(|(a, b)| (a - b).abs()).sum::<f64>() / (a.len() / 3) as f64
     };
-    assert!(
-        mean(&gray, &plain) < 8.0 && mean(&styled, &plain) > 2.0 * mean(&gray, &plain),
-        "{} {}",
-        mean(&gray, &plain),
-        mean(&styled, &plain)
-    );
-    // a mask's black half is the content, its white half the style
-    let mask = place.path("mask.png");
-    picture::save_png(Path::new(&mask), &[[0.0; 16], [1.0; 16]].concat().repeat(4), 4, 32, 1)
-        .unwrap();
-    let (_, _, half) = make(&["--mask", &mask]);
-    let (h, w) = (64, 96);
-    let same = |a: &[u8], b: &[u8], columns: std::ops::Range<usize>| {
-        let pairs = (0..h).flat_map(|y| columns.clone().map(move |x| (y * w + x) * 3));
-        let apart: f64 = pairs.map(|at| f64::from(a[at].abs_diff(b[at]))).sum();
-        apart / (h * columns.len()) as f64
-    };
-    assert!(
-        same(&half, &styled, 70..96) < 1.5 && same(&half, &styled, 0..26) > 5.0,
-        "{} {}",
-        same(&half, &styled, 70..96),
-        same(&half, &styled, 0..26)
-    );
-    // mixed with itself it is itself
-    let again = place.path("again.png");
-    std::fs::copy(&style, &again).unwrap();
-    let common = [
-        "stylize",
-        "--content",
-        &content,
-        "--size",
-        "96",
-        "--device",
-        "cpu",
-        "--json",
-        "-o",
-        &out,
-        "--force",
-        "--style",
-        &style,
-        &again,
-    ];
-    succeed(&[&common[..], &["--mix", "1,3"]].concat());
+    let (own, other) =
+        (mean(&kept.pixels, &plain().pixels), mean(&styled().pixels, &plain().pixels));
+    assert!(own < 8.0 && other > 2.0 * own, "{own} {other}");
+}
+
+#[test]
+fn a_mask_limits_the_style_to_its_white_half() {
+    let folder = TempFolder::new("style-mask");
+    let mask = folder.path("mask.png");
+    let rows = [[0.0; 16], [1.0; 16]].concat().repeat(4);
+    picture::save_png(Path::new(&mask), &rows, 4, 32, 1).unwrap();
+    let half = stylize(&["--mask", &mask]).pixels;
+    let (white, black) =
+        (difference(&half, &styled().pixels, 70..96), difference(&half, &styled().pixels, 0..26));
+    assert!(white < 1.5 && black > 5.0, "{white} {black}");
+}
+
+#[test]
+fn a_style_mixed_with_itself_stays_as_it_is() {
+    let folder = TempFolder::new("style-mix");
+    let (again, out) = (folder.path("again.png"), folder.path("out"));
+    std::fs::copy(style(), &again).unwrap();
+    Command::new("stylize --size 96 --mix 1,3")
+        .option("--content", CAT)
+        .out(&out)
+        .args(["--style", &style(), &again])
+        .on_cpu()
+        .succeed();
     let (mixed, ..) = pixels(&format!("{out}/chelsea.in.astronaut+again.png"));
-    assert!(same(&mixed, &styled, 0..96) < 0.5);
-    let page = std::fs::read_to_string(format!("{out}/gallery.html")).unwrap();
+    assert!(difference(&mixed, &styled().pixels, 0..96) < 0.5);
+    let page = text(format!("{out}/gallery.html"));
     assert!(page.contains("in the style of astronaut+again"));
 }
 
-#[test]
-fn both_paths_paint_alike() {
-    let Some(_turn) = gpu::turn("both_paths_paint_alike") else { return };
-    let place = Place::new("paint-gpu");
-    let (exemplar, out) = (bricks(&place, "bricks.png", [48, 48]), place.path("out"));
-    let content = format!("{PHOTOS}/chelsea.png");
-    let on = |device: &str| {
-        succeed(&[
-            "texture",
-            &exemplar,
-            "--device",
-            device,
-            "--optimise",
-            "--steps",
-            "4",
-            "--size",
-            "56",
-            "-q",
-            "-o",
-            &out,
-            "--force",
-        ]);
-        let texture = pixels(&format!("{out}/bricks.png")).0;
-        succeed(&[
-            "stylize",
-            "--content",
-            &content,
-            "--style",
-            &exemplar,
-            "--size",
-            "96",
-            "--device",
-            device,
-            "-q",
-            "-o",
-            &out,
-            "--force",
-        ]);
-        (texture, pixels(&format!("{out}/chelsea.in.bricks.png")).0)
-    };
-    let (cpu, other) = (on("cpu"), on(&gpu::name()));
-    let apart = |a: &[u8], b: &[u8]| {
-        a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64
-    };
-    assert!(
-        apart(&cpu.0, &other.0) < 1.0 && apart(&cpu.1, &other.1) < 0.2,
-        "{} {}",
-        apart(&cpu.0, &other.0),
-        apart(&cpu.1, &other.1)
-    );
-    // the comparator tells images apart
-    assert!(apart(&cpu.0, &cpu.0.iter().rev().copied().collect::<Vec<_>>()) > 1.0);
+/// Runs a command on both paths, which must give nearly the same picture.
+fn assert_paths_agree(command: &Command, name: &str, tolerance: f64) -> Vec<u8> {
+    let folder = TempFolder::new("synthesis-gpu");
+    let [cpu, other] = ["cpu", &gpu::name()].map(|device| {
+        let out = folder.path(if device == "cpu" { "cpu" } else { "gpu" });
+        command.clone().device(device).out(&out).quiet().succeed();
+        pixels(&format!("{out}/{name}")).0
+    });
+    let found = mean_difference(&cpu, &other);
+    assert!(found < tolerance, "{found}");
+    cpu
+}
+
+fn mean_difference(a: &[u8], b: &[u8]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / a.len() as f64
 }
 
 #[test]
-fn what_cannot_be_painted_is_said() {
-    let place = Place::new("paint-bad");
+fn both_paths_synthesize_alike() {
+    let Some(_turn) = gpu::turn() else { return };
+    let folder = TempFolder::new("texture-gpu");
+    let exemplar = bricks(&folder, "bricks.png", [48, 48]);
+    let texture = Command::new("texture --optimise --steps 4 --size 56").arg(&exemplar);
+    let found = assert_paths_agree(&texture, "bricks.png", 1.0);
+    // The comparison distinguishes images.
+    let reversed: Vec<u8> = found.iter().rev().copied().collect();
+    assert!(mean_difference(&found, &reversed) > 1.0);
+}
+
+#[test]
+fn both_paths_stylize_alike() {
+    let Some(_turn) = gpu::turn() else { return };
+    let folder = TempFolder::new("style-gpu");
+    let exemplar = bricks(&folder, "bricks.png", [48, 48]);
+    let stylize = Command::new("stylize --size 96").option("--content", CAT);
+    let stylize = stylize.option("--style", &exemplar);
+    assert_paths_agree(&stylize, "chelsea.in.bricks.png", 0.2);
+}
+
+/// Asserts that a command is refused and leaves no folder.
+#[track_caller]
+fn refused(command: Command, words: &[&str]) {
+    let folder = TempFolder::new("synthesis-bad");
+    let out = folder.path("out");
+    command.out(&out).on_cpu().quiet().fails(2, words);
+    assert!(!exists(&out));
+}
+
+#[test]
+fn exemplars_that_are_too_small_are_refused_before_any_texture_is_made() {
+    let folder = TempFolder::new("texture-small");
     let (large, small) =
-        (bricks(&place, "large.png", [64, 64]), bricks(&place, "small.png", [24, 40]));
-    let out = place.path("out");
-    let cpu = ["-q", "--device", "cpu", "-o", &out];
-    let refuse =
-        |arguments: &[&str], words: &[&str]| fail(&[arguments, &cpu[..]].concat(), 2, words);
-    refuse(&["texture", &small], &["small.png", "40x24", "32x32"]);
-    // before the first one is made
-    refuse(&["texture", &large, &small], &["small.png", "40x24", "32x32"]);
-    refuse(&["texture", &large, "--size", "20"], &["20x20", "32x32"]);
-    refuse(&["texture", &large, "--size", "3x9000"], &["--size 3x9000"]);
-    refuse(&["texture", &large, "--steps", "5"], &["--optimise"]);
-    refuse(&["texture", &large, "--optimise", "--steps", "0"], &["--steps 0"]);
-    refuse(&["texture", &large, &large], &["large"]);
-    refuse(
-        &["texture", &large, "--size", "4000", "--max-memory", "300MiB"],
-        &["4032x4032", "MiB", "--max-memory"],
-    );
-    // what each of its parts would fit in, all of them do not
-    refuse(
-        &["texture", &large, "--size", "500", "--optimise", "--max-memory", "200MiB"],
-        &["532x532", "MiB", "--max-memory"],
-    );
-    refuse(&["texture", &large, "-m", "denoise"], &["denoise", "colour"]);
-    refuse(&["texture", &place.path("none.png")], &["none.png"]);
-    let style = |more: &[&str], words: &[&str]| {
-        refuse(&[&["stylize", "--content", &large, "--style", &large], more].concat(), words)
-    };
-    style(&["--strength", "2"], &["--strength 2"]);
-    style(&["--mix", "1,2"], &["--mix"]);
-    style(&["--mask", &large, &large], &["--mask", "2 masks for 1"]);
-    style(&["--style-scale", "0"], &["--style-scale 0"]);
-    refuse(&["stylize", "--content", &small, "--style", &large], &["small.png", "40x24"]);
-    assert!(!Path::new(&out).exists());
-    // results are not written over
-    succeed(&[&["texture", &large][..], &cpu[..]].concat());
-    refuse(&["texture", &large], &["--force"]);
-    // what is transparent stays so
-    let clear = place.path("clear.png");
+        (bricks(&folder, "large.png", [64, 64]), bricks(&folder, "small.png", [24, 40]));
+    let words = ["small.png", "40x24", "32x32"];
+    refused(Command::new("texture").arg(&small), &words);
+    refused(Command::new("texture").args([&large, &small]), &words);
+    let stylize = Command::new("stylize").option("--content", &small).option("--style", &large);
+    refused(stylize, &["small.png", "40x24"]);
+}
+
+#[test]
+fn wrong_options_of_textures_are_refused() {
+    let folder = TempFolder::new("texture-options");
+    let large = bricks(&folder, "large.png", [64, 64]);
+    let cases: &[(&str, &[&str])] = &[
+        ("--size 20", &["20x20", "32x32"]),
+        ("--size 3x9000", &["--size 3x9000"]),
+        ("--steps 5", &["--optimise"]),
+        ("--optimise --steps 0", &["--steps 0"]),
+        ("-m denoise", &["denoise", "colour"]),
+    ];
+    for (flags, words) in cases {
+        refused(Command::new("texture").arg(&large).flags(flags), words);
+    }
+    refused(Command::new("texture").args([&large, &large]), &["large"]);
+    refused(Command::new("texture").arg(folder.path("none.png")), &["none.png"]);
+}
+
+#[test]
+fn textures_that_do_not_fit_in_memory_are_refused() {
+    let folder = TempFolder::new("texture-memory");
+    let texture = || Command::new("texture").arg(bricks(&folder, "large.png", [64, 64]));
+    let large = texture().flags("--size 4000 --max-memory 300MiB");
+    refused(large, &["4032x4032", "MiB", "--max-memory"]);
+    // Each part would fit, but not all of them together.
+    let parts = texture().flags("--size 500 --optimise --max-memory 200MiB");
+    refused(parts, &["532x532", "MiB", "--max-memory"]);
+}
+
+#[test]
+fn wrong_options_of_styles_are_refused() {
+    let folder = TempFolder::new("style-options");
+    let large = bricks(&folder, "large.png", [64, 64]);
+    let style = || Command::new("stylize").option("--content", &large).option("--style", &large);
+    refused(style().flags("--strength 2"), &["--strength 2"]);
+    refused(style().flags("--mix 1,2"), &["--mix"]);
+    refused(style().args(["--mask", &large, &large]), &["--mask", "2 masks for 1"]);
+    refused(style().flags("--style-scale 0"), &["--style-scale 0"]);
+}
+
+#[test]
+fn results_are_not_overwritten_without_force() {
+    let folder = TempFolder::new("texture-force");
+    let large = bricks(&folder, "large.png", [64, 64]);
+    let texture = Command::new("texture").arg(&large).out(folder.path("out")).on_cpu().quiet();
+    texture.succeed();
+    texture.fails(2, &["--force"]);
+}
+
+#[test]
+fn transparency_of_the_content_is_kept() {
+    let folder = TempFolder::new("style-clear");
+    let (large, clear) = (bricks(&folder, "large.png", [64, 64]), folder.path("clear.png"));
     let mut file = ImageFile::from_pixels(&[0.5; 64 * 64 * 3], 64, 64, 3, false);
     file.set_alpha(Some(&[0.25; 64 * 64]));
     file.save(Path::new(&clear)).unwrap();
-    assert!(
-        csae(
-            &[&["stylize", "--content", &clear, "--style", &large, "--force"][..], &cpu[..]]
-                .concat()
-        )
-        .status
-        .success()
-    );
-    let styled = ImageFile::read(Path::new(&format!("{out}/clear.in.large.png"))).unwrap();
+    let stylize = Command::new("stylize").option("--content", &clear).option("--style", &large);
+    stylize.out(folder.path("out")).on_cpu().quiet().succeed();
+    let styled = folder.path("out/clear.in.large.png");
+    let styled = ImageFile::read(Path::new(&styled)).unwrap();
     assert!(styled.alpha().unwrap().iter().all(|a| (a - 0.25).abs() < 0.01));
 }

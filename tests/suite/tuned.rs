@@ -1,22 +1,22 @@
-//! Tables of kernels: what is measured is kept, read back and taken; what is broken or another's is
-//! passed over. And what drivers compile is kept.
+//! Tables of measured kernels: they are written, read and used; broken tables and those of other
+//! adapters are ignored with a message.
 
-use std::process::Output;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use csae::internals::gpu::{Choice, Family, Kernel, Matrices, Recorder, Traits, Tuned};
 use csae::internals::ops::{Activation, Conv2dBwdWeight, Conv2dFwd};
 use csae::internals::program::Call;
 use csae::internals::shape::Conv2d;
-use serde_json::Value;
+use csae::internals::view::{Buffer, View};
 
-use crate::commands::{Place, fail, one_line, program};
-use crate::gpu::{name, open, turn};
+use crate::support::files::list;
+use crate::support::gpu::{name, open, turn};
+use crate::support::{Command, TempFolder, json, text};
 
 /// A fully connected layer's forward pass on no buffers.
 fn call(n: usize) -> Call {
-    let view =
-        |len| csae::internals::view::View::whole(csae::internals::view::Buffer::planned(0), len);
+    let view = |len| View::whole(Buffer::planned(0), len);
     let size = Conv2d::linear(n, 32, 16);
     Conv2dFwd {
         size,
@@ -35,7 +35,7 @@ fn table(call: &Call, choice: Choice) -> Option<Rc<Tuned>> {
 }
 
 #[test]
-fn a_tuned_choice_is_taken_by_its_shape() {
+fn a_tuned_choice_is_used_for_its_shape() {
     let traits = Traits { software: true, subgroup: 8, int64: true, ..Traits::default() };
     let kernel = |call: &Call, choice, tuned: &Option<Rc<Tuned>>, traits| {
         let mut recorder = Recorder { choice, traits, tuned: tuned.clone(), ..Recorder::default() };
@@ -54,19 +54,19 @@ fn a_tuned_choice_is_taken_by_its_shape() {
     assert_eq!(
         kernel(&small, Choice::Tiled, &tuned, traits),
         Kernel::Conv2dFwdTiled,
-        "what is asked for goes first"
+        "an explicit choice comes first"
     );
     let (none, tuned) = (Traits { subgroup: 4, ..traits }, table(&small, Choice::Subgroup));
     assert_eq!(
         kernel(&small, Choice::Auto, &tuned, none),
         Kernel::Conv2dFwdRegs,
-        "what does not run here is not taken"
+        "kernels that do not run here are not used"
     );
     assert_eq!(kernel(&small, Choice::Auto, &None, Traits::default()), Kernel::Conv2dFwdTiled);
 }
 
 #[test]
-fn matrices_are_for_halves_and_where_they_are() {
+fn matrices_are_used_only_for_half_precision_and_where_available() {
     let half = |call: Call| {
         let mut call = call;
         let w = 32 * 16;
@@ -96,8 +96,8 @@ fn matrices_are_for_halves_and_where_they_are() {
 }
 
 #[test]
-fn products_are_rows_columns_and_steps() {
-    let view = csae::internals::view::View::whole(csae::internals::view::Buffer::planned(0), 1);
+fn products_have_rows_columns_and_steps() {
+    let view = View::whole(Buffer::planned(0), 1);
     let product = call(7).product().unwrap();
     assert_eq!(
         (product.family, product.rows, product.columns, product.steps),
@@ -118,8 +118,8 @@ fn products_are_rows_columns_and_steps() {
 }
 
 #[test]
-fn a_device_takes_the_users_table() {
-    let Some(_turn) = turn("a_device_takes_the_users_table") else { return };
+fn a_device_uses_a_table_and_its_identity_shows_it() {
+    let Some(_turn) = turn() else { return };
     let mut device = open();
     let identity = device.identity();
     let size = Conv2d::linear(8, 32, 16);
@@ -145,129 +145,121 @@ fn a_device_takes_the_users_table() {
     assert_eq!(found, ["conv2d_fwd_tiled"]);
     assert!(
         tuned.starts_with(&identity) && tuned.contains("tuned"),
-        "other kernels, other bytes: {tuned}"
+        "other kernels give other bytes: {tuned}"
     );
     assert_eq!(kernels(None).1, identity);
 }
 
-/// Runs the program with a cache folder.
-fn cached(cache: &str, arguments: &[&str]) -> Output {
-    program().env("CSAE_CACHE", cache).args(arguments).output().expect("the program starts")
-}
+/// A folder of measurements, and commands that use it.
+struct Cache(TempFolder);
 
-fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{output:?}");
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-#[test]
-fn what_is_tuned_is_kept_and_what_is_broken_passed_over() {
-    let Some(_turn) = turn("what_is_tuned_is_kept_and_what_is_broken_passed_over") else { return };
-    let (place, device) = (Place::new("tuned"), name());
-    let cache = place.path("cache");
-    let tune = [
-        "bench",
-        "--tune",
-        "--workload",
-        "w1",
-        "--batch",
-        "1",
-        "--seconds",
-        "0.01",
-        "--device",
-        &device,
-    ];
-    let output = cached(&cache, &[&tune[..], &["--json"]].concat());
-    let text = said(&output);
-    let path = std::fs::read_dir(&cache)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.extension().unwrap() == "toml");
-    let path = path.expect("a table");
-    assert!(
-        text.contains(&path.display().to_string()) && text.contains("delete the file"),
-        "{text}"
-    );
-    let told: Vec<Value> = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert!(told.len() > 10, "{told:?}");
-    for product in &told {
-        let ms = product["ms"].as_object().unwrap();
-        assert!(
-            product["kind"] == "tune"
-                && ms.len() >= 3
-                && ms.contains_key(product["kernels"].as_str().unwrap()),
-            "{product}"
-        );
-        assert!(ms.values().all(|ms| ms.as_f64() > Some(0.0)), "{product}");
+impl Cache {
+    fn new() -> Self {
+        Self(TempFolder::new("tuned"))
     }
-    let content = std::fs::read_to_string(&path).unwrap();
-    assert!(content.contains("conv2d_bwd_weight") && content.contains("kernels = "), "{content}");
-    let time = |words: &[&str]| {
-        let text = said(&cached(
-            &cache,
-            &[
-                "bench",
-                "--workload",
-                "w1",
-                "--batch",
-                "1",
-                "--seconds",
-                "0.01",
-                "--device",
-                &device,
-                "-v",
-            ],
-        ));
-        words.iter().for_each(|word| assert!(text.contains(word), "{word}: {text}"));
-        text
-    };
+
+    fn command(&self, line: &str) -> Command {
+        let cache = self.0.path("cache");
+        Command::new(line).device(&name()).env("CSAE_CACHE", &cache)
+    }
+
+    /// Measures the kernels of a step.
+    fn tune(&self) -> Command {
+        self.command("bench --tune --workload w1 --batch 1 --seconds 0.01")
+    }
+
+    /// The path of the table.
+    fn table(&self) -> PathBuf {
+        let mut files = list(self.0.path("cache")).into_iter();
+        files.find(|path| path.extension().unwrap() == "toml").expect("a table")
+    }
+
+    /// The messages of a benchmark, which must contain all `words`.
+    #[track_caller]
+    fn messages(&self, words: &[&str]) -> String {
+        let bench = self.command("bench --workload w1 --batch 1 --seconds 0.01 -v");
+        let messages = bench.messages();
+        words.iter().for_each(|word| assert!(messages.contains(word), "{word}: {messages}"));
+        messages
+    }
+}
+
+/// One adapter measures for all of these, one after the other: a measurement takes seconds.
+#[test]
+fn a_table_is_written_used_and_ignored_when_broken() {
+    let Some(_turn) = turn() else { return };
+    let cache = Cache::new();
+    let output = cache.tune().arg("--json").output();
+    assert!(output.succeeded(), "{output:?}");
+    let path = cache.table();
     let shown = path.display().to_string();
-    assert!(!time(&[&shown]).contains("ignored"));
+    assert!(
+        output.stderr.contains(&shown) && output.stderr.contains("delete the file"),
+        "{output:?}"
+    );
+    assert_products_are_measured(&output.stdout);
+    let content = text(&path);
+    assert!(content.contains("conv2d_bwd_weight") && content.contains("kernels = "), "{content}");
+    assert!(!cache.messages(&[&shown]).contains("ignored"));
+    // A table that is cut off, and one of another adapter.
     for (broken, why) in [
         (content[..content.len() / 2].to_owned(), "not a valid table"),
         (content.replace("adapter = \"", "adapter = \"another "), "another adapter"),
     ] {
         std::fs::write(&path, broken).unwrap();
-        time(&["ignored", &shown, why, "built-in table"]);
+        cache.messages(&["ignored", &shown, why, "built-in table"]);
     }
-    for entry in std::fs::read_dir(&cache).unwrap() {
-        std::fs::write(entry.unwrap().path(), [0xff; 100]).unwrap();
+    // Files that are not text.
+    for file in list(path.parent().unwrap()) {
+        std::fs::write(file, [0xff; 100]).unwrap();
     }
-    time(&["ignored", "not a text file", "built-in table"]);
-    // `csae verify` runs every kind whatever the table says.
-    let output =
-        cached(&cache, &["verify", "--filter", "fused_epilogues", "--device", &device, "-v", "-q"]);
-    assert!(!said(&output).contains("ignored"));
-    assert_eq!(cached(&cache, &tune).status.code(), Some(0));
-    assert!(!time(&[&shown]).contains("ignored"));
-    let single = std::fs::read_to_string(&path).unwrap();
-    assert!(single.contains("adapter = ") && !single.contains("half"), "written over");
+    cache.messages(&["ignored", "not a text file", "built-in table"]);
+    // `csae verify` runs every kernel, so it does not read the table.
+    let verify = cache.command("verify --filter fused_epilogues -v -q");
+    assert!(!verify.messages().contains("ignored"));
+    // A broken table is replaced.
+    cache.tune().succeed();
+    assert!(!cache.messages(&[&shown]).contains("ignored"));
+    let single = text(&path);
+    assert!(single.contains("adapter = ") && !single.contains("half"), "{single}");
+    // Measurements in half precision are added.
     if open().has_half() {
-        assert_eq!(
-            cached(&cache, &[&tune[..], &["--precision", "f16"]].concat()).status.code(),
-            Some(0)
-        );
-        let both = std::fs::read_to_string(&path).unwrap();
-        let kept = single.lines().all(|line| both.contains(line));
-        assert!(
-            kept && both.lines().count() > single.lines().count() && both.contains("half = true"),
-            "{single}{both}"
-        );
+        cache.tune().flags("--precision f16").succeed();
+        let both = text(&path);
+        assert!(single.lines().all(|line| both.contains(line)), "{single}{both}");
+        assert!(both.lines().count() > single.lines().count(), "{single}{both}");
+        assert!(both.contains("half = true"), "{single}{both}");
     }
-    one_line(&cached("off", &[&tune[..], &["-q"]].concat()), 2, &["--tune", "CSAE_CACHE"]);
+}
+
+fn assert_products_are_measured(stdout: &str) {
+    let products = json::lines(stdout);
+    assert!(products.len() > 10, "{products:?}");
+    for product in &products {
+        let ms = product["ms"].as_object().unwrap();
+        assert_eq!(product["kind"], "tune");
+        assert!(ms.len() >= 3, "{product}");
+        assert!(ms.contains_key(product["kernels"].as_str().unwrap()), "{product}");
+        assert!(ms.values().all(|ms| ms.as_f64() > Some(0.0)), "{product}");
+    }
 }
 
 #[test]
-fn wrong_tunings_are_refused_in_a_line() {
-    fail(&["bench", "--tune", "--device", "cpu", "-q"], 2, &["--tune", "--device"]);
+fn tuning_without_a_cache_is_refused() {
+    let Some(_turn) = turn() else { return };
+    let tune = Cache::new().tune().env("CSAE_CACHE", "off").quiet();
+    tune.fails(2, &["--tune", "CSAE_CACHE"]);
+}
+
+#[test]
+fn tuning_of_the_cpu_path_is_refused() {
+    Command::new("bench --tune").on_cpu().quiet().fails(2, &["--tune", "--device"]);
+}
+
+#[test]
+fn options_that_tuning_does_not_take_are_refused() {
     for other in ["--profile", "--grow", "--filter=w1", "--compare=then.json"] {
-        fail(
-            &["bench", "--tune", other, "--device", "cpu", "-q"],
-            2,
-            &["--tune", other.split('=').next().unwrap()],
-        );
+        let bench = Command::new("bench --tune").arg(other).on_cpu().quiet();
+        bench.fails(2, &["--tune", other.split('=').next().unwrap()]);
     }
 }

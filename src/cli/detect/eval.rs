@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::internals::data::LoadOptions;
 use csae::internals::model::Purpose;
-use csae::internals::tasks::detect::{Detector, judge};
+use csae::internals::tasks::detect::{Detector, evaluate};
 use serde_json::json;
 
-use super::{Boxes, as_json, load, say, tell};
+use super::{Boxes, as_json, load, print, say};
 use crate::cli::{CommandArgs, Common, budget, features};
 
 /// Evaluate a detector on images with boxes: average precision of each class, mAP@0.5 and
@@ -77,7 +77,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let bar = features::bar(&args.common, "images", set.len());
     let numbers: Vec<usize> = (0..set.len()).collect();
     let precision =
-        judge(&mut device, &mut detector, &set, &numbers, |done| bar.set_position(done as u64))?
+        evaluate(&mut device, &mut detector, &set, &numbers, |done| bar.set_position(done as u64))?
             .precision();
     bar.finish_and_clear();
     args.common.say_kernels(&mut device);
@@ -88,7 +88,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
         line["objects"] = json!(set.objects());
         outln!("{line}");
     } else {
-        tell(&precision, &classes);
+        print(&precision, &classes);
     }
     Ok(())
 }

@@ -113,7 +113,7 @@ fn as_json(precision: &AveragePrecision, classes: &[String]) -> Value {
     json!({"classes": each, "map50": precision.map50, "map": precision.map})
 }
 
-fn tell(precision: &AveragePrecision, classes: &[String]) {
+fn print(precision: &AveragePrecision, classes: &[String]) {
     let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     outln!("{:<24} {:>8} {:>12}", "", "AP@0.5", "AP@[.5:.95]");
     for (i, name) in classes.iter().enumerate() {

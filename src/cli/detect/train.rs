@@ -13,13 +13,13 @@ use csae::internals::metrics::precision::AveragePrecision;
 use csae::internals::model::{self, Decoder, Graph};
 use csae::internals::ops::CELL;
 use csae::internals::spec::{Config, DetectSpec, LabelledKind, Objectness as Loss, PoseAugment};
-use csae::internals::tasks::detect::{Detecting, begin_training, judge};
+use csae::internals::tasks::detect::{Detecting, begin_training, evaluate};
 use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::train::checkpoint::Checkpoint;
 use csae::internals::train::{Run, RunFolder};
 use serde_json::Value;
 
-use super::{Boxes, as_json, say, tell};
+use super::{Boxes, as_json, print, say};
 use crate::cli::annotated::{AnnotatedTask, RunImages, default_epochs, train};
 use crate::cli::learning::{Begin, Encoding, Learning, absolute};
 use crate::cli::{CommandArgs, Common, budget};
@@ -183,7 +183,7 @@ impl AnnotatedTask for Detect {
         test: &DetectionSet,
     ) -> Result<AveragePrecision> {
         let all: Vec<usize> = (0..test.len()).collect();
-        Ok(judge(device, &mut validation.detector, test, &all, |_| {})?.precision())
+        Ok(evaluate(device, &mut validation.detector, test, &all, |_| {})?.precision())
     }
 
     fn as_json(scores: &AveragePrecision, classes: &[String]) -> Value {
@@ -191,7 +191,7 @@ impl AnnotatedTask for Detect {
     }
 
     fn print(scores: &AveragePrecision, classes: &[String]) {
-        tell(scores, classes);
+        print(scores, classes);
     }
 }
 

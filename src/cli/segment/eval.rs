@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use csae::internals::data::LoadOptions;
-use csae::internals::tasks::segment::judge;
+use csae::internals::tasks::segment::evaluate;
 use serde_json::json;
 
-use super::{Labels, as_json, check_memory, load, placed, say, tell};
+use super::{Labels, as_json, check_memory, load, placed, print, say};
 use crate::cli::{CommandArgs, Common, budget, features};
 
 /// Evaluate a segmenter on images with label images: intersection over union and Dice of each
@@ -72,18 +72,18 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     )?;
     let bar = features::bar(&args.common, "images", set.len());
     let numbers: Vec<usize> = (0..set.len()).collect();
-    let judged =
-        judge(&mut device, &segmenter, &set, &numbers, |done| bar.set_position(done as u64))?;
+    let scores =
+        evaluate(&mut device, &segmenter, &set, &numbers, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
     args.common.say_kernels(&mut device);
     if args.common.json {
-        let mut line = as_json(&judged, &classes);
+        let mut line = as_json(&scores, &classes);
         line["kind"] = json!("segmentation");
         line["images"] = json!(set.len());
         line["unlabelled"] = json!(set.unlabelled);
         outln!("{line}");
     } else {
-        tell(&judged, &classes);
+        print(&scores, &classes);
     }
     Ok(())
 }

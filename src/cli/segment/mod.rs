@@ -15,7 +15,7 @@ use csae::internals::data::annotations::label_set::{LabelOptions, SegmentationSe
 use csae::internals::device::Device;
 use csae::internals::error::Result;
 use csae::internals::model::{self, LoadedModel, Purpose};
-use csae::internals::tasks::segment::{Judged, Segmenter};
+use csae::internals::tasks::segment::{SegmentationScores, Segmenter};
 use serde_json::{Value, json};
 
 use super::{CommandArgs, Common, commands, counted};
@@ -123,31 +123,31 @@ fn check_memory(
     }
 }
 
-fn as_json(judged: &Judged, classes: &[String]) -> Value {
-    let scores = judged.marks.scores();
+fn as_json(scores: &SegmentationScores, classes: &[String]) -> Value {
+    let by_class = scores.confusion.scores();
     let each: Vec<Value> = classes
         .iter()
         .enumerate()
-        .map(|(i, name)| json!({"class": name, "iou": scores.iou[i], "dice": scores.dice[i]}))
+        .map(|(i, name)| json!({"class": name, "iou": by_class.iou[i], "dice": by_class.dice[i]}))
         .collect();
     json!({
-        "classes": each, "mean_iou": scores.mean_iou, "mean_dice": scores.mean_dice,
-        "image_dice": judged.image_dice, "pixel_accuracy": scores.pixel_accuracy,
+        "classes": each, "mean_iou": by_class.mean_iou, "mean_dice": by_class.mean_dice,
+        "image_dice": scores.image_dice, "pixel_accuracy": by_class.pixel_accuracy,
     })
 }
 
-fn tell(judged: &Judged, classes: &[String]) {
-    let scores = judged.marks.scores();
+fn print(scores: &SegmentationScores, classes: &[String]) {
+    let by_class = scores.confusion.scores();
     outln!("{:<24} {:>8} {:>8}", "", "IoU", "Dice");
     let cell = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.4}"));
     for (i, name) in classes.iter().enumerate() {
-        outln!("{name:<24} {:>8} {:>8}", cell(scores.iou[i]), cell(scores.dice[i]));
+        outln!("{name:<24} {:>8} {:>8}", cell(by_class.iou[i]), cell(by_class.dice[i]));
     }
     let name = if classes.len() > 1 { "mean (Dice of classes 1…)" } else { "mean" };
-    outln!("{name:<24} {:>8.4} {:>8.4}", scores.mean_iou, scores.mean_dice);
+    outln!("{name:<24} {:>8.4} {:>8.4}", by_class.mean_iou, by_class.mean_dice);
     outln!(
         "mean Dice over images {:.4}; pixel accuracy {:.2} %",
-        judged.image_dice,
-        100.0 * scores.pixel_accuracy
+        scores.image_dice,
+        100.0 * by_class.pixel_accuracy
     );
 }

@@ -108,8 +108,8 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     let size_of = |job: &Job| targets.sources[job.source].size(job.image);
     for jobs in targets.jobs.chunk_by(|a, b| size_of(a) == size_of(b)) {
         let (h, w) = size_of(&jobs[0]);
-        let laid = segmenter.laid(&device, h, w)?;
-        let mut pass = laid.pass();
+        let plan = segmenter.plan(&device, h, w)?;
+        let mut pass = plan.pass();
         for Job { source, image, target } in jobs {
             let set = &targets.sources[*source];
             let pixels: Vec<f32> = set

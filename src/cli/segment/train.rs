@@ -13,13 +13,13 @@ use csae::internals::model::{self, Decoder, Graph};
 use csae::internals::spec::{Config, LabelledKind, SegmentAugment, SegmentSpec};
 use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::segment::{
-    Judged, Segmentation, begin_training, check_class_weights, judge, samples,
+    Segmentation, SegmentationScores, begin_training, check_class_weights, evaluate, samples,
 };
 use csae::internals::train::checkpoint::Checkpoint;
 use csae::internals::train::{Run, RunFolder};
 use serde_json::Value;
 
-use super::{Labels, as_json, say, tell};
+use super::{Labels, as_json, print, say};
 use crate::cli::annotated::{AnnotatedTask, RunImages, default_epochs, train};
 use crate::cli::learning::{Begin, Encoding, Learning, absolute};
 use crate::cli::{CommandArgs, Common, budget};
@@ -107,7 +107,7 @@ pub struct Segment;
 impl AnnotatedTask for Segment {
     type Set = SegmentationSet;
     type Validation<'a> = Segmentation<'a>;
-    type Scores = Judged;
+    type Scores = SegmentationScores;
 
     const MODEL: &'static str = "segmenter";
     const KIND: &'static str = "segment";
@@ -175,17 +175,17 @@ impl AnnotatedTask for Segment {
         device: &mut Device,
         validation: &mut Segmentation<'_>,
         test: &SegmentationSet,
-    ) -> Result<Judged> {
+    ) -> Result<SegmentationScores> {
         let all: Vec<usize> = (0..test.len()).collect();
-        judge(device, &validation.segmenter, test, &all, |_| {})
+        evaluate(device, &validation.segmenter, test, &all, |_| {})
     }
 
-    fn as_json(scores: &Judged, classes: &[String]) -> Value {
+    fn as_json(scores: &SegmentationScores, classes: &[String]) -> Value {
         as_json(scores, classes)
     }
 
-    fn print(scores: &Judged, classes: &[String]) {
-        tell(scores, classes);
+    fn print(scores: &SegmentationScores, classes: &[String]) {
+        print(scores, classes);
     }
 }
 

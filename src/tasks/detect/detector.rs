@@ -1,4 +1,4 @@
-//! Objects of images of any size.
+//! Detection of objects in images of any size.
 
 use rayon::prelude::*;
 
@@ -10,9 +10,10 @@ use crate::infer::batches::{Inference, MemoryInUse};
 use crate::model::{Graph, HEAD, Store};
 use crate::ops::{CELL, SIZES};
 
-/// Of detections that overlap by more than this, the surest one of a class remains.
+/// Non-maximum suppression: of detections of a class with a higher IoU, the one with the highest
+/// score remains.
 const OVERLAP: f64 = 0.5;
-/// Detections of an image at most.
+/// Maximum number of detections in an image.
 const MOST: usize = 300;
 
 /// A model with a grid head, with its values on a device.
@@ -22,16 +23,16 @@ pub struct Detector<'a> {
 }
 
 impl<'a> Detector<'a> {
-    /// Of a model with its values on a device.
+    /// A detector with the values of a model on a device.
     ///
     /// # Errors
-    /// When it is no detector.
+    /// When the model is not a detector.
     pub fn new(graph: &'a Graph, store: &Store) -> Result<Self> {
         Self::check(graph)?;
         Ok(Self { inference: Inference::new(graph, store) })
     }
 
-    /// That a model has a grid head.
+    /// Checks that a model has a grid head.
     ///
     /// # Errors
     /// When it does not.
@@ -55,26 +56,26 @@ impl<'a> Detector<'a> {
         &self.inference.graph.spec.classes
     }
 
-    /// The side of the square that images are laid in.
+    /// Side of the square that images are scaled into, in pixels.
     pub fn side(&self) -> usize {
         self.inference.graph.nodes[0].dims.h
     }
 
-    /// Takes as many images at once as there is room for.
+    /// Chooses the largest batch that fits into memory; see [`Inference::fit`].
     ///
     /// # Errors
-    /// When there is none for one.
+    /// When not even one image fits.
     pub fn fit(&mut self, device: &Device, parameters: u64, data: u64) -> Result<()> {
         self.inference.fit(device, MemoryInUse { parameters, data })
     }
 
-    /// Images at once.
+    /// Number of images in a batch.
     pub fn batch(&self, device: &Device) -> usize {
         self.inference.batch(device)
     }
 
-    /// Finds objects in images (H,W,C; bytes) of which a score of `least` or more is said; the
-    /// surest first.
+    /// Finds the objects in images (H,W,C; bytes) whose score is at least `min_score`. Those with
+    /// the highest score come first.
     ///
     /// # Errors
     /// When the device fails.
@@ -82,27 +83,29 @@ impl<'a> Detector<'a> {
         &mut self,
         device: &mut Device,
         images: &[(&[u8], [usize; 3])],
-        least: f64,
+        min_score: f64,
     ) -> Result<Vec<Vec<Detection>>> {
         let graph = self.inference.graph;
         let (side, grid) = (self.side(), graph.nodes[graph.output].dims);
         let classes = graph.spec.classes.len();
         let mut out = Vec::with_capacity(images.len());
         for part in images.chunks(self.batch(device)) {
-            let laid: Vec<(Vec<f32>, Frame)> = part
+            let squares: Vec<(Vec<f32>, Frame)> = part
                 .par_iter()
                 .map(|(pixels, size)| letterbox(pixels, *size, side, 1.0, [0.5, 0.5]))
                 .collect();
-            let x: Vec<f32> = laid.iter().flat_map(|(pixels, _)| pixels.iter().copied()).collect();
+            let x: Vec<f32> =
+                squares.iter().flat_map(|(pixels, _)| pixels.iter().copied()).collect();
             let y = self.inference.run_output(device, &x, &[])?;
-            for ((y, (_, frame)), (_, [h, w, _])) in y.chunks_exact(grid.len()).zip(&laid).zip(part)
+            for ((y, (_, frame)), (_, [h, w, _])) in
+                y.chunks_exact(grid.len()).zip(&squares).zip(part)
             {
                 let cells = y.chunks_exact(CELL + classes).enumerate();
                 let stride = side as f64 / grid.w as f64;
                 let found = cells.filter_map(|(at, cell)| {
                     let one = read(cell, [at / grid.w, at % grid.w], stride)?;
                     let bounds = frame.to_image(&one.bounds).clipped(*h, *w);
-                    (one.score >= least && bounds.area() > 0.0)
+                    (one.score >= min_score && bounds.area() > 0.0)
                         .then_some(Detection { bounds, ..one })
                 });
                 out.push(non_max_suppression(found.collect(), OVERLAP, MOST));
@@ -112,8 +115,8 @@ impl<'a> Detector<'a> {
     }
 }
 
-/// What a cell says: the likeliest class, its probability times that of something being there, and
-/// the box in pixels of the square.
+/// The prediction of a cell: the most likely class; its score, which is the probability of an
+/// object times that of the class; and the box in pixels of the square.
 fn read(cell: &[f32], [row, column]: [usize; 2], stride: f64) -> Option<Detection> {
     let value = |k: usize| f64::from(cell[k]);
     let logits = &cell[CELL..];

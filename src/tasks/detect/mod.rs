@@ -1,5 +1,5 @@
-//! Detection: boxes of objects and their classes, by an encoder that learned without labels and a
-//! grid head without anchors.
+//! Detection: boxes of objects and their classes, by an encoder that was trained without labels
+//! and a grid head without anchors.
 
 mod detector;
 mod frame;
@@ -8,4 +8,4 @@ mod trainer;
 
 pub use detector::Detector;
 pub use frame::{Frame, letterbox};
-pub use trainer::{Detecting, Found, begin_training, judge};
+pub use trainer::{Detecting, Found, begin_training, evaluate};

@@ -28,20 +28,20 @@ use crate::view::{StepParams, View};
 const FOCAL: [f64; 2] = [2.0, 0.25];
 /// Weights of the box loss and the class loss beside objectness.
 const STRENGTHS: [f64; 2] = [2.0, 1.0];
-/// Initial probability that a cell has an object, as in Lin et al. 2017: most have none, and a
-/// higher one makes the first steps unstable.
-const RARE: f64 = 0.01;
-/// Smallest score of the detections that are evaluated: average precision needs the low ones too.
-const JUDGED: f64 = 0.01;
-/// Images that are evaluated at once.
+/// Initial probability that a cell has an object, as in Lin et al. 2017. Most cells have no object,
+/// and a higher probability makes the first steps unstable.
+const INITIAL_PROBABILITY: f64 = 0.01;
+/// Minimum score of the evaluated detections. Average precision also needs those with low scores.
+const MIN_SCORE: f64 = 0.01;
+/// Number of images in a batch of the evaluation.
 const AT_ONCE: usize = 16;
 
-/// A validation of a detector.
+/// Result of a validation of a detector.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
     /// mAP at an IoU of 0.5.
     pub map50: f64,
-    /// What it was validated on.
+    /// Name of the images that it was validated on.
     pub on: &'static str,
 }
 
@@ -61,10 +61,10 @@ impl ValidationResult for Found {
     }
 }
 
-/// Validation of a detector that is being trained.
+/// Validation of a detector during its training.
 #[derive(Debug)]
 pub struct Detecting<'a> {
-    /// The model as it is.
+    /// The model with its current values.
     pub detector: Detector<'a>,
     held: Subset<'a, DetectionSet>,
 }
@@ -74,7 +74,7 @@ impl Task for Detecting<'_> {
 
     fn validate(&mut self, device: &mut Device) -> Result<Found> {
         let Subset { set, indices, name } = &self.held;
-        let tally = judge(device, &mut self.detector, set, indices, |_| {})?;
+        let tally = evaluate(device, &mut self.detector, set, indices, |_| {})?;
         Ok(Found { map50: tally.precision().map50, on: name })
     }
 
@@ -121,7 +121,7 @@ pub fn begin_training<'a>(
     let trainer =
         Trainer::labelled(device, config, graph, &loss, Box::new(squares), data, from.is_none())?;
     if from.is_none() {
-        expect(device, graph, &trainer.store, fit);
+        initialise_head(device, graph, &trainer.store, fit);
     }
     let task = Detecting { detector: Detector::new(graph, &trainer.store)?, held };
     Run::begin(device, folder, config, (trainer, task), hash, from)
@@ -141,9 +141,9 @@ fn data_hash(part: &Subset<DetectionSet>) -> Hash {
     })
 }
 
-/// Initialises the biases of the last layer: objects are rare, and boxes have the mean size of
-/// those to learn from.
-fn expect(device: &mut Device, graph: &Graph, store: &Store, part: &Subset<DetectionSet>) {
+/// Initialises the biases of the last layer: a small probability of objects, and boxes of the mean
+/// size of those in the training images.
+fn initialise_head(device: &mut Device, graph: &Graph, store: &Store, part: &Subset<DetectionSet>) {
     let grid = graph.nodes[graph.output].dims;
     let mut sizes = [0.0_f64; 2];
     let mut count = 0.0_f64;
@@ -158,7 +158,7 @@ fn expect(device: &mut Device, graph: &Graph, store: &Store, part: &Subset<Detec
         }
     }
     let mut bias = vec![0.0_f32; grid.c];
-    bias[0] = (RARE / (1.0 - RARE)).ln() as f32;
+    bias[0] = (INITIAL_PROBABILITY / (1.0 - INITIAL_PROBABILITY)).ln() as f32;
     (0..2).for_each(|k| bias[3 + k] = (sizes[k] / count.max(1.0)) as f32);
     let name = format!("{HEAD}.bias");
     let at = graph.params.iter().position(|param| param.name == name).expect("the head has a bias");
@@ -168,7 +168,7 @@ fn expect(device: &mut Device, graph: &Graph, store: &Store, part: &Subset<Detec
 /// The loss of a grid of cells.
 #[derive(Debug)]
 struct GridLoss {
-    /// Cells of a sample.
+    /// Number of cells of a sample.
     cells: usize,
     classes: usize,
     objectness: Objectness,
@@ -298,33 +298,33 @@ impl Squares<'_> {
     }
 }
 
-/// Evaluates a detector on the images of a set with these numbers. `look` is called with the number
-/// of images done so far.
+/// Evaluates a detector on the images of a set with these indices. `progress` is called with the
+/// number of images done.
 ///
 /// # Errors
-/// When a file cannot be read any more, or the device fails.
-pub fn judge(
+/// When a file cannot be read, or the device fails.
+pub fn evaluate(
     device: &mut Device,
     detector: &mut Detector<'_>,
     set: &DetectionSet,
-    numbers: &[usize],
-    mut look: impl FnMut(usize),
+    indices: &[usize],
+    mut progress: impl FnMut(usize),
 ) -> Result<Tally> {
     let mut tally = Tally::new(detector.classes().len());
     let (mut handles, mut done) = (Handles::default(), 0);
-    for part in numbers.chunks(AT_ONCE) {
+    for part in indices.chunks(AT_ONCE) {
         let mut images = Vec::with_capacity(part.len());
-        for number in part {
-            images.push((set.bytes(*number, &mut handles)?, set.size(*number)));
+        for index in part {
+            images.push((set.bytes(*index, &mut handles)?, set.size(*index)));
         }
         let images: Vec<(&[u8], [usize; 3])> =
             images.iter().map(|(bytes, size)| (bytes.as_ref(), *size)).collect();
-        let found: Vec<Vec<Detection>> = detector.find(device, &images, JUDGED)?;
+        let found: Vec<Vec<Detection>> = detector.find(device, &images, MIN_SCORE)?;
         part.iter()
             .zip(&found)
-            .for_each(|(number, found)| tally.add(found, &set.annotated[*number].1));
+            .for_each(|(index, found)| tally.add(found, &set.annotated[*index].1));
         done += part.len();
-        look(done);
+        progress(done);
     }
     Ok(tally)
 }

@@ -1,23 +1,24 @@
-//! Errors over the number of labels: two ways to begin, the same draws for both.
+//! Learning curves: the test error over the number of labels, pretrained and from scratch, for the
+//! same random choices of labels.
 
 use serde::Serialize;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use crate::report::chart::{Axis, Chart, Look, Series};
 
-/// Errors of one way to begin, a run each seed.
+/// Test errors of one initialisation, one run for each seed.
 #[derive(Clone, Debug, Serialize)]
 pub struct Arm {
-    /// Share of errors on the test images.
+    /// Error rate on the test images of each run.
     pub errors: Vec<f64>,
-    /// Their mean.
+    /// Mean of the error rates.
     pub mean: f64,
-    /// Their standard deviation (n − 1).
+    /// Sample standard deviation (n − 1) of the error rates.
     pub deviation: f64,
 }
 
 impl Arm {
-    /// Of the errors of each seed.
+    /// Statistics of the error rates of all seeds.
     pub fn new(errors: Vec<f64>) -> Self {
         let n = errors.len() as f64;
         let mean = errors.iter().sum::<f64>() / n.max(1.0);
@@ -27,30 +28,30 @@ impl Arm {
     }
 }
 
-/// A number of labels.
+/// A point of the curve.
 #[derive(Clone, Debug, Serialize)]
 pub struct Point {
-    /// Labels in all.
+    /// Total number of labels.
     pub labels: usize,
-    /// Beginning with the pretrained encoder.
+    /// Results with the pretrained encoder.
     pub pretrained: Arm,
-    /// Beginning with drawn weights.
+    /// Results with random initial weights.
     pub scratch: Arm,
-    /// Two-sided p of the paired t-test; none for one seed.
+    /// Two-sided p-value of the paired t-test; `None` for a single seed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub p: Option<f64>,
 }
 
 impl Point {
-    /// Of the errors of both, seed by seed.
+    /// A point from the error rates of both, seed by seed.
     pub fn new(labels: usize, pretrained: Vec<f64>, scratch: Vec<f64>) -> Self {
         let p = paired_t(&pretrained, &scratch);
         Self { labels, pretrained: Arm::new(pretrained), scratch: Arm::new(scratch), p }
     }
 }
 
-/// Two-sided p of Student's paired t-test of the differences a − b; none where there are fewer than
-/// two, 0 where all are the same and not 0.
+/// Two-sided p-value of Student's paired t-test of the differences a − b. `None` for fewer than two
+/// differences; 0 if all are equal and not 0.
 pub fn paired_t(a: &[f64], b: &[f64]) -> Option<f64> {
     let n = a.len().min(b.len());
     if n < 2 {
@@ -65,15 +66,27 @@ pub fn paired_t(a: &[f64], b: &[f64]) -> Option<f64> {
     Some(2.0 * student.cdf(-t.abs()))
 }
 
-/// A curve under way.
+/// Columns of the tab-separated text.
+const HEADER: [&str; 8] = [
+    "labels",
+    "pretrained_mean",
+    "pretrained_sd",
+    "scratch_mean",
+    "scratch_sd",
+    "p",
+    "pretrained",
+    "scratch",
+];
+
+/// A curve whose points are added one by one.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Curve {
-    /// From few labels to many.
+    /// The points, in ascending order of the number of labels.
     pub points: Vec<Point>,
 }
 
 impl Curve {
-    /// Errors over labels, means joined; bars of one standard deviation.
+    /// Chart of mean error rates over the number of labels, with bars of one standard deviation.
     pub fn chart(&self, title: &str) -> Chart {
         let series = |name: &str, arm: &dyn Fn(&Point) -> &Arm| Series {
             name: name.to_owned(),
@@ -97,10 +110,9 @@ impl Curve {
         }
     }
 
-    /// A table, tabs between its columns.
+    /// The points as tab-separated text.
     pub fn table(&self) -> String {
-        let mut lines =
-            vec!["labels\tpretrained_mean\tpretrained_sd\tscratch_mean\tscratch_sd\tp\tpretrained\tscratch".to_owned()];
+        let mut lines = vec![HEADER.join("\t")];
         let all = |errors: &[f64]| {
             errors.iter().map(|error| format!("{error:.5}")).collect::<Vec<_>>().join(" ")
         };

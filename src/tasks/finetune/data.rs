@@ -7,33 +7,33 @@ use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::shape::Dims;
 
-/// Labelled images of one size.
+/// Labelled images of the same size.
 #[derive(Clone, Debug)]
 pub struct Labelled {
-    /// Their size.
+    /// Size of an image.
     pub dims: Dims,
-    /// H,W,C of one image after the other.
+    /// The pixels of all images, H,W,C each.
     pixels: Vec<u8>,
-    /// The class of each.
+    /// The class of each image.
     pub of: Vec<u32>,
-    /// The classes' names.
+    /// Names of the classes.
     pub classes: Vec<String>,
 }
 
 /// Augmentation of images for classification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Augment {
-    /// Largest random shift along each side, in pixels; black comes in.
+    /// Maximum random shift along each side, in pixels, filled with black.
     pub shift: usize,
     /// Random left-right flips.
     pub flip_x: bool,
 }
 
 impl Labelled {
-    /// Reads all images of a sample, whose labels are these.
+    /// Reads all images of a sample. `labels` are their labels.
     ///
     /// # Errors
-    /// When one cannot be read, or all take more than `allowed` bytes.
+    /// When an image cannot be read, or all together take more than `allowed` bytes.
     pub fn read(sample: &Sample, dims: Dims, labels: Labels, allowed: Option<u64>) -> Result<Self> {
         let bytes = (sample.len() * dims.len()) as u64;
         if let Some(allowed) = allowed.filter(|allowed| bytes > *allowed) {
@@ -64,17 +64,17 @@ impl Labelled {
         &self.pixels
     }
 
-    /// Bytes of all.
+    /// Memory of the pixels, in bytes.
     pub const fn held_bytes(&self) -> u64 {
         self.pixels.len() as u64
     }
 
-    /// Whether there is none.
+    /// Whether there are no images.
     pub fn is_empty(&self) -> bool {
         self.of.is_empty()
     }
 
-    /// Some images on the 0–1 scale, as they are.
+    /// The images with these indices, on the 0–1 scale.
     pub fn batch(&self, images: &[usize]) -> Vec<f32> {
         let size = self.dims.len();
         images
@@ -85,8 +85,8 @@ impl Labelled {
             .collect()
     }
 
-    /// Some images with random augmentation, which depends on the seed, the step and an image's
-    /// place in the batch. H,W,C; 0–1 scale.
+    /// The images with these indices, augmented at random, H,W,C on the 0–1 scale. Augmentation
+    /// depends on the seed, the step and the position in the batch.
     pub fn augmented(&self, images: &[usize], augment: Augment, seed: u64, step: u64) -> Vec<f32> {
         let Augment { shift, flip_x } = augment;
         let mut x = self.batch(images);

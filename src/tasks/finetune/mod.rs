@@ -1,5 +1,5 @@
-//! An encoder with a head of logits, trained on labelled images; and how its error falls with the
-//! number of labels, pretrained and from scratch.
+//! Finetuning: training of an encoder with a classification head on labelled images, and learning
+//! curves over the number of labels, pretrained and from scratch.
 
 mod curve;
 mod data;
@@ -17,7 +17,7 @@ use crate::rng::Stream;
 /// divide evenly, the first classes have one more.
 ///
 /// # Errors
-/// When there are fewer than classes, or a class has too few images.
+/// When `wanted` is smaller than the number of classes, or a class has too few images.
 pub fn draw(data: &Labelled, wanted: usize, seed: u64) -> Result<Vec<usize>> {
     let all = by_class(&data.of, data.classes.len(), &mut Stream::new(seed, "labels"));
     let classes = all.iter().filter(|images| !images.is_empty()).count();
@@ -41,8 +41,8 @@ pub fn draw(data: &Labelled, wanted: usize, seed: u64) -> Result<Vec<usize>> {
     Ok(drawn)
 }
 
-/// Splits images into those to fit to and those held out, a share of each class; a class of one is
-/// fitted to.
+/// Splits images into training images and held-out images, with the same share of each class. The
+/// only image of a class is a training image.
 pub fn split(data: &Labelled, images: &[usize], share: f64, seed: u64) -> (Vec<usize>, Vec<usize>) {
     let of: Vec<u32> = images.iter().map(|image| data.of[*image]).collect();
     let (order, fit) = crate::data::split::held_out(&of, data.classes.len(), share, seed);

@@ -1,4 +1,4 @@
-//! A classifier's training: encoder and head on labelled images, by cross-entropy.
+//! Training of a classifier: encoder and head on labelled images, with cross-entropy.
 
 use serde_json::json;
 
@@ -20,12 +20,12 @@ use crate::train::step::{LabelLoss, Output, WIDTH};
 use crate::train::{Run, RunFolder, Trainer, checkpoint::Checkpoint};
 use crate::view::{StepParams, View};
 
-/// A validation of a classifier.
+/// Result of a validation of a classifier.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Errors {
-    /// Share of images with a wrong class.
+    /// Error rate.
     pub share: f64,
-    /// What it was validated on.
+    /// Name of the images that it was validated on.
     pub on: &'static str,
 }
 
@@ -45,7 +45,7 @@ impl ValidationResult for Errors {
     }
 }
 
-/// Validation of a classifier that is being trained.
+/// Validation of a classifier during its training.
 #[derive(Debug)]
 pub struct Classification<'a> {
     inference: Inference<'a>,
@@ -53,7 +53,7 @@ pub struct Classification<'a> {
 }
 
 impl Classification<'_> {
-    /// The class that the model gives to each of some images.
+    /// The predicted classes of the images with these indices.
     ///
     /// # Errors
     /// When the device fails.
@@ -82,7 +82,7 @@ impl Task for Classification<'_> {
         true
     }
 
-    /// A head that starts as a linear probe may already be the best.
+    /// A head that is initialised by a linear probe can already be the best.
     fn validates_start(&self) -> bool {
         true
     }
@@ -131,8 +131,8 @@ pub fn begin_training<'a>(
     Run::begin(device, folder, config, (trainer, task), hash.value(), from)
 }
 
-/// Gives the head the weights of the linear classifier of the encoder's features that fits the
-/// labelled images.
+/// Initialises the head by a linear classifier that is fitted to the features of the labelled
+/// images.
 fn fit_head(
     device: &mut Device,
     config: &Config,
@@ -140,7 +140,7 @@ fn fit_head(
     part: &Subset<Labelled>,
 ) -> Result<()> {
     let (data, fit) = (part.set, &part.indices);
-    // the layer before the head and its dropout
+    // The layer before the dropout of the head.
     let mut node = graph.nodes[graph.output].inputs[0];
     if graph.nodes[node].name.starts_with("head.") {
         node = graph.nodes[node].inputs[0];
@@ -176,7 +176,7 @@ fn fit_head(
     Ok(())
 }
 
-/// Cross-entropy of images' classes.
+/// Cross-entropy of the classes.
 #[derive(Debug)]
 struct ClassLoss {
     classes: usize,
@@ -219,7 +219,7 @@ struct Classes<'a> {
     batch: usize,
     parts: usize,
     epochs: Epochs,
-    /// The images of the step under way, and their pixels.
+    /// The images of the current step, and their pixels.
     samples: Vec<usize>,
     pixels: Vec<f32>,
 }
@@ -265,7 +265,7 @@ fn classify(
     Ok(found)
 }
 
-/// The first of the largest logits.
+/// Index of the largest logit; the first one of equal ones.
 pub fn best(logits: &[f32]) -> u32 {
     (1..logits.len()).fold(0, |best, class| if logits[class] > logits[best] { class } else { best })
         as u32

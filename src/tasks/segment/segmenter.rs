@@ -1,4 +1,4 @@
-//! Classes of every pixel of images of any size.
+//! Classification of every pixel of images of any size.
 
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -8,12 +8,12 @@ use crate::model::{Graph, HEAD, Store, TileGeometry, tile_geometry};
 use crate::shape::Dims;
 use crate::spec::ModelSpec;
 
-/// The side of a tile, where a device can hold what it takes.
+/// Side of a tile in pixels: a larger one adds memory but hardly any speed.
 const TILE: usize = 512;
-/// The least of which it is tried.
-const LEAST: usize = 64;
+/// Minimum side of a tile in pixels. Smaller tiles would consist mostly of halo.
+const MIN_TILE: usize = 64;
 
-/// A model that gives logits of classes for every pixel, with its values on a device.
+/// A model whose output has the logits of the classes of every pixel, with its values on a device.
 #[derive(Clone, Debug)]
 pub struct Segmenter {
     spec: ModelSpec,
@@ -24,10 +24,10 @@ pub struct Segmenter {
 }
 
 impl Segmenter {
-    /// Of a model with its values on a device.
+    /// A segmenter with the values of a model on a device.
     ///
     /// # Errors
-    /// When it is no segmenter.
+    /// When the model is not a segmenter.
     pub fn new(graph: &Graph, store: &Store) -> Result<Self> {
         Self::check(graph)?;
         let input = graph.nodes[0].dims;
@@ -35,7 +35,7 @@ impl Segmenter {
         Ok(Self { spec: graph.spec.clone(), store: store.clone(), channels: input.c, align, halo })
     }
 
-    /// That a model gives a class to each pixel.
+    /// Checks that a model classifies every pixel.
     ///
     /// # Errors
     /// When it does not.
@@ -47,16 +47,16 @@ impl Segmenter {
             || output != Dims::new(classes, input.h, input.w)
         {
             return Err(Error::usage(
-                "the model gives no class to each pixel; make one by `csae segment train`",
+                "the model does not classify pixels; train one that does with `csae segment train`",
             ));
         }
         Ok(())
     }
 
-    /// What sides of a model's input are multiples of.
+    /// The number that the sides of the input of a model must be multiples of.
     ///
     /// # Errors
-    /// When it has a fully connected layer, which fixes them.
+    /// When it has a fully connected layer, which fixes the size of the input.
     pub fn align(graph: &Graph) -> Result<usize> {
         Ok(tile_geometry(graph)?.align)
     }
@@ -66,16 +66,16 @@ impl Segmenter {
         &self.spec.classes
     }
 
-    /// Channels of the images that it takes.
+    /// Number of channels of its input.
     pub const fn channels(&self) -> usize {
         self.channels
     }
 
-    /// Bytes that the pass over the largest tile of an image of h×w takes, and what is held of the
-    /// image.
+    /// Memory in bytes for an image of h×w pixels: the pass over its largest tile, the image and
+    /// its probabilities.
     ///
     /// # Errors
-    /// When the model cannot have such a size.
+    /// When the input of the model cannot have the size of the tile.
     pub fn planned_bytes(&self, device: &Device, h: usize, w: usize) -> Result<u64> {
         let most = self.tile(device)?;
         let [tile_h, tile_w] = [h, w].map(|side| side.min(most).next_multiple_of(self.align));
@@ -84,51 +84,51 @@ impl Segmenter {
         Ok(Inference::new(&graph, &self.store).planned_bytes(device, 1) + image)
     }
 
-    /// The side of a tile: 512 pixels, or less where a device cannot bind or hold what one takes.
+    /// Side of a tile: [`TILE`], or less if the device cannot bind or hold its buffers.
     fn tile(&self, device: &Device) -> Result<usize> {
         let mut side = TILE;
         loop {
             let whole = side.next_multiple_of(self.align);
             let graph = Graph::new(&self.spec, Dims::new(self.channels, whole, whole))?;
-            if side <= LEAST || Inference::new(&graph, &self.store).fits(device) {
+            if side <= MIN_TILE || Inference::new(&graph, &self.store).fits(device) {
                 return Ok(side);
             }
             side /= 2;
         }
     }
 
-    /// What a pass over images of h×w needs.
+    /// Plans passes over images of h×w pixels.
     ///
     /// # Errors
-    /// When the model cannot have such a size.
-    pub fn laid(&self, device: &Device, h: usize, w: usize) -> Result<Laid> {
+    /// When the input of the model cannot have the size of the tiles.
+    pub fn plan(&self, device: &Device, h: usize, w: usize) -> Result<SegmentationPlan> {
         let tiles = Tiles::new(h, w, self.tile(device)?, self.halo, self.align)?;
         let (tile_h, tile_w) = tiles.size();
         let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
-        Ok(Laid { graph, tiles, size: (h, w), store: self.store.clone() })
+        Ok(SegmentationPlan { graph, tiles, size: (h, w), store: self.store.clone() })
     }
 }
 
-/// A model on tiles of images of one size.
+/// The tiles of images of one size, and the model for one tile.
 #[derive(Debug)]
-pub struct Laid {
+pub struct SegmentationPlan {
     graph: Graph,
     tiles: Tiles,
     size: (usize, usize),
     store: Store,
 }
 
-impl Laid {
-    /// A pass over such images, one after the other.
+impl SegmentationPlan {
+    /// A pass over images of this size, one after the other.
     pub fn pass(&self) -> Pass<'_> {
-        Pass { laid: self, inference: Inference::new(&self.graph, &self.store) }
+        Pass { plan: self, inference: Inference::new(&self.graph, &self.store) }
     }
 }
 
 /// A pass over images of one size.
 #[derive(Debug)]
 pub struct Pass<'a> {
-    laid: &'a Laid,
+    plan: &'a SegmentationPlan,
     inference: Inference<'a>,
 }
 
@@ -138,7 +138,7 @@ impl Pass<'_> {
     /// # Errors
     /// When the device fails.
     pub fn probabilities(&mut self, device: &mut Device, pixels: &[f32]) -> Result<Vec<f32>> {
-        let Laid { graph, tiles, size: (h, w), .. } = self.laid;
+        let SegmentationPlan { graph, tiles, size: (h, w), .. } = self.plan;
         let (classes, channels) = (graph.spec.classes.len(), graph.nodes[0].dims.c);
         let mut blend = Blend::new(tiles, classes);
         let mut whole = Vec::with_capacity(h * w * classes);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::judge::judge;
+use super::evaluate::evaluate;
 use super::segmenter::Segmenter;
 use crate::data::annotations::label_image::IGNORED;
 use crate::data::annotations::label_set::SegmentationSet;
@@ -30,20 +30,21 @@ use crate::view::{StepParams, View};
 
 /// Added to both sides of Dice's fraction, so that a class with few pixels does not dominate.
 const SMOOTH: f64 = 1.0;
-/// Largest number of crops of an image in an epoch: one large image does not crowd out the others.
+/// Maximum number of crops of an image in an epoch, so that a large image does not dominate.
 const MAX_CROPS: usize = 16;
-/// Largest change of brightness and contrast, as a share of the range.
+/// Maximum change of brightness and contrast, as a share of the range.
 const JITTER: f64 = 0.1;
 
-/// A validation of a segmenter.
+/// Result of a validation of a segmenter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Found {
-    /// Mean over images of each one's Dice.
+    /// Mean Dice over images.
     pub dice: f64,
-    /// Mean intersection over union of the classes, over all pixels. The best weights are chosen by
-    /// it, since it does not swing with classes that an image hardly has.
+    /// Mean intersection over union of the classes, over all pixels. It decides which weights are
+    /// the best: unlike a mean over images, it varies little with classes that are rare in an
+    /// image.
     pub iou: f64,
-    /// What it was validated on.
+    /// Name of the images that it was validated on.
     pub on: &'static str,
 }
 
@@ -63,10 +64,10 @@ impl ValidationResult for Found {
     }
 }
 
-/// Validation of a segmenter that is being trained.
+/// Validation of a segmenter during its training.
 #[derive(Debug)]
 pub struct Segmentation<'a> {
-    /// The model as it is.
+    /// The model with its current values.
     pub segmenter: Segmenter,
     held: Subset<'a, SegmentationSet>,
 }
@@ -76,9 +77,9 @@ impl Task for Segmentation<'_> {
 
     fn validate(&mut self, device: &mut Device) -> Result<Found> {
         let Subset { set, indices, name } = &self.held;
-        let judged = judge(device, &self.segmenter, set, indices, |_| {})?;
-        let iou = judged.marks.scores().mean_iou;
-        Ok(Found { dice: judged.image_dice, iou, on: name })
+        let scores = evaluate(device, &self.segmenter, set, indices, |_| {})?;
+        let iou = scores.confusion.scores().mean_iou;
+        Ok(Found { dice: scores.image_dice, iou, on: name })
     }
 
     fn keeps_best(&self) -> bool {
@@ -201,13 +202,13 @@ fn median_weights(counts: &[u64]) -> Vec<f64> {
     counts.iter().map(|count| if *count > 0 { median / *count as f64 } else { 1.0 }).collect()
 }
 
-/// Cross-entropy of pixels, and Dice.
+/// Cross-entropy of pixels, and the Dice loss.
 #[derive(Debug)]
 struct PixelLoss {
-    /// Pixels of a sample.
+    /// Number of pixels of a sample.
     area: usize,
     classes: usize,
-    /// Weight of Dice.
+    /// Weight of the Dice loss.
     dice: f64,
 }
 
@@ -292,7 +293,7 @@ struct Crops<'a> {
     parts: usize,
     epochs: Epochs,
     handles: Handles,
-    /// The crops of the step under way, and the weights of their pixels.
+    /// The crops of the current step, and the weights of their pixels.
     crops: Vec<Crop>,
     weights: Vec<f32>,
 }

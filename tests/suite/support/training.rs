@@ -1,4 +1,4 @@
-//! Short trainings on data that is drawn on the spot, through the step that `csae train` records.
+//! Short trainings on generated data, through the step that `csae train` records.
 
 use csae::internals::device::{Allocation, Device, Program};
 use csae::internals::error::Result;
@@ -17,8 +17,8 @@ const IMAGES: usize = 12;
 /// Rows of the ring of scalars.
 const ROWS: usize = 4;
 
-/// A model with everything in it that could make runs differ, at odd sizes: overlapping pooling,
-/// dropout, L1, revival, clipping, Adam.
+/// A model with everything that could make runs differ, at odd sizes: overlapping pooling,
+/// dropout, L1, resurrected units, clipping, Adam.
 pub const SMALL: &str = r#"
 seed = 5
 [model]
@@ -70,15 +70,15 @@ lr = 2e-3
 clip_norm = 20.0
 "#;
 
-/// [`SMALL`], read.
+/// The configuration [`SMALL`].
 pub fn small() -> Config {
     Config::parse(SMALL, "the small model", &[]).expect("the small model is sound")
 }
 
-/// A training under way.
+/// A training.
 #[derive(Debug)]
 pub struct Training {
-    /// Where it runs.
+    /// The device.
     pub device: Device,
     /// The calls of a step.
     pub calls: Vec<Call>,
@@ -103,7 +103,7 @@ impl Training {
         Self::with_binding(device, config, n, u64::MAX)
     }
 
-    /// The same where a binding may have no more than so many elements.
+    /// Like [`Training::new`] on a device whose bindings have at most `binding` elements.
     pub fn with_binding(
         mut device: Device,
         config: &Config,

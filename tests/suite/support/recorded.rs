@@ -2,7 +2,6 @@
 //! stored case and the training step of every preset, with every choice of kernels.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use csae::internals::device::Device;
@@ -11,7 +10,8 @@ use csae::internals::program::Call;
 use csae::internals::spec::{Config, preset_names, preset_text};
 use csae::internals::verify::{self, Case};
 
-use crate::training::Training;
+use super::cases;
+use super::training::Training;
 
 /// Calls of one source and what they record.
 #[derive(Debug)]
@@ -50,20 +50,14 @@ fn recorded(id: String, built_in: bool, calls: &[Call]) -> Recorded {
     }
 }
 
-/// The folder of the stored cases.
-pub fn stored_cases() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/cases")
-}
-
 /// Everything that is recorded.
 pub fn all() -> &'static [Recorded] {
     static ALL: OnceLock<Vec<Recorded>> = OnceLock::new();
     ALL.get_or_init(|| {
-        let stored = verify::load_folder(&stored_cases()).expect("the stored cases can be read");
         let cases = verify::built_in()
             .into_iter()
             .map(|case| (true, case))
-            .chain(stored.into_iter().map(|case| (false, case)));
+            .chain(cases::stored().into_iter().map(|case| (false, case)));
         let mut all: Vec<Recorded> = cases
             .map(|(built_in, case)| {
                 let prepare = |half| {
