@@ -69,7 +69,13 @@ pub struct FinetuneArgs {
     labels_per_class: Option<NonZeroUsize>,
     /// Error over the number of labels, pretrained and from scratch: numbers of labels in all,
     /// comma-separated
-    #[arg(long, value_name = "N,N,…", value_delimiter = ',', requires = "test", conflicts_with_all = ["labels", "labels_per_class", "from_scratch"])]
+    #[arg(
+        long,
+        value_name = "N,N,…",
+        value_delimiter = ',',
+        requires = "test",
+        conflicts_with_all = ["labels", "labels_per_class", "from_scratch"]
+    )]
     curve: Vec<NonZeroUsize>,
     /// With --curve: number of draws of labels and weights
     #[arg(long, value_name = "N", default_value = "5", requires = "curve")]
@@ -293,7 +299,8 @@ fn single(
         format!("test error {}, ", results["test_error"].as_str().unwrap_or_default())
     });
     outln!(
-        "{test}{:.2} % on {}, {} labels, {:.0} s; {}: model.safetensors, metrics.jsonl, {RESULTS}{}",
+        "{test}{:.2} % on {}, {} labels, {:.0} s; {}: model.safetensors, metrics.jsonl, \
+         {RESULTS}{}",
         100.0 * results["validation_error"].as_f64().unwrap_or(f64::NAN),
         results["on"].as_str().unwrap_or_default(),
         results["labels"],

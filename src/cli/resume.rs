@@ -130,18 +130,20 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         .map_err(|error| error.at(format!("{} cannot go on as it was", args.run.display())))?;
     if let Some(version) = begun_by {
         args.common.say(&format!(
-            "the run was begun by csae {version}: from here on bytes may differ from a run that it \
+            "the run was begun by csae {version}: from here on bytes can differ from a run that it \
              had not stopped"
         ));
     }
     let step = from.as_ref().map_or(0, |checkpoint| checkpoint.header.step);
     match &from {
-        Some(checkpoint) if checkpoint.header.device != device.identity() => args.common.say(&format!(
-            "going on after step {step} on {}, until now it was {}: bytes may differ from a run \
-             that stayed there",
-            device.identity(),
-            checkpoint.header.device
-        )),
+        Some(checkpoint) if checkpoint.header.device != device.identity() => {
+            args.common.say(&format!(
+                "going on after step {step} on {}, until now it was {}: bytes can differ from a \
+                 run that stayed there",
+                device.identity(),
+                checkpoint.header.device
+            ));
+        }
         Some(_) => args.common.say(&format!("going on after step {step}")),
         None => args.common.say("there is no checkpoint yet: from the start"),
     }
@@ -185,7 +187,9 @@ fn finished(
     if done && args.common.json {
         outln!(
             "{}",
-            json!({"kind": "finished", "folder": folder.path().display().to_string(), "step": total})
+            json!({
+                "kind": "finished", "folder": folder.path().display().to_string(), "step": total
+            })
         );
     } else if done {
         outln!(

@@ -62,7 +62,11 @@ pub struct TrainArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
     /// Seed of everything that draws
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64)
+    )]
     seed: Option<u64>,
     /// Run folder [default: the next free runs/NNN]
     #[arg(short, long, value_name = "DIR")]

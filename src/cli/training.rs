@@ -55,8 +55,8 @@ impl Job {
             ));
         } else if self.graph.params.iter().any(|param| param.role == ParamRole::Frozen) {
             common.say(
-                "note: frozen layers keep their random weights; --from MODEL copies those of another \
-                 model",
+                "note: frozen layers keep their random weights; --from MODEL copies those of \
+                 another model",
             );
         }
         if self.graph.competes_within_batch() {

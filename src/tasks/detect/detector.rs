@@ -74,8 +74,8 @@ impl<'a> Detector<'a> {
         self.inference.batch(device)
     }
 
-    /// Finds the objects with a score of at min_score `min_score` in images (H,W,C; bytes). Those with the
-    /// highest score come first.
+    /// Finds the objects in images (H,W,C; bytes) whose score is at least `min_score`. Those with
+    /// the highest score come first.
     ///
     /// # Errors
     /// When the device fails.
