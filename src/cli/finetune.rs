@@ -488,7 +488,7 @@ fn occurring(data: &Labelled) -> NonZeroUsize {
 /// A point of a curve for people.
 fn describe(point: &Point) -> String {
     let arm = |arm: &csae::internals::tasks::finetune::Arm| {
-        format!("{:.2} ± {:.2} %", 100.0 * arm.mean, 100.0 * arm.deviation)
+        format!("{:.2} ± {:.2} %", 100.0 * arm.mean, 100.0 * arm.std)
     };
     let p = point.p.map_or(String::new(), |p| format!("  p {p:.4}"));
     format!(
