@@ -212,7 +212,7 @@ impl LabelLoss for GridLoss {
         &["loss"]
     }
 
-    /// The weights of the cells already divide the loss by the number of positive cells.
+    /// The exact divisor is the number of cells that have an object: a few in each sample.
     fn divisor(&self, n: usize) -> f64 {
         n as f64
     }
