@@ -23,7 +23,7 @@ pub fn draw(data: &Labelled, wanted: usize, seed: u64) -> Result<Vec<usize>> {
     let classes = all.iter().filter(|images| !images.is_empty()).count();
     if wanted < classes {
         return Err(Error::usage(format!(
-            "{wanted} labels are too few for {classes} classes; use at least {classes}"
+            "{wanted} labels for {classes} classes are too few; use at least {classes}"
         )));
     }
     let mut drawn = Vec::with_capacity(wanted);
