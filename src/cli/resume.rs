@@ -136,12 +136,14 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     }
     let step = from.as_ref().map_or(0, |checkpoint| checkpoint.header.step);
     match &from {
-        Some(checkpoint) if checkpoint.header.device != device.identity() => args.common.status(&format!(
-            "continuing after step {step} on {} instead of {}; the result can differ from a run on \
-             one device",
-            device.identity(),
-            checkpoint.header.device
-        )),
+        Some(checkpoint) if checkpoint.header.device != device.identity() => {
+            args.common.status(&format!(
+                "continuing after step {step} on {} instead of {}; the result can differ from a \
+                 run on one device",
+                device.identity(),
+                checkpoint.header.device
+            ));
+        }
         Some(_) => args.common.status(&format!("continuing after step {step}")),
         None => args.common.status(FROM_START),
     }
@@ -187,7 +189,9 @@ fn report_if_finished(
     if done && args.common.json {
         outln!(
             "{}",
-            json!({"kind": "finished", "folder": folder.path().display().to_string(), "step": total})
+            json!({
+                "kind": "finished", "folder": folder.path().display().to_string(), "step": total
+            })
         );
     } else if done {
         outln!(

@@ -111,16 +111,16 @@ pub fn graph(sizes: Sizes) -> Graph {
     let name = |layer: &str| format!("{HEAD}.{layer}");
     let layer =
         |layer: &str, from: &[String], op: LayerOp| LayerSpec::new(&name(layer), from.to_vec(), op);
-    let input = "input".to_owned();
+    let input = ["input".to_owned()];
     let spec = ModelSpec {
         input: None,
         code: name("sum"),
         output: None,
         target: None,
         layers: vec![
-            layer("hidden", &[input.clone()], linear(sizes.hidden, true, Activation::Relu)),
+            layer("hidden", &input, linear(sizes.hidden, true, Activation::Relu)),
             layer("out", &[name("hidden")], linear(sizes.output(), true, Activation::Identity)),
-            layer("direct", &[input], linear(sizes.output(), false, Activation::Identity)),
+            layer("direct", &input, linear(sizes.output(), false, Activation::Identity)),
             layer("sum", &[name("out"), name("direct")], LayerOp::Add(AddSpec {})),
         ],
         classes: Vec::new(),

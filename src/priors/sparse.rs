@@ -146,8 +146,8 @@ impl SparsePrior {
             let [fired, sum, squares, min, max] = numbers[*unit as usize];
             let mean = sum / fired.max(1.0);
             let std = (squares / fired.max(1.0) - mean * mean).max(0.0).sqrt();
-            // Strictly between 0 and 1, so that `unit_values` distinguishes a unit that fires and the
-            // logit is finite.
+            // Strictly between 0 and 1, so that `unit_values` distinguishes a unit that fires, and
+            // the logit is finite.
             let rate = (fired / n as f64).clamp(1e-4, 1.0 - 1e-4);
             let [min, max] = if fired > 0.0 { [min as f32, max as f32] } else { [0.0; 2] };
             // A constant strength is not divided by its rounding error.

@@ -371,8 +371,8 @@ fn dense_losses() -> Vec<Case> {
     ]
 }
 
-/// Cases of the loss of hurdle models. A third of the units fire. Outputs of a wide spread lie beyond
-/// both limits of the standard deviation.
+/// Cases of the loss of hurdle models. A third of the units fire. Outputs of a wide spread lie
+/// beyond both limits of the standard deviation.
 fn hurdle_losses() -> Vec<Case> {
     let case = |name: &str, n: usize, units: usize, more: usize, spread: f64| {
         let outputs = normal(&format!("hurdle {name}"), &[n, HURDLE_OUTPUTS * units]).reals();

@@ -1,5 +1,5 @@
-//! `.github/CONTRIBUTING.md` agrees with the code: the files that it names exist, and the table of a
-//! walk lists exactly the files that an addition of its kind touches.
+//! `.github/CONTRIBUTING.md` agrees with the code: the files that it names exist, and the table of
+//! a walk lists exactly the files that an addition of its kind touches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -75,8 +75,8 @@ fn mentioning(files: &BTreeMap<String, String>, names: &[&str]) -> BTreeSet<Stri
     files.iter().filter(mention).map(|(path, _)| path.clone()).collect()
 }
 
-/// Every source file of the library, the program and the kernels, except files of tests, by its path
-/// in the repository.
+/// Every source file of the library, the program and the kernels, except files of tests, by its
+/// path in the repository.
 fn sources() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root().join("src"), root().join("shaders")];
@@ -143,8 +143,8 @@ fn a_walk_lists_exactly_the_files_that_an_addition_touches() {
     }
 }
 
-/// The check fails for a missing or surplus file, for a quoted line that the file does not have, and
-/// for a path that does not exist.
+/// The check fails for a missing or surplus file, for a quoted line that the file does not have,
+/// and for a path that does not exist.
 #[test]
 fn a_wrong_walk_is_found() {
     let (text, files) = (text(), sources());

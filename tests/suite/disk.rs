@@ -42,7 +42,7 @@ fn reconstruct(out: &str) -> Command {
 fn a_folder_below_a_file_is_refused() {
     let folder = TempFolder::new("unwritable");
     folder.write("file", "");
-    // Nobody can create a folder there, not even the superuser.
+    // Not even the superuser can create a folder there.
     let below = folder.path("file/run");
     for command in [train(&below, 1), reconstruct(&below), Command::new("man").out(&below)] {
         command.fails(1, &[&below, "could not be created"]);
@@ -172,7 +172,7 @@ fn a_run_that_another_process_trains_is_refused() {
     train(&run, 3).succeed();
     let before = list_all(&run);
     let lock = std::path::PathBuf::from(format!("{run}/run.lock"));
-    let held = Lock::take(&lock).unwrap().expect("nobody trains there");
+    let held = Lock::take(&lock).unwrap().expect("the folder is free");
     let words = [&run, LOCKED, "--out"];
     Command::resume(&run).quiet().steps(6).fails(1, &words);
     train(&run, 3).force().fails(1, &words);

@@ -235,11 +235,11 @@ fn a_machine_without_adapters_is_reported() {
             // OpenGL's adapters come through EGL.
             .env("__EGL_VENDOR_LIBRARY_FILENAMES", "/nowhere")
             .output();
-        let said = &output.stderr;
-        assert_eq!(output.status, Some(2), "{said}");
+        let text = &output.stderr;
+        assert_eq!(output.status, Some(2), "{text}");
         assert!(
-            said.lines().count() == 1 && words.iter().all(|word| said.contains(word)),
-            "{said}"
+            text.lines().count() == 1 && words.iter().all(|word| text.contains(word)),
+            "{text}"
         );
     }
 }

@@ -10,8 +10,8 @@
 //! (ulimit -v 1300000; cargo test --release --test suite fuzz -- --nocapture)
 //! ```
 //!
-//! Inputs that fail are written to `tests/fuzz_corpus/`. Its files are seeds of every run, so a case
-//! that was found once stays a test. Their names begin with the reader's name.
+//! Inputs that fail are written to `tests/fuzz_corpus/`. Its files are seeds of every run, so a
+//! case that was found once stays a test. Their names begin with the reader's name.
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};

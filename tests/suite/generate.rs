@@ -346,8 +346,8 @@ fn images_are_not_overwritten_without_force_and_those_that_stay_are_reported() {
     generate.clone().flags("--n 5").fails(2, &["04.png", "--force"]);
     let stays = "own also holds 1 numbered image of an earlier run";
     generate.clone().flags("--n 4").warns(&[stays]);
-    let said = generate.clone().flags("--n 5").force().messages();
-    assert!(!said.contains("earlier run"), "{said}");
+    let messages = generate.clone().flags("--n 5").force().messages();
+    assert!(!messages.contains("earlier run"), "{messages}");
     // Without a number, other files are in the way.
     generate.fails(2, &["--force"]);
 }

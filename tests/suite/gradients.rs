@@ -252,8 +252,8 @@ fn a_training_step_has_the_gradient_of_its_losses() {
     }
 }
 
-/// The auxiliary loss treats the residual as constant, so differences of the reported losses are not
-/// its gradient. It is computed by hand and compared with its contribution to the gradients.
+/// The auxiliary loss treats the residual as constant, so differences of the reported losses are
+/// not its gradient. It is computed by hand and compared with its contribution to the gradients.
 #[test]
 fn the_auxiliary_loss_has_its_gradient() {
     let layers = json!([
@@ -426,17 +426,17 @@ impl Host {
     }
 
     fn missing(&self) -> Vec<f64> {
-        let drawn = (0..self.n)
+        let decoded = (0..self.n)
             .flat_map(|sample| self.decode(&Self::largest(&self.units(sample), 2, |_| true), true));
-        self.samples.iter().zip(drawn.collect::<Vec<_>>()).map(|(x, y)| x - y).collect()
+        self.samples.iter().zip(decoded.collect::<Vec<_>>()).map(|(x, y)| x - y).collect()
     }
 
     /// ‖e − ê‖²
     fn auxiliary(&self, missing: &[f64], idle: &[f64], k: usize) -> f64 {
-        let drawn = (0..self.n).flat_map(|sample| {
+        let decoded = (0..self.n).flat_map(|sample| {
             self.decode(&Self::largest(&self.units(sample), k, |unit| idle[unit] >= 5.0), false)
         });
-        missing.iter().zip(drawn.collect::<Vec<_>>()).map(|(e, y)| (e - y).powi(2)).sum()
+        missing.iter().zip(decoded.collect::<Vec<_>>()).map(|(e, y)| (e - y).powi(2)).sum()
     }
 }
 

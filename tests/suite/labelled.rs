@@ -236,3 +236,20 @@ fn a_configuration_file_cannot_replace_the_model() {
     let run = finetune().run_for(&folder.path("out"), 1).option("--config", file);
     run.fails(2, &["mine.toml", "[model]"]);
 }
+
+#[test]
+fn inspecting_a_labelled_run_shows_its_loss_and_its_validations() {
+    let folder = TempFolder::new("labelled-inspect");
+    let run = folder.path("run");
+    finetune().run(&run).succeed();
+    let lines = Command::inspect(&run).on_cpu().quiet().json();
+    let history = json::of_kind(&lines, "history")[0];
+    assert!(json::number(history, "steps") > 0.0, "{history}");
+    assert!(json::number(&history["best"], "error") <= json::number(&history["last"], "error"));
+    assert_eq!(json::of_kind(&lines, "model")[0]["task"], "classification");
+    assert!(is_file(&run, "inspect/history.png"));
+    let text = Command::inspect(&run).on_cpu().quiet().succeed();
+    for words in ["task: classification", "best", "error 0."] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}

@@ -28,6 +28,7 @@ mod library;
 mod manners;
 mod many;
 mod memory;
+mod presets;
 mod reconstruct;
 mod restore;
 mod resume;

@@ -47,7 +47,7 @@ type Observation = (f64, f64, f64);
 
 /// Runs the program, observes it every second and returns the observations and its last line.
 fn watched(command: &Command, out: &str) -> (Vec<Observation>, serde_json::Value) {
-    // To a file: nobody would empty a pipe meanwhile.
+    // To a file, because a pipe would fill up.
     let file = std::fs::File::create(out).unwrap();
     let child = command.process().stdout(Stdio::from(file)).spawn().unwrap();
     let stat = |what: &str| {
@@ -82,7 +82,7 @@ fn many_jpegs_train_with_the_processor_busy_and_memory_flat() {
     write(&photos, count);
     let train = Command::train(&photos).out(folder.path("run")).steps(count * 2);
     let train = train.max_memory("256MiB").arg("--json").on_cpu().quiet();
-    let (seen, last) = watched(&train, &folder.path("said"));
+    let (seen, last) = watched(&train, &folder.path("output"));
     println!("{last}\nseconds, MiB, cores busy");
     seen.iter()
         .step_by((seen.len() / 30).max(1))

@@ -1,5 +1,6 @@
-//! Device memory has an owner and is returned when the owner is dropped, also after an error, on the
-//! CPU path and on the GPU. A buffer and a program can be used only on the device that made them.
+//! Device memory has an owner and is returned when the owner is dropped, also after an error, on
+//! the CPU path and on the GPU. A buffer and a program can be used only on the device that made
+//! them.
 
 use std::path::Path;
 
@@ -87,7 +88,7 @@ fn assert_trained_models_return_their_memory(mut device: Device) {
         assert_eq!(device.allocated(), 0, "bytes that model {i} of {held} leaves behind");
         used.push(held);
         if i == 3 {
-            // Each rule has trained once: its kernels are compiled, and readback buffers are pooled.
+            // Each rule has trained once: its kernels are compiled and readback buffers pooled.
             warm = driver_bytes(&mut device);
         }
     }

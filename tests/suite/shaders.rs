@@ -150,7 +150,7 @@ fn translate(Resolved { module, info, special, matrices }: &Resolved) -> Result<
         }
     }
     if *matrices {
-        // wgpu offers these matrices only with Vulkan: Metal has 8x8 matrices, and naga's HLSL has none.
+        // wgpu offers these matrices only with Vulkan: Metal has 8x8 matrices, naga's HLSL none.
         return Ok(());
     }
     let (mut options, pipeline) = metal(module, entry);
@@ -249,7 +249,7 @@ fn check_header(text: &str) -> Result<(), String> {
     let header = header.join("\n");
     for word in ["Twin: ", "Grid: "] {
         if !header.contains(word) {
-            return Err(format!("the header does not say `{word}`"));
+            return Err(format!("the header lacks `{word}`"));
         }
     }
     let (_, twin) = header.split_once("Twin: ").unwrap_or_default();

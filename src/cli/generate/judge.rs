@@ -21,6 +21,8 @@ use serde_json::json;
 
 use super::{GenerateArgs, show};
 
+/// Name of the random numbers that choose the images. Results depend on it, so it must not change.
+const EVALUATED_IMAGES: &str = "judged";
 /// Default limit of the number of compared images, so that runtime and memory stay bounded on large
 /// sets.
 const MAX_IMAGES: usize = 10_000;
@@ -89,7 +91,7 @@ impl<'a> FeatureExtractor<'a> {
 /// even every sixth image of MNIST is not representative of all.
 fn random_subset(sample: &Sample, count: usize, size: Dims, seed: u64) -> Result<Vec<f32>> {
     let mut selected = vec![false; sample.len()];
-    let order = Stream::new(seed, "judged").permutation(sample.len());
+    let order = Stream::new(seed, EVALUATED_IMAGES).permutation(sample.len());
     order[..count].iter().for_each(|image| selected[*image as usize] = true);
     let (mut pixels, mut before) = (Vec::with_capacity(count * size.len()), 0);
     sample.each_part(|images, chosen| {

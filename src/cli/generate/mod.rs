@@ -331,8 +331,8 @@ fn check_model(graph: &Graph, name: &Path) -> Result<()> {
     let units = graph.nodes[graph.code].dims.len();
     if units > MAX_UNITS {
         bail_usage!(
-            "{}: its code has {units} values, but priors support at most {MAX_UNITS}; train a model \
-             with a smaller code, such as --preset generate",
+            "{}: its code has {units} values, but priors support at most {MAX_UNITS}; train a \
+             model with a smaller code, such as --preset generate",
             name.display()
         );
     }

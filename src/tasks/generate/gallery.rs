@@ -29,7 +29,7 @@ pub struct Section {
 /// How close samples of a prior are to real images.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// What is compared: a prior, or real images.
+    /// Name of the prior, or of the real images.
     pub name: String,
     /// Fréchet distance, precision and recall.
     pub likeness: Likeness,

@@ -164,7 +164,7 @@ impl Command {
         process
     }
 
-    /// Starts the program, whose standard output nobody reads.
+    /// Starts the program without its standard output.
     pub fn spawn(&self) -> Child {
         let mut process = self.process();
         process.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the program starts")
@@ -197,8 +197,8 @@ impl Command {
     /// Runs the program, which must succeed and write all `words` to standard error.
     #[track_caller]
     pub fn warns(&self, words: &[&str]) {
-        let said = self.messages();
-        words.iter().for_each(|word| assert!(said.contains(word), "{word:?} is not in {said}"));
+        let text = self.messages();
+        words.iter().for_each(|word| assert!(text.contains(word), "{word:?} is not in {text}"));
     }
 
     /// Runs the program, which must fail with a status and one line on standard error that contains
@@ -279,4 +279,32 @@ pub fn wait(child: Child) -> Output {
 pub fn send(signal: &str, child: &Child) {
     let sent = process::Command::new("kill").args([signal, &child.id().to_string()]).status();
     assert!(sent.unwrap().success());
+}
+
+/// An output with an exit status of 2.
+fn failure(stderr: &str) -> Output {
+    Output { status: Some(2), stdout: String::new(), stderr: stderr.to_owned() }
+}
+
+#[test]
+fn a_failure_with_one_line_is_accepted() {
+    failure("csae: no such file\n").assert_failed(2, &["no such", "file"]);
+}
+
+#[test]
+#[should_panic(expected = "not one line")]
+fn a_second_line_on_standard_error_is_found() {
+    failure("csae: no such file\nand more\n").assert_failed(2, &["file"]);
+}
+
+#[test]
+#[should_panic(expected = "\"folder\" is not in")]
+fn a_missing_word_is_found() {
+    failure("csae: no such file\n").assert_failed(2, &["folder"]);
+}
+
+#[test]
+#[should_panic(expected = "no such file")]
+fn another_exit_status_is_found() {
+    failure("csae: no such file\n").assert_failed(1, &["file"]);
 }
