@@ -8,8 +8,9 @@ use crate::shape::{Dims, Size, to_nchw, to_nhwc};
 
 /// Images, codes or features: `f32` values of shape N×C×H×W in row-major order.
 ///
-/// N counts samples, C channels, H rows and W columns; W varies fastest. Pixels of images lie on
-/// the scale 0 to 1. A flat code or feature vector of D units has the shape N×D×1×1.
+/// N is the number of samples, C of channels, H of rows and W of columns; W varies fastest. Pixels
+/// of images are on the scale 0 to 1. A flat code or feature vector of D units has the shape
+/// N×D×1×1.
 ///
 /// # Examples
 ///
@@ -106,7 +107,7 @@ impl Array {
         &self.values
     }
 
-    /// All values in row-major order, to change them.
+    /// All values in row-major order, mutable.
     pub fn values_mut(&mut self) -> &mut [f32] {
         &mut self.values
     }
@@ -124,13 +125,13 @@ impl Array {
     /// The values of sample `i` (C, H, W).
     ///
     /// # Panics
-    /// When there is no sample of this number.
+    /// When `i` is not below [`Array::len`].
     pub fn sample(&self, i: usize) -> &[f32] {
         let len = self.dims().len();
         &self.values[i * len..(i + 1) * len]
     }
 
-    /// Writes a NumPy file (`.npy`, `<f4`) of the shape N×C×H×W, or N×C where H and W are 1.
+    /// Writes a NumPy file (`.npy`, `<f4`) of the shape N×C×H×W, or N×C if H and W are 1.
     ///
     /// # Errors
     /// When the file cannot be written; an existing file then stays as it was.
@@ -148,7 +149,7 @@ impl Array {
         Dims::new(c, h, w)
     }
 
-    /// Samples of a size from values with the channels innermost.
+    /// An array of samples of size `dims`, from values with the channels innermost.
     pub(super) fn of_samples(dims: Dims, nhwc: &[f32]) -> Self {
         let shape = [nhwc.len() / dims.len(), dims.c, dims.h, dims.w];
         Self { shape, values: to_nchw(nhwc, dims) }
@@ -159,7 +160,8 @@ fn check(shape: [usize; 4], values: usize) -> Result<()> {
     let wanted = shape.iter().try_fold(1_usize, |product, side| product.checked_mul(*side));
     if values == 0 || wanted != Some(values) {
         return Err(Error::usage(format!(
-            "{values} values do not fill an array of shape {shape:?} (N, C, H, W)"
+            "{values} values do not fill an array of shape {shape:?} (N, C, H, W); give exactly \
+             N·C·H·W values, at least one"
         )));
     }
     Ok(())
@@ -185,7 +187,7 @@ impl IndexMut<[usize; 4]> for Array {
 impl Array {
     fn place(&self, at: [usize; 4]) -> usize {
         let inside = at.iter().zip(self.shape).all(|(at, side)| *at < side);
-        assert!(inside, "{at:?} is outside of an array of shape {:?}", self.shape);
+        assert!(inside, "index {at:?} is out of range for an array of shape {:?}", self.shape);
         let [_, c, h, w] = self.shape;
         ((at[0] * c + at[1]) * h + at[2]) * w + at[3]
     }
@@ -200,7 +202,7 @@ mod tests {
         let nhwc: Vec<f32> = (0..24).map(|i| i as f32).collect();
         let array = Array::from_nhwc([2, 3, 2, 2], &nhwc).unwrap();
         assert_eq!(array.to_nhwc(), nhwc);
-        // row 1, column 0 of the second image: pixel 6, channel 2
+        // Row 1, column 0 of the second image is pixel 6; the value is in channel 2.
         assert_eq!(array[[1, 2, 1, 0]], 20.0);
         assert_eq!(array.sample(1)[2 * 4 + 2], 20.0);
     }

@@ -6,7 +6,7 @@ use crate::gpu;
 
 /// The device that a [`Model`](crate::Model) computes on.
 ///
-/// Strings convert to it as the program's `--device` does: `auto`, `cpu`, `gpu`, a part of an
+/// Strings are converted as by the program's flag `--device`: `auto`, `cpu`, `gpu`, a part of an
 /// adapter's name, or an adapter's number in [`devices`].
 ///
 /// # Examples
@@ -20,12 +20,12 @@ use crate::gpu;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeviceChoice {
-    /// The best GPU of the machine, or the CPU if there is none. Software adapters do not count.
+    /// The best GPU of the machine, or the CPU if there is no GPU. Software adapters are not used.
     #[default]
     Auto,
     /// The CPU path. The same input gives the same bytes on every run.
     Cpu,
-    /// The best GPU of the machine. Opening fails if there is none.
+    /// The best GPU of the machine. Opening fails if there is no GPU.
     Gpu,
     /// An adapter: a part of its name or driver, or its number in [`devices`].
     Named(String),
@@ -48,7 +48,7 @@ impl From<&str> for DeviceChoice {
     }
 }
 
-/// The word that converts to it.
+/// The string that converts to this choice.
 impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -61,7 +61,7 @@ impl fmt::Display for DeviceChoice {
 }
 
 /// The adapters of the machine: name and graphics interface of each, in the order of their numbers.
-/// The CPU path is always there and is not among them.
+/// The CPU path is always available and not listed.
 ///
 /// # Examples
 ///

@@ -16,11 +16,11 @@ pub enum Depth {
     Sixteen,
 }
 
-/// One image: gray or RGB pixels as an [`Array`] of shape 1×C×H×W on the scale 0 to 1, and how
-/// they are saved.
+/// One image: gray or RGB pixels as an [`Array`] of shape 1×C×H×W on the scale 0 to 1, with the
+/// properties of its file.
 ///
-/// Transparency and colour profile of a file are kept. Pixels keep the precision of `f32`; they
-/// are rounded to 8 or 16 bits only when they are saved.
+/// Transparency and colour profile of a file are kept. Pixels have the precision of `f32`. They are
+/// rounded to 8 or 16 bits only when the image is saved.
 ///
 /// # Examples
 ///
@@ -35,31 +35,30 @@ pub enum Depth {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     pixels: Array,
-    /// H,W; 1: opaque.
+    /// Opacity of each pixel (H,W), from 0 to 1. `None` for an opaque image.
     alpha: Option<Vec<f32>>,
     /// Channels, depth and colour profile of the file, without pixels.
     kind: ImageFile,
 }
 
 impl Image {
-    /// An image of the pixels 1×C×H×W with C = 1 (gray) or 3 (RGB), opaque, saved with 8 bits.
+    /// An opaque image with these pixels (1×C×H×W; C is 1 for gray or 3 for RGB), saved with 8 bits.
     ///
     /// # Errors
-    /// For another number of samples or channels.
+    /// When `pixels` has more than one sample, or another number of channels.
     pub fn new(pixels: Array) -> Result<Self> {
         let [n, c, h, w] = pixels.shape();
         if n != 1 || (c != 1 && c != 3) {
             return Err(Error::usage(format!(
-                "an image has the shape 1×1×H×W or 1×3×H×W, not {n}×{c}×{h}×{w}"
+                "an image must have the shape 1×1×H×W or 1×3×H×W, not {n}×{c}×{h}×{w}"
             )));
         }
         let kind = ImageFile::from_pixels(&[], 0, 0, c, false);
         Ok(Self { pixels, alpha: None, kind })
     }
 
-    /// Reads PNG, JPEG, BMP, GIF (its first frame), TIFF, WebP or PNM, recognised by its content.
-    /// The EXIF orientation is applied. Palettes become the colours that they stand for, CMYK and
-    /// YCbCr RGB.
+    /// Reads a PNG, JPEG, BMP, GIF (first frame), TIFF, WebP or PNM file, recognised by its
+    /// content. The EXIF orientation is applied. Palettes, CMYK and YCbCr are converted to RGB.
     ///
     /// # Errors
     /// When the file cannot be read or decoded, or takes more than 1 GiB decoded.
@@ -73,12 +72,12 @@ impl Image {
         })
     }
 
-    /// Writes a PNG, or a JPEG where the name ends in `.jpg` or `.jpeg` (8 bits, quality 95,
+    /// Writes a PNG file, or a JPEG file if the name ends in `.jpg` or `.jpeg` (8 bits, quality 95,
     /// transparent parts over white). Values outside 0 to 1 are clipped.
     ///
     /// # Errors
-    /// When the name ends otherwise, the format cannot hold the size, or the file cannot be
-    /// written; an existing file then stays as it was.
+    /// When the name has another extension, the format does not support the size, or the file
+    /// cannot be written. An existing file then stays as it was.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let Size { h, w } = self.size();
         let mut file = self.kind.like(h, w);
@@ -102,12 +101,13 @@ impl Image {
         self.pixels.size()
     }
 
-    /// 1 (gray) or 3 (RGB). Transparency does not count.
+    /// Number of channels: 1 (gray) or 3 (RGB), without transparency.
     pub const fn channels(&self) -> usize {
         self.pixels.channels()
     }
 
-    /// Bits of a sample when it is saved: those of the file that it was read from.
+    /// Bits of a sample when the image is saved. The default is the depth of the file that it was
+    /// read from.
     pub fn depth(&self) -> Depth {
         if self.kind.is_deep() { Depth::Sixteen } else { Depth::Eight }
     }
@@ -121,12 +121,11 @@ impl Image {
     /// Estimates the standard deviation of white Gaussian noise in the image, on the scale 0 to
     /// 255. [`Noise::Auto`](crate::Noise::Auto) uses this estimate.
     ///
-    /// The estimate follows Chen, Zhu & Heng (ICCV 2015) on patches of weak texture (Liu, Tanaka &
-    /// Okutomi, TIP 2013).
+    /// The method is by Chen, Zhu & Heng (ICCV 2015), applied to weakly textured patches (Liu,
+    /// Tanaka & Okutomi, TIP 2013).
     ///
     /// # Errors
-    /// When the image has too few 8×8 patches, which is the case below about 15×15 pixels for gray
-    /// and 21×21 for RGB.
+    /// When the image has too few 8×8 patches: below about 15×15 pixels for gray and 21×21 for RGB.
     pub fn noise_level(&self) -> Result<f64> {
         let (pixels, c, w) = (self.interleaved(), self.channels(), self.size().w);
         noise_level::estimate_middle(self.size(), c, |y, columns, row| {
@@ -139,7 +138,7 @@ impl Image {
         to_nhwc(self.pixels.values(), self.pixels.dims())
     }
 
-    /// An image of the same kind with other pixels (H,W,C) of the same size.
+    /// The same image with other pixels (H,W,C) of the same size.
     pub(super) fn with_interleaved(&self, pixels: &[f32]) -> Self {
         Self {
             pixels: Array::of_samples(self.pixels.dims(), pixels),
@@ -148,13 +147,13 @@ impl Image {
         }
     }
 
-    /// The pixels that are white, if it is the mask of an image.
+    /// The white pixels of a mask, which mark missing pixels.
     pub(super) fn marked(&self) -> Mask {
         let c = self.channels();
         image::marked(self.size(), &self.interleaved(), c, self.alpha.as_deref())
     }
 
-    /// The image enlarged by bicubic interpolation, its transparency too.
+    /// The image with its transparency, enlarged by bicubic interpolation.
     pub(super) fn enlarged(&self, scale: usize) -> Result<Self> {
         let (size, c) = (self.size(), self.channels());
         let (pixels, large) = image::enlarge(&self.interleaved(), size, c, scale)?;

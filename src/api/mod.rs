@@ -1,4 +1,4 @@
-//! The documented interface of the library: [`Model`] and the few types that it takes and gives.
+//! The documented interface of the library: [`Model`] and the types of its arguments and results.
 //! The crate re-exports them at its root.
 
 mod array;

@@ -12,19 +12,18 @@ use crate::model::{self, Graph, LoadedModel, Purpose, Store};
 use crate::shape::{Dims, Size};
 use crate::spec::{Config, CorruptionSpec, ModelSpec};
 
-/// A convolutional sparse autoencoder: its layers, its parameters and the device that it computes
-/// on.
+/// A convolutional sparse autoencoder: its layers, its parameters and its device.
 ///
 /// A model comes from a file ([`Model::load`]), from the library ([`Model::bundled`]), or from a
-/// description in TOML ([`Model::from_toml`]). These three take the best GPU, or the CPU if there
-/// is none; [`Model::builder`] chooses another device.
+/// description in TOML ([`Model::from_toml`]). These three use the best GPU, or the CPU if there is
+/// no GPU. [`Model::builder`] chooses another device.
 ///
 /// Methods that compute take `&mut self`, since they use the device's memory. A model is neither
-/// `Send` nor `Sync`: use it on the thread that made it.
+/// `Send` nor `Sync`: use it on the thread that created it.
 ///
 /// # Examples
 ///
-/// Reconstruct images, and look at the code in between:
+/// Reconstruct images in one step, and in two steps by way of their codes:
 ///
 /// ```
 /// use csae::{Array, Model, Size};
@@ -39,12 +38,12 @@ use crate::spec::{Config, CorruptionSpec, ModelSpec};
 /// ```
 #[derive(Debug)]
 pub struct Model {
-    /// How it is trained. Its model is that of `graph`.
+    /// The settings of training. `config.model` describes `graph`.
     pub(super) config: Config,
     pub(super) graph: Graph,
     pub(super) store: Store,
     pub(super) device: Device,
-    /// Whether restoration averages over all flips and quarter turns.
+    /// Whether restoration averages over all flips and rotations by 90 degrees.
     pub(super) ensemble: bool,
 }
 
@@ -52,14 +51,14 @@ pub struct Model {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Layer {
-    /// Its name, by which [`Model::features`] finds it.
+    /// Name of the layer, for [`Model::features`].
     pub name: String,
-    /// Shape of its output for one image of the model's input size: C, H, W. A vector of D units
-    /// is D, 1, 1.
+    /// Shape (C, H, W) of the output for one image of the model's input size. A vector of D units
+    /// has the shape D, 1, 1.
     pub shape: [usize; 3],
 }
 
-/// Device, memory limit, seed and input size of a [`Model`] to be made.
+/// Creates a [`Model`] with a device, memory limit, seed or input size.
 ///
 /// # Examples
 ///
@@ -76,27 +75,27 @@ pub struct ModelBuilder {
 }
 
 impl ModelBuilder {
-    /// The device that the model computes on. The default is [`DeviceChoice::Auto`].
+    /// Sets the device. The default is [`DeviceChoice::Auto`].
     #[must_use]
     pub fn device(self, device: impl Into<DeviceChoice>) -> Self {
         Self { device: device.into(), ..self }
     }
 
-    /// The number of bytes that the model may take on its device. The default is what is free.
+    /// Sets the limit of memory on the device, in bytes. The default is the free memory.
     #[must_use]
     pub fn max_memory(self, bytes: u64) -> Self {
         Self { max_memory: Some(bytes), ..self }
     }
 
-    /// The seed of the random parameters of [`ModelBuilder::from_toml`]. It replaces the `seed` of
-    /// the description, whose default is 0.
+    /// Sets the seed of the random parameters of [`ModelBuilder::from_toml`]. It replaces the
+    /// `seed` of the description, whose default is 0.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         Self { seed: Some(seed), ..self }
     }
 
-    /// Channels and size of the input images of [`ModelBuilder::from_toml`]. They replace
-    /// `model.input` of the description.
+    /// Sets the number of channels and the size of the input images of
+    /// [`ModelBuilder::from_toml`]. They replace `model.input` of the description.
     #[must_use]
     pub fn input(self, channels: usize, size: Size) -> Self {
         Self { input: Some([channels, size.h, size.w]), ..self }
@@ -111,25 +110,25 @@ impl ModelBuilder {
         self.open(&model::load(path.as_ref())?)
     }
 
-    /// A model that is part of the library: one of [`bundled_models`](crate::bundled_models).
+    /// Loads a model that is part of the library: one of [`bundled_models`](crate::bundled_models).
     ///
     /// # Errors
-    /// When there is no model of this name, or the device cannot be opened.
+    /// When there is no model with this name, or the device cannot be opened.
     pub fn bundled(self, name: &str) -> Result<Model> {
         let loaded = model::bundled(name)
             .ok_or_else(|| unknown("bundled model", name, model::bundled_names()))?;
         self.open(&loaded)
     }
 
-    /// A new model with random parameters from a description: the TOML that `csae train --config`
-    /// reads. The sections beside `[model]` say how [`Model::train`] trains it.
+    /// Creates a model with random parameters from a description: the TOML that `csae train
+    /// --config` reads. The sections other than `[model]` are the settings of [`Model::train`].
     ///
-    /// The description must fix the input size, by `model.input` or [`ModelBuilder::input`]. With
-    /// `train.from`, parameters of the same name and shape are taken from that model. Whitening
-    /// layers have no filters before [`Model::train`] computes them from the images.
+    /// The input size must be set, by `model.input` or [`ModelBuilder::input`]. With `train.from`,
+    /// parameters with the same name and shape are copied from that model. The filters of whitening
+    /// layers are 0 until [`Model::train`] computes them from the images.
     ///
     /// # Errors
-    /// When the description is not valid; the message names the key. When the model is not an
+    /// When the description is invalid (the message names the key), the model is not an
     /// autoencoder, or the device cannot be opened.
     pub fn from_toml(self, text: &str) -> Result<Model> {
         let mut config = Config::parse(text, "model description", &[])?;
@@ -170,7 +169,7 @@ impl ModelBuilder {
     }
 }
 
-/// How a model from a file is trained further: as a description of its layers alone says.
+/// The settings with which a loaded model is trained further: the defaults.
 fn default_config(spec: &ModelSpec) -> Config {
     let corruption: CorruptionSpec = spec.undoes.clone();
     Config {
@@ -206,7 +205,7 @@ impl Model {
         Self::builder().load(path)
     }
 
-    /// A model that is part of the library: one of [`bundled_models`](crate::bundled_models).
+    /// Loads a model that is part of the library: one of [`bundled_models`](crate::bundled_models).
     /// `denoise`, `inpaint` and `upscale` restore images.
     ///
     /// # Errors
@@ -215,7 +214,7 @@ impl Model {
         Self::builder().bundled(name)
     }
 
-    /// A new model with random parameters from a description in TOML.
+    /// Creates a model with random parameters from a description in TOML.
     ///
     /// # Errors
     /// As [`ModelBuilder::from_toml`].
@@ -254,7 +253,7 @@ impl Model {
         Self::builder().from_toml(text)
     }
 
-    /// Chooses device, memory limit, seed or input size before the model is made.
+    /// A builder, which sets the device, memory limit, seed or input size of a new model.
     pub fn builder() -> ModelBuilder {
         ModelBuilder::default()
     }
@@ -263,13 +262,12 @@ impl Model {
     /// model gives the same bytes.
     ///
     /// # Errors
-    /// When the file cannot be written; an existing file then stays as it was.
+    /// When the file cannot be written. An existing file then stays as it was.
     pub fn save(&mut self, path: impl AsRef<Path>) -> Result<()> {
         model::save(path.as_ref(), &mut self.device, &self.graph, &self.store)
     }
 
-    /// The device that it computes on, for people: the adapter's name, or the CPU with its number
-    /// of threads.
+    /// Display name of the device: the adapter's name, or the CPU with its number of threads.
     pub fn device(&self) -> String {
         self.device.label()
     }
@@ -295,19 +293,19 @@ impl Model {
         self.graph.parameter_count()
     }
 
-    /// The description of the model and its training in TOML, every value spelled out.
+    /// The description of the model and its training in TOML, with every value.
     pub fn to_toml(&self) -> String {
         self.config.to_toml()
     }
 
-    /// The codes of images (N×C×H×W), of shape N×[`code_shape`](Model::code_shape).
+    /// Encodes images (N×C×H×W). The codes have the shape N×[`code_shape`](Model::code_shape).
     ///
-    /// Images of another size than the model's input are encoded if all layers work on that size,
-    /// as convolutions do. A model that is conditioned on a noise level encodes the images as
+    /// Images of another size than the model's input are encoded if all layers support that size,
+    /// as convolutions do. A model that is conditioned on the noise level encodes the images as
     /// noise-free.
     ///
     /// # Errors
-    /// When the channels or the size do not suit the model, or the device fails.
+    /// When the model does not support the number of channels or the size, or the device fails.
     pub fn encode(&mut self, images: &Array) -> Result<Array> {
         let graph = resized(&self.graph, images)?;
         let dims = graph.nodes[graph.code].dims;
@@ -315,11 +313,12 @@ impl Model {
         Ok(Array::of_samples(dims, &codes))
     }
 
-    /// The images (N×C×H×W) that codes stand for. Values are not clipped to the scale 0 to 1.
+    /// Decodes codes to images (N×C×H×W). Values are not clipped to the scale 0 to 1.
     ///
     /// # Errors
-    /// When the shape of the codes does not suit the model, the decoder also reads layers before
-    /// the code, the model reconstructs a layer's output instead of images, or the device fails.
+    /// When the codes do not have the shape of the model's codes, the decoder also reads layers
+    /// before the code, the model reconstructs a layer's output instead of images, or the device
+    /// fails.
     pub fn decode(&mut self, codes: &Array) -> Result<Array> {
         self.graph.check_autoencoder()?;
         self.graph.check_reconstructs_images()?;
@@ -334,15 +333,15 @@ impl Model {
         Ok(Array::of_samples(graph.nodes[graph.output].dims, &images))
     }
 
-    /// Images (N×C×H×W of any size) passed through the model: encoded and decoded. Values are not
-    /// clipped to the scale 0 to 1.
+    /// Encodes and decodes images (N×C×H×W) of any size. Values are not clipped to the scale 0 to
+    /// 1.
     ///
-    /// Images of another size than the model's input are covered by overlapping tiles, which are
-    /// blended without seams; smaller images are mirrored at their edges first.
+    /// Images of another size than the model's input are processed in overlapping tiles, which are
+    /// blended without seams. Smaller images are mirrored at their edges first.
     ///
     /// # Errors
-    /// When the channels do not suit the model, the model reconstructs a layer's output instead of
-    /// images, or the device fails.
+    /// When the number of channels is not the model's, the model reconstructs a layer's output
+    /// instead of images, or the device fails.
     pub fn reconstruct(&mut self, images: &Array) -> Result<Array> {
         self.graph.check_autoencoder()?;
         self.graph.check_reconstructs_images()?;
@@ -363,16 +362,15 @@ impl Model {
         Ok(Array::of_samples(dims, &output))
     }
 
-    /// The output of a layer for images (N×C×H×W), of shape N×C×H×W; [`Model::layers`] lists the
+    /// Computes the output (N×C×H×W) of a layer for images (N×C×H×W). [`Model::layers`] lists the
     /// layers.
     ///
-    /// `None` stands for the layer that suits classifiers best: the code, but before its
-    /// winner-take-all selections, which serve training only. Images of another size than the
-    /// model's input work as for [`Model::encode`].
+    /// With `None`, the layer is the code, before any winner-take-all selection: these are only for
+    /// training. Images of other sizes are supported as by [`Model::encode`].
     ///
     /// # Errors
-    /// When there is no such layer, the channels or the size do not suit the model, or the device
-    /// fails.
+    /// When there is no such layer, the model does not support the number of channels or the size,
+    /// or the device fails.
     ///
     /// # Examples
     ///
@@ -395,11 +393,11 @@ impl Model {
         let spec = model::encoder(&self.graph, layer.into(), None)?;
         let encoder = Graph::new(&spec, self.graph.nodes[0].dims)?;
         let graph = resized(&encoder, images)?;
-        // An encoder has fewer parameters than the model, at other places.
+        // The encoder has a part of the model's parameters, with other indices.
         let store = Store::new(&mut self.device, &encoder, Purpose::Infer)?;
-        let lent = self.store.copy_matching(&mut self.device, &self.graph, &store, &encoder);
+        let copied = self.store.copy_matching(&mut self.device, &self.graph, &store, &encoder);
         let values =
-            lent.and_then(|()| pass(&mut self.device, &graph, &store, images, Inference::run_code));
+            copied.and_then(|()| pass(&mut self.device, &graph, &store, images, Inference::run_code));
         Ok(Array::of_samples(graph.nodes[graph.output].dims, &values?))
     }
 }
@@ -408,7 +406,7 @@ const fn shape(dims: Dims) -> [usize; 3] {
     [dims.c, dims.h, dims.w]
 }
 
-/// What an [`Inference`] computes of a batch.
+/// A method of [`Inference`] that processes a batch.
 type Pass<'a> = fn(
     &mut Inference<'a>,
     &mut Device,
@@ -436,7 +434,7 @@ fn pass<'a>(
 fn check_channels(input: Dims, images: &Array) -> Result<()> {
     if images.channels() != input.c {
         return Err(Error::usage(format!(
-            "the model takes {} channels, the images have {}",
+            "the model takes {} channels, but the images have {}",
             input.c,
             images.channels()
         )));
@@ -444,7 +442,7 @@ fn check_channels(input: Dims, images: &Array) -> Result<()> {
     Ok(())
 }
 
-/// The same layers at the size of the images. The parameters must stay as they are.
+/// The graph at the size of the images. Fails if the shape of a parameter depends on the size.
 fn resized<'g>(graph: &'g Graph, images: &Array) -> Result<Cow<'g, Graph>> {
     let input = graph.nodes[0].dims;
     check_channels(input, images)?;
@@ -456,13 +454,13 @@ fn at_size(graph: &Graph, size: Size) -> Result<Cow<'_, Graph>> {
     if size == input.size() {
         return Ok(Cow::Borrowed(graph));
     }
-    let place = || format!("images of {size}, where the model's input is {}", input.size());
+    let place = || format!("images of {size}, but the model's input is {}", input.size());
     let other = Graph::new(&graph.spec, Dims::new(input.c, size.h, size.w))
         .map_err(|error| error.at(place()))?;
     let mut pairs = graph.params.iter().zip(&other.params);
     if let Some((fixed, _)) = pairs.find(|(one, other)| one.shape != other.shape) {
         return Err(Error::usage(format!(
-            "{}: the shape of {} depends on the size; bring the images to the input's size",
+            "{}: the shape of {} depends on the size; resize the images to the input size",
             place(),
             fixed.name
         )));
@@ -470,7 +468,7 @@ fn at_size(graph: &Graph, size: Size) -> Result<Cow<'_, Graph>> {
     Ok(Cow::Owned(other))
 }
 
-/// The same layers at the size whose codes have the shape of these.
+/// The graph at the input size for which codes have the shape of `codes`.
 fn for_codes<'g>(graph: &'g Graph, codes: &Array) -> Result<Cow<'g, Graph>> {
     let (input, code, given) = (graph.nodes[0].dims, graph.nodes[graph.code].dims, codes.dims());
     if given == code {
@@ -480,6 +478,8 @@ fn for_codes<'g>(graph: &'g Graph, codes: &Array) -> Result<Cow<'g, Graph>> {
     let size = Size { h: given.h * input.h / code.h, w: given.w * input.w / code.w };
     let other = if fits { at_size(graph, size).ok() } else { None };
     other.filter(|other| other.nodes[other.code].dims == given).ok_or_else(|| {
-        Error::usage(format!("codes of {given}, where the model's codes are {code}"))
+        Error::usage(format!(
+            "the codes have shape {given}, but the model's codes have shape {code}"
+        ))
     })
 }

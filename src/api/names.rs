@@ -4,7 +4,7 @@ use crate::{model, spec};
 /// The names of the bundled models, for [`Model::bundled`](crate::Model::bundled).
 ///
 /// `denoise`, `inpaint` and `upscale` restore images. `paint-1` to `paint-3` are autoencoders of
-/// photographs, whose features describe textures and styles.
+/// photographs, for texture synthesis and style transfer.
 ///
 /// # Examples
 ///
@@ -20,11 +20,11 @@ pub fn presets() -> impl Iterator<Item = &'static str> {
     spec::preset_names()
 }
 
-/// A preset: the TOML that describes a model and its training. Most presets leave the input size to
-/// the data; set it by [`ModelBuilder::input`](crate::ModelBuilder::input).
+/// A preset: the TOML that describes a model and its training. Most presets do not set the input
+/// size; set it with [`ModelBuilder::input`](crate::ModelBuilder::input).
 ///
 /// # Errors
-/// When no preset has this name; the message lists the presets.
+/// When no preset has this name. The message lists the presets.
 ///
 /// # Examples
 ///
@@ -41,7 +41,7 @@ pub fn preset(name: &str) -> Result<&'static str> {
     Err(unknown("preset", name, presets()))
 }
 
-/// The error of a name that is not known.
+/// The error for an unknown name.
 pub(super) fn unknown(what: &str, name: &str, known: impl Iterator<Item = &'static str>) -> Error {
     let known: Vec<&str> = known.collect();
     let hint = did_you_mean(name, known.iter().copied());

@@ -7,7 +7,7 @@ use crate::raster::corrupt::Mask;
 use crate::spec::Task;
 use crate::tasks::restore::image;
 
-/// How noisy an image is.
+/// The noise level of an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Noise {
     /// Estimated from the image ([`Image::noise_level`]).
@@ -17,8 +17,8 @@ pub enum Noise {
     Sigma(f64),
 }
 
-/// Restoration of images of any size by a model that was trained for it. Large images are restored
-/// in overlapping tiles that leave no seam.
+/// Restoration of images of any size, with a model that was trained for it. Large images are
+/// processed in overlapping tiles, which are blended without seams.
 ///
 /// A gray model restores the channels of a colour image one by one. The results have the depth, the
 /// transparency and the colour profile of the image, and are not clipped to the scale 0 to 1.
@@ -27,8 +27,8 @@ impl Model {
     ///
     /// # Errors
     /// When the model was not trained to denoise, `Noise::Sigma` is not within 0 to 255, the noise
-    /// cannot be estimated ([`Image::noise_level`]), the channels do not suit the model, or the
-    /// device fails.
+    /// cannot be estimated ([`Image::noise_level`]), the model does not support the number of
+    /// channels, or the device fails.
     ///
     /// # Examples
     ///
@@ -43,27 +43,27 @@ impl Model {
     pub fn denoise(&mut self, image: &Image, noise: Noise) -> Result<Image> {
         check_task(&self.graph.spec, Task::Denoise)?;
         let sigma = match noise {
-            // The model does not look at the level: an image too small for an estimate will do.
+            // The model ignores the level, so an image can be too small for an estimate.
             Noise::Auto if !self.graph.is_conditioned_on_level() => 0.0,
             Noise::Auto => image.noise_level()?,
             Noise::Sigma(sigma) if (0.0..=255.0).contains(&sigma) => sigma,
             Noise::Sigma(sigma) => {
                 return Err(Error::usage(format!(
-                    "Noise::Sigma({sigma}): the standard deviation must lie within 0 to 255"
+                    "Noise::Sigma({sigma}): the standard deviation must be from 0 to 255"
                 )));
             }
         };
         self.restore(image, &image.interleaved(), (&Condition::noise(sigma), false))
     }
 
-    /// Fills missing pixels of an image. All others stay as they are.
+    /// Fills missing pixels of an image. All other pixels stay unchanged.
     ///
-    /// `mask` has the image's size. Pixels are missing where it is white: where the mean of its
-    /// channels is 0.25 or more, and it is not transparent.
+    /// `mask` has the image's size. A pixel is missing if the mean of the mask's channels is at
+    /// least 0.25 and the mask is at least half opaque there.
     ///
     /// # Errors
     /// When the model was not trained to inpaint, the mask has another size than the image, every
-    /// pixel is missing, the channels do not suit the model, or the device fails.
+    /// pixel is missing, the model does not support the number of channels, or the device fails.
     ///
     /// # Examples
     ///
@@ -82,7 +82,7 @@ impl Model {
         check_task(&self.graph.spec, Task::Inpaint)?;
         if mask.size() != image.size() {
             return Err(Error::usage(format!(
-                "the mask has {} pixels, the image {}; give a mask of the image's size",
+                "the mask has {} pixels, but the image has {}; give a mask of the image's size",
                 mask.size(),
                 image.size()
             )));
@@ -97,9 +97,9 @@ impl Model {
     /// lacks. A gray model adds it to the brightness of a colour image.
     ///
     /// # Errors
-    /// When the model was not trained for the scale (the bundled one knows 2, 3 and 4), the result
-    /// would have a side of more than 65,535 pixels or not fit into memory, the channels do not
-    /// suit the model, or the device fails.
+    /// When the model was not trained for the scale (the bundled model supports 2, 3 and 4), the
+    /// result would have a side of more than 65,535 pixels or not fit into memory, the model does
+    /// not support the number of channels, or the device fails.
     ///
     /// # Examples
     ///
@@ -118,13 +118,14 @@ impl Model {
         self.restore(&large, &large.interleaved(), (&Condition::enlarged(scale), true))
     }
 
-    /// Whether restoration averages the results for all eight flips and quarter turns of the image.
-    /// This gains some tenths of a decibel and takes eight times as long. The default is `false`.
+    /// Sets whether restoration averages the results for all eight flips and rotations of the
+    /// image. This gains a few tenths of a decibel and takes eight times as long. The default is
+    /// `false`.
     pub const fn set_ensemble(&mut self, ensemble: bool) {
         self.ensemble = ensemble;
     }
 
-    /// Restores pixels (H,W,C) that stand for an image.
+    /// Restores `pixels` (H,W,C), the prepared input for an image.
     fn restore(&mut self, image: &Image, pixels: &[f32], how: (&Condition, bool)) -> Result<Image> {
         let mut restorer = Restorer::new(&self.graph, &self.store)?;
         restorer.ensemble = self.ensemble;

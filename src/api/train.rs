@@ -13,40 +13,41 @@ use crate::spec::Config;
 use crate::train::data::{Prepared, prepare_images};
 use crate::train::{Log, Trainer, step};
 
-/// How far a training has come: means over the last interval ([`TrainOptions::report_every`]).
+/// Progress of a training. Numbers are means over the last interval
+/// ([`TrainOptions::report_every`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// Steps done.
+    /// Number of steps so far.
     pub step: u64,
-    /// Steps in all.
+    /// Total number of steps.
     pub total: u64,
-    /// Epochs done.
+    /// Number of epochs so far.
     pub epoch: f64,
     /// Reconstruction loss of an image, as `loss.kind` defines it.
     pub loss: f64,
     /// Sparsity penalty of an image.
     pub sparsity: f64,
-    /// Active units (not 0) of an image's code.
+    /// Number of active units (not 0) in an image's code.
     pub active: f64,
     /// Learning rate.
     pub learning_rate: f64,
-    /// Images a second.
+    /// Images per second.
     pub images_per_second: f64,
 }
 
-/// How a training ended. Quality is measured on images held out
-/// ([`TrainOptions::validation`]), or on the training images where none are.
+/// The result of a training. Quality is measured on held-out images
+/// ([`TrainOptions::validation`]), or on the training images if none are held out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct TrainReport {
-    /// Steps done.
+    /// Number of steps.
     pub steps: u64,
-    /// Whether the callback ended the training early.
+    /// Whether the callback stopped the training early.
     pub stopped: bool,
     /// Wall time of the steps in seconds.
     pub seconds: f64,
-    /// Images a second.
+    /// Images per second.
     pub images_per_second: f64,
     /// Mean peak signal-to-noise ratio of reconstructions, in decibels. NaN for a model that
     /// reconstructs a layer's output instead of images.
@@ -61,7 +62,7 @@ pub struct TrainReport {
 
 type Callback<'a> = Box<dyn FnMut(&Progress) -> ControlFlow<()> + 'a>;
 
-/// How [`Model::train`] trains. What is not set here is as the model's description says.
+/// Settings of [`Model::train`]. They override the settings in the model's description.
 ///
 /// # Examples
 ///
@@ -81,63 +82,64 @@ pub struct TrainOptions<'a> {
 }
 
 impl<'a> TrainOptions<'a> {
-    /// Everything as the model's description says.
+    /// Options that override nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Number of passes over the training images. It replaces [`TrainOptions::steps`].
+    /// Sets the number of epochs. Replaces [`TrainOptions::steps`].
     #[must_use]
     pub fn epochs(self, epochs: f64) -> Self {
         self.set("train.epochs", epochs).set("train.steps", 0)
     }
 
-    /// Number of steps, each on one batch. It replaces [`TrainOptions::epochs`].
+    /// Sets the number of steps, each on one batch. Replaces [`TrainOptions::epochs`].
     #[must_use]
     pub fn steps(self, steps: u64) -> Self {
         self.set("train.steps", steps)
     }
 
-    /// Images of a step.
+    /// Sets the number of images in a batch.
     #[must_use]
     pub fn batch(self, images: usize) -> Self {
         self.set("train.batch", images)
     }
 
-    /// Peak learning rate.
+    /// Sets the peak learning rate.
     #[must_use]
     pub fn learning_rate(self, rate: f64) -> Self {
         self.set("optimizer.lr", rate)
     }
 
-    /// Seed of the order of the images, their augmentation and the dropout.
+    /// Sets the seed of the order of images, of augmentation and of dropout.
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
         self.set("seed", seed)
     }
 
-    /// Share of the images that are held out, to measure quality on, from 0 to below 1.
+    /// Sets the share of the images that is held out to measure quality on: at least 0, below 1.
     #[must_use]
     pub fn validation(self, share: f64) -> Self {
         self.set("data.validation", share)
     }
 
-    /// Steps between calls of [`TrainOptions::on_progress`].
+    /// Sets the number of steps between calls of [`TrainOptions::on_progress`].
     #[must_use]
     pub fn report_every(self, steps: u64) -> Self {
         self.set("train.log_every", steps)
     }
 
-    /// Any key of a description beside `[model]` and its value in TOML, such as `schedule.kind` and
-    /// `cosine`. The keys of data sources, checkpoints and validation intervals have no effect.
+    /// Sets any key of a description outside of `[model]` to a value in TOML, such as
+    /// `schedule.kind` to `cosine`. The keys of data sources, checkpoints and validation intervals
+    /// have no effect.
     #[must_use]
     pub fn set(mut self, key: &str, value: impl Display) -> Self {
         self.set.push(format!("{key}={value}"));
         self
     }
 
-    /// A function that is called after every [`TrainOptions::report_every`] steps. Training ends
-    /// when it returns [`ControlFlow::Break`].
+    /// Sets a callback that is called after every [`TrainOptions::report_every`] steps. Returning
+    /// [`ControlFlow::Break`] stops training.
     #[must_use]
     pub fn on_progress(self, callback: impl FnMut(&Progress) -> ControlFlow<()> + 'a) -> Self {
         Self { callback: Some(Box::new(callback)), ..self }
@@ -152,16 +154,17 @@ impl std::fmt::Debug for TrainOptions<'_> {
 
 /// Training.
 impl Model {
-    /// Trains the model on images (N×C×H×W, values from 0 to 1), from its current parameters on.
+    /// Trains the model on images (N×C×H×W, values from 0 to 1), starting from its current
+    /// parameters.
     ///
-    /// Images larger than the model's input are cropped at random, smaller ones are enlarged, as
-    /// `data.fit` of the description says. They are kept with 8 bits a sample, as those of image
-    /// files are. A new model that is trained on the same images, with the same description and
-    /// seed, on the same device, gets the same parameters as by `csae train`.
+    /// Images larger than the model's input are cropped at random and smaller ones are enlarged,
+    /// unless `data.fit` of the description selects another way. Values are rounded to 8 bits, as
+    /// in image files. A new model gets the same parameters as from `csae train` with the same
+    /// images, description, seed and device.
     ///
     /// # Errors
-    /// When an option or the description is not valid, a value lies outside 0 to 1, the channels do
-    /// not suit the model, the training does not fit into memory or diverges
+    /// When an option or the description is invalid, a value is outside 0 to 1, the number of
+    /// channels is not the model's, the training does not fit into memory or diverges
     /// ([`ErrorKind::Diverged`](crate::ErrorKind::Diverged)), or the device fails. The model then
     /// keeps its parameters.
     ///
@@ -189,23 +192,23 @@ impl Model {
         let config = Config::parse(&self.config.to_toml(), "training options", &set)?;
         if config.model != self.config.model || config.corruption != self.config.corruption {
             return Err(Error::usage(
-                "training options cannot change the model or what it undoes; describe another \
-                 model",
+                "training options cannot change [model] or [corruption]; create another model with \
+                 Model::from_toml",
             ));
         }
         let input = self.graph.nodes[0].dims;
         if images.channels() != input.c {
             return Err(Error::usage(format!(
-                "the model takes {} channels, the images have {}",
+                "the model takes {} channels, but the images have {}",
                 input.c,
                 images.channels()
             )));
         }
         let prepared = prepare_images(&config, bytes_of(images)?)?;
-        // The trainer draws parameters of its own; those of the model take their place.
+        // The trainer initialises its parameters at random. They are overwritten by the model's.
         let graph = self.graph.clone();
         let mut trainer = Trainer::new(&mut self.device, &config, &graph, &prepared)?;
-        self.lend(&trainer.store)?;
+        self.copy_parameters(&trainer.store)?;
         step::begin(&mut self.device, &graph, &trainer.store)?;
         let mut log = Log::new(None, trainer.total, true, false)?;
         let mut stopped = false;
@@ -229,9 +232,9 @@ impl Model {
         })
     }
 
-    /// Gives a trainer's store the model's values. Whitening filters of a new model are all 0:
-    /// those that the trainer computed from the images stay.
-    fn lend(&mut self, to: &Store) -> Result<()> {
+    /// Copies the model's parameters and states to a trainer's store. Whitening filters of a new
+    /// model are all 0 and not copied, so that the filters computed by the trainer remain.
+    fn copy_parameters(&mut self, to: &Store) -> Result<()> {
         let Self { device, graph, store, .. } = self;
         let layer = |i: usize| graph.params[i].name.rsplit_once('.').map(|(layer, _)| layer);
         let mut all = Vec::with_capacity(graph.params.len());
@@ -252,7 +255,7 @@ impl Model {
         Ok(())
     }
 
-    /// Quality on the images held out.
+    /// Measures the quality on the validation images. The report has no times and steps.
     fn evaluate(
         &mut self,
         config: &Config,
@@ -296,12 +299,12 @@ fn public(progress: &crate::train::Progress) -> Progress {
     }
 }
 
-/// Images as training keeps them: 8 bits a sample, channels innermost.
+/// The images with 8 bits a sample and the channels innermost, as training stores them.
 fn bytes_of(images: &Array) -> Result<Images> {
     let size = images.dims().len();
     if let Some(at) = images.values().iter().position(|value| !(0.0..=1.0).contains(value)) {
         return Err(Error::usage(format!(
-            "image {} holds the value {}; training images lie within 0 to 1",
+            "image {} has the value {}; values of training images must be from 0 to 1",
             at / size,
             images.values()[at]
         )));

@@ -1,4 +1,4 @@
-//! Compares benchmark times with those of an earlier run of `csae bench --json`.
+//! Compares benchmark times with an earlier run of `csae bench --json`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

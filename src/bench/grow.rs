@@ -16,15 +16,15 @@ use crate::spec::Precision;
 use crate::spec::{Config, preset_text};
 
 /// Batch while the code grows.
-const BATCH: usize = 128;
+const CODE_BATCH: usize = 128;
 /// Batch while images grow: small enough that the largest images still fit a binding.
-const FEW: usize = 16;
+const SIDE_BATCH: usize = 16;
 /// Side of W1's images.
 const SIDE: usize = 28;
 /// Units of W1's code.
 const CODE: usize = 128;
 /// Minimum number of timed windows.
-const STEPS: usize = 2;
+const MIN_WINDOWS: usize = 2;
 /// Seconds of a window if steps are short: long enough that the clock's resolution does not matter.
 const WINDOW: f64 = 0.05;
 /// A point is skipped if it is expected to take this many times the requested seconds (and more
@@ -101,8 +101,8 @@ impl Grows {
     const fn sizes(self, value: usize) -> [usize; 3] {
         match self {
             Self::Batch => [value, SIDE, CODE],
-            Self::Side => [FEW, value, CODE],
-            Self::Code => [BATCH, SIDE, value],
+            Self::Side => [SIDE_BATCH, value, CODE],
+            Self::Code => [CODE_BATCH, SIDE, value],
         }
     }
 
@@ -144,7 +144,7 @@ pub fn grow(
         });
         let expected = rate.map(|rate| cost.flops / rate);
         if let Some(expected) = expected
-            .filter(|expected| (STEPS + 1) as f64 * expected > (TOO_LONG * seconds).max(TOO_LONG))
+            .filter(|expected| (MIN_WINDOWS + 1) as f64 * expected > (TOO_LONG * seconds).max(TOO_LONG))
         {
             return Ok(Some(format!(
                 "{} {value}: a step would take about {expected:.0} s; increase --seconds to \
@@ -160,7 +160,7 @@ pub fn grow(
         let mut best = running.run(device, 1)?;
         let steps = (WINDOW / best).clamp(1.0, 1000.0) as u32;
         let mut done = 1;
-        while done < STEPS || began.elapsed().as_secs_f64() < seconds {
+        while done < MIN_WINDOWS || began.elapsed().as_secs_f64() < seconds {
             best = best.min(running.run(device, steps)? / f64::from(steps));
             done += 1;
         }

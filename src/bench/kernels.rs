@@ -82,7 +82,7 @@ fn batches(workload: Workload) -> impl Iterator<Item = usize> {
         .chain(BATCHES.into_iter().filter(move |batch| *batch != workload.batch))
 }
 
-/// All benchmarks. Those of one step are adjacent.
+/// All benchmarks. Benchmarks of the same step are adjacent.
 ///
 /// # Errors
 /// If a workload is invalid.
@@ -258,7 +258,7 @@ fn result(
 }
 
 impl KernelBench {
-    /// Whether the benchmark is that of an operation.
+    /// Whether this is the benchmark of an operation.
     fn is(&self, operation: &Operation) -> bool {
         operation.sizes == self.shape && self.name.split('/').next() == Some(&operation.label)
     }

@@ -1,5 +1,5 @@
-//! What `csae detect train` and `csae segment train` share: the images of a run, and the run from
-//! its first step to its results.
+//! Code shared by `csae detect train` and `csae segment train`: the images of a run, and the run
+//! from its first step to its results.
 
 use std::time::Instant;
 
@@ -15,20 +15,21 @@ use csae::internals::train::{Run, RunFolder};
 use serde_json::{Value, json};
 
 use super::Common;
-use super::learning::{Begin, best_validation, drive, split, write_results};
+use super::learning::{Begin, best_validation, run_to_end, split, write_results};
 
 /// The images of a run.
 pub struct RunImages<S> {
-    /// The images to learn from, and those held out of them.
+    /// The training images, including the held-out images.
     pub set: S,
-    /// Other images for validation.
+    /// Separate validation images.
     pub validation: Option<S>,
-    /// Images to test on at the end.
+    /// Images to test the trained model on.
     pub test: Option<S>,
 }
 
 impl<S: AnnotatedImages> RunImages<S> {
-    /// The images to learn from and those to validate on. `count` limits their number (0: all).
+    /// The training images and the validation images. If `count` is not 0, it limits the number of
+    /// images of the training set.
     pub fn subsets(&self, count: usize, config: &Config) -> Result<(Subset<'_, S>, Subset<'_, S>)> {
         let share = self.validation.is_none().then_some(config.data.validation);
         let indices = split(self.set.count(), count, share, config.seed)?;
@@ -51,13 +52,13 @@ pub trait AnnotatedTask {
     /// Results on test images.
     type Scores;
 
-    /// What the model is, for messages.
+    /// The kind of model, for messages.
     const MODEL: &'static str;
     /// Name of the command, and kind of the results.
     const KIND: &'static str;
     /// Name of the file of results.
     const RESULTS: &'static str;
-    /// Numbers of the best validation that are reported: (name in the log, name for people).
+    /// Numbers of the best validation that are reported: name in the log, and displayed name.
     const REPORTED: &'static [(&'static str, &'static str)];
 
     /// Opens the images that a configuration names, for a model with this number of channels and
@@ -72,10 +73,10 @@ pub trait AnnotatedTask {
         budget: Budget,
     ) -> Result<RunImages<Self::Set>>;
 
-    /// Limit of the number of images to learn from; 0: all.
+    /// Limit of the number of training images; 0 for no limit.
     fn count(config: &Config) -> usize;
 
-    /// Records the training. `memory` is that of all images, in bytes.
+    /// Sets up the training. `memory` is the size of all images in host memory, in bytes.
     ///
     /// # Errors
     /// When it does not fit into memory, or the model does not suit the task.
@@ -111,20 +112,21 @@ pub fn default_epochs(samples: usize, batch: usize) -> usize {
     (2000 / samples.div_ceil(batch).max(1)).clamp(10, 100)
 }
 
-/// Continues a run. `place` is the configuration with the paths of the data as the run had them.
+/// Continues a run. `data_config` is the configuration with the recorded, absolute paths of the
+/// data.
 ///
 /// # Errors
 /// When the data cannot be read, or the training fails or is interrupted.
 pub fn resume<T: AnnotatedTask>(
     common: &Common,
     config: &Config,
-    place: &Config,
+    data_config: &Config,
     budget: Budget,
     begin: Begin,
 ) -> anyhow::Result<()> {
     let dims = super::resume::input(config)?;
     let graph = Graph::new(&config.model, dims)?;
-    let images = T::open(common, place, (dims.c, &config.model.classes), budget)?;
+    let images = T::open(common, data_config, (dims.c, &config.model.classes), budget)?;
     train::<T>(common, (config, &graph), &images, budget, begin)
 }
 
@@ -143,7 +145,7 @@ pub fn train<T: AnnotatedTask>(
     let classes = &graph.spec.classes;
     let (training, validation) = images.subsets(T::count(config), config)?;
     let (count, validated_on) = (training.indices.len(), validation.name);
-    common.say(&format!(
+    common.status(&format!(
         "{}: {} parameters, {count} training images, {} {validated_on}",
         T::MODEL,
         graph.parameter_count(),
@@ -156,7 +158,8 @@ pub fn train<T: AnnotatedTask>(
     let memory = images.memory();
     let mut run =
         T::begin(&mut device, &folder, config, graph, subsets, memory, begin.checkpoint())?;
-    let (folder, _lock, summary) = drive(common, &mut device, &mut run, begin, (config, budget))?;
+    let (folder, _lock, summary) =
+        run_to_end(common, &mut device, &mut run, begin, (config, budget))?;
     let test = images.test.as_ref();
     let scores = test.map(|test| T::evaluate(&mut device, &mut run.task, test)).transpose()?;
     let best = best_validation(&folder, summary.best_step)?.unwrap_or_default();

@@ -22,12 +22,12 @@ use super::{CommandArgs, Common, Kernels, refuse_existing};
 
 /// Time training steps and kernels on your device, and show where the time goes.
 ///
-/// Training steps are those of three models: W1 (28x28 gray), W2 (32x32 colour), W3 (64x64 colour).
+/// The training steps are of three models: W1 (28x28 gray), W2 (32x32 colour), W3 (64x64 colour).
 /// Each number is the median of the timed windows after a warm-up. Kernels are timed by the
 /// adapter's own clock if it has one: every operation of W1-W3 in its training step, at growing
-/// batches, and every other operation on its own. Beside each time is its share of the floor, the
-/// time that its operations and bytes would take at the rate of the fastest matrix product and the
-/// fastest copy of the same run.
+/// batches, and every other operation on its own. Each time is also compared with its floor: the
+/// time that the operations and bytes would take at the rate of the fastest matrix product and the
+/// fastest copy, which are measured first.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae bench --device cpu --workload w1,w2
@@ -78,7 +78,7 @@ pub struct BenchArgs {
     out: Option<PathBuf>,
     /// Time every kernel variant for the workloads' matrix products, and save a table of the
     /// fastest; all commands use it from then on. Prints the table's path at the end; delete the
-    /// file to undo. Each --precision has its own part; that of f16 may choose `matrix`
+    /// file to undo. Each --precision has its own part; the part for f16 can choose `matrix`
     #[arg(long, conflicts_with_all = ["profile", "grow", "compare", "filter"])]
     tune: bool,
     /// Overwrite existing files of --trace and --out
@@ -114,7 +114,7 @@ impl BenchArgs {
             .flat_map(|workload| batches(workload).into_iter().map(|batch| (*workload, batch)))
             .collect();
         jobs.retain(|(workload, batch)| {
-            // --profile selects by workload only
+            // `--profile` selects by workload only.
             self.profile
                 || self.wants(&compare::step_name(
                     workload.name,
@@ -134,7 +134,7 @@ impl BenchArgs {
         self.filter.as_ref().is_none_or(|filter| name.contains(filter))
     }
 
-    /// Prints a result: as JSON, or `line` for people.
+    /// Prints a result as JSON, or `line` without `--json`.
     fn report(&self, result: &impl Serialize, line: &str) {
         let value = json!(result);
         if self.common.json {
@@ -145,7 +145,7 @@ impl BenchArgs {
         self.reported.borrow_mut().push(value);
     }
 
-    /// Prints lines, for people only.
+    /// Prints lines, unless `--json` is set.
     fn show(&self, lines: &[String]) {
         if !self.common.json {
             lines.iter().for_each(|line| outln!("{line}"));
@@ -185,7 +185,7 @@ fn run(args: BenchArgs) -> anyhow::Result<()> {
         ))
         .into());
     }
-    // clap's `requires` also accepts a boolean flag that was not given, so check again
+    // clap's `requires` also accepts a boolean flag that was not given, so check again.
     if args.out.is_some() && !args.grow {
         return Err(Error::usage("--out needs --grow").into());
     }
@@ -206,7 +206,7 @@ fn run(args: BenchArgs) -> anyhow::Result<()> {
     if let Some(earlier) = earlier {
         let changes = earlier.compare(&args.reported.borrow())?;
         if let Some(note) = earlier.note(&device.label()) {
-            args.common.say(&note);
+            args.common.status(&note);
         }
         if args.common.json {
             changes.iter().for_each(|change| outln!("{}", json!(change)));
@@ -215,7 +215,7 @@ fn run(args: BenchArgs) -> anyhow::Result<()> {
             args.show(&compare::table(&changes));
         }
     }
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     Ok(())
 }
 
@@ -290,7 +290,7 @@ fn time_kernels(args: &BenchArgs, device: &mut Device, kernels: &[KernelBench]) 
     bench::run_kernels(device, kernels, seconds, &peak, &mut |reported| {
         match reported {
             KernelEvent::Result(result) => args.report(result, &result.line(width)),
-            KernelEvent::Skipped(why) => args.common.say(&format!("skipped: {why}")),
+            KernelEvent::Skipped(why) => args.common.status(&format!("skipped: {why}")),
         }
         Ok(())
     })
@@ -325,7 +325,7 @@ fn tune(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> 
     let table =
         tune::tune(&mut device, jobs, precision, seconds, &mut |reported| match reported {
             Ok(result) => args.report(result, &result.line(width)),
-            Err(why) => args.common.say(&format!("skipped: {why}")),
+            Err(why) => args.common.status(&format!("skipped: {why}")),
         })?;
     // Keep the part of the other precision. An unreadable table is replaced.
     let before = Tuned::read(&path, &identity).ok().flatten().unwrap_or_default();
@@ -333,7 +333,7 @@ fn tune(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> 
     path.parent().map_or(Ok(()), files::make_folder)?;
     files::write_atomically(&path, table.text(&identity).as_bytes())?;
     let (count, path) = (table.len(), path.display());
-    args.common.say(&format!(
+    args.common.status(&format!(
         "wrote {count} classes of products to {path}; csae uses them from now on; delete the file \
          to undo"
     ));
@@ -373,7 +373,7 @@ fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Devic
     }
     if let Some(path) = &args.trace {
         files::write_atomically(path, trace.text().as_bytes())?;
-        args.common.say(&format!(
+        args.common.status(&format!(
             "wrote {}: open it at ui.perfetto.dev or chrome://tracing",
             path.display()
         ));
@@ -400,7 +400,7 @@ fn grow(args: &BenchArgs) -> anyhow::Result<Device> {
             results.push(result);
         })?;
         if let Some(why) = stopped {
-            args.common.say(&format!("stopped at {why}"));
+            args.common.status(&format!("stopped at {why}"));
         }
     }
     if let Some((_, numbers, picture)) = paths {
@@ -408,7 +408,7 @@ fn grow(args: &BenchArgs) -> anyhow::Result<Device> {
             results.iter().map(|result| format!("{}\n", json!(result))).collect();
         files::write_atomically(&numbers, lines.concat().as_bytes())?;
         grow::picture(&results).save(&picture)?;
-        args.common.say(&format!("{}, {}", numbers.display(), picture.display()));
+        args.common.status(&format!("{}, {}", numbers.display(), picture.display()));
     }
     Ok(device)
 }

@@ -70,8 +70,6 @@ pub struct ClassifyArgs {
     common: Common,
 }
 
-impl ClassifyArgs {}
-
 impl CommandArgs for ClassifyArgs {
     fn common(&self) -> Option<&Common> {
         Some(&self.common)
@@ -143,8 +141,8 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     }
     let (mut all_truth, mut all_found) = (Vec::new(), Vec::new());
     for (sample, truth) in samples.iter().zip(&truth) {
-        args.common.say(&format!("data: {}", sample.description));
-        args.common.say_skipped(&sample.skipped);
+        args.common.status(&format!("data: {}", sample.description));
+        args.common.report_skipped(&sample.skipped);
         let width = (0..sample.len())
             .map(|image| sample.name(image).chars().count())
             .max()
@@ -160,7 +158,10 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
                 )?;
                 for logits in logits.chunks_exact(classes.len()) {
                     let name = sample.name(image);
-                    outln!("{}", answer(format, &name, width, classes, &likeliest(logits, top)));
+                    outln!(
+                        "{}",
+                        output_line(format, &name, width, classes, &likeliest(logits, top))
+                    );
                     if let Some((_, truth)) = truth {
                         all_truth.push(truth.of[image]);
                         all_found.push(best(logits));
@@ -171,13 +172,13 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
             Ok(())
         })?;
     }
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     if all_truth.is_empty() {
         return Ok(());
     }
     let confusion = Confusion::new(classes, &all_truth, &all_found);
     let rate = confusion.rate();
-    args.common.say(&format!("{} of {} wrong: error {rate}", rate.wrong, rate.of));
+    args.common.status(&format!("{} of {} wrong: error {rate}", rate.wrong, rate.of));
     if args.common.json {
         outln!(
             "{}",
@@ -204,7 +205,7 @@ fn likeliest(logits: &[f32], top: usize) -> Vec<(usize, f64)> {
 }
 
 /// The output line for an image.
-fn answer(
+fn output_line(
     format: Format,
     name: &str,
     width: usize,
@@ -258,19 +259,22 @@ mod tests {
         let classes = ["cat", "a, \"b\""].map(String::from);
         let found = likeliest(&[0.0, 3.0_f32.ln()], 2);
         assert!((found[0].1 - 0.75).abs() < 1e-6 && found[1].0 == 0, "{found:?}");
-        assert_eq!(answer(Format::Csv, "x.png", 5, &classes, &found[1..]), "x.png,cat,0.250000");
         assert_eq!(
-            answer(Format::Csv, "x", 5, &classes, &found[..1]),
+            output_line(Format::Csv, "x.png", 5, &classes, &found[1..]),
+            "x.png,cat,0.250000"
+        );
+        assert_eq!(
+            output_line(Format::Csv, "x", 5, &classes, &found[..1]),
             "x,\"a, \"\"b\"\"\",0.750000"
         );
-        assert_eq!(answer(Format::Table, "x", 3, &classes, &found[1..]), "x    cat 25.0 %");
+        assert_eq!(output_line(Format::Table, "x", 3, &classes, &found[1..]), "x    cat 25.0 %");
         let json: serde_json::Value =
-            serde_json::from_str(&answer(Format::Json, "x", 1, &classes, &found)).unwrap();
+            serde_json::from_str(&output_line(Format::Json, "x", 1, &classes, &found)).unwrap();
         assert_eq!(
             (json["label"].as_str(), json["top"].as_array().unwrap().len()),
             (Some("a, \"b\""), 2)
         );
-        // the softmax does not overflow for large logits
+        // The softmax must not overflow for large logits.
         assert_eq!(likeliest(&[1000.0, -1000.0], 1), [(0, 1.0)]);
     }
 }

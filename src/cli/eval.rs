@@ -21,7 +21,7 @@ use super::{CommandArgs, Common};
 /// Evaluate a model on images: PSNR, SSIM, losses, L0, dead units, explained variance.
 ///
 /// Images larger than the model's input are cut into adjacent patches; smaller ones are enlarged.
-/// Of a bundled set with held-out images, only those are used.
+/// If a bundled set has held-out images, only the held-out images are used.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae eval runs/001 photos
@@ -159,20 +159,21 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let dims = graph.nodes[0].dims;
     let budget = super::budget(args.max_memory.as_deref())?;
     let sample = Sample::open(data, dims, args.images, args.strict, budget)?;
-    args.common.say(&format!("data: {}", sample.description));
-    args.common.say_skipped(&sample.skipped);
+    args.common.status(&format!("data: {}", sample.description));
+    args.common.report_skipped(&sample.skipped);
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     if inference.degrade_as_trained(0) {
-        args.common
-            .say("note: this is a restoration model; images are degraded first, as in validation");
+        args.common.status(
+            "note: this is a restoration model; images are degraded first, as in validation",
+        );
     }
     // Parameters are on the device, and also in host memory as they were read.
     inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: sample.bytes() })?;
     let report = evaluate_sample(&mut device, &mut inference, &sample)?;
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     if args.common.json {
         let mut line = serde_json::to_value(&report)?;
         line["kind"] = "eval".into();

@@ -1,4 +1,4 @@
-//! `csae features`, and what other commands that extract features share with it.
+//! `csae features`, and the code that it shares with other commands that extract features.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ use super::{CommandArgs, Common};
 
 /// How maps are pooled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum How {
+pub enum PoolChoice {
     /// The maximum of each grid cell
     Max,
     /// The mean of each grid cell
@@ -71,15 +71,15 @@ impl Encoder {
     ///
     /// # Errors
     /// If the layer does not exist, or --grid does not fit it.
-    pub fn of(loaded: &LoadedModel, reading: &Reading, how: How) -> Result<Self> {
+    pub fn of(loaded: &LoadedModel, reading: &Reading, how: PoolChoice) -> Result<Self> {
         let whole = &loaded.graph;
         let plain = model::encoder(whole, reading.layer.as_deref(), None)?;
         let node = whole.find(&plain.code).expect("the encoder ends with a layer of the model");
         let pool = match how {
-            How::Max => Some(PoolKind::Max),
-            How::Average => Some(PoolKind::Average),
-            How::Sum => Some(PoolKind::Sum),
-            How::None => None,
+            PoolChoice::Max => Some(PoolKind::Max),
+            PoolChoice::Average => Some(PoolKind::Average),
+            PoolChoice::Sum => Some(PoolKind::Sum),
+            PoolChoice::None => None,
         };
         let maps = whole.nodes[node].dims.area() > 1;
         match reading.grid {
@@ -153,9 +153,9 @@ pub fn bar(common: &Common, what: &str, images: usize) -> ProgressBar {
 /// image, in order.
 ///
 /// A .npy file holds one float array, N×C×H×W or N×units; NAME.names.txt and, if the images have
-/// classes, NAME.labels.npy are written beside it. A .safetensors file holds all of it. Sets larger
-/// than memory are supported. Winner-take-all selections at the end of a code are only for
-/// training, so features are taken before them.
+/// classes, NAME.labels.npy are written beside it. A .safetensors file holds features, names and
+/// labels. Sets larger than memory are supported. Features are taken before the winner-take-all
+/// selections at the end of a code, which are only for training.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae features runs/001 photos/ -o features.npy
@@ -171,8 +171,8 @@ pub struct FeaturesArgs {
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
     /// How to pool maps
-    #[arg(long, value_enum, default_value_t = How::None)]
-    pool: How,
+    #[arg(long, value_enum, default_value_t = PoolChoice::None)]
+    pool: PoolChoice,
     /// Overwrite existing files
     #[arg(long)]
     force: bool,
@@ -200,7 +200,7 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let format = FeatureFormat::of(&args.out)?;
     let loaded = model::load(&args.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
-    if args.pool != How::None && encoder.pooling.is_none() {
+    if args.pool != PoolChoice::None && encoder.pooling.is_none() {
         return Err(Error::usage(format!(
             "--pool: the output of layer {} is a vector and cannot be pooled",
             encoder.layer
@@ -220,9 +220,9 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     for file in &files {
         super::refuse_existing(file, args.force)?;
     }
-    args.common.say(&format!("data: {}", sample.description));
-    args.common.say_skipped(&sample.skipped);
-    args.common.say(&format!("features: {encoder}"));
+    args.common.status(&format!("data: {}", sample.description));
+    args.common.report_skipped(&sample.skipped);
+    args.common.status(&format!("features: {encoder}"));
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, &encoder.graph, Purpose::Infer)?;
@@ -247,7 +247,7 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     }
     writer.finish()?;
     bar.finish_and_clear();
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     if args.common.json {
         let shape = [described.images, described.dims.c, described.dims.h, described.dims.w];

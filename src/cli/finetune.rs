@@ -21,54 +21,54 @@ use csae::internals::tasks::probe::match_labels;
 use csae::internals::train::RunFolder;
 use serde_json::{Value, json};
 
-use super::features::{Encoder, How, Reading};
+use super::features::{Encoder, PoolChoice, Reading};
 use super::interrupt::Interrupted;
 use super::learning::{
-    Begin, Learning, absolute, best_validation, check_unconditioned, drive, write_results,
+    Begin, Learning, absolute, best_validation, check_unconditioned, run_to_end, write_results,
 };
 use super::{CommandArgs, Common};
 
-/// How the head starts.
+/// How the head is initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Start {
-    /// As the linear classifier of the encoder's features that fits the labelled images
+    /// With a linear classifier fitted to the encoder's features of the labelled images
     Probe,
     /// With random weights
     Fresh,
 }
 
-/// Train a classifier on labelled images: a model's encoder with a fully connected head, from what
-/// the encoder has learned without labels.
+/// Train a classifier on labelled images: an encoder that was trained without labels, with a fully
+/// connected head.
 ///
-/// A part of the labelled images is held out. Training stops when the error there stops falling,
-/// and the best weights become model.safetensors (for `csae classify`). The run folder also gets
+/// A part of the labelled images is held out. Training stops when their error stops falling, and
+/// the best weights become model.safetensors (for `csae classify`). The run folder also gets
 /// config.toml, metrics.jsonl, checkpoints for `csae resume`, finetune.json with the results and,
-/// with --test, confusion.png. With --curve it trains on more and more labels, pretrained and from
-/// scratch, several times each, and writes curve.png and curve.tsv with the p of a paired t-test at
-/// each number of labels; the same command goes on with a curve that was stopped.
+/// with --test, confusion.png. --curve trains with increasing numbers of labels, pretrained and
+/// from scratch, several times each. It writes curve.png and curve.tsv, with the p-value of a
+/// paired t-test at each number of labels. If it is interrupted, the same command continues it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae finetune runs/wta train-images-idx3-ubyte.gz --labels 1000 --test t10k-images-idx3-ubyte.gz -o runs/classifier
   csae finetune runs/wta photos/ --flip-x --shift 2 -o runs/classifier
   csae finetune runs/wta train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --curve 100,300,1000 -o runs/curve")]
 pub struct FinetuneArgs {
-    /// Model file, a run folder, or a bundled model: denoise, inpaint, upscale, paint-1, paint-2,
+    /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
     model: PathBuf,
-    /// Labelled images: IDX or CIFAR files, a folder with a sub-folder for each class, x.npy beside
+    /// Labelled images: IDX or CIFAR files, a folder with one subfolder per class, or x.npy beside
     /// x.labels.npy
     data: String,
-    /// Labelled images to test on, once, at the end
+    /// Labelled test images, evaluated once, at the end
     #[arg(long, value_name = "DATA")]
     test: Option<String>,
-    /// Learn from this many labels in all, drawn by the seed evenly over the classes
+    /// Total number of labels to use, chosen at random, evenly over the classes [default: all]
     #[arg(long, value_name = "N")]
     labels: Option<NonZeroUsize>,
-    /// Learn from this many labels of each class
+    /// Number of labels of each class to use, chosen at random
     #[arg(long, value_name = "N", conflicts_with = "labels")]
     labels_per_class: Option<NonZeroUsize>,
-    /// Error over the number of labels, pretrained and from scratch: numbers of labels in all,
-    /// comma-separated
+    /// Measure the test error over the number of labels, pretrained and from scratch, at these
+    /// total numbers of labels, comma-separated
     #[arg(
         long,
         value_name = "N,N,…",
@@ -77,16 +77,16 @@ pub struct FinetuneArgs {
         conflicts_with_all = ["labels", "labels_per_class", "from_scratch"]
     )]
     curve: Vec<NonZeroUsize>,
-    /// With --curve: number of draws of labels and weights
+    /// With --curve: number of repetitions, each with other labels and initial weights
     #[arg(long, value_name = "N", default_value = "5", requires = "curve")]
     seeds: NonZeroUsize,
-    /// Pooling of maps before the head
-    #[arg(long, value_enum, default_value_t = How::Max)]
-    pool: How,
-    /// How the head of a pretrained encoder starts [default: probe]
+    /// How to pool maps before the head
+    #[arg(long, value_enum, default_value_t = PoolChoice::Max)]
+    pool: PoolChoice,
+    /// How to initialise the head of a pretrained encoder [default: probe]
     #[arg(long, value_enum)]
     head: Option<Start>,
-    /// Dropout before the head
+    /// Dropout probability before the head
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     dropout: f64,
     /// Share of the labelled images held out for validation [default: 0.2]
@@ -126,10 +126,10 @@ impl Data {
         let train = open(&config.data.source)?;
         let test = spec.test.as_deref().map(open).transpose()?;
         for sample in std::iter::once(&train).chain(&test) {
-            common.say(&format!("data: {}", sample.description));
-            common.say_skipped(&sample.skipped);
+            common.status(&format!("data: {}", sample.description));
+            common.report_skipped(&sample.skipped);
         }
-        common.say_same(&config.data.source, spec.test.as_ref());
+        common.warn_same_data(&config.data.source, spec.test.as_ref());
         // Without test images the training images are matched with themselves, which checks their
         // labels.
         let (of_train, of_test) = match_labels(
@@ -142,8 +142,8 @@ impl Data {
         Ok(Self { train, test })
     }
 
-    /// The images to learn from and those to validate on.
-    fn parts(&self, config: &Config) -> Result<(Subset<'_, Labelled>, Subset<'_, Labelled>)> {
+    /// The training images and the held-out images.
+    fn subsets(&self, config: &Config) -> Result<(Subset<'_, Labelled>, Subset<'_, Labelled>)> {
         let data = &self.train;
         let images = match config.classify.as_ref().map_or(0, |spec| spec.labels) {
             0 => (0..data.len()).collect(),
@@ -159,8 +159,8 @@ impl Data {
 }
 
 impl FinetuneArgs {
-    /// What the configuration gets from the flags about data.
-    fn note(&self, config: &mut Config) {
+    /// Sets what the flags about the data and the head give in the configuration.
+    fn apply_data_flags(&self, config: &mut Config) {
         config.data.source.clone_from(&self.data);
         config.data.strict |= self.reading.strict;
         config.data.flip_x |= self.flip_x;
@@ -185,16 +185,18 @@ impl FinetuneArgs {
         for (flag, share) in [("--dropout", Some(self.dropout)), ("--validation", self.validation)]
         {
             if let Some(share) = share.filter(|share| !(0.0..1.0).contains(share)) {
-                return Err(Error::usage(format!("{flag} {share}: it must lie in 0 ≤ share < 1")));
+                return Err(Error::usage(format!(
+                    "{flag} {share}: must be at least 0 and less than 1"
+                )));
             }
         }
         Ok(())
     }
 }
 
-/// The number of epochs that make about 1500 steps.
+/// The default number of epochs: it makes about 1500 steps, within 5 to 40 epochs.
 fn default_epochs(data: &Data, config: &Config) -> Result<usize> {
-    let count = data.parts(config)?.0.indices.len();
+    let count = data.subsets(config)?.0.indices.len();
     Ok((1500 / count.div_ceil(config.train.batch).max(1)).clamp(5, 40))
 }
 
@@ -228,14 +230,15 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     let budget = super::budget(args.reading.max_memory.as_deref())?;
     let size = encoder.graph.nodes[0].dims;
     let kind = LabelledKind::Classify;
-    let place = learning.place(kind, &loaded.graph.spec, |config| args.note(config))?;
-    let data = Data::open(common, &place, size, budget)?;
+    let data_config =
+        learning.data_config(kind, &loaded.graph.spec, |config| args.apply_data_flags(config))?;
+    let data = Data::open(common, &data_config, size, budget)?;
     let labels =
         args.labels_per_class.map(|each| each.get().saturating_mul(occurring(&data.train).get()));
     let spec = model::classifier(encoder.graph_spec(), data.train.classes.clone(), args.dropout)?;
     let graph = Graph::new(&spec, size)?;
     check_unconditioned(&graph)?;
-    common.say(&format!(
+    common.status(&format!(
         "classifier: {} parameters; features {encoder}, {} classes",
         graph.parameter_count(),
         data.train.classes.len()
@@ -246,7 +249,7 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
             &graph.spec,
             |config| default_epochs(&data, config),
             |config| {
-                args.note(config);
+                args.apply_data_flags(config);
                 if let (Some(labels), Some(spec)) = (labels, &mut config.classify) {
                     spec.labels = labels;
                 }
@@ -260,29 +263,30 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     if args.curve.is_empty() {
         let config = config_of(&|_| ())?;
         let begin = Begin::New { folder, force: learning.force };
-        return single(common, &mut device, (&config, &graph), &data, budget, begin);
+        return train_and_print(common, &mut device, (&config, &graph), &data, budget, begin);
     }
     curve(&args, &mut device, (&graph, &data), budget, &config_of)
 }
 
-/// Goes on with a run.
+/// Continues a run. `data_config` is the configuration with the recorded, absolute paths of the
+/// data.
 pub fn resume(
     common: &Common,
     config: &Config,
-    place: &Config,
+    data_config: &Config,
     budget: Budget,
     begin: Begin,
 ) -> anyhow::Result<()> {
     let dims = super::resume::input(config)?;
     let graph = Graph::new(&config.model, dims)?;
-    let data = Data::open(common, place, dims, budget)?;
+    let data = Data::open(common, data_config, dims, budget)?;
     let mut device = common.open()?;
     device.limit_memory(budget.all);
-    single(common, &mut device, (config, &graph), &data, budget, begin)
+    train_and_print(common, &mut device, (config, &graph), &data, budget, begin)
 }
 
-/// Trains one classifier, and tests it.
-fn single(
+/// Trains and tests one classifier, and prints the results.
+fn train_and_print(
     common: &Common,
     device: &mut Device,
     (config, graph): (&Config, &Graph),
@@ -311,7 +315,7 @@ fn single(
     Ok(())
 }
 
-/// Trains a classifier in its folder, tests it and writes its results.
+/// Trains a classifier in its folder, tests it and writes the results.
 fn train(
     common: &Common,
     device: &mut Device,
@@ -321,20 +325,20 @@ fn train(
     begin: Begin,
 ) -> anyhow::Result<(RunFolder, Value)> {
     let start = Instant::now();
-    let (fit, held) = data.parts(config)?;
+    let (fit, held) = data.subsets(config)?;
     let on = held.name;
     let labels = fit.indices.len() + if on == "held-out images" { held.indices.len() } else { 0 };
-    let place = begin.folder().clone();
+    let folder = begin.folder().clone();
     let mut run = begin_training(
         device,
-        &place,
+        &folder,
         config,
         graph,
         (&fit, held),
         data.bytes(),
         begin.checkpoint(),
     )?;
-    let (folder, _lock, summary) = drive(common, device, &mut run, begin, (config, budget))?;
+    let (folder, _lock, summary) = run_to_end(common, device, &mut run, begin, (config, budget))?;
     let confusion = match &data.test {
         Some(test) => {
             let all: Vec<usize> = (0..test.len()).collect();
@@ -365,11 +369,11 @@ fn train(
     Ok((folder, results))
 }
 
-/// Makes a run's configuration with a last change.
+/// Builds the configuration of a run, and then applies a change to it.
 type ConfigOf<'a> = &'a dyn Fn(&dyn Fn(&mut Config)) -> Result<Config>;
 
-/// Trains classifiers on more and more labels, pretrained and from scratch, each in a folder of its
-/// own. Those that are finished are not trained again.
+/// Trains classifiers with increasing numbers of labels, pretrained and from scratch, each in its
+/// own folder. Finished classifiers are not trained again.
 fn curve(
     args: &FinetuneArgs,
     device: &mut Device,
@@ -408,7 +412,7 @@ fn curve(
                 let member = member(&quiet, device, (&config, graph), data, budget, &folder);
                 let results = member.map_err(|error| stopped(error, out, &curve, args))?;
                 let error = results["test"]["error"].as_f64().unwrap_or(f64::NAN);
-                common.say(&format!(
+                common.status(&format!(
                     "{labels} labels, seed {seed}, {what}: test error {}, {:.0} s",
                     results["test_error"].as_str().unwrap_or_default(),
                     start.elapsed().as_secs_f64()
@@ -438,7 +442,7 @@ fn curve(
     Ok(())
 }
 
-/// The results of a classifier of a curve, which is trained if it is not finished.
+/// The results of one classifier of a curve. Trains it unless it is finished.
 fn member(
     common: &Common,
     device: &mut Device,
@@ -464,13 +468,13 @@ fn member(
     Ok(train(common, device, (config, graph), data, budget, begin)?.1)
 }
 
-/// The message for a curve whose training was interrupted.
+/// Replaces the error of an interrupted training by one about the curve.
 fn stopped(error: anyhow::Error, out: &Path, curve: &Curve, args: &FinetuneArgs) -> anyhow::Error {
     if error.downcast_ref::<Interrupted>().is_none() {
         return error;
     }
     Interrupted(format!(
-        "stopped; {} of {} numbers of labels are done; the same command goes on in {}",
+        "stopped; {} of {} points of the curve are done; run the same command to continue in {}",
         curve.points.len(),
         args.curve.len(),
         out.display()
@@ -492,10 +496,10 @@ fn occurring(data: &Labelled) -> NonZeroUsize {
     NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// A point of a curve for people.
+/// The output line of a point of a curve.
 fn describe(point: &Point) -> String {
     let arm = |arm: &csae::internals::tasks::finetune::Arm| {
-        format!("{:.2} ± {:.2} %", 100.0 * arm.mean, 100.0 * arm.deviation)
+        format!("{:.2} ± {:.2} %", 100.0 * arm.mean, 100.0 * arm.std)
     };
     let p = point.p.map_or(String::new(), |p| format!("  p {p:.4}"));
     format!(

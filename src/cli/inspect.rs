@@ -95,8 +95,8 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
             graph.check_autoencoder().map_err(|error| error.at("--data"))?;
             let sample =
                 Sample::open(source, graph.nodes[0].dims, args.images, args.strict, budget)?;
-            args.common.say(&format!("data: {}", sample.description));
-            args.common.say_skipped(&sample.skipped);
+            args.common.status(&format!("data: {}", sample.description));
+            args.common.report_skipped(&sample.skipped);
             Some(sample)
         }
         None => None,
@@ -107,8 +107,9 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     if inference.degrade_as_trained(0) {
-        args.common
-            .say("note: this is a restoration model; images are degraded first, as in validation");
+        args.common.status(
+            "note: this is a restoration model; images are degraded first, as in validation",
+        );
     }
     let top_patches = sample.is_some().then(|| TopPatches::new(graph, budget.all));
     if let (Some(sample), Some(top_patches)) = (&sample, &top_patches) {

@@ -20,7 +20,7 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// From now on, the first request to end only sets [`asked`].
+/// Handles Ctrl-C: the first request only sets [`asked`], the second one ends the program.
 pub fn watch() {
     let handled = ctrlc::set_handler(|| {
         if ASKED.swap(true, Ordering::SeqCst) {

@@ -1,5 +1,5 @@
-//! What the commands that train on labels share: flags, the split of the images, the model with its
-//! head, and the run from its first step to its end.
+//! Code shared by the commands that train on labels: flags, the split of the images, the model with
+//! its head, and the run.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -24,16 +24,16 @@ use serde_json::Value;
 use super::Common;
 use super::interrupt::{self, Interrupted};
 
-/// How a model with a head is trained. The defaults are the presets in `assets/presets/labelled`.
+/// Flags of training on labels. The defaults are in the presets in `assets/presets/labelled`.
 #[derive(Debug, Args)]
 pub struct Learning {
-    /// Run folder to make
+    /// Folder of the new run
     #[arg(short, long, value_name = "DIR")]
     pub out: PathBuf,
     /// Start with random weights instead of the model's
     #[arg(long)]
     pub from_scratch: bool,
-    /// Configuration file (TOML) instead of the built-in one; it has no [model]
+    /// Configuration file (TOML) without [model], instead of the built-in preset
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Override a value of the configuration, such as optimizer.clip_norm=1
@@ -43,14 +43,15 @@ pub struct Learning {
     /// number of images]
     #[arg(long, value_name = "N")]
     epochs: Option<NonZeroUsize>,
-    /// Samples of a step [default: 50 for a classifier, 8 for others]
+    /// Number of samples in a step [default: 50 for a classifier, 8 for others]
     #[arg(long, value_name = "N")]
     batch: Option<NonZeroUsize>,
-    /// Split each batch into this many parts and average their gradients: less memory, the same
-    /// result within rounding
+    /// Split each batch into this many equal parts and average their gradients: less memory, the
+    /// same result within rounding
     #[arg(long, value_name = "N")]
     accumulate: Option<NonZeroUsize>,
-    /// Precision of maps and their gradients: f16 takes half the memory, where the adapter has it
+    /// Number format of layer outputs and their gradients; f16 halves their memory on adapters that
+    /// support it. Weights and sums stay f32
     #[arg(long, value_name = "f32|f16")]
     precision: Option<String>,
     /// Peak learning rate of the head [default: 0.001 for a classifier, 0.002 for others]
@@ -70,37 +71,37 @@ pub struct Learning {
     /// others]
     #[arg(long, value_name = "N")]
     patience: Option<NonZeroUsize>,
-    /// Seed of the split, the weights, the order and the augmentation
+    /// Seed of the split, the initial weights, the order and the augmentation of images
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Overwrite a run that is already in the folder
+    /// Overwrite an existing run
     #[arg(long)]
     pub force: bool,
 }
 
-/// The encoder behind which a decoder is put, and the images that it learns from.
+/// Flags that select the encoder and the training images.
 #[derive(Debug, Args)]
 pub struct Encoding {
-    /// Last layer of the encoder [default: the code, but before its winner-take-all selections]
+    /// Last layer of the encoder [default: the code, before any winner-take-all selection]
     #[arg(long, value_name = "NAME")]
     layer: Option<String>,
     /// Share of DATA held out for validation [default: 0.15]
     #[arg(long, value_name = "SHARE")]
     pub held_out: Option<f64>,
-    /// Learn from this many images, drawn by the seed; held-out images are among them
+    /// Number of images to use, chosen at random, including the held-out images [default: all]
     #[arg(long, value_name = "N")]
     pub images: Option<NonZeroUsize>,
-    /// Treat what would be skipped or dropped as an error
+    /// Fail on files and annotations that would be skipped or dropped
     #[arg(long)]
     pub strict: bool,
-    /// Memory limit, such as 512MiB or 2GiB; images that need more than half of it stay in their
-    /// files [default: what is free]
+    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
+    /// their files as needed [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<String>,
 }
 
 impl Learning {
-    /// Checks the numbers that flags give, so that errors name the flag.
+    /// Checks the values of flags, so that errors name the flag and not the key.
     fn check(&self) -> Result<()> {
         if let Some(lr) = self.lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
             bail_usage!("--lr {lr}: a learning rate must be above 0");
@@ -114,20 +115,20 @@ impl Learning {
         Ok(())
     }
 
-    /// The run's folder, if it is free.
+    /// The folder of the new run.
     ///
     /// # Errors
-    /// When it holds a run or other files, and `--force` is not given.
+    /// When the folder exists and `--force` is not given.
     pub fn folder(&self) -> Result<RunFolder> {
         self.check()?;
         super::train::run_folder(Some(&self.out), self.force)
     }
 
-    /// The configuration of a run: the preset or file, `--set`, flags, then what `data` sets. It
-    /// trains for `epochs` unless it has a length of its own.
+    /// The configuration of a run: the preset or file, changed by `--set`, by flags, and then by
+    /// `data`. `epochs` computes the number of epochs if none of them sets it.
     ///
     /// # Errors
-    /// When a key or a value is not known or not valid.
+    /// When a key is unknown or a value is invalid.
     pub fn config(
         &self,
         kind: LabelledKind,
@@ -150,7 +151,7 @@ impl Learning {
         flag("optimizer.encoder_lr", self.encoder_lr.map(|lr| format!("{lr:e}")));
         flag("optimizer.weight_decay", self.weight_decay.map(|decay| format!("{decay:e}")));
         let set: Vec<String> = self.set.iter().cloned().chain(flags).collect();
-        // The default number of epochs depends on the batch and on the split.
+        // The default number of epochs depends on the batch size and on the split.
         let mut base = Config::with_model(&text, &place, model, 1, &set)?;
         base.seed = self.seed;
         data(&mut base);
@@ -166,11 +167,12 @@ impl Learning {
         Config::parse(&config.to_toml(), &place, &[])
     }
 
-    /// The configuration's part about data, before the model with its head is known.
+    /// The configuration with the model's encoder only, from which the data can be opened. The head
+    /// depends on the data.
     ///
     /// # Errors
     /// As [`Learning::config`].
-    pub fn place(
+    pub fn data_config(
         &self,
         kind: LabelledKind,
         encoder: &ModelSpec,
@@ -188,6 +190,7 @@ impl Learning {
         Ok(config)
     }
 
+    /// The text of the configuration file or preset, and its name for messages.
     fn text(&self, kind: LabelledKind) -> Result<(String, String)> {
         Ok(match &self.config {
             Some(path) => (files::read_text(path)?, path.display().to_string()),
@@ -195,14 +198,15 @@ impl Learning {
         })
     }
 
-    /// Where `train.from` points to: nothing for a run from scratch.
+    /// The value of `train.from` for a model; `None` with `--from-scratch`.
     pub fn from(&self, model: &Path) -> Option<String> {
         let place = ModelPaths::of(model).model;
         (!self.from_scratch).then(|| absolute(&place.display().to_string()))
     }
 }
 
-/// A path that holds from any folder; a name that is not a path stays.
+/// Makes the path of an existing file absolute. Other names, such as of bundled sets, stay as they
+/// are.
 pub fn absolute(path: &str) -> String {
     match (Path::new(path).exists(), std::path::absolute(path)) {
         (true, Ok(path)) => path.display().to_string(),
@@ -210,33 +214,38 @@ pub fn absolute(path: &str) -> String {
     }
 }
 
-/// Numbers of the images to learn from and of those held out, of `of` images. `images` limits them
-/// (0: all). None are held out unless `share` is given.
+/// Indices of the training images and of the held-out images, out of `total` images. If `images` is
+/// not 0, only that many are used. `share` is the share held out; `None` holds out no images.
 ///
 /// # Errors
-/// When there are fewer than `images`, or none is left to learn from.
-pub fn split(of: usize, images: usize, share: Option<f64>, seed: u64) -> Result<[Vec<usize>; 2]> {
-    let n = if images == 0 { of } else { images };
-    if n > of {
-        bail_usage!("--images {n}: there are only {of} images to learn from");
+/// When there are fewer than `images` images, or no training image is left.
+pub fn split(
+    total: usize,
+    images: usize,
+    share: Option<f64>,
+    seed: u64,
+) -> Result<[Vec<usize>; 2]> {
+    let n = if images == 0 { total } else { images };
+    if n > total {
+        bail_usage!("--images {n}: there are only {total} training images");
     }
-    let drawn = |name: &str, of: usize| {
-        let order = Stream::new(seed, name).permutation(of);
+    let permutation = |name: &str, n: usize| {
+        let order = Stream::new(seed, name).permutation(n);
         order.into_iter().map(|i| i as usize).collect::<Vec<_>>()
     };
-    let mut numbers = drawn("images", of);
+    let mut numbers = permutation("images", total);
     numbers.truncate(n);
     numbers.sort_unstable();
     let Some(share) = share else { return Ok([numbers, Vec::new()]) };
     let held = ((n as f64 * share).round() as usize).clamp(usize::from(share > 0.0), n);
     if held == n {
-        let images = if n == 1 { "1 image leaves".to_owned() } else { format!("{n} images leave") };
+        let images = super::counted(n, "image", "images");
         bail_usage!(
-            "{images} none to learn from beside those held out; name others by --validation, or \
-             take --held-out 0"
+            "holding out {held} of {images} leaves no training images; give other images with \
+             --validation, or use --held-out 0"
         );
     }
-    let order = drawn("split", n);
+    let order = permutation("split", n);
     let part = |places: &[usize]| {
         let mut part: Vec<usize> = places.iter().map(|place| numbers[*place]).collect();
         part.sort_unstable();
@@ -246,12 +255,13 @@ pub fn split(of: usize, images: usize, share: Option<f64>, seed: u64) -> Result<
 }
 
 impl Encoding {
-    /// A model's encoder with a decoder behind it, for squares of `side` pixels, which `flag` sets.
+    /// A model's encoder followed by a decoder, for squares of `side` pixels. `flag` is the flag
+    /// that sets the side.
     ///
     /// # Errors
-    /// When the model has no such layer, its maps cannot be enlarged again, or the side does not
-    /// suit its strides.
-    pub fn headed(
+    /// When the model has no such layer, its maps cannot be upsampled again, or the side is not a
+    /// multiple of the strides.
+    pub fn with_decoder(
         &self,
         loaded: &LoadedModel,
         (flag, side): (&str, usize),
@@ -266,8 +276,8 @@ impl Encoding {
         let align = Segmenter::align(&Graph::new(&spec, loaded.graph.nodes[0].dims)?)?;
         if !side.is_multiple_of(align) || !side.is_multiple_of(stride) {
             bail_usage!(
-                "{flag} {side}: the model's strides need a multiple of {align}, cells of {stride} \
-                 pixels one of that"
+                "{flag} {side}: must be a multiple of {align} for the model's strides, and of \
+                 {stride} for the size of a cell"
             );
         }
         let graph = on_squares(&model::decoder(
@@ -282,38 +292,39 @@ impl Encoding {
     }
 }
 
-/// Fails if a model is conditioned on noise levels or masks, which labelled images do not have.
+/// Checks that a model is not conditioned on noise levels or masks, which labelled images do not
+/// have.
 ///
 /// # Errors
-/// When it is.
+/// When it is conditioned.
 pub fn check_unconditioned(graph: &Graph) -> Result<()> {
     if graph.is_conditioned_on_level() || graph.is_conditioned_on_mask() {
         return Err(Error::usage(
             "the model is conditioned on noise levels or missing pixels, which these images do not \
-             have; use another, such as one by --preset pyramid",
+             have; use another model, such as one trained with --preset pyramid",
         ));
     }
     Ok(())
 }
 
-/// Where a run comes from: a new folder, or one to go on in.
+/// Whether a run is new or resumed.
 pub enum Begin<'a> {
     /// A new run.
     New {
-        /// Its folder.
+        /// Folder of the run.
         folder: RunFolder,
-        /// Overwrites the run that is there.
+        /// Whether to overwrite an existing run.
         force: bool,
     },
-    /// A run that goes on from a checkpoint, or from its start.
+    /// A resumed run.
     Resume {
-        /// Its folder.
+        /// Folder of the run.
         folder: RunFolder,
-        /// Held while it trains.
+        /// Lock of the folder, held during training.
         lock: Lock,
-        /// Where it goes on.
+        /// The checkpoint to continue from; `None` starts from the beginning.
         from: Option<&'a Checkpoint>,
-        /// Whether its length has changed.
+        /// Whether the configuration has changed and must be written again.
         rewrite: bool,
     },
 }
@@ -326,7 +337,7 @@ impl Begin<'_> {
         }
     }
 
-    /// The checkpoint that it goes on from.
+    /// The checkpoint to continue from.
     pub const fn checkpoint(&self) -> Option<&Checkpoint> {
         match self {
             Self::New { .. } => None,
@@ -334,7 +345,7 @@ impl Begin<'_> {
         }
     }
 
-    /// Makes the folder, or makes it ready to go on in, and locks it.
+    /// Creates the folder, or prepares the existing one, and locks it.
     fn prepare(
         self,
         common: &Common,
@@ -353,7 +364,8 @@ impl Begin<'_> {
             Self::Resume { folder, lock, from, rewrite } => {
                 match from.map(|checkpoint| &checkpoint.header) {
                     Some(header) => folder.cut_log(header.step, header.retried)?,
-                    // From the start: a validation before the first step is logged again.
+                    // Without a checkpoint the run starts over, including the validation before the
+                    // first step.
                     None => folder.clear_log()?,
                 }
                 if rewrite {
@@ -365,22 +377,22 @@ impl Begin<'_> {
     }
 }
 
-/// Trains a run to its end. Returns its folder, still locked, and what it found.
+/// Trains a run to its end. Returns its folder, still locked, and the results.
 ///
 /// # Errors
-/// When the training fails, or Ctrl-C stops it: the run can go on then.
-pub fn drive<T: Task>(
+/// When the training fails, or Ctrl-C stops it. A stopped run can be resumed.
+pub fn run_to_end<T: Task>(
     common: &Common,
     device: &mut Device,
     run: &mut Run<'_, T>,
     begin: Begin,
     (config, budget): (&Config, Budget),
 ) -> anyhow::Result<(RunFolder, Lock, Summary<T::Validation>)> {
-    common.say(&format!("memory: {}", run.trainer.memory));
+    common.status(&format!("memory: {}", run.trainer.memory));
     if common.verbose && device.as_gpu().is_some() {
         eprintln!("step: {} dispatches", run.trainer.dispatches());
     }
-    common.say_kernels(device);
+    common.report_kernels(device);
     let (folder, lock) = begin.prepare(common, device, config, budget)?;
     let metrics = folder.file("metrics.jsonl");
     let mut log = Log::new(Some(&metrics), run.trainer.total, common.quiet, common.json)?;
@@ -390,14 +402,14 @@ pub fn drive<T: Task>(
         Outcome::Stopped(step) => {
             let (total, folder) = (run.trainer.total, folder.path().display());
             Err(Interrupted(format!(
-                "stopped after step {step} of {total}; go on with: csae resume {folder}"
+                "stopped after step {step} of {total}; continue with: csae resume {folder}"
             ))
             .into())
         }
     }
 }
 
-/// The epoch and the numbers of the best validation, from a run's log.
+/// The line of the best validation in a run's log, if there is one.
 ///
 /// # Errors
 /// When the log cannot be read.

@@ -60,17 +60,19 @@ pub struct Cli {
 
 /// The arguments of a command, and how it runs.
 trait CommandArgs {
-    /// The flags that it shares with others, if it works on a model or a device.
+    /// The flags shared with other commands. `None` for commands that use neither a model nor a
+    /// device.
     fn common(&self) -> Option<&Common>;
 
-    /// Whether it makes files, which are wanted though nobody reads its lines any more.
+    /// Whether the command writes files. Such a command continues after the reader of its output
+    /// has closed the pipe.
     fn writes_files(&self) -> bool;
 
-    /// Runs it.
+    /// Runs the command.
     fn run(self) -> anyhow::Result<()>;
 }
 
-/// Declares a set of commands: a row each, with the struct of its arguments.
+/// Declares a set of commands. Each row has the name of a command and the struct of its arguments.
 macro_rules! commands {
     (enum $set:ident { $($command:ident($args:ty)),* $(,)? }) => {
         #[derive(Debug, clap::Subcommand)]
@@ -93,7 +95,7 @@ macro_rules! commands {
 }
 use commands;
 
-// In the order in which help shows them.
+// In the order in which `--help` lists them.
 commands! {
     enum Command {
         Train(train::TrainArgs),
@@ -213,7 +215,7 @@ impl Common {
                 self.take_table(gpu, read, Tuned::path(&gpu.adapter().identity()));
             }
         }
-        self.say(&format!("device: {}", device.label()));
+        self.status(&format!("device: {}", device.label()));
         Ok(device)
     }
 
@@ -233,7 +235,7 @@ impl Common {
                 self.take_table(gpu, Ok(None), None);
             }
         }
-        self.say(&format!("device: {}", device.label()));
+        self.status(&format!("device: {}", device.label()));
         Ok(device)
     }
 
@@ -261,11 +263,11 @@ impl Common {
             return;
         }
         if let Some(error) = ignored {
-            self.say(&format!(
+            self.status(&format!(
                 "ignored the kernel table: {error}; `csae bench --tune` writes a new one"
             ));
         }
-        self.say(&match (&path, &gpu.tuned) {
+        self.status(&match (&path, &gpu.tuned) {
             (Some(path), Some(table)) => {
                 format!(
                     "kernels for matrix products: table {}, {} classes",
@@ -281,11 +283,11 @@ impl Common {
     }
 
     /// Warns if the test images are the training images.
-    pub fn say_same(&self, learned: &str, tested: Option<&String>) {
-        let whole =
+    pub fn warn_same_data(&self, training: &str, test: Option<&String>) {
+        let canonical =
             |source: &str| Path::new(source).canonicalize().unwrap_or_else(|_| source.into());
-        if tested.is_some_and(|tested| whole(tested) == whole(learned)) {
-            self.say(
+        if test.is_some_and(|test| canonical(test) == canonical(training)) {
+            self.status(
                 "note: testing on the training images; these numbers do not measure generalization",
             );
         }
@@ -293,7 +295,7 @@ impl Common {
 
     /// Reports skipped files: their number, and some names, or all with `-v` or `--json`. Their
     /// number is printed even with `-q`.
-    pub fn say_skipped(&self, skipped: &[(String, String)]) {
+    pub fn report_skipped(&self, skipped: &[(String, String)]) {
         if self.json && !skipped.is_empty() {
             let files: Vec<_> = skipped
                 .iter()
@@ -314,7 +316,7 @@ impl Common {
 
     /// With `-v`, prints the GPU kernels that were compiled and how long each took, or the CPU
     /// path's instruction set.
-    pub fn say_kernels(&self, device: &mut Device) {
+    pub fn report_kernels(&self, device: &mut Device) {
         if !self.verbose {
             return;
         }
@@ -334,19 +336,19 @@ impl Common {
         }
     }
 
-    /// Reports `what` about some files: the first five names, all with `-v`. Prints nothing if
-    /// there are none.
-    pub fn say_names(&self, what: impl Fn(usize) -> String, names: &[String]) {
+    /// Reports `what` about some files, followed by their names: the first five, or all with `-v`.
+    /// Prints nothing if `names` is empty.
+    pub fn report_names(&self, what: impl Fn(usize) -> String, names: &[String]) {
         if names.is_empty() {
             return;
         }
         let shown = if self.verbose { names.len() } else { names.len().min(5) };
         let more = if names.len() > shown { ", … (-v lists all)" } else { "" };
-        self.say(&format!("{}: {}{more}", what(names.len()), names[..shown].join(", ")));
+        self.status(&format!("{}: {}{more}", what(names.len()), names[..shown].join(", ")));
     }
 
-    /// Prints a line for people on standard error.
-    pub fn say(&self, line: &str) {
+    /// Prints a status line on standard error, unless `--quiet` is set.
+    pub fn status(&self, line: &str) {
         if !self.quiet {
             eprintln!("{line}");
         }
@@ -372,7 +374,7 @@ pub fn parse() -> Result<Cli, clap::Error> {
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
-/// Prints clap's message: help and version as they are, an error as one line.
+/// Prints clap's message: help and version unchanged, an error as one line.
 pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
     use clap::error::ErrorKind::{
         DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
@@ -397,7 +399,7 @@ fn in_one_line(text: &str) -> String {
     let plain = [
         ("; Usage:", "; usage:"),
         ("; For more information, try '--help'.", "; see --help"),
-        // the standard library's errors for numbers, in plainer words
+        // Plainer words for the standard library's errors about numbers.
         ("number would be zero for non-zero type", "at least 1"),
         ("0 is not in 1..18446744073709551615", "at least 1"),
         ("invalid digit found in string", "not a whole number"),
@@ -409,7 +411,7 @@ fn in_one_line(text: &str) -> String {
 /// Runs the command.
 ///
 /// # Errors
-/// The error with its exit status: 2 for a mistake of the caller, 130 after Ctrl-C, and 1
+/// The error of the command with the exit status: 2 for a usage error, 130 after Ctrl-C, and 1
 /// otherwise.
 pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     if let Some(threads) = cli.command.common().and_then(|common| common.threads) {
@@ -426,9 +428,9 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     })
 }
 
-/// Sets the number of threads of the CPU path. Must be called before anything runs on them.
+/// Sets the number of threads of the CPU path. Must be called before the threads are first used.
 fn use_threads(threads: std::num::NonZeroUsize) -> csae::internals::error::Result<()> {
-    // More threads than this only compete for the cores.
+    // More threads than cores do not make the CPU path faster. The limit only rules out mistakes.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let max_threads = (4 * cores).max(64);
     if threads.get() > max_threads {
@@ -491,7 +493,7 @@ pub fn refuse_existing(path: &Path, force: bool) -> csae::internals::error::Resu
 mod tests {
     use super::*;
 
-    /// clap checks this in debug builds only; in a release build the later flag gets no value.
+    /// clap checks this in debug builds only. In a release build the second flag gets no value.
     #[test]
     fn no_command_has_a_flag_twice() {
         fn check(command: &clap::Command) {

@@ -11,9 +11,8 @@ use super::{CommandArgs, Common};
 /// List the presets, or print one: a configuration to start from.
 ///
 /// Presets of models are for `csae train --preset`. The presets `classify`, `segment` and `detect`
-/// have the training settings of `csae finetune`, `segment train` and `detect train`, without a
-/// model. Write one to a file, change it,
-/// and train with --config FILE.
+/// have the training settings of `csae finetune`, `csae segment train` and `csae detect train`,
+/// without a model. To change a preset, write it to a file, edit it, and pass it with --config.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae presets
@@ -40,7 +39,7 @@ impl CommandArgs for PresetsArgs {
     }
 }
 
-/// A preset: its name, the command that takes it, and its text.
+/// A preset: its name, the command that uses it, and its text.
 struct Preset {
     name: &'static str,
     command: String,

@@ -17,7 +17,7 @@ use csae::internals::tasks::probe::{
 };
 use serde_json::json;
 
-use super::features::{Encoder, How, Reading, bar};
+use super::features::{Encoder, PoolChoice, Reading, bar};
 use super::{CommandArgs, Common};
 
 /// Which classifiers to fit.
@@ -45,10 +45,10 @@ impl Classifier {
 /// learned without labels?
 ///
 /// Fits linear classifiers to the features of labelled training images, chooses the penalty on
-/// held-out labels, and prints the error on the test images with its 95 % interval, always beside
-/// that of the raw pixels and that of an untrained network of the same shape. Writes confusion.png
-/// and probe.json. With --labels-per-class it fits to that many labels per class, several times.
-/// Features are standardised to mean 0 and variance 1.
+/// held-out labels, and prints the error on the test images with its 95 % interval. As baselines it
+/// also prints the errors of raw pixels and of an untrained network of the same shape. Writes
+/// confusion.png and probe.json. With --labels-per-class it fits to that many labels per class,
+/// several times. Features are standardised to mean 0 and variance 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae probe runs/wta --train train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz
@@ -66,12 +66,12 @@ pub struct ProbeArgs {
     #[arg(long, value_name = "DATA")]
     test: String,
     /// How to pool maps
-    #[arg(long, value_enum, default_value_t = How::Max)]
-    pool: How,
+    #[arg(long, value_enum, default_value_t = PoolChoice::Max)]
+    pool: PoolChoice,
     /// Which classifiers to fit
     #[arg(long, value_enum, default_value_t = Classifier::Both)]
     classifier: Classifier,
-    /// Fit to this many labels of each class, drawn --draws times; comma-separated
+    /// Fit to this many labels of each class, chosen at random --draws times; comma-separated
     #[arg(long, value_name = "N", value_delimiter = ',')]
     labels_per_class: Vec<std::num::NonZeroUsize>,
     /// Number of random draws of labels
@@ -129,21 +129,21 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
     };
     let (train, test) = (open(&args.train)?, open(&args.test)?);
     for sample in [&train, &test] {
-        args.common.say(&format!("data: {}", sample.description));
-        args.common.say_skipped(&sample.skipped);
+        args.common.status(&format!("data: {}", sample.description));
+        args.common.report_skipped(&sample.skipped);
     }
-    args.common.say_same(&args.train, Some(&args.test));
+    args.common.warn_same_data(&args.train, Some(&args.test));
     let task = ProbeTask::new(&train, &test, args.seed)?;
-    let most = args.labels_per_class.iter().max();
-    if let (Some(most), Some(labels)) = (most, train.labels()) {
-        csae::internals::data::split::per_class(&labels.of, &labels.classes, most.get(), args.seed)
+    let max = args.labels_per_class.iter().max();
+    if let (Some(max), Some(labels)) = (max, train.labels()) {
+        csae::internals::data::split::per_class(&labels.of, &labels.classes, max.get(), args.seed)
             .map_err(|error| error.at("--labels-per-class"))?;
     }
     let width = encoder.dims().len();
-    // The budget holds the features of all images, and what fitting needs: a subset of the rows, or
-    // sums.
+    // Half of the budget is for the features of all images. The other half is for fitting, which
+    // copies subsets of the rows and sums over them.
     task.check(width.max(size.len()), budget.all.map(|all| all / 2))?;
-    args.common.say(&format!(
+    args.common.status(&format!(
         "features: {encoder}; {} training images, {} of them held out to choose the penalty",
         train.len(),
         train.len() - task.held_from()
@@ -165,7 +165,7 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
     let rows = extract(&mut device, &args.common, &task, &encoder, &store, "untrained network")?;
     probes.evaluate("untrained network", &rows)?;
     drop(rows);
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     probes.report(&out)
 }
 
@@ -312,7 +312,7 @@ impl Probes<'_> {
     }
 }
 
-/// A result line for people.
+/// The output line of a result.
 fn summary_line(row: &ProbeRow) -> String {
     let head = format!("{:18} {:>6}  {:19}", row.features, row.width, row.classifier);
     let tail = format!("  {:.0} s", row.seconds);

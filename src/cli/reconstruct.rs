@@ -106,6 +106,6 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
             outln!("{}  {w}x{h}  PSNR {psnr:.2} dB  SSIM {ssim:.4}", target.display());
         }
     }
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     Ok(())
 }

@@ -18,9 +18,9 @@ use super::{CommandArgs, Common};
 /// Continue a run where it stopped.
 ///
 /// Continues from the last checkpoint in the run's folder, or from the start if the run has none,
-/// on the device that the run began on. The model has the same bytes as that of a run that was
-/// never stopped; on another device, named by --device, the bytes can differ. A finished run does
-/// not change, unless --epochs or --steps extend it: from there on, the learning rate follows the
+/// on the device that the run started on. The resulting model has the same bytes as without the
+/// interruption; on another device, selected with --device, the bytes can differ. A finished run
+/// does not change unless --epochs or --steps extend it. Then the learning rate follows the
 /// schedule of the new length.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -30,7 +30,7 @@ use super::{CommandArgs, Common};
 pub struct ResumeArgs {
     /// The run's folder
     run: PathBuf,
-    /// Total number of epochs [default: that of the run]
+    /// Total number of epochs [default: the run's]
     #[arg(long, value_name = "N")]
     epochs: Option<f64>,
     /// Total number of steps; replaces the number of epochs
@@ -41,7 +41,7 @@ pub struct ResumeArgs {
 }
 
 impl ResumeArgs {
-    /// The configuration with its new length.
+    /// The configuration with the number of epochs or steps that the flags give.
     fn lengthen(&self, mut config: Config) -> csae::internals::error::Result<Config> {
         if let Some(epochs) = self.epochs {
             (config.train.epochs, config.train.steps) = (epochs, 0);
@@ -77,19 +77,19 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         let place = newest.unwrap_or_default();
         if checkpoint.header.config != checkpoint::config_hash(&config) {
             return Err(Error::usage(format!(
-                "{}: the checkpoint is of another configuration than {}; put back the one that the \
-                 run began with, or begin another run",
+                "{}: the checkpoint belongs to another configuration than {}; restore the \
+                 configuration that the run started with, or start a new run",
                 place.display(),
                 folder.file("config.toml").display()
             ))
             .into());
         }
-        if finished(&args, &folder, &config, checkpoint)? {
+        if report_if_finished(&args, &folder, &config, checkpoint)? {
             return Ok(());
         }
     }
     let mut to_load = config.clone();
-    let (mut begun_by, mut budget) = (None, None);
+    let (mut started_by, mut budget) = (None, None);
     if let Some(origin) = origin {
         to_load.data.source = origin.source;
         to_load.data.validation_source =
@@ -102,50 +102,50 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
             super::use_threads(threads)?;
             args.common.threads = Some(threads);
         }
-        begun_by = (origin.csae != env!("CARGO_PKG_VERSION")).then_some(origin.csae);
+        started_by = (origin.csae != env!("CARGO_PKG_VERSION")).then_some(origin.csae);
     }
     if let Some(kind) = config.labelled() {
         let budget = budget.unwrap_or_default();
         let rewrite = config != recorded;
         let begin = Begin::Resume { folder, lock, from: from.as_ref(), rewrite };
         let step = from.as_ref().map_or(0, |checkpoint| checkpoint.header.step);
-        args.common.say(&match step {
-            0 => "there is no checkpoint yet: from the start".to_owned(),
-            step => format!("going on after step {step}"),
+        args.common.status(&match step {
+            0 => FROM_START.to_owned(),
+            step => format!("continuing after step {step}"),
         });
-        let go_on = match kind {
+        let resume = match kind {
             LabelledKind::Classify => super::finetune::resume,
             LabelledKind::Segment => annotated::resume::<super::segment::Segment>,
             LabelledKind::Detect => annotated::resume::<super::detect::Detect>,
         };
-        return go_on(&args.common, &config, &to_load, budget, begin);
+        return resume(&args.common, &config, &to_load, budget, begin);
     }
-    // Images that were streamed are streamed again: that decides which images validate.
+    // The budget must be the same as before: it decides whether data are streamed, and so which
+    // patches are validated on.
     let mut job = Job::new(to_load, budget.unwrap_or_default())?;
     job.config.data.source.clone_from(&config.data.source);
     job.config.data.validation_source.clone_from(&config.data.validation_source);
     let mut device = args
         .common
         .open()
-        .map_err(|error| error.at(format!("{} cannot go on as it was", args.run.display())))?;
-    if let Some(version) = begun_by {
-        args.common.say(&format!(
-            "the run was begun by csae {version}: from here on bytes can differ from a run that it \
-             had not stopped"
+        .map_err(|error| error.at(format!("cannot continue {}", args.run.display())))?;
+    if let Some(version) = started_by {
+        args.common.status(&format!(
+            "note: csae {version} started this run; the result can differ from an uninterrupted run"
         ));
     }
     let step = from.as_ref().map_or(0, |checkpoint| checkpoint.header.step);
     match &from {
         Some(checkpoint) if checkpoint.header.device != device.identity() => {
-            args.common.say(&format!(
-                "going on after step {step} on {}, until now it was {}: bytes can differ from a \
-                 run that stayed there",
+            args.common.status(&format!(
+                "continuing after step {step} on {} instead of {}; the result can differ from a \
+                 run on one device",
                 device.identity(),
                 checkpoint.header.device
             ));
         }
-        Some(_) => args.common.say(&format!("going on after step {step}")),
-        None => args.common.say("there is no checkpoint yet: from the start"),
+        Some(_) => args.common.status(&format!("continuing after step {step}")),
+        None => args.common.status(FROM_START),
     }
     job.run(&args.common, &mut device, &folder, from.as_ref(), |_| {
         folder.cut_log(step, from.as_ref().map_or(0, |checkpoint| checkpoint.header.retried))?;
@@ -156,16 +156,18 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     })
 }
 
-/// The size of a run's input, which its configuration holds.
+const FROM_START: &str = "no checkpoint yet; starting from the beginning";
+
+/// The input size in a run's configuration.
 pub fn input(config: &Config) -> csae::internals::error::Result<Dims> {
     let [c, h, w] = config.model.input.ok_or_else(|| {
-        Error::usage("model.input: it is missing; put back the config.toml that the run began with")
+        Error::usage("model.input is missing; restore the config.toml that the run started with")
     })?;
     Ok(Dims::new(c, h, w))
 }
 
-/// Whether nothing is left to do, which is said.
-fn finished(
+/// Whether the run is finished. If so, prints that.
+fn report_if_finished(
     args: &ResumeArgs,
     folder: &RunFolder,
     config: &Config,
@@ -176,8 +178,8 @@ fn finished(
         Trainer::total_steps(config, usize::try_from(header.steps_per_epoch).unwrap_or(usize::MAX));
     if header.step > total {
         return Err(Error::usage(format!(
-            "{}: {} steps are done, more than the {total} asked for; give more by --steps or \
-             --epochs",
+            "{}: the run already has {} steps, more than the requested {total}; request more with \
+             --steps or --epochs",
             folder.path().display(),
             header.step
         )));
@@ -193,7 +195,7 @@ fn finished(
         );
     } else if done {
         outln!(
-            "{}: finished, all {total} steps are done; --steps or --epochs extend it",
+            "{}: finished, all {total} steps are done; extend it with --steps or --epochs",
             folder.path().display()
         );
     }

@@ -197,8 +197,8 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
             return Err(Error::usage(message).into());
         }
     }
-    args.common.say(&format!("data: {}", prepared.description));
-    args.common.say_skipped(&prepared.skipped);
+    args.common.status(&format!("data: {}", prepared.description));
+    args.common.report_skipped(&prepared.skipped);
     files::make_folder(&args.out)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);

@@ -52,7 +52,7 @@ pub fn open_each<T>(
     if let Some(first) = first.filter(|_| opened.is_empty()) {
         return Err(first);
     }
-    common.say_skipped(&skipped);
+    common.report_skipped(&skipped);
     Ok(opened)
 }
 
@@ -92,7 +92,7 @@ impl Targets {
         targets.held = held;
         for (number, found) in opened {
             let source = &images[number];
-            common.say_skipped(&found.skipped);
+            common.report_skipped(&found.skipped);
             let folder = Path::new(source).is_dir();
             for image in 0..found.pixels.len() {
                 let name = PathBuf::from(found.pixels.name(image));
@@ -124,11 +124,11 @@ impl Targets {
         Ok(targets)
     }
 
-    /// Bytes that the images occupy, plus the maximum of `of(height, width)` over the images, plus
-    /// what reading them needs.
-    pub fn bytes(&self, of: impl Fn(usize, usize) -> u64) -> u64 {
+    /// Memory in bytes: the images held in memory, the buffers for reading files, and the maximum
+    /// of `needed(height, width)` over the images.
+    pub fn bytes(&self, needed: impl Fn(usize, usize) -> u64) -> u64 {
         let peak = |pixels: &Pixels| {
-            pixels.sizes().map(|(h, w)| of(h, w)).max().unwrap_or(0) + pixels.reading_bytes()
+            pixels.sizes().map(|(h, w)| needed(h, w)).max().unwrap_or(0) + pixels.reading_bytes()
         };
         self.held + self.sources.iter().map(peak).max().unwrap_or(0)
     }

@@ -15,9 +15,10 @@ use super::{CommandArgs, Common};
 ///
 /// DATA is a folder of images, an IDX file (.gz too), CIFAR's binary files or their folder, an .npy
 /// file (floats are rounded to 8 bits), a list of image files (@FILE, or - for standard input) or
-/// the name of a bundled set. What does not fit into memory is streamed. The run folder gets
-/// config.toml, model.safetensors (the last), best.safetensors (the best in validation),
-/// metrics.jsonl, pictures, and checkpoints from which `csae resume` goes on; Ctrl-C writes one.
+/// the name of a bundled set. Data that do not fit into memory are streamed. The run folder gets
+/// config.toml, model.safetensors (the model after the last step), best.safetensors (the model with
+/// the best validation), metrics.jsonl, pictures, and checkpoints for `csae resume`. Ctrl-C writes
+/// a checkpoint and stops.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae train
@@ -26,12 +27,12 @@ use super::{CommandArgs, Common};
 pub struct TrainArgs {
     /// Images to train on [default: the preset's, bundled photographs]
     data: Option<String>,
-    /// What to learn: to take noise away, to fill missing pixels, or to add detail to enlarged
-    /// images. Corrupts the images accordingly, unless the configuration says how; the preset of
-    /// the same name is the default
+    /// Restoration task: remove noise, fill missing pixels, or add detail to enlarged images.
+    /// Training images are degraded accordingly, by default as in the preset of the same name
     #[arg(long, value_name = "denoise|inpaint|upscale")]
     task: Option<Task>,
-    /// Configuration to start from [default: the task's, else article]
+    /// Configuration to start from; `csae presets` lists them [default: the task's preset, or
+    /// article without --task]
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     preset: Option<String>,
     /// Configuration file (TOML) instead of a preset
@@ -41,7 +42,7 @@ pub struct TrainArgs {
     /// model.layers.code.units=64
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Model to begin with: its parameters are taken where they fit by name and shape
+    /// Model to start from: parameters with the same name and shape are copied
     #[arg(long, value_name = "MODEL")]
     from: Option<String>,
     /// Number of samples in a step
@@ -55,13 +56,13 @@ pub struct TrainArgs {
     /// support it. Weights and sums stay f32
     #[arg(long, value_name = "f32|f16")]
     precision: Option<String>,
-    /// Passes over the data
+    /// Number of epochs [default: the configuration's]
     #[arg(long, value_name = "N")]
     epochs: Option<f64>,
-    /// Steps, whatever the epochs
+    /// Number of steps; replaces the number of epochs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
-    /// Seed of everything that draws
+    /// Seed of all random numbers [default: the configuration's]
     #[arg(
         long,
         value_name = "N",
@@ -71,15 +72,14 @@ pub struct TrainArgs {
     /// Run folder [default: the next free runs/NNN]
     #[arg(short, long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write over an existing run folder
+    /// Overwrite an existing run
     #[arg(long)]
     force: bool,
-    /// A file that does not decode is an error, not skipped
+    /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
-    /// Memory that the training may take, such as 512MiB or 2GiB: data that need more than half of
-    /// it are streamed, a model or batch that needs more than the rest is refused [default: what is
-    /// free]
+    /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and
+    /// a model or batch that does not fit into the rest is an error [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
@@ -87,7 +87,7 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
-    /// The configuration that preset, file, --set and the other flags make.
+    /// The configuration: the preset or file, changed by --set, then by the other flags.
     fn config(&self) -> csae::internals::error::Result<Config> {
         let (text, place) = match (&self.config, &self.preset) {
             (Some(path), _) => (files::read_text(path)?, path.display().to_string()),
@@ -121,8 +121,8 @@ impl TrainArgs {
                 None => config.corruption = CorruptionSpec::for_task(task),
                 Some(other) if other != task => {
                     return Err(Error::usage(format!(
-                        "--task {task}: the configuration corrupts images for {other}; leave one \
-                         of them out"
+                        "--task {task}: the configuration degrades images for {other}; omit \
+                         --task, or use a configuration for {task}"
                     )));
                 }
                 Some(_) => {}
@@ -133,7 +133,7 @@ impl TrainArgs {
         if let Some(seed) = self.seed {
             config.seed = seed;
         }
-        // Once more, with the flags in.
+        // Checks the configuration again, now with the values of the flags.
         Config::parse(&config.to_toml(), &place, &[])
     }
 }
@@ -168,14 +168,17 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     })
 }
 
-/// The folder asked for, if it is free; else the next free `runs/NNN`.
+/// The folder of a new run: `wanted`, or by default the next free `runs/NNN`.
+///
+/// # Errors
+/// If `wanted` exists and `force` is not set.
 pub fn run_folder(wanted: Option<&Path>, force: bool) -> csae::internals::error::Result<RunFolder> {
     if let Some(wanted) = wanted {
         if !force && RunFolder::is_run(wanted) {
             let folder = wanted.display();
             return Err(Error::usage(format!(
-                "{folder} holds a run already: go on with it by `csae resume {folder}`, name \
-                 another place, or add --force to write over it"
+                "{folder} already holds a run; continue it with `csae resume {folder}`, choose \
+                 another folder, or overwrite it with --force"
             )));
         }
         super::refuse_existing(wanted, force)?;

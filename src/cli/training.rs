@@ -1,5 +1,5 @@
-//! What `csae train` and `csae resume` share: everything from a configuration to the end of the
-//! run.
+//! The run of an autoencoder, from its configuration to its results, shared by `csae train` and
+//! `csae resume`.
 
 use std::path::Path;
 
@@ -17,18 +17,18 @@ use csae::internals::train::{Log, Outcome, Run, RunFolder, Summary, Trainer};
 use super::Common;
 use super::interrupt::{self, Interrupted};
 
-/// Data and model of a run, checked.
+/// The checked data and model of a run.
 pub struct Job {
     pub config: Config,
     prepared: Prepared,
     graph: Graph,
-    /// What it may take: recorded, for a resume.
+    /// The memory budget. It is stored with the run, so that a resume has the same.
     pub budget: Budget,
 }
 
 impl Job {
-    /// Reads the data, which are streamed if they are larger than the budget's part for them, and
-    /// checks the model against them; the configuration then has the model with every size.
+    /// Opens the data and checks the model against them. Data that are larger than their part of
+    /// the budget are streamed. Completes the configuration's model with all sizes.
     pub fn new(mut config: Config, budget: Budget) -> Result<Self> {
         let prepared = data::prepare_within(&config, budget)?;
         config.model.undoes = config.corruption.clone();
@@ -38,43 +38,45 @@ impl Job {
         Ok(Self { config, prepared, graph, budget })
     }
 
-    fn tell(&self, common: &Common, device: &mut Device, trainer: &Trainer) {
-        common.say(&format!("data: {}", self.prepared.description));
-        common.say_skipped(&self.prepared.skipped);
-        common.say(&format!(
-            "model: {} parameters, code of {}; {} steps of {} images, {} an epoch",
+    fn report_start(&self, common: &Common, device: &mut Device, trainer: &Trainer) {
+        common.status(&format!("data: {}", self.prepared.description));
+        common.report_skipped(&self.prepared.skipped);
+        common.status(&format!(
+            "model: {} parameters, code of {}; {} steps of {} images, {} per epoch",
             self.graph.parameter_count(),
             self.graph.nodes[self.graph.code].dims,
             trainer.total,
             self.config.train.batch,
             trainer.steps_per_epoch
         ));
-        if let (Some(from), Some([taken, of])) = (&self.config.train.from, trainer.copied) {
-            common.say(&format!(
-                "from {from}: {taken} of {of} parameters and states, which fit by name and shape"
+        if let (Some(from), Some([copied, total])) = (&self.config.train.from, trainer.copied) {
+            common.status(&format!(
+                "from {from}: copied {copied} of {total} parameters and states, by name and shape"
             ));
         } else if self.graph.params.iter().any(|param| param.role == ParamRole::Frozen) {
-            common.say(
-                "note: frozen layers keep their random weights; --from MODEL copies those of \
+            common.status(
+                "note: frozen layers keep their random weights; --from MODEL copies the weights of \
                  another model",
             );
         }
         if self.graph.competes_within_batch() {
-            common.say(
-                "note: units compete within a batch in training alone (lifetime winner-take-all), \
-                 so that what is drawn in validation, its figures and pictures, says little of the \
-                 model; best.safetensors is the last one validated. Features tell: csae probe",
+            common.status(
+                "note: units compete within a batch during training only (lifetime \
+                 winner-take-all), so validation results and pictures do not measure the quality \
+                 of the model, and best.safetensors is the last validated model; evaluate its \
+                 features with `csae probe`",
             );
         }
-        common.say(&format!("memory: {}", trainer.memory));
+        common.status(&format!("memory: {}", trainer.memory));
         if common.verbose && device.as_gpu().is_some() {
             eprintln!("step: {} dispatches", trainer.dispatches());
         }
-        common.say_kernels(device);
+        common.report_kernels(device);
     }
 
-    /// Trains in a folder that `begin` makes ready, and locks, once the training is laid out. It
-    /// may have become another one than was meant.
+    /// Trains the model. `begin` prepares and locks the run's folder after all checks of the
+    /// training have passed. It returns another folder than `folder` if another process has taken
+    /// that one meanwhile.
     pub fn run(
         &self,
         common: &Common,
@@ -89,7 +91,7 @@ impl Job {
             ErrorKind::Adapter => error.at("before the first step"),
             _ => error,
         })?;
-        self.tell(common, device, &run.trainer);
+        self.report_start(common, device, &run.trainer);
         let (folder, _lock) = begin(device)?;
         run.set_folder(&folder);
         let mut log = Log::new(
@@ -100,11 +102,11 @@ impl Job {
         )?;
         interrupt::watch();
         match run.train(device, &mut log, &interrupt::asked)? {
-            Outcome::Finished(summary) => conclude(common, folder.path(), &summary),
+            Outcome::Finished(summary) => report_results(common, folder.path(), &summary),
             Outcome::Stopped(step) => {
                 let (total, folder) = (run.trainer.total, folder.path().display());
                 return Err(Interrupted(format!(
-                    "stopped after step {step} of {total}; go on with: csae resume {folder}"
+                    "stopped after step {step} of {total}; continue with: csae resume {folder}"
                 ))
                 .into());
             }
@@ -113,7 +115,8 @@ impl Job {
     }
 }
 
-fn conclude(common: &Common, folder: &Path, summary: &Summary<EvaluationReport>) {
+/// Prints the results of a finished run.
+fn report_results(common: &Common, folder: &Path, summary: &Summary<EvaluationReport>) {
     let (report, finished, folder) = (&summary.found, &summary.finished, folder.display());
     if common.json {
         let mut line = serde_json::to_value(report).unwrap_or_default();
@@ -126,7 +129,7 @@ fn conclude(common: &Common, folder: &Path, summary: &Summary<EvaluationReport>)
     } else {
         let waited = match finished.waited {
             0.0 => String::new(),
-            waited => format!(", of which {waited:.1} s waiting for files"),
+            waited => format!(" ({waited:.1} s waiting for files)"),
         };
         let quality = match report.psnr {
             psnr if psnr.is_nan() => {

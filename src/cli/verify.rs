@@ -53,7 +53,7 @@ fn run(args: VerifyArgs) -> anyhow::Result<()> {
         cases.retain(|case| case.id().contains(filter));
         if cases.is_empty() {
             return Err(Error::usage(format!(
-                "--filter {filter}: no case has this in its op/name"
+                "--filter {filter}: no case has this text in its op/name"
             ))
             .into());
         }
@@ -65,7 +65,7 @@ fn run(args: VerifyArgs) -> anyhow::Result<()> {
         if named { adapter.matrices_or_emulated() } else { Matrices::None }
     })?;
     if device.as_gpu().is_some_and(|gpu| gpu.traits().matrices == Matrices::Emulated) {
-        args.common.say(
+        args.common.status(
             "note: the adapter has no cooperative matrices; the `matrix` kernels emulate them",
         );
     }
@@ -80,7 +80,7 @@ fn run(args: VerifyArgs) -> anyhow::Result<()> {
             print(&args.common, &outcome);
         }
     }
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     if args.common.json {
         outln!(
             "{}",

@@ -44,8 +44,8 @@ impl Entry {
             .map(|(name, _)| name.as_str())
     }
 
-    /// The score of a validation. The higher it is, the better. Logs of older versions have no
-    /// score; for them it follows from the numbers that decided then.
+    /// The score of a validation; higher is better. Logs of older versions have no score, so it is
+    /// computed from the number that selected the best model in those versions.
     fn score(&self) -> f64 {
         self.number("score")
             .or_else(|| self.whole_psnr())
@@ -134,8 +134,8 @@ impl History {
 
     /// Charts over the steps. For an autoencoder they show reconstruction loss, sparsity penalty,
     /// L0 and PSNR; the PSNR is left out if the reconstruction target is not an image. For other
-    /// models there is a chart for each number in the log. `squares` tells whether the training
-    /// loss is the sum of squares; only then the validation error is comparable and drawn with it.
+    /// models there is a chart for each number in the log. `squares` is whether the training loss
+    /// is the sum of squares: only then the validation error is comparable and in the same chart.
     pub fn picture(&self, squares: bool) -> Picture {
         let panels = if self.is_reconstruction() {
             self.reconstruction_charts(squares)
@@ -168,7 +168,7 @@ impl History {
         panels
     }
 
-    /// Every name in the log, those of the training loss first.
+    /// The names of all numbers in the log. Names of the training loss come first.
     fn names(&self) -> impl Iterator<Item = &str> {
         let mut names: Vec<&str> = Vec::new();
         for name in self.intervals.iter().chain(&self.validations).flat_map(Entry::names) {
@@ -235,7 +235,7 @@ nonsense
     }
 
     #[test]
-    fn best_and_length_are_those_of_the_entries() {
+    fn best_and_length_follow_from_the_entries() {
         let history = History::parse(LOG);
         assert_eq!(history.best().map(|v| v.step), Some(10));
         assert_eq!((history.length(), history.steps_per_epoch()), ((12, 1.2), Some(10)));

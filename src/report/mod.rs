@@ -1,4 +1,4 @@
-//! Output for people: pictures, charts, HTML pages, and the training history.
+//! Results as pictures, charts and HTML pages, and the training history.
 
 pub mod chart;
 pub mod confusion;

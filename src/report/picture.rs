@@ -1,4 +1,4 @@
-//! Pictures for people: PNG files, grids of tiles, and tiles of filters and atoms.
+//! Pictures: PNG files, grids of tiles, and tiles of filters and atoms.
 
 use std::path::Path;
 

@@ -143,8 +143,8 @@ impl Case {
         })
     }
 
-    /// Checks that all attributes are among `known`. An ignored attribute could change the meaning
-    /// of the case.
+    /// Checks that all attributes are in `known`. An ignored attribute could change the meaning of
+    /// the case.
     ///
     /// # Errors
     /// If there is another attribute.

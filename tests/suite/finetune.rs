@@ -210,7 +210,7 @@ fn a_test_class_without_training_images_is_refused() {
     // A training class without test images is not an error.
     finetune(&abc, &out).option("--test", &ab).epochs(1).succeed();
     // A run is not overwritten.
-    finetune(&abc, &out).fails(2, &["holds a run already", "--force"]);
+    finetune(&abc, &out).fails(2, &["already holds a run", "--force"]);
 }
 
 #[test]

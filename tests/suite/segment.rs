@@ -163,7 +163,7 @@ fn wrong_options_of_a_training_are_refused() {
         ("--instances --classes a,b,c", &["two names"]),
         ("--instances --class-weights 1,2,3", &["--class-weights", "2 numbers"]),
         ("--instances --images 5", &["--images 5", "only 4"]),
-        ("--instances --images 1", &["none to learn from"]),
+        ("--instances --images 1", &["leaves no training images"]),
         ("--instances --crop 30", &["--crop 30"]),
         ("--instances --dice=-1", &["--dice"]),
         ("--instances --layer nothing", &["nothing", "encoder.1"]),

@@ -174,7 +174,7 @@ fn a_second_stage_reports_the_parameters_that_it_takes() {
     let folder = TempFolder::new("second");
     let train = stage("wta2", 1, &folder.path("run")).option("--from", &winners().0);
     let messages = train.messages();
-    assert!(messages.contains("parameters and states, which fit"), "{messages}");
+    assert!(messages.contains("parameters and states, by name and shape"), "{messages}");
     assert!(!messages.contains("frozen layers"), "{messages}");
 }
 

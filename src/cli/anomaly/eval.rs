@@ -16,10 +16,10 @@ use crate::cli::{CommandArgs, Common, budget, counted, features};
 /// published (Bergmann et al., "MVTec AD", 2019).
 const PRO_LIMIT: f64 = 0.3;
 
-/// Evaluate a detector on images known to be normal or not: image and pixel AUROC, and per-region
+/// Evaluate a detector on normal and defective images: image and pixel AUROC, and per-region
 /// overlap (PRO).
 ///
-/// DATA holds normal images in `good`, and each kind of defect in a folder of its own. Masks lie in
+/// DATA holds normal images in `good`, and each kind of defect in a folder of its own. Masks are in
 /// `masks` or `ground_truth`, in DATA or beside it, as KIND/NAME.png or KIND/NAME_mask.png.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -96,9 +96,9 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
     let set = LabelledSet::open(&args.data, args.masks.as_deref(), &wanted, budget.data)?;
-    args.common.say_skipped(&set.skipped);
+    args.common.report_skipped(&set.skipped);
     let unmasked = set.unmasked();
-    args.common.say_names(
+    args.common.report_names(
         |n| format!("no mask for {}; skipped in pixel metrics", counted(n, "image", "images")),
         &unmasked,
     );
@@ -121,8 +121,8 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
             bar.set_position(done as u64)
         })?;
     bar.finish_and_clear();
-    args.common.say_skipped(&report.skipped);
-    args.common.say_kernels(&mut device);
+    args.common.report_skipped(&report.skipped);
+    args.common.report_kernels(&mut device);
     if args.common.json {
         let named = |evaluation: &Evaluation, more: Value| {
             let mut all = as_json(evaluation);

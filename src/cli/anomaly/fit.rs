@@ -133,8 +133,8 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
     let found = data::open(&args.data, &wanted, budget.data)?;
-    args.common.say(&format!("data: {}", found.description));
-    args.common.say_skipped(&found.skipped);
+    args.common.status(&format!("data: {}", found.description));
+    args.common.report_skipped(&found.skipped);
     let images = found.pixels;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
@@ -161,7 +161,7 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
     model::save(&written[0], &mut device, &loaded.graph, &store)?;
     detector.save(&args.out)?;
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     let calibration = &detector.calibration;
     let kept = detector.bank.members.len() / detector.bank.mean.len();
     if args.common.json {
@@ -195,7 +195,7 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     );
     if calibration.guaranteed_rate() > calibration.rate {
         let min_held_out = (1.0 / calibration.rate).ceil() as usize - 1;
-        args.common.say(&format!(
+        args.common.status(&format!(
             "note: {} held-out images can only guarantee a false-alarm rate of {:.1} % for images; \
              {} % needs {min_held_out} held-out images, {} normal images in all",
             calibration.held_out,

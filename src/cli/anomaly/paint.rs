@@ -93,7 +93,7 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
         &LoadOptions { channels: None, strict: args.strict, memory: budget.all },
         budget.data,
     )?;
-    args.common.say_skipped(&found.skipped);
+    args.common.report_skipped(&found.skipped);
     let images = found.pixels;
     if let Some((h, w)) = images.sizes().find(|(h, w)| h / 2 < MIN_SIDE || w / 2 < MIN_SIDE) {
         let min_side = 2 * MIN_SIDE;

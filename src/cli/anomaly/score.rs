@@ -146,6 +146,6 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
             outln!("{score:8.3}  {}  {name}", if anomalous { "anomalous" } else { "normal   " });
         }
     }
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     Ok(())
 }

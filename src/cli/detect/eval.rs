@@ -8,7 +8,7 @@ use csae::internals::model::Purpose;
 use csae::internals::tasks::detect::{Detector, evaluate};
 use serde_json::json;
 
-use super::{Boxes, as_json, load, print, say};
+use super::{Boxes, as_json, load, print, report_set};
 use crate::cli::{CommandArgs, Common, budget, features};
 
 /// Evaluate a detector on images with boxes: average precision of each class, mAP@0.5 and
@@ -64,7 +64,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     };
     let classes = loaded.graph.spec.classes.clone();
     let set = args.boxes.open(&args.data, args.split.as_deref(), &classes, &wanted, budget.data)?;
-    say(&args.common, &set);
+    report_set(&args.common, &set);
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
@@ -80,7 +80,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
         evaluate(&mut device, &mut detector, &set, &numbers, |done| bar.set_position(done as u64))?
             .precision();
     bar.finish_and_clear();
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     if args.common.json {
         let mut line = as_json(&precision, &classes);
         line["kind"] = json!("detection");

@@ -79,22 +79,22 @@ impl Boxes {
     }
 }
 
-/// Reports the set, what was skipped, and changes to boxes.
-fn say(common: &Common, set: &DetectionSet) {
-    common.say(&format!("data: {}, {} objects", set.description, set.objects()));
-    common.say_skipped(&set.skipped);
-    common.say_names(
+/// Reports the set, skipped files and objects, and changes to boxes.
+fn report_set(common: &Common, set: &DetectionSet) {
+    common.status(&format!("data: {}, {} objects", set.description, set.objects()));
+    common.report_skipped(&set.skipped);
+    common.report_names(
         |n| format!("no annotations for {}; skipped", counted(n, "image", "images")),
         &set.unannotated,
     );
     if set.clipped > 0 {
-        common.say(&format!("clipped {} to the image", counted(set.clipped, "box", "boxes")));
+        common.status(&format!("clipped {} to the image", counted(set.clipped, "box", "boxes")));
     }
-    common.say_names(|n| format!("dropped {}", counted(n, "box", "boxes")), &set.dropped);
+    common.report_names(|n| format!("dropped {}", counted(n, "box", "boxes")), &set.dropped);
     if !set.other.is_empty() {
         let other: Vec<String> =
             set.other.iter().map(|(class, n)| format!("{class} {n}")).collect();
-        common.say(&format!("skipped objects of other classes: {}", other.join(", ")));
+        common.status(&format!("skipped objects of other classes: {}", other.join(", ")));
     }
 }
 

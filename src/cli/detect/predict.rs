@@ -174,7 +174,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         lines.extend(objects);
     }
     files::write_atomically(&all, (serde_json::to_string_pretty(&lines)? + "\n").as_bytes())?;
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     Ok(())
 }
 

@@ -19,7 +19,7 @@ use csae::internals::train::checkpoint::Checkpoint;
 use csae::internals::train::{Run, RunFolder};
 use serde_json::Value;
 
-use super::{Boxes, as_json, print, say};
+use super::{Boxes, as_json, print, report_set};
 use crate::cli::annotated::{AnnotatedTask, RunImages, default_epochs, train};
 use crate::cli::learning::{Begin, Encoding, Learning, absolute};
 use crate::cli::{CommandArgs, Common, budget};
@@ -40,21 +40,22 @@ enum Augment {
     None,
     /// Zoom, translation, left-right flips
     Move,
-    /// Also all flips and quarter turns, small changes of brightness and contrast: for images
-    /// without a top and a bottom
+    /// Also all flips and rotations by 90 degrees, and small changes of brightness and contrast:
+    /// for images without a preferred orientation
     All,
 }
 
-/// Dilations of the 3×3 layers between the maps and the last layer: together they see 19 cells.
+/// Dilations of the 3×3 layers between the maps and the last layer. Together they have a receptive
+/// field of 19×19 cells.
 const CONTEXT: [usize; 4] = [1, 2, 4, 2];
 
 /// Train a detector: a model's encoder, and a head that predicts for each cell of a grid whether an
 /// object's centre is near, its box and its class.
 ///
-/// A part of the images is held out for validation, or others are named. The weights with the best
-/// mAP@0.5 there become model.safetensors (for `csae detect eval` and `predict`). The run folder
-/// also gets config.toml, metrics.jsonl, checkpoints for `csae resume`, and detect.json with the
-/// results.
+/// A part of the images is held out for validation, unless --validation gives others. The weights
+/// with the best mAP@0.5 in validation become model.safetensors (for `csae detect eval` and
+/// `predict`). The run folder also gets config.toml, metrics.jsonl, checkpoints for `csae resume`,
+/// and detect.json with the results.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae train images/ --preset pyramid --out runs/pyramid
@@ -63,28 +64,29 @@ const CONTEXT: [usize; 4] = [1, 2, 4, 2];
 pub struct TrainArgs {
     /// Model file, run folder or bundled model with a convolutional encoder
     model: PathBuf,
-    /// Images: a folder (perhaps with Pascal VOC's `JPEGImages` and `Annotations` in it), a file, a
-    /// list (@FILE, or -)
+    /// Images: a folder (optionally with Pascal VOC's `JPEGImages` and `Annotations` in it), a
+    /// file, or a list (@FILE, or -)
     data: String,
     #[command(flatten)]
     boxes: Boxes,
-    /// Use only the images of this list in DATA/ImageSets/Main, such as train
+    /// Only the images listed in this file of DATA/ImageSets/Main, such as train
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
-    /// Names of the classes, comma-separated; objects of others are left out [default: all that
-    /// occur, in alphabetical order]
+    /// Names of the classes, comma-separated; objects of other classes are skipped [default: all
+    /// classes of the annotations, in alphabetical order]
     #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
     classes: Vec<String>,
     /// Images with boxes for validation [default: a part of DATA]
     #[arg(long, value_name = "DATA")]
     validation: Option<String>,
-    /// List of the validation images; without --validation, of DATA
+    /// List with the validation images, in ImageSets/Main of --validation, or of DATA without
+    /// --validation
     #[arg(long, value_name = "NAME")]
     validation_split: Option<String>,
-    /// Images with boxes to test on, once, at the end
+    /// Test images with boxes, evaluated once, at the end
     #[arg(long, value_name = "DATA")]
     test: Option<String>,
-    /// List of the test images; without --test, of DATA
+    /// List with the test images, in ImageSets/Main of --test, or of DATA without --test
     #[arg(long, value_name = "NAME")]
     test_split: Option<String>,
     /// Side of the square that images are scaled into, in pixels
@@ -107,7 +109,7 @@ pub struct TrainArgs {
     common: Common,
 }
 
-/// `csae detect train`, for what it shares with other commands.
+/// The task of detection, for the code shared with segmentation.
 pub struct Detect;
 
 impl AnnotatedTask for Detect {
@@ -141,15 +143,15 @@ impl AnnotatedTask for Detect {
             |source: &str, split: Option<&str>, classes: &[String]| -> Result<DetectionSet> {
                 let set =
                     DetectionSet::open(source, &annotations, split, classes, &wanted, budget.data)?;
-                say(common, &set);
+                report_set(common, &set);
                 Ok(set)
             };
         let source = &config.data.source;
         let set = open(source, spec.split.as_deref(), classes)?;
         if spec.test_split == spec.split {
-            common.say_same(source, spec.test.as_ref());
+            common.warn_same_data(source, spec.test.as_ref());
         }
-        // Another source, or another list of the same source.
+        // Images of another source, or of another list of the same source.
         let other = |own: &Option<String>, split: &Option<String>| {
             let named = own.is_some() || split.is_some();
             named
@@ -196,8 +198,8 @@ impl AnnotatedTask for Detect {
 }
 
 impl TrainArgs {
-    /// What the configuration gets from the flags about data.
-    fn note(&self, config: &mut Config) {
+    /// Sets what the flags about the data and the loss give in the configuration.
+    fn apply_data_flags(&self, config: &mut Config) {
         config.data.source.clone_from(&self.data);
         if self.validation.is_some() {
             config.data.validation_source.clone_from(&self.validation);
@@ -251,19 +253,20 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = LabelledKind::Detect;
-    // Where the data is does not depend on the model with its head, which depends on the data.
-    let place = learning.place(kind, &loaded.graph.spec, |config| args.note(config))?;
-    let images = Detect::open(common, &place, (channels, &args.classes), budget)?;
+    // The data are opened before the head is built, which depends on their classes.
+    let data_config =
+        learning.data_config(kind, &loaded.graph.spec, |config| args.apply_data_flags(config))?;
+    let images = Detect::open(common, &data_config, (channels, &args.classes), budget)?;
     let classes = &images.set.classes;
     let grid = (Decoder::Deconv, args.stride.get(), CELL + classes.len());
     let side = ("--size", args.size.get());
-    let graph = args.encoding.headed(&loaded, side, grid, &CONTEXT, classes)?;
+    let graph = args.encoding.with_decoder(&loaded, side, grid, &CONTEXT, classes)?;
     let epochs = |config: &Config| {
         let count = images.subsets(Detect::count(config), config)?.0.indices.len();
         Ok(default_epochs(count, config.train.batch))
     };
     let config = learning.config(kind, &graph.spec, epochs, |config| {
-        args.note(config);
+        args.apply_data_flags(config);
         config.train.from = learning.from(&args.model);
     })?;
     let begin = Begin::New { folder, force: learning.force };

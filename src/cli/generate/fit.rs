@@ -28,9 +28,10 @@ pub fn check_room(
     budget: Budget,
 ) -> Result<()> {
     let units = graph.nodes[graph.code].dims.len();
-    let most = args.components.map_or(MAX_COMPONENTS, std::num::NonZero::get).min(sample.len());
+    let max_components =
+        args.components.map_or(MAX_COMPONENTS, std::num::NonZero::get).min(sample.len());
     let codes = 4 * (sample.len() * units) as u64;
-    let wanted = sample.bytes() + codes + fitting_bytes(units, sample.len(), most);
+    let wanted = sample.bytes() + codes + fitting_bytes(units, sample.len(), max_components);
     let what = format!("--fit: {} codes of {units} values and the priors", sample.len());
     super::refuse_beyond(budget, wanted, &what, "use fewer images or fewer --components")
 }
@@ -59,18 +60,18 @@ pub fn run(
     let mut tried: Vec<(Option<u32>, MixtureScore)> = Vec::new();
     let bar = features::bar(&args.common, "sparse prior", 1);
     let report = |stage: FitProgress| match stage {
-        FitProgress::Mixture(class, judged) => {
-            let of =
+        FitProgress::Mixture(class, score) => {
+            let of_class =
                 class.map_or(String::new(), |class| format!("class {}, ", names[class as usize]));
-            let MixtureScore { components, likelihood, bic } = judged;
-            args.common.say(&format!(
-                "mixture: {of}{components} components, log-likelihood {likelihood:.2} per code, \
-                 BIC {bic:.0}"
+            let MixtureScore { components, likelihood, bic } = score;
+            args.common.status(&format!(
+                "mixture: {of_class}{components} components, log-likelihood {likelihood:.2} per \
+                 code, BIC {bic:.0}"
             ));
-            tried.push((class, judged));
+            tried.push((class, score));
         }
-        FitProgress::Sparse(step, of, held) => {
-            bar.set_length(of as u64);
+        FitProgress::Sparse(step, total, held) => {
+            bar.set_length(total as u64);
             bar.set_position(step as u64);
             bar.set_message(format!(
                 "sparse prior, held-out codes: {:.2} nats for which units fire",
@@ -91,11 +92,11 @@ pub fn run(
     let seconds = start.elapsed().as_secs_f64();
     let (components, groups) = (prior.mixture.components.len(), prior.sparse.weights.len());
     if args.common.json {
-        let tried = tried.iter().map(|(class, judged)| {
+        let tried = tried.iter().map(|(class, score)| {
             json!({
                 "class": class.map(|class| &names[class as usize]),
-                "components": judged.components, "ln_likelihood": judged.likelihood,
-                "bic": judged.bic
+                "components": score.components, "ln_likelihood": score.likelihood,
+                "bic": score.bic
             })
         });
         let tried: Vec<_> = tried.collect();

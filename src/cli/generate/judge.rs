@@ -278,6 +278,6 @@ pub fn run(
     } else {
         outln!("{}: {NUMBERS}, {}", args.out.display(), show::GALLERY);
     }
-    args.common.say_kernels(device);
+    args.common.report_kernels(device);
     Ok(())
 }

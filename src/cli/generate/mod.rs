@@ -195,7 +195,7 @@ impl GenerateArgs {
         match (&self.interpolate, self.unit, &self.judge) {
             (Some(_), ..) => self.frames,
             (_, Some(_), _) => (1 + SWEEP_COMPONENTS) * STRENGTHS.len(),
-            // the number of test images, which is checked once it is known
+            // The number of test images is checked when it is known.
             (.., Some(_)) => 1,
             _ => self.n.unwrap_or(COUNT),
         }
@@ -310,8 +310,8 @@ impl GenerateArgs {
     }
 
     fn report(&self, sample: Sample) -> Sample {
-        self.common.say(&format!("data: {}", sample.description));
-        self.common.say_skipped(&sample.skipped);
+        self.common.status(&format!("data: {}", sample.description));
+        self.common.report_skipped(&sample.skipped);
         sample
     }
 }
@@ -388,7 +388,7 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let graph = &loaded.graph;
     check_model(graph, &args.model)?;
     let stored = csae::internals::priors::file::path_of(&place.model);
-    // check everything before anything takes time
+    // All checks run before anything that takes time.
     let known = if args.fit.is_some() {
         refuse_existing(&stored, args.force)?;
         None
@@ -456,7 +456,7 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
         inference.decode(&mut device, &codes)?.expect("the decoder reads the code alone");
     Samples { heading, generated, originals: given, dims: graph.nodes[0].dims }
         .write(&args, train.as_ref())?;
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     Ok(())
 }
 

@@ -153,8 +153,10 @@ impl Samples {
         let stale = stale(&args.out, args.start(), &names)?;
         if stale > 0 {
             let stale = crate::cli::counted(stale, "numbered image", "numbered images");
-            args.common
-                .say(&format!("note: {} also holds {stale} of an earlier run", args.out.display()));
+            args.common.status(&format!(
+                "note: {} also holds {stale} of an earlier run",
+                args.out.display()
+            ));
         }
         if args.common.json {
             files.extend(names.iter().map(|name| args.out.join(name)));

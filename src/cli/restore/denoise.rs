@@ -69,7 +69,7 @@ impl CommandArgs for DenoiseArgs {
 fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     let loaded = super::load(&args.restore, Task::Denoise)?;
     if !loaded.graph.is_conditioned_on_level() {
-        args.restore.common.say(
+        args.restore.common.status(
             "note: this model is not conditioned on the noise level; --sigma has no effect on it",
         );
     }
@@ -85,7 +85,7 @@ fn run(args: DenoiseArgs) -> anyhow::Result<()> {
                 Sigma::Auto => estimate(&image)?,
             };
             if sigma > max_sigma {
-                args.restore.common.say(&format!(
+                args.restore.common.status(&format!(
                     "note: {}: sigma {sigma:.1} is above {max_sigma}, the highest noise level that \
                      the model was trained on",
                     job.image.display()

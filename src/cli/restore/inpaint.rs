@@ -15,8 +15,8 @@ use super::jobs::Job;
 use super::{Input, RestoreArgs};
 use crate::cli::{CommandArgs, Common};
 
-/// Fill missing pixels of images, which a mask marks or which have a given colour. Other pixels
-/// stay unchanged, except in JPEG files, which are encoded again.
+/// Fill missing pixels of images: pixels that a mask marks, or pixels of a given colour. Other
+/// pixels stay unchanged, except in JPEG files, which are encoded again.
 ///
 /// Results keep the images' names. PNG and JPEG files keep their format; others become PNG. Large
 /// images are processed in overlapping tiles.
@@ -28,9 +28,9 @@ use crate::cli::{CommandArgs, Common};
 pub struct InpaintArgs {
     #[command(flatten)]
     pub(in crate::cli) restore: RestoreArgs,
-    /// Mask of the image's size: white where pixels are missing, black or transparent elsewhere
-    /// (from a quarter of white on, pixels count as missing, for soft edges); or a folder of masks
-    /// with the images' names
+    /// Mask of the image's size: white where pixels are missing, black or transparent elsewhere.
+    /// Because of soft edges, pixels count as missing from a quarter of white on. Or a folder of
+    /// masks with the images' names
     #[arg(long, value_name = "FILE", conflicts_with = "mask_color")]
     mask: Option<PathBuf>,
     /// Colour of missing pixels: #rrggbb, or black, white, red, green, blue, cyan, magenta, yellow
@@ -150,14 +150,14 @@ fn run(args: InpaintArgs) -> anyhow::Result<()> {
             .extension()
             .is_some_and(|kind| ["jpg", "jpeg"].iter().any(|name| kind.eq_ignore_ascii_case(name)));
         if args.mask_color.is_some() && lossy {
-            common.say(&format!(
+            common.status(&format!(
                 "note: {}: only pixels of exactly this colour are filled, and JPEG changes colours \
                  slightly; mark pixels in a PNG or use --mask",
                 job.image.display()
             ));
         }
         if count == 0 {
-            common.say(&format!("note: {}: no pixel is missing", job.image.display()));
+            common.status(&format!("note: {}: no pixel is missing", job.image.display()));
         }
         let share = count as f64 / (image.h * image.w) as f64;
         let summary = format!("{:.1} % missing", 100.0 * share);

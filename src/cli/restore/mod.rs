@@ -1,5 +1,5 @@
-//! What `csae denoise`, `csae inpaint` and `csae upscale` share: reading images, restoring them,
-//! and writing the results.
+//! Code shared by `csae denoise`, `csae inpaint` and `csae upscale`: reading images, restoring
+//! them, and writing the results.
 
 pub mod denoise;
 pub mod inpaint;
@@ -64,15 +64,15 @@ pub struct RestoreArgs {
 struct Input {
     /// The input image, of the result's size.
     before: ImageFile,
-    /// Pixels (H,W,C), if they are more precise than those of `before`.
+    /// Pixels (H,W,C) with more precision than `before` has, if available.
     pixels: Option<Vec<f32>>,
     /// Whether a gray model restores only the brightness of a colour image.
     luma: bool,
-    /// What the model is conditioned on.
+    /// The condition of the model: noise level, mask or scale.
     condition: Condition,
-    /// Description for people.
+    /// Description of the input for the output line.
     summary: String,
-    /// The same for JSON.
+    /// The same description as fields for `--json`.
     fields: Map<String, Value>,
 }
 
@@ -121,7 +121,7 @@ fn run(
         let input =
             ImageFile::read(&job.image).and_then(|image| prepare(job, image).map_err(place));
         let mut input = match input {
-            // if no image could be restored, the last one's error is returned
+            // If no image could be restored, the error of the last image is returned.
             Err(error)
                 if error.kind == ErrorKind::Usage
                     && !args.strict
@@ -169,8 +169,8 @@ fn run(
             );
         }
     }
-    args.common.say_skipped(&skipped);
-    args.common.say_kernels(&mut device);
+    args.common.report_skipped(&skipped);
+    args.common.report_kernels(&mut device);
     Ok(())
 }
 

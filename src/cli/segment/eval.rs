@@ -7,7 +7,7 @@ use csae::internals::data::LoadOptions;
 use csae::internals::tasks::segment::evaluate;
 use serde_json::json;
 
-use super::{Labels, as_json, check_memory, load, placed, print, say};
+use super::{Labels, as_json, check_memory, load, placed, print, report_set};
 use crate::cli::{CommandArgs, Common, budget, features};
 
 /// Evaluate a segmenter on images with label images: intersection over union and Dice of each
@@ -59,7 +59,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     };
     let classes = loaded.graph.spec.classes.clone();
     let set = args.labels.open(&args.data, classes.clone(), &wanted, budget.data)?;
-    say(&args.common, &set);
+    report_set(&args.common, &set);
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let segmenter = placed(&mut device, &loaded)?;
@@ -75,7 +75,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let scores =
         evaluate(&mut device, &segmenter, &set, &numbers, |done| bar.set_position(done as u64))?;
     bar.finish_and_clear();
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     if args.common.json {
         let mut line = as_json(&scores, &classes);
         line["kind"] = json!("segmentation");

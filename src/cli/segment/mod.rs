@@ -57,7 +57,7 @@ struct Labels {
     /// (gray or palette) [default: `labels` or `masks` beside `images` in DATA]
     #[arg(long, value_name = "DIR")]
     labels: Option<PathBuf>,
-    /// Labels number objects: 0 is the background, every other number the foreground
+    /// The labels are numbers of objects: 0 is the background, all other numbers the foreground
     #[arg(long)]
     instances: bool,
     /// Label of pixels to ignore
@@ -78,11 +78,11 @@ impl Labels {
     }
 }
 
-/// Reports the set, and what was skipped.
-fn say(common: &Common, set: &SegmentationSet) {
-    common.say(&format!("data: {}", set.description));
-    common.say_skipped(&set.skipped);
-    common.say_names(
+/// Reports the set and skipped files.
+fn report_set(common: &Common, set: &SegmentationSet) {
+    common.status(&format!("data: {}", set.description));
+    common.report_skipped(&set.skipped);
+    common.report_names(
         |n| format!("no labels for {}; skipped", counted(n, "image", "images")),
         &set.unlabelled,
     );
@@ -97,7 +97,7 @@ fn placed(device: &mut Device, loaded: &LoadedModel) -> Result<Segmenter> {
 /// Reads a segmenter's model.
 fn load(path: &Path) -> Result<LoadedModel> {
     let loaded = model::load(path)?;
-    // fail before anything else is opened
+    // Fails before the images and the device are opened.
     Segmenter::check(&loaded.graph)?;
     Ok(loaded)
 }

@@ -22,7 +22,7 @@ const OPACITY: f32 = 0.5;
 /// Segment images of any size: label images, coloured overlays, probabilities.
 ///
 /// NAME.png holds a class number per pixel, with a palette that shows classes as colours.
-/// NAME.overlay.png is the image under these colours; the first class stays clear.
+/// NAME.overlay.png is the image with these colours over it; the first class stays transparent.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae segment predict runs/cells new/ -o out/
@@ -156,7 +156,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
             }
         }
     }
-    args.common.say_kernels(&mut device);
+    args.common.report_kernels(&mut device);
     Ok(())
 }
 

@@ -19,17 +19,17 @@ use csae::internals::train::checkpoint::Checkpoint;
 use csae::internals::train::{Run, RunFolder};
 use serde_json::Value;
 
-use super::{Labels, as_json, print, say};
+use super::{Labels, as_json, print, report_set};
 use crate::cli::annotated::{AnnotatedTask, RunImages, default_epochs, train};
 use crate::cli::learning::{Begin, Encoding, Learning, absolute};
 use crate::cli::{CommandArgs, Common, budget};
 
-/// How maps are enlarged.
+/// How the decoder upsamples maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum DecoderKind {
-    /// By transposed convolutions
+    /// With transposed convolutions
     Deconv,
-    /// By the switches of the encoder's max pools
+    /// By unpooling to the positions of the maxima in the encoder's max pooling
     Unpool,
 }
 
@@ -40,18 +40,18 @@ enum Augment {
     None,
     /// Left-right flips
     Flip,
-    /// All flips and quarter turns, small changes of brightness and contrast: for images without a
-    /// top and a bottom
+    /// All flips and rotations by 90 degrees, and small changes of brightness and contrast: for
+    /// images without a preferred orientation
     All,
 }
 
-/// Train a segmenter: a model's encoder, and a decoder with skips from the encoder's maps, on
-/// images with label images.
+/// Train a segmenter on images with label images: a model's encoder, and a decoder with skip
+/// connections from the encoder.
 ///
-/// A part of the images is held out for validation, or others are named. The weights with the best
-/// mean IoU there become model.safetensors (for `csae segment eval` and `predict`). The run folder
-/// also gets config.toml, metrics.jsonl, checkpoints for `csae resume`, and segment.json with the
-/// results.
+/// A part of the images is held out for validation, unless --validation gives others. The weights
+/// with the best mean IoU in validation become model.safetensors (for `csae segment eval` and
+/// `predict`). The run folder also gets config.toml, metrics.jsonl, checkpoints for `csae resume`,
+/// and segment.json with the results.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae train images/ --preset pyramid --out runs/pyramid
@@ -60,7 +60,8 @@ enum Augment {
 pub struct TrainArgs {
     /// Model file, run folder or bundled model with a convolutional encoder
     model: PathBuf,
-    /// Images: a folder (perhaps with `images` and `labels` in it), a file, a list (@FILE, or -)
+    /// Images: a folder (optionally with `images` and `labels` in it), a file, or a list (@FILE, or
+    /// -)
     data: String,
     #[command(flatten)]
     labels: Labels,
@@ -70,10 +71,10 @@ pub struct TrainArgs {
     /// Images with labels for validation [default: a part of DATA]
     #[arg(long, value_name = "DATA")]
     validation: Option<String>,
-    /// Images with labels to test on, once, at the end
+    /// Test images with labels, evaluated once, at the end
     #[arg(long, value_name = "DATA")]
     test: Option<String>,
-    /// How the decoder enlarges maps
+    /// How the decoder upsamples maps
     #[arg(long, value_enum, default_value_t = DecoderKind::Deconv)]
     decoder: DecoderKind,
     /// Side of the crops, in pixels
@@ -97,11 +98,11 @@ pub struct TrainArgs {
     common: Common,
 }
 
-/// More classes than this without names are probably numbers of objects: label sets of photographs
-/// have 20 classes and more, but then with names.
-const MANY: usize = 20;
+/// More classes without names than this are probably numbers of objects. Label sets with 20 classes
+/// and more, such as of photographs, have names.
+const MAX_UNNAMED_CLASSES: usize = 20;
 
-/// `csae segment train`, for what it shares with other commands.
+/// The task of segmentation, for the code shared with detection.
 pub struct Segment;
 
 impl AnnotatedTask for Segment {
@@ -135,18 +136,18 @@ impl AnnotatedTask for Segment {
             };
             let labels = spec.labels.as_deref().map(std::path::Path::new);
             let set = SegmentationSet::open(source, labels, &meaning, &wanted, budget.data)?;
-            say(common, &set);
+            report_set(common, &set);
             Ok(set)
         };
         let set = open(&config.data.source, classes)?;
-        if classes.is_empty() && set.labelling.classes.len() > MANY {
-            common.say(&format!(
-                "note: the label numbers are taken for {} classes; if they number objects, add \
-                 --instances",
+        if classes.is_empty() && set.labelling.classes.len() > MAX_UNNAMED_CLASSES {
+            common.status(&format!(
+                "note: the label images have {} classes; if their labels are numbers of objects, \
+                 add --instances",
                 set.labelling.classes.len()
             ));
         }
-        common.say_same(&config.data.source, spec.test.as_ref());
+        common.warn_same_data(&config.data.source, spec.test.as_ref());
         let classes = set.labelling.classes.clone();
         let other = |source: &Option<String>| {
             source.as_ref().map(|source| open(source, &classes)).transpose()
@@ -190,8 +191,8 @@ impl AnnotatedTask for Segment {
 }
 
 impl TrainArgs {
-    /// What the configuration gets from the flags about data.
-    fn note(&self, config: &mut Config) {
+    /// Sets what the flags about the data and the loss give in the configuration.
+    fn apply_data_flags(&self, config: &mut Config) {
         config.data.source.clone_from(&self.data);
         if self.validation.is_some() {
             config.data.validation_source.clone_from(&self.validation);
@@ -239,15 +240,16 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
     let folder = learning.folder()?;
     if let Some(dice) = args.dice.filter(|dice| !dice.is_finite() || *dice < 0.0) {
-        return Err(Error::usage(format!("--dice {dice}: it must not be below 0")).into());
+        return Err(Error::usage(format!("--dice {dice}: must be at least 0")).into());
     }
     let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = LabelledKind::Segment;
-    // Where the data is does not depend on the model with its head, which depends on the data.
-    let place = learning.place(kind, &loaded.graph.spec, |config| args.note(config))?;
-    let images = Segment::open(common, &place, (channels, &args.classes), budget)?;
+    // The data are opened before the head is built, which depends on their classes.
+    let data_config =
+        learning.data_config(kind, &loaded.graph.spec, |config| args.apply_data_flags(config))?;
+    let images = Segment::open(common, &data_config, (channels, &args.classes), budget)?;
     let classes = &images.set.labelling.classes;
     if let Some(weights) = &args.class_weights {
         check_class_weights(weights, classes.len()).map_err(|error| error.at("--class-weights"))?;
@@ -255,14 +257,14 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let how = if args.decoder == DecoderKind::Deconv { Decoder::Deconv } else { Decoder::Unpool };
     let decoder = (how, 1, classes.len());
     let graph =
-        args.encoding.headed(&loaded, ("--crop", args.crop.get()), decoder, &[], classes)?;
+        args.encoding.with_decoder(&loaded, ("--crop", args.crop.get()), decoder, &[], classes)?;
     let epochs = |config: &Config| {
         let count =
             samples(&images.subsets(Segment::count(config), config)?.0, graph.nodes[0].dims);
         Ok(default_epochs(count, config.train.batch))
     };
     let config = learning.config(kind, &graph.spec, epochs, |config| {
-        args.note(config);
+        args.apply_data_flags(config);
         config.train.from = learning.from(&args.model);
     })?;
     let begin = Begin::New { folder, force: learning.force };

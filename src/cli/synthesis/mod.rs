@@ -1,5 +1,5 @@
-//! What `csae texture` and `csae stylize` share: reading pictures, loading autoencoders, showing
-//! progress, naming results.
+//! Code shared by `csae texture` and `csae stylize`: reading pictures, loading autoencoders,
+//! showing progress, naming results.
 
 pub mod stylize;
 pub mod texture;
@@ -55,10 +55,10 @@ impl SynthesisArgs {
         let budget = budget(self.max_memory.as_deref())?;
         let names = ["paint-3", "paint-2", "paint-1"].map(PathBuf::from);
         let names: &[PathBuf] = if self.models.is_empty() { &names } else { &self.models };
-        let of = |name: &PathBuf| {
+        let load = |name: &PathBuf| {
             Synthesizer::new(model::load(name)?).map_err(|error| error.at(name.display()))
         };
-        let mut synthesizers = names.iter().map(of).collect::<Result<Vec<_>>>()?;
+        let mut synthesizers = names.iter().map(load).collect::<Result<Vec<_>>>()?;
         synthesizers.sort_by_key(|synthesizer| std::cmp::Reverse(synthesizer.stride));
         let mut device = self.common.open()?;
         device.limit_memory(budget.all);
@@ -74,7 +74,7 @@ impl SynthesisArgs {
     fn method(&self, steps: usize) -> Result<Method> {
         Ok(match (self.optimise, self.steps) {
             (_, Some(0)) => bail_usage!("--steps 0: give at least 1"),
-            (true, asked) => Method::Optimise { steps: asked.unwrap_or(steps) },
+            (true, given) => Method::Optimise { steps: given.unwrap_or(steps) },
             (false, Some(_)) => bail_usage!("--steps needs --optimise"),
             (false, None) => Method::Quick,
         })
@@ -112,7 +112,7 @@ impl ProgressDisplay {
         self.bar.set_position(done as u64);
         if loss.is_finite() {
             self.bar.set_message(format!("loss {loss:.5}"));
-            // at most ten lines per picture
+            // At most ten lines per picture.
             if self.lines && (10 * done / total > 10 * (done - 1) / total) {
                 eprintln!("{}  step {done}/{total}  loss {loss:.5}", self.what);
             }
@@ -121,7 +121,7 @@ impl ProgressDisplay {
     }
 }
 
-/// Fails if a file does not exist, before anything takes time.
+/// Checks that all files exist, before anything takes time.
 fn check_files_exist(paths: &[PathBuf]) -> Result<()> {
     match paths.iter().find(|path| !path.is_file()) {
         Some(path) if path.is_dir() => Err(Error::usage(format!(

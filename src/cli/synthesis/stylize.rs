@@ -306,6 +306,6 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
             return Err(Interrupted(format!("stopped after {}", job.target.display())).into());
         }
     }
-    args.synthesis.common.say_kernels(&mut device);
+    args.synthesis.common.report_kernels(&mut device);
     Ok(())
 }

@@ -70,7 +70,7 @@ impl CommandArgs for TextureArgs {
 
 fn run(args: TextureArgs) -> anyhow::Result<()> {
     let method = args.synthesis.method(STEPS)?;
-    let asked = args.size.as_deref().map(parse_size).transpose()?;
+    let wanted = args.size.as_deref().map(parse_size).transpose()?;
     let names: Vec<String> = args.exemplars.iter().map(|path| stem(path)).collect();
     check_distinct(&names)?;
     check_files_exist(&args.exemplars)?;
@@ -84,9 +84,9 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
         .iter()
         .map(|path| Ok(read_rgb(path)?.0))
         .collect::<Result<Vec<Picture>>>()?;
-    let size_of = |exemplar: &Picture| asked.unwrap_or([2 * exemplar.h, 2 * exemplar.w]);
+    let size_of = |exemplar: &Picture| wanted.unwrap_or([2 * exemplar.h, 2 * exemplar.w]);
     let (mut device, synthesizers) = args.synthesis.open()?;
-    // check every size before the first texture takes its time
+    // All sizes are checked before the first texture is synthesized.
     for (path, exemplar) in args.exemplars.iter().zip(&exemplars) {
         let coarsest = &synthesizers[0].0;
         let fits = coarsest
@@ -137,6 +137,6 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
             return Err(Interrupted(format!("stopped after {}", target.display())).into());
         }
     }
-    args.synthesis.common.say_kernels(&mut device);
+    args.synthesis.common.report_kernels(&mut device);
     Ok(())
 }

@@ -188,7 +188,7 @@ impl Bank {
                 }
             }
             let x = &white[row * depth..(row + 1) * depth];
-            // recomputed, because `each_distance` takes differences of large numbers, which rounds
+            // Recomputed, because `map_distances` subtracts large numbers, which loses digits.
             let exact = |member: usize| {
                 squared_distance(x, &self.members[member * depth..(member + 1) * depth]).sqrt()
             };

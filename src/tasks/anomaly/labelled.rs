@@ -172,7 +172,7 @@ pub fn read_mask(path: &Path, h: usize, w: usize) -> Result<Vec<bool>> {
 pub struct Evaluation {
     /// Scores of whole images.
     pub images: ScoreHistogram,
-    /// Scores of pixels: those of normal images, and of defective images with masks.
+    /// Scores of the pixels of normal images, and of defective images with masks.
     pub pixels: ScoreHistogram,
 }
 
@@ -232,7 +232,8 @@ pub fn evaluate(
 ) -> Result<Report> {
     let mut all = Evaluation::default();
     let mut views: [Evaluation; VIEWS.len()] = std::array::from_fn(|_| Evaluation::default());
-    // Normal pixels are those of normal images and those of defective images outside their masks.
+    // Normal pixels are the pixels of normal images, and the pixels of defective images outside the
+    // masks.
     let (mut good, mut kinds, mut skipped) = (Evaluation::default(), Vec::new(), Vec::new());
     let (mut false_alarms, mut found, mut done) = ([set.good.len(), 0], [0, 0], 0);
     let mut handles = Handles::default();

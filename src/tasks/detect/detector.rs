@@ -12,9 +12,9 @@ use crate::ops::{CELL, SIZES};
 
 /// Non-maximum suppression: of detections of a class with a higher IoU, the one with the highest
 /// score remains.
-const OVERLAP: f64 = 0.5;
+const MAX_OVERLAP: f64 = 0.5;
 /// Maximum number of detections in an image.
-const MOST: usize = 300;
+const MAX_DETECTIONS: usize = 300;
 
 /// A model with a grid head, with its values on a device.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl<'a> Detector<'a> {
             && output.dims.h == output.dims.w;
         if output.name != HEAD || classes == 0 || output.dims.c != CELL + classes || !grid {
             return Err(Error::usage(
-                "the model finds no objects; make one by `csae detect train`",
+                "the model does not detect objects; train one that does with `csae detect train`",
             ));
         }
         Ok(())
@@ -74,8 +74,8 @@ impl<'a> Detector<'a> {
         self.inference.batch(device)
     }
 
-    /// Finds the objects in images (H,W,C; bytes) whose score is at least `min_score`. Those with
-    /// the highest score come first.
+    /// Finds the objects in images (H,W,C; bytes) whose score is at least `min_score`, sorted by
+    /// score, highest first.
     ///
     /// # Errors
     /// When the device fails.
@@ -103,21 +103,22 @@ impl<'a> Detector<'a> {
                 let cells = y.chunks_exact(CELL + classes).enumerate();
                 let stride = side as f64 / grid.w as f64;
                 let found = cells.filter_map(|(at, cell)| {
-                    let one = read(cell, [at / grid.w, at % grid.w], stride)?;
+                    let one = decode(cell, [at / grid.w, at % grid.w], stride)?;
                     let bounds = frame.to_image(&one.bounds).clipped(*h, *w);
                     (one.score >= min_score && bounds.area() > 0.0)
                         .then_some(Detection { bounds, ..one })
                 });
-                out.push(non_max_suppression(found.collect(), OVERLAP, MOST));
+                out.push(non_max_suppression(found.collect(), MAX_OVERLAP, MAX_DETECTIONS));
             }
         }
         Ok(out)
     }
 }
 
-/// The prediction of a cell: the most likely class; its score, which is the probability of an
-/// object times that of the class; and the box in pixels of the square.
-fn read(cell: &[f32], [row, column]: [usize; 2], stride: f64) -> Option<Detection> {
+/// Decodes the output of a cell: the most likely class, the score (the probability of an object
+/// times the probability of the class), and the box in pixels of the square. `None` if the score is
+/// not finite.
+fn decode(cell: &[f32], [row, column]: [usize; 2], stride: f64) -> Option<Detection> {
     let value = |k: usize| f64::from(cell[k]);
     let logits = &cell[CELL..];
     let class = (1..logits.len())
@@ -141,17 +142,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cells_say_boxes() {
+    fn a_cell_is_decoded_to_a_box() {
         let cell = [0.0, 0.5, -0.5, 2.0_f32.ln(), 0.0, 0.0, 0.0];
-        let found = read(&cell, [2, 1], 8.0).unwrap();
+        let found = decode(&cell, [2, 1], 8.0).unwrap();
         assert!((found.score - 0.25).abs() < 1e-6 && found.class == 0);
-        // middle (2, 2) cells, 2 wide, 1 high
+        // The centre is at (2, 2) cells; the box is 2 cells wide and 1 cell high.
         let Bounds { left, top, right, bottom } = found.bounds;
         let expected = [8.0, 12.0, 24.0, 20.0];
         assert!(
             [left, top, right, bottom].iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-5),
             "{found:?}"
         );
-        assert!(read(&[f32::NAN; 6], [0, 0], 8.0).is_none());
+        assert!(decode(&[f32::NAN; 6], [0, 0], 8.0).is_none());
     }
 }

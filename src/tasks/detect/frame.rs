@@ -85,9 +85,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn boxes_go_there_and_back() {
+    fn boxes_are_converted_to_the_square_and_back() {
         let mut pixels = vec![0_u8; 40 * 80];
-        // a bright block of rows 10–20, columns 40–60
+        // A bright block in rows 10–20 and columns 40–60.
         (10..20).for_each(|y| pixels[y * 80 + 40..y * 80 + 60].fill(255));
         let (square, frame) = letterbox(&pixels, [40, 80, 1], 40, 1.0, [0.5, 0.5]);
         let bounds = Bounds { left: 40.0, top: 10.0, right: 60.0, bottom: 20.0 };
@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(inside, Bounds { left: 20.0, top: 15.0, right: 30.0, bottom: 20.0 });
         assert_eq!(frame.to_image(&inside), bounds);
         assert!(square[17 * 40 + 25] > 0.9 && square[17 * 40 + 10] < 0.1 && square[0] == GRAY);
-        // larger than the square: its right lower part is seen
+        // An image larger than the square: its lower right part is visible.
         let (_, near) = letterbox(&pixels, [40, 80, 1], 40, 2.0, [1.0, 1.0]);
         assert_eq!([near.left, near.top], [-40.0, 0.0]);
     }

@@ -8,4 +8,4 @@ mod trainer;
 
 pub use detector::Detector;
 pub use frame::{Frame, letterbox};
-pub use trainer::{Detecting, Found, begin_training, evaluate};
+pub use trainer::{Detecting, DetectionResult, begin_training, evaluate};

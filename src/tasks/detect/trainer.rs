@@ -34,24 +34,24 @@ const INITIAL_PROBABILITY: f64 = 0.01;
 /// Minimum score of the evaluated detections. Average precision also needs those with low scores.
 const MIN_SCORE: f64 = 0.01;
 /// Number of images in a batch of the evaluation.
-const AT_ONCE: usize = 16;
+const BATCH: usize = 16;
 
 /// Result of a validation of a detector.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
+pub struct DetectionResult {
     /// mAP at an IoU of 0.5.
     pub map50: f64,
     /// Name of the images that it was validated on.
     pub on: &'static str,
 }
 
-impl std::fmt::Display for Found {
+impl std::fmt::Display for DetectionResult {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: mAP@0.5 {:.4}", self.on, self.map50)
     }
 }
 
-impl ValidationResult for Found {
+impl ValidationResult for DetectionResult {
     fn score(&self) -> f64 {
         self.map50
     }
@@ -70,12 +70,12 @@ pub struct Detecting<'a> {
 }
 
 impl Task for Detecting<'_> {
-    type Validation = Found;
+    type Validation = DetectionResult;
 
-    fn validate(&mut self, device: &mut Device) -> Result<Found> {
+    fn validate(&mut self, device: &mut Device) -> Result<DetectionResult> {
         let Subset { set, indices, name } = &self.held;
         let tally = evaluate(device, &mut self.detector, set, indices, |_| {})?;
-        Ok(Found { map50: tally.precision().map50, on: name })
+        Ok(DetectionResult { map50: tally.precision().map50, on: name })
     }
 
     fn keeps_best(&self) -> bool {
@@ -212,7 +212,7 @@ impl LabelLoss for GridLoss {
         &["loss"]
     }
 
-    /// The loss is divided by the number of positive cells, of which a sample has a few.
+    /// The exact divisor is the number of cells that have an object: a few in each sample.
     fn divisor(&self, n: usize) -> f64 {
         n as f64
     }
@@ -312,7 +312,7 @@ pub fn evaluate(
 ) -> Result<Tally> {
     let mut tally = Tally::new(detector.classes().len());
     let (mut handles, mut done) = (Handles::default(), 0);
-    for part in indices.chunks(AT_ONCE) {
+    for part in indices.chunks(BATCH) {
         let mut images = Vec::with_capacity(part.len());
         for index in part {
             images.push((set.bytes(*index, &mut handles)?, set.size(*index)));

@@ -14,7 +14,8 @@ pub struct Arm {
     /// Mean of the error rates.
     pub mean: f64,
     /// Sample standard deviation (n − 1) of the error rates.
-    pub deviation: f64,
+    #[serde(rename = "deviation")]
+    pub std: f64,
 }
 
 impl Arm {
@@ -23,8 +24,8 @@ impl Arm {
         let n = errors.len() as f64;
         let mean = errors.iter().sum::<f64>() / n.max(1.0);
         let squares: f64 = errors.iter().map(|error| (error - mean).powi(2)).sum();
-        let deviation = if errors.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 };
-        Self { errors, mean, deviation }
+        let std = if errors.len() > 1 { (squares / (n - 1.0)).sqrt() } else { 0.0 };
+        Self { errors, mean, std }
     }
 }
 
@@ -58,10 +59,10 @@ pub fn paired_t(a: &[f64], b: &[f64]) -> Option<f64> {
         return None;
     }
     let differences = Arm::new(a.iter().zip(b).map(|(a, b)| a - b).collect());
-    if differences.deviation == 0.0 {
+    if differences.std == 0.0 {
         return Some(if differences.mean == 0.0 { 1.0 } else { 0.0 });
     }
-    let t = differences.mean / (differences.deviation / (n as f64).sqrt());
+    let t = differences.mean / (differences.std / (n as f64).sqrt());
     let student = StudentsT::new(0.0, 1.0, (n - 1) as f64).expect("there is a degree of freedom");
     Some(2.0 * student.cdf(-t.abs()))
 }
@@ -95,7 +96,7 @@ impl Curve {
                 .iter()
                 .map(|point| (point.labels as f64, 100.0 * arm(point).mean))
                 .collect(),
-            spread: self.points.iter().map(|point| 100.0 * arm(point).deviation).collect(),
+            spread: self.points.iter().map(|point| 100.0 * arm(point).std).collect(),
             look: Look::Dots,
         };
         Chart {
@@ -121,9 +122,9 @@ impl Curve {
             lines.push(format!(
                 "{labels}\t{:.5}\t{:.5}\t{:.5}\t{:.5}\t{p}\t{}\t{}",
                 a.mean,
-                a.deviation,
+                a.std,
                 b.mean,
-                b.deviation,
+                b.std,
                 all(&a.errors),
                 all(&b.errors)
             ));
@@ -138,14 +139,14 @@ mod tests {
 
     #[test]
     fn the_paired_test_gives_students_p() {
-        // differences 1, 2, 3, 4, 5: t = 3/(√2.5/√5) = 4.2426, 4 degrees of freedom: p = 0.01324
-        // (scipy.stats.ttest_rel)
+        // The differences are 1, 2, 3, 4 and 5, so t = 3/(√2.5/√5) = 4.2426 with 4 degrees of
+        // freedom, and p = 0.01324 (scipy.stats.ttest_rel).
         let (a, b) = ([2.0, 4.0, 6.0, 8.0, 10.0], [1.0, 2.0, 3.0, 4.0, 5.0]);
         assert!((paired_t(&a, &b).unwrap() - 0.013_235).abs() < 1e-5, "{:?}", paired_t(&a, &b));
         assert_eq!(paired_t(&a, &b), paired_t(&b, &a));
         assert!(paired_t(&a, &a[..1]).is_none());
         assert_eq!((paired_t(&a, &a), paired_t(&[1.0, 2.0], &[0.0, 1.0])), (Some(1.0), Some(0.0)));
-        // without a difference on average
+        // The mean difference is 0.
         assert!(paired_t(&[1.0, 2.0, 3.0, 4.0], &[2.0, 1.0, 4.0, 3.0]).unwrap() > 0.99);
     }
 

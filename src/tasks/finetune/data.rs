@@ -39,8 +39,8 @@ impl Labelled {
         if let Some(allowed) = allowed.filter(|allowed| bytes > *allowed) {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             return Err(Error::usage(format!(
-                "{} labelled images take {} MiB, more than the {} MiB that are allowed; name \
-                 fewer, or raise --max-memory",
+                "{} labelled images take {} MiB, more than the {} MiB allowed; use fewer images, \
+                 or raise --max-memory",
                 sample.len(),
                 mib(bytes),
                 mib(allowed)
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_move_and_flip_and_nothing_else() {
+    fn augmentation_only_shifts_and_flips() {
         let dims = Dims::new(1, 3, 4);
         let data = Labelled {
             dims,
@@ -143,7 +143,7 @@ mod tests {
         let (mut moved, mut flipped) = (0, 0);
         for step in 0..40 {
             let x = data.augmented(&[0], Augment { shift: 1, flip_x: false }, 1, step);
-            // what is inside keeps its neighbours
+            // Pixels that stay inside keep their neighbours.
             let middle = row(&x, 1);
             moved += usize::from(middle != [5, 6, 7, 8]);
             assert!(

@@ -7,7 +7,7 @@ mod tuner;
 
 pub use curve::{Arm, Curve, Point, paired_t};
 pub use data::{Augment, Labelled};
-pub use tuner::{Classification, Errors, begin_training, best};
+pub use tuner::{Classification, ClassificationResult, begin_training, best};
 
 use crate::data::split::by_class;
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ pub fn draw(data: &Labelled, wanted: usize, seed: u64) -> Result<Vec<usize>> {
     let classes = all.iter().filter(|images| !images.is_empty()).count();
     if wanted < classes {
         return Err(Error::usage(format!(
-            "{wanted} labels for {classes} classes: there must be one of each at least"
+            "{wanted} labels for {classes} classes are too few; use at least {classes}"
         )));
     }
     let mut drawn = Vec::with_capacity(wanted);
@@ -32,7 +32,8 @@ pub fn draw(data: &Labelled, wanted: usize, seed: u64) -> Result<Vec<usize>> {
         let count = wanted / classes + usize::from(i < wanted % classes);
         if images.len() < count {
             return Err(Error::usage(format!(
-                "{wanted} labels need {count} of class {name}, which has {}",
+                "{wanted} labels need {count} images of class {name}, which has only {}; use \
+                 fewer labels",
                 images.len()
             )));
         }

@@ -22,20 +22,20 @@ use crate::view::{StepParams, View};
 
 /// Result of a validation of a classifier.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Errors {
+pub struct ClassificationResult {
     /// Error rate.
     pub share: f64,
     /// Name of the images that it was validated on.
     pub on: &'static str,
 }
 
-impl std::fmt::Display for Errors {
+impl std::fmt::Display for ClassificationResult {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "error on {} {:.2} %", self.on, 100.0 * self.share)
     }
 }
 
-impl ValidationResult for Errors {
+impl ValidationResult for ClassificationResult {
     fn score(&self) -> f64 {
         -self.share
     }
@@ -68,14 +68,14 @@ impl Classification<'_> {
 }
 
 impl Task for Classification<'_> {
-    type Validation = Errors;
+    type Validation = ClassificationResult;
 
-    fn validate(&mut self, device: &mut Device) -> Result<Errors> {
+    fn validate(&mut self, device: &mut Device) -> Result<ClassificationResult> {
         let Subset { set, indices, name } = &self.held;
         let found = classify(&mut self.inference, device, set, indices)?;
         let wrong =
             found.iter().zip(indices).filter(|(found, image)| **found != set.of[**image]).count();
-        Ok(Errors { share: wrong as f64 / indices.len().max(1) as f64, on: name })
+        Ok(ClassificationResult { share: wrong as f64 / indices.len().max(1) as f64, on: name })
     }
 
     fn keeps_best(&self) -> bool {
@@ -265,7 +265,7 @@ fn classify(
     Ok(found)
 }
 
-/// Index of the largest logit; the first one of equal ones.
+/// Index of the largest logit; of equal logits, the first one.
 pub fn best(logits: &[f32]) -> u32 {
     (1..logits.len()).fold(0, |best, class| if logits[class] > logits[best] { class } else { best })
         as u32

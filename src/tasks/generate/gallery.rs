@@ -18,7 +18,7 @@ pub struct Section {
     pub text: String,
     /// The images, H,W,C each.
     pub images: Vec<Vec<f32>>,
-    /// Images shown below those of the same index, such as the nearest training images.
+    /// Images shown below the images with the same index, such as the nearest training images.
     pub below: Option<Vec<Vec<f32>>>,
     /// Tooltips, one per image, or empty.
     pub notes: Vec<String>,
@@ -35,7 +35,7 @@ pub struct Row {
     pub likeness: Likeness,
 }
 
-/// The page: a table of `rows`, if there are any, and the parts.
+/// The page: a table of `rows`, if there are any, and the sections.
 ///
 /// # Errors
 /// If there are too many pixels for a picture.

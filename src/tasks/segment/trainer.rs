@@ -1,4 +1,5 @@
-//! A segmenter's training: crops of images with label images, by cross-entropy of pixels and Dice.
+//! Training of a segmenter on crops of images with label images, with cross-entropy of pixels and
+//! the Dice loss.
 
 use std::borrow::Cow;
 
@@ -37,7 +38,7 @@ const JITTER: f64 = 0.1;
 
 /// Result of a validation of a segmenter.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
+pub struct SegmentationResult {
     /// Mean Dice over images.
     pub dice: f64,
     /// Mean intersection over union of the classes, over all pixels. It decides which weights are
@@ -48,13 +49,13 @@ pub struct Found {
     pub on: &'static str,
 }
 
-impl std::fmt::Display for Found {
+impl std::fmt::Display for SegmentationResult {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: Dice {:.4}, IoU {:.4}", self.on, self.dice, self.iou)
     }
 }
 
-impl ValidationResult for Found {
+impl ValidationResult for SegmentationResult {
     fn score(&self) -> f64 {
         self.iou
     }
@@ -73,13 +74,13 @@ pub struct Segmentation<'a> {
 }
 
 impl Task for Segmentation<'_> {
-    type Validation = Found;
+    type Validation = SegmentationResult;
 
-    fn validate(&mut self, device: &mut Device) -> Result<Found> {
+    fn validate(&mut self, device: &mut Device) -> Result<SegmentationResult> {
         let Subset { set, indices, name } = &self.held;
         let scores = evaluate(device, &self.segmenter, set, indices, |_| {})?;
         let iou = scores.confusion.scores().mean_iou;
-        Ok(Found { dice: scores.image_dice, iou, on: name })
+        Ok(SegmentationResult { dice: scores.image_dice, iou, on: name })
     }
 
     fn keeps_best(&self) -> bool {
@@ -91,7 +92,7 @@ impl Task for Segmentation<'_> {
 /// images in host memory, in bytes.
 ///
 /// # Errors
-/// When it takes more memory than is allowed, or the model gives no class to each pixel.
+/// When it takes more memory than is allowed, or the model does not classify every pixel.
 pub fn begin_training<'a>(
     device: &mut Device,
     folder: &RunFolder,
@@ -143,7 +144,7 @@ fn data_hash(part: &Subset<SegmentationSet>) -> Hash {
     Hash::default().with(bytemuck::cast_slice(&sizes))
 }
 
-/// Number of crops of an image in an epoch: enough to cover it, at most 16.
+/// Number of crops of an image in an epoch: enough to cover its area, at most [`MAX_CROPS`].
 fn crops_of(set: &SegmentationSet, number: usize, input: Dims) -> usize {
     let (h, w) = set.size(number);
     (h * w).div_ceil(input.area()).clamp(1, MAX_CROPS)
@@ -154,7 +155,7 @@ pub fn samples(part: &Subset<SegmentationSet>, input: Dims) -> usize {
     part.indices.iter().map(|number| crops_of(part.set, *number, input)).sum()
 }
 
-/// Reads the weights of classes as `segment.class_weights` has them.
+/// Parses and checks `segment.class_weights`. `None` for `even` and `median`.
 ///
 /// # Errors
 /// When they are neither `even` nor `median` nor a number for each class.
@@ -343,7 +344,7 @@ impl Crops<'_> {
         }
         let first = step * samples.len() as u64;
         let cut = |(i, image): (usize, &Read<'_>)| {
-            // A crop draws eight words at most.
+            // A crop uses at most eight random numbers.
             let mut stream = Stream::new(seed, "crops").skip((first + i as u64) * 8);
             crop(input, image, augment, JITTER, &mut stream)
         };
@@ -351,15 +352,16 @@ impl Crops<'_> {
         let classes = self.crops.iter().flat_map(|crop| crop.classes.iter().copied());
         self.weights = pixel_weights(classes, &self.class_weights);
         if self.parts > 1 {
-            // The gradients of the parts are averaged; the weights are to add up to 1 over all.
+            // The gradients of the parts are averaged, but the weights must add up to 1 over all
+            // parts.
             self.weights.iter_mut().for_each(|weight| *weight *= self.parts as f32);
         }
         Ok(())
     }
 }
 
-/// The weight of each pixel: that of its class, divided by the sum of all; 0 for pixels that do not
-/// count.
+/// The weight of each pixel: the weight of its class, divided by the sum over all pixels. Ignored
+/// pixels have weight 0.
 fn pixel_weights(classes: impl Iterator<Item = u8>, class_weights: &[f64]) -> Vec<f32> {
     let weight = |class: u8| if class == IGNORED { 0.0 } else { class_weights[usize::from(class)] };
     let weights: Vec<f64> = classes.map(weight).collect();
@@ -398,7 +400,7 @@ fn crop(
         for x in 0..side_w {
             let (y, x) = flips.source(y, x, side_h, side_w);
             let (y, x) = (top + y, left + x);
-            // Beyond the image lies its mirror, whose labels do not count.
+            // The image is mirrored at its edges. Mirrored pixels do not count in the loss.
             let at = mirrored(y, h) * w + mirrored(x, w);
             out.classes.push(if y < h && x < w { classes[at] } else { IGNORED });
             let value = |byte: &u8| jitter.apply(f32::from(*byte) / 255.0);
@@ -420,8 +422,9 @@ mod tests {
     }
 
     #[test]
-    fn labels_turn_with_their_pixels() {
-        // each pixel's class is its value; 5×7, smaller than the crop along one side
+    fn labels_are_transformed_with_their_pixels() {
+        // The class of each pixel is its value. The image has 5×7 pixels, so it is smaller than the
+        // crop along one side.
         let pixels: Vec<u8> = (0..35).collect();
         let image =
             Read { size: (5, 7), pixels: Cow::Borrowed(&pixels), classes: Cow::Borrowed(&pixels) };
