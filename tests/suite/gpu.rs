@@ -5,7 +5,8 @@ use csae::internals::gpu::{Adapter, Choice, Counters, Kernel, Matrices, Recorder
 use csae::internals::infer::batches::Inference;
 use csae::internals::model::{Graph, Purpose, Store};
 use csae::internals::ops::{
-    Activation, ActivationFwd, BatchTopKMask, CopyChannels, PixelShuffleBwd, PixelShuffleFwd, WINDOW,
+    Activation, ActivationFwd, BatchTopKMask, CopyChannels, PixelShuffleBwd, PixelShuffleFwd,
+    WINDOW,
 };
 use csae::internals::program::Call;
 use csae::internals::report::gallery;
