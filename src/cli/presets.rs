@@ -65,11 +65,13 @@ fn presets() -> Result<Vec<Preset>> {
     of_models.chain(of_tasks).collect()
 }
 
-/// The first sentence of a preset's comment.
+/// The first sentence of a preset's comment. A sentence ends with a full stop before a capital
+/// letter: "et al. 2022" goes on.
 fn summary(text: &str) -> String {
     let comment: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("# ")).collect();
     let comment = comment.join(" ");
-    let end = comment.find(". ").map_or(comment.len(), |end| end + 1);
+    let ends = |at: &usize| comment[at + 2..].starts_with(char::is_uppercase);
+    let end = comment.match_indices(". ").map(|(at, _)| at).find(ends).unwrap_or(comment.len());
     comment[..end].trim_end_matches('.').to_owned()
 }
 
@@ -104,4 +106,19 @@ fn run(args: &PresetsArgs) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_is_the_first_sentence() {
+        assert_eq!(
+            summary("# One (A et al. 2022; B\n# et al. 2008). Two.\n\n[model]\n"),
+            "One (A et al. 2022; B et al. 2008)"
+        );
+        assert_eq!(summary("# One only.\n[model]\n# not this\n"), "One only");
+        assert_eq!(summary("[model]\n"), "");
+    }
 }
