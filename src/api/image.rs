@@ -42,7 +42,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// An opaque image with these pixels (1×C×H×W; C is 1 for gray or 3 for RGB), saved with 8 bits.
+    /// An opaque image with these pixels (1×C×H×W; C is 1 for gray or 3 for RGB), saved with 8
+    /// bits.
     ///
     /// # Errors
     /// When `pixels` has more than one sample, or another number of channels.

@@ -396,8 +396,8 @@ impl Model {
         // The encoder has a part of the model's parameters, with other indices.
         let store = Store::new(&mut self.device, &encoder, Purpose::Infer)?;
         let copied = self.store.copy_matching(&mut self.device, &self.graph, &store, &encoder);
-        let values =
-            copied.and_then(|()| pass(&mut self.device, &graph, &store, images, Inference::run_code));
+        let values = copied
+            .and_then(|()| pass(&mut self.device, &graph, &store, images, Inference::run_code));
         Ok(Array::of_samples(graph.nodes[graph.output].dims, &values?))
     }
 }

@@ -143,9 +143,9 @@ pub fn grow(
             sum
         });
         let expected = rate.map(|rate| cost.flops / rate);
-        if let Some(expected) = expected
-            .filter(|expected| (MIN_WINDOWS + 1) as f64 * expected > (TOO_LONG * seconds).max(TOO_LONG))
-        {
+        if let Some(expected) = expected.filter(|expected| {
+            (MIN_WINDOWS + 1) as f64 * expected > (TOO_LONG * seconds).max(TOO_LONG)
+        }) {
             return Ok(Some(format!(
                 "{} {value}: a step would take about {expected:.0} s; increase --seconds to \
                  allow it",

@@ -104,12 +104,12 @@ impl Learning {
     /// Checks the values of flags, so that errors name the flag and not the key.
     fn check(&self) -> Result<()> {
         if let Some(lr) = self.lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
-            bail_usage!("--lr {lr}: a learning rate must be above 0");
+            bail_usage!("--lr {lr}: must be above 0");
         }
         let rates = [("--encoder-lr", self.encoder_lr), ("--weight-decay", self.weight_decay)];
         for (flag, value) in rates {
             if let Some(value) = value.filter(|value| !(value.is_finite() && *value >= 0.0)) {
-                bail_usage!("{flag} {value}: it must be at least 0");
+                bail_usage!("{flag} {value}: must be at least 0");
             }
         }
         Ok(())
