@@ -92,9 +92,9 @@ fn cluster(codes: &Codes, stream: &mut Stream) -> Clustering {
         weights.extend(std::iter::repeat_n(0.0, count));
         classes.extend(std::iter::repeat_n(class, count));
         centres.extend(found.centres);
-        for (number, group) in numbers.iter().zip(found.of) {
-            of[*number] = first + group;
-            weights[(first + group) as usize] += 1.0 / n as f32;
+        for (number, cluster) in numbers.iter().zip(found.of) {
+            of[*number] = first + cluster;
+            weights[(first + cluster) as usize] += 1.0 / n as f32;
         }
     }
     (of, weights, classes.into_iter().collect(), centres)
@@ -179,8 +179,8 @@ impl SparsePrior {
         stream: &mut Stream,
         out: &mut [f32],
     ) {
-        let group = sample_index(&self.weights, self.classes.as_deref(), class, stream);
-        self.sample_units(group, temperature, stream, out, |_, _| None);
+        let cluster = sample_index(&self.weights, self.classes.as_deref(), class, stream);
+        self.sample_units(cluster, temperature, stream, out, |_, _| None);
     }
 
     /// A sampler of variations of a code. They belong to its cluster; each unit is resampled with
@@ -191,10 +191,10 @@ impl SparsePrior {
         vary: f32,
         temperature: f32,
     ) -> impl Fn(&mut Stream, &mut [f32]) {
-        let group = nearest(&roots(code), &self.centres, code.len())[0] as usize;
+        let cluster = nearest(&roots(code), &self.centres, code.len())[0] as usize;
         let code = code.to_vec();
         move |stream, out| {
-            self.sample_units(group, temperature, stream, out, |unit, stream| {
+            self.sample_units(cluster, temperature, stream, out, |unit, stream| {
                 (stream.uniform() >= vary).then(|| code[unit])
             });
         }

@@ -1,5 +1,9 @@
 //! The integration tests, one binary. `cargo test --test suite NAME` runs a part of it. Tests of
 //! the GPU path obey `CSAE_GPU` (`require`, `auto` or `off`) and `CSAE_DEVICE` (an adapter's name).
+//!
+//! A test has one scenario and its name states it. Tests run at the same time, so each writes to a
+//! [`support::TempFolder`] of its own. Models that many tests read are trained once, see
+//! [`support::models`].
 
 mod accumulate;
 mod anomaly;

@@ -1,8 +1,8 @@
 //! Tables of measured kernels: they are written, read and used; broken tables and those of other
 //! adapters are ignored with a message.
 
-use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::OnceLock;
 
 use csae::internals::gpu::{Choice, Family, Kernel, Matrices, Recorder, Traits, Tuned};
 use csae::internals::ops::{Activation, Conv2dBwdWeight, Conv2dFwd};
@@ -10,9 +10,9 @@ use csae::internals::program::Call;
 use csae::internals::shape::Conv2d;
 use csae::internals::view::{Buffer, View};
 
-use crate::support::files::list;
+use crate::support::files::{copy_folder, list};
 use crate::support::gpu::{name, open, turn};
-use crate::support::{Command, TempFolder, json, text};
+use crate::support::{Command, Output, TempFolder, json, skip, text};
 
 /// A fully connected layer's forward pass on no buffers.
 fn call(n: usize) -> Call {
@@ -150,90 +150,66 @@ fn a_device_uses_a_table_and_its_identity_shows_it() {
     assert_eq!(kernels(None).1, identity);
 }
 
-/// A folder of measurements, and commands that use it.
-struct Cache(TempFolder);
-
-impl Cache {
-    fn new() -> Self {
-        Self(TempFolder::new("tuned"))
-    }
-
-    fn command(&self, line: &str) -> Command {
-        let cache = self.0.path("cache");
-        Command::new(line).device(&name()).env("CSAE_CACHE", &cache)
-    }
-
-    /// Measures the kernels of a step.
-    fn tune(&self) -> Command {
-        self.command("bench --tune --workload w1 --batch 1 --seconds 0.01")
-    }
-
-    /// The path of the table.
-    fn table(&self) -> PathBuf {
-        let mut files = list(self.0.path("cache")).into_iter();
-        files.find(|path| path.extension().unwrap() == "toml").expect("a table")
-    }
-
-    /// The messages of a benchmark, which must contain all `words`.
-    #[track_caller]
-    fn messages(&self, words: &[&str]) -> String {
-        let bench = self.command("bench --workload w1 --batch 1 --seconds 0.01 -v");
-        let messages = bench.messages();
-        words.iter().for_each(|word| assert!(messages.contains(word), "{word}: {messages}"));
-        messages
-    }
+/// A command with a folder of measurements.
+fn cached(cache: &str, line: &str) -> Command {
+    Command::new(line).device(&name()).env("CSAE_CACHE", cache)
 }
 
-/// One adapter measures for all of these, one after the other: a measurement takes seconds.
+/// Measures the kernels of a training step.
+fn tune(cache: &str) -> Command {
+    cached(cache, "bench --tune --workload w1 --batch 1 --seconds 0.01")
+}
+
+/// Runs a benchmark and returns its messages, which must contain all `words`.
+#[track_caller]
+fn messages(cache: &str, words: &[&str]) -> String {
+    let bench = cached(cache, "bench --workload w1 --batch 1 --seconds 0.01 -v");
+    let messages = bench.messages();
+    words.iter().for_each(|word| assert!(messages.contains(word), "{word}: {messages}"));
+    messages
+}
+
+/// The path of the table in a folder of measurements.
+fn table_path(cache: &str) -> String {
+    let table = list(cache).into_iter().find(|path| path.extension().unwrap() == "toml");
+    table.expect("a table").display().to_string()
+}
+
+/// A folder of measurements that no test changes, and what measuring wrote. It takes seconds and
+/// the adapter, whose turn the caller must have.
+fn measured() -> &'static (String, Output) {
+    static MEASURED: OnceLock<(String, Output)> = OnceLock::new();
+    MEASURED.get_or_init(|| {
+        let cache = TempFolder::shared().path("tuned");
+        let output = tune(&cache).arg("--json").output();
+        assert!(output.succeeded(), "{output:?}");
+        (cache, output)
+    })
+}
+
+/// A copy of the folder of measurements and the path of its table.
+fn copied(folder: &TempFolder) -> (String, String) {
+    let cache = folder.path("cache");
+    copy_folder(&measured().0, &cache);
+    let table = table_path(&cache);
+    (cache, table)
+}
+
 #[test]
-fn a_table_is_written_used_and_ignored_when_broken() {
+fn tuning_writes_a_table_and_names_it() {
     let Some(_turn) = turn() else { return };
-    let cache = Cache::new();
-    let output = cache.tune().arg("--json").output();
-    assert!(output.succeeded(), "{output:?}");
-    let path = cache.table();
-    let shown = path.display().to_string();
-    assert!(
-        output.stderr.contains(&shown) && output.stderr.contains("delete the file"),
-        "{output:?}"
-    );
-    assert_products_are_measured(&output.stdout);
+    let (cache, output) = measured();
+    let path = table_path(cache);
+    let messages = &output.stderr;
+    assert!(messages.contains(&path) && messages.contains("delete the file"), "{messages}");
     let content = text(&path);
     assert!(content.contains("conv2d_bwd_weight") && content.contains("kernels = "), "{content}");
-    assert!(!cache.messages(&[&shown]).contains("ignored"));
-    // A table that is cut off, and one of another adapter.
-    for (broken, why) in [
-        (content[..content.len() / 2].to_owned(), "not a valid table"),
-        (content.replace("adapter = \"", "adapter = \"another "), "another adapter"),
-    ] {
-        std::fs::write(&path, broken).unwrap();
-        cache.messages(&["ignored", &shown, why, "built-in table"]);
-    }
-    // Files that are not text.
-    for file in list(path.parent().unwrap()) {
-        std::fs::write(file, [0xff; 100]).unwrap();
-    }
-    cache.messages(&["ignored", "not a text file", "built-in table"]);
-    // `csae verify` runs every kernel, so it does not read the table.
-    let verify = cache.command("verify --filter fused_epilogues -v -q");
-    assert!(!verify.messages().contains("ignored"));
-    // A broken table is replaced.
-    cache.tune().succeed();
-    assert!(!cache.messages(&[&shown]).contains("ignored"));
-    let single = text(&path);
-    assert!(single.contains("adapter = ") && !single.contains("half"), "{single}");
-    // Measurements in half precision are added.
-    if open().has_half() {
-        cache.tune().flags("--precision f16").succeed();
-        let both = text(&path);
-        assert!(single.lines().all(|line| both.contains(line)), "{single}{both}");
-        assert!(both.lines().count() > single.lines().count(), "{single}{both}");
-        assert!(both.contains("half = true"), "{single}{both}");
-    }
 }
 
-fn assert_products_are_measured(stdout: &str) {
-    let products = json::lines(stdout);
+#[test]
+fn tuning_reports_the_time_of_every_kernel() {
+    let Some(_turn) = turn() else { return };
+    let products = json::lines(&measured().1.stdout);
     assert!(products.len() > 10, "{products:?}");
     for product in &products {
         let ms = product["ms"].as_object().unwrap();
@@ -245,10 +221,77 @@ fn assert_products_are_measured(stdout: &str) {
 }
 
 #[test]
+fn a_table_is_used_by_later_runs() {
+    let Some(_turn) = turn() else { return };
+    let folder = TempFolder::new("tuned");
+    let (cache, table) = copied(&folder);
+    assert!(!messages(&cache, &[&table]).contains("ignored"));
+}
+
+#[test]
+fn broken_tables_and_those_of_other_adapters_are_ignored() {
+    let Some(_turn) = turn() else { return };
+    let folder = TempFolder::new("tuned-broken");
+    let (cache, table) = copied(&folder);
+    let content = text(&table);
+    for (broken, why) in [
+        (content[..content.len() / 2].to_owned(), "not a valid table"),
+        (content.replace("adapter = \"", "adapter = \"another "), "another adapter"),
+    ] {
+        std::fs::write(&table, broken).unwrap();
+        messages(&cache, &["ignored", &table, why, "built-in table"]);
+    }
+}
+
+/// A copy of the folder of measurements whose files are not text.
+fn overwritten(folder: &TempFolder) -> (String, String) {
+    let (cache, table) = copied(folder);
+    list(&cache).iter().for_each(|file| std::fs::write(file, [0xff; 100]).unwrap());
+    (cache, table)
+}
+
+#[test]
+fn files_that_are_not_text_are_ignored_and_not_read_by_verify() {
+    let Some(_turn) = turn() else { return };
+    let folder = TempFolder::new("tuned-bytes");
+    let (cache, _) = overwritten(&folder);
+    messages(&cache, &["ignored", "not a text file", "built-in table"]);
+    // `csae verify` runs every kernel, so it does not need the table.
+    let verify = cached(&cache, "verify --filter fused_epilogues -v -q");
+    assert!(!verify.messages().contains("ignored"));
+}
+
+#[test]
+fn tuning_replaces_a_broken_table() {
+    let Some(_turn) = turn() else { return };
+    let folder = TempFolder::new("tuned-replaced");
+    let (cache, table) = overwritten(&folder);
+    tune(&cache).succeed();
+    assert!(!messages(&cache, &[&table]).contains("ignored"));
+    let single = text(&table);
+    assert!(single.contains("adapter = ") && !single.contains("half"), "{single}");
+}
+
+#[test]
+fn measurements_in_half_precision_are_added() {
+    let Some(_turn) = turn() else { return };
+    if !open().has_half() {
+        return skip(&format!("{} has no half precision", name()));
+    }
+    let folder = TempFolder::new("tuned-half");
+    let (cache, table) = copied(&folder);
+    let single = text(&table);
+    tune(&cache).flags("--precision f16").succeed();
+    let both = text(&table);
+    assert!(single.lines().all(|line| both.contains(line)), "{single}{both}");
+    assert!(both.lines().count() > single.lines().count(), "{single}{both}");
+    assert!(both.contains("half = true"), "{single}{both}");
+}
+
+#[test]
 fn tuning_without_a_cache_is_refused() {
     let Some(_turn) = turn() else { return };
-    let tune = Cache::new().tune().env("CSAE_CACHE", "off").quiet();
-    tune.fails(2, &["--tune", "CSAE_CACHE"]);
+    tune("off").quiet().fails(2, &["--tune", "CSAE_CACHE"]);
 }
 
 #[test]
