@@ -65,6 +65,7 @@ fn random_model(stream: &mut Stream) -> String {
         0 => "op = \"max_unpool2d\"\nswitches = \"down\"",
         5 => "op = \"conv_transpose2d\"\nfilters = 4\nkernel = 5\nstride = 3\npadding = 1",
         4 => "op = \"conv_transpose2d\"\nfilters = 4\nkernel = 4\nstride = 2\npadding = 1",
+        _ if stream.below(2) == 0 => "op = \"pixel_shuffle\"\nscale = 2",
         _ => "op = \"upsample_nearest2d\"\nscale = 2",
     };
     text += &layer("up", &["code"], up);

@@ -219,6 +219,7 @@ mod tests {
         let up = "[[model.layers]]\nname = \"code\"\nop = \"conv_transpose2d\"\nfilters = 4\n\
                   kernel = 3\nstride = 2\n";
         let pool = "[[model.layers]]\nname = \"pool\"\nop = \"avg_pool2d\"\nkernel = 2\n";
+        let shuffle = "[[model.layers]]\nname = \"code\"\nop = \"pixel_shuffle\"\nscale = 2\n";
         for layers in [
             conv("a", "kernel = 3\npadding = \"same\"")
                 + &conv("code", "kernel = [5, 3]\npadding = \"same\""),
@@ -227,6 +228,7 @@ mod tests {
             conv("a", "kernel = 3\npadding = 1") + pool + &conv("code", "kernel = 2"),
             conv("a", "kernel = 2\nstride = 2") + up,
             "[[model.layers]]\nname = \"code\"\nop = \"local_contrast\"\nwindow = 5\n".to_owned(),
+            conv("a", "kernel = 3\nstride = 2") + shuffle,
         ] {
             let graph = Graph::new(&model(&layers), Dims::new(1, 13, 13)).unwrap();
             let code = graph.nodes[graph.code].dims;

@@ -21,6 +21,7 @@ mod loss;
 mod mask;
 mod missing;
 mod optimizer;
+mod pixel_shuffle;
 mod pool2d;
 mod reduce;
 mod revive;
@@ -66,6 +67,7 @@ macro_rules! operations {
             missing: MissingPixels, FillMissing;
             bicubic: BicubicDownUp;
             local_contrast: LocalContrast;
+            pixel_shuffle: PixelShuffleFwd, PixelShuffleBwd;
         }
     };
 }

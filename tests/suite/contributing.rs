@@ -15,7 +15,7 @@ struct Walk {
 const WALKS: [Walk; 4] = [
     Walk {
         heading: "An operation with a layer",
-        names: &["local_contrast", "LocalContrast"],
+        names: &["pixel_shuffle", "PixelShuffle"],
         largest: 6,
     },
     Walk { heading: "An optimiser", names: &["Lion", "shaders/lion"], largest: 4 },
@@ -152,19 +152,19 @@ fn a_wrong_walk_is_found() {
         let found = wrong(text, files, &WALKS[0]).join("\n");
         assert!(found.contains(what), "{what}: {found}");
     };
-    let row = "| `src/ops/mod.rs` | `mod local_contrast;`";
+    let row = "| `src/ops/mod.rs` | `mod pixel_shuffle;`";
     fails(&text.replace(row, "| elsewhere |"), &files, "mention the example");
-    fails(&text.replace(row, "| `src/ops/mod.rs` | `mod contrast;`"), &files, "has no");
+    fails(&text.replace(row, "| `src/ops/mod.rs` | `mod shuffle;`"), &files, "has no");
     let with = |path: &str, source: &str| {
         let mut files = files.clone();
         files.insert(path.to_owned(), source.to_owned());
         files
     };
-    fails(&text, &with("src/a.rs", "fn f() { LocalContrast::new() }"), "src/a.rs");
-    fails(&text, &with("shaders/local_contrast_bwd.wgsl", ""), "local_contrast_bwd");
-    let unseen = "// LocalContrast\n#[cfg(test)]\nmod tests {\n    use super::LocalContrast;\n}";
+    fails(&text, &with("src/a.rs", "fn f() { PixelShuffle::new() }"), "src/a.rs");
+    fails(&text, &with("shaders/pixel_shuffle_more.wgsl", ""), "pixel_shuffle_more");
+    let unseen = "// PixelShuffle\n#[cfg(test)]\nmod tests {\n    use super::PixelShuffle;\n}";
     assert!(wrong(&text, &with("src/a.rs", unseen), &WALKS[0]).is_empty());
     assert!(paths("`src/nowhere.rs` and `cargo fmt`").contains("src/nowhere.rs"));
-    assert!(mentions("use a::LocalContrastSpec;", "LocalContrast"));
-    assert!(!mentions("use a::NoLocalContrast;", "LocalContrast"));
+    assert!(mentions("use a::PixelShuffleSpec;", "PixelShuffle"));
+    assert!(!mentions("use a::NoPixelShuffle;", "PixelShuffle"));
 }

@@ -4,7 +4,10 @@ use csae::internals::device::Device;
 use csae::internals::gpu::{Adapter, Choice, Counters, Kernel, Matrices, Recorder};
 use csae::internals::infer::batches::Inference;
 use csae::internals::model::{Graph, Purpose, Store};
-use csae::internals::ops::{Activation, ActivationFwd, BatchTopKMask, CopyChannels, WINDOW};
+use csae::internals::ops::{
+    Activation, ActivationFwd, BatchTopKMask, CopyChannels, PixelShuffleBwd, PixelShuffleFwd,
+    WINDOW,
+};
 use csae::internals::program::Call;
 use csae::internals::report::gallery;
 use csae::internals::rng::Stream;
@@ -457,6 +460,38 @@ fn many_workgroups_make_the_same_selection_as_one() {
         kernels.chunks(2).all(|pair| pair == [Kernel::BatchTopKMask, Kernel::BatchTopKClear]),
         "{kernels:?}"
     );
+}
+
+/// A sample whose rearrangement takes 65,601 workgroups: more than a grid has in one dimension.
+#[test]
+fn pixels_are_shuffled_by_more_workgroups_than_one_dimension_has() {
+    let Some(_turn) = turn() else { return };
+    let (side, scale) = (2049, 2);
+    let x_dims = Dims::new(4, side, side);
+    let len = x_dims.len();
+    let mut device = open();
+    let buffers = ["x", "y", "dx"].map(|label| device.alloc_real(label, len).unwrap());
+    let [x, y, dx] = buffers.each_ref().map(|buffer| **buffer);
+    // The values repeat, as f32 cannot distinguish all indices, but not at a power of two.
+    let values: Vec<f32> = (0..len).map(|i| (i % 1_000_003) as f32).collect();
+    device.write(x, &values);
+    let calls: Vec<Call> = vec![
+        PixelShuffleFwd { n: 1, x_dims, scale, x, y }.into(),
+        PixelShuffleBwd { n: 1, x_dims, scale, dy: y, dx }.into(),
+    ];
+    let mut recorder = Recorder::default();
+    calls.iter().for_each(|call| call.record(&mut recorder));
+    assert!(recorder.dispatches.iter().all(|dispatch| dispatch.workgroups > 65_535));
+    let program = device.compile(calls).unwrap();
+    device.run(&program, &csae::internals::view::StepParams::default()).unwrap();
+    let found = device.read(y).unwrap();
+    let wrong = (0..len).find(|at| {
+        let (row, column) = (at / (2 * side), at % (2 * side));
+        let channel = row % 2 * 2 + column % 2;
+        found[*at] != values[x_dims.offset(channel, row / 2, column / 2)]
+    });
+    assert_eq!(wrong, None);
+    assert!(device.read(dx).unwrap() == values, "backward is not the inverse");
 }
 
 /// A model of one filter, for images of one side.

@@ -7,6 +7,7 @@ mod linear;
 mod lista;
 mod local_contrast;
 mod merge;
+mod pixel_shuffle;
 pub(crate) mod pool2d;
 pub(crate) mod prepare;
 mod select;
@@ -285,6 +286,8 @@ layers! { $
     MaxUnpool2d "max_unpool2d" MaxUnpool2dSpec,
     /// Nearest-neighbour upsampling.
     UpsampleNearest2d "upsample_nearest2d" UpsampleSpec,
+    /// Sub-pixel rearrangement.
+    PixelShuffle "pixel_shuffle" pixel_shuffle::PixelShuffleSpec,
     /// An activation as a layer of its own.
     Activation "activation" ActivationSpec,
     /// Dropout.
