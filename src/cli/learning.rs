@@ -397,7 +397,7 @@ pub fn run_to_end<T: Task>(
     let metrics = folder.file("metrics.jsonl");
     let mut log = Log::new(Some(&metrics), run.trainer.total, common.quiet, common.json)?;
     interrupt::watch();
-    match run.train(device, &mut log, &interrupt::asked)? {
+    match run.train(device, &mut log, &interrupt::requested)? {
         Outcome::Finished(summary) => Ok((folder, lock, *summary)),
         Outcome::Stopped(step) => {
             let (total, folder) = (run.trainer.total, folder.path().display());

@@ -399,7 +399,7 @@ mod tests {
             "{before} {losses:?}"
         );
         drop(objective);
-        assert_eq!(device.allocated(), held, "bytes after the extractors are gone");
+        assert_eq!(device.allocated(), held, "bytes after the extractors were dropped");
     }
 
     #[test]
