@@ -107,7 +107,7 @@ impl Earlier {
     ///
     /// # Errors
     /// If it has none of them.
-    pub fn must_know<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<()> {
+    pub fn check_contains_any<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<()> {
         if names.into_iter().any(|name| self.times.contains_key(name)) {
             return Ok(());
         }
@@ -134,7 +134,7 @@ impl Earlier {
     /// If no benchmark is in both.
     pub fn compare(&self, now: &[Value]) -> Result<Vec<Change>> {
         let timed: Vec<(String, f64)> = now.iter().filter_map(timed).collect();
-        self.must_know(timed.iter().map(|(name, _)| name.as_str()))?;
+        self.check_contains_any(timed.iter().map(|(name, _)| name.as_str()))?;
         let both =
             timed.into_iter().filter_map(|(name, now)| Some((*self.times.get(&name)?, name, now)));
         Ok(both

@@ -33,7 +33,7 @@ const TOO_LONG: f64 = 20.0;
 
 /// The quantity that grows while the others are fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grows {
+pub enum GrowAxis {
     /// The batch: 1…1024.
     Batch,
     /// The side of the images: 28…256.
@@ -43,7 +43,7 @@ pub enum Grows {
 }
 
 /// All quantities.
-pub const AXES: [Grows; 3] = [Grows::Batch, Grows::Side, Grows::Code];
+pub const AXES: [GrowAxis; 3] = [GrowAxis::Batch, GrowAxis::Side, GrowAxis::Code];
 
 /// The result for one size.
 #[derive(Clone, Debug, Serialize)]
@@ -78,7 +78,7 @@ pub struct GrowResult {
     pub mib: f64,
 }
 
-impl Grows {
+impl GrowAxis {
     /// Name of the quantity.
     pub const fn name(self) -> &'static str {
         match self {
@@ -123,7 +123,7 @@ impl Grows {
 /// If the device fails.
 pub fn grow(
     device: &mut Device,
-    grows: Grows,
+    grows: GrowAxis,
     seconds: f64,
     report: &mut dyn FnMut(GrowResult),
 ) -> Result<Option<String>> {
@@ -207,9 +207,9 @@ pub fn picture(results: &[GrowResult]) -> Picture {
             let points = points.map(|result| (result.value as f64, result.images_per_s)).collect();
             let axis = |label: &str| Axis { label: label.to_owned(), log: true, include: None };
             let label = match grows {
-                Grows::Batch => "batch",
-                Grows::Side => "image side, pixels",
-                Grows::Code => "units of the code",
+                GrowAxis::Batch => "batch",
+                GrowAxis::Side => "image side, pixels",
+                GrowAxis::Code => "units of the code",
             };
             Chart {
                 title: grows.fixed().to_owned(),

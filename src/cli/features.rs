@@ -234,7 +234,7 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let bar = bar(&args.common, "features", sample.len());
     let stopped = || format!("stopped; {} was not written", args.out.display());
     let all = extractor.each(&mut device, &sample, |first, values| {
-        if interrupt::asked() {
+        if interrupt::requested() {
             return Err(Error::failed(stopped()));
         }
         writer.push(values)?;
@@ -242,7 +242,7 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
         Ok(())
     });
     match all {
-        Err(_) if interrupt::asked() => return Err(Interrupted(stopped()).into()),
+        Err(_) if interrupt::requested() => return Err(Interrupted(stopped()).into()),
         all => all?,
     }
     writer.finish()?;

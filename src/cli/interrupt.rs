@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-static ASKED: AtomicBool = AtomicBool::new(false);
+static REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Exit status after Ctrl-C: 128 + SIGINT, as in shells.
 pub const STATUS: u8 = 130;
@@ -20,10 +20,10 @@ impl std::fmt::Display for Interrupted {
 
 impl std::error::Error for Interrupted {}
 
-/// Handles Ctrl-C: the first request only sets [`asked`], the second one ends the program.
+/// Handles Ctrl-C: the first request only sets [`requested`], the second one ends the program.
 pub fn watch() {
     let handled = ctrlc::set_handler(|| {
-        if ASKED.swap(true, Ordering::SeqCst) {
+        if REQUESTED.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(STATUS));
         }
         eprintln!("finishing this step and saving; press Ctrl-C again to stop at once");
@@ -34,6 +34,6 @@ pub fn watch() {
 }
 
 /// Whether the program was asked to end.
-pub fn asked() -> bool {
-    ASKED.load(Ordering::SeqCst)
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::SeqCst)
 }

@@ -104,12 +104,12 @@ impl Learning {
     /// Checks the values of flags, so that errors name the flag and not the key.
     fn check(&self) -> Result<()> {
         if let Some(lr) = self.lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
-            bail_usage!("--lr {lr}: a learning rate must be above 0");
+            bail_usage!("--lr {lr}: must be above 0");
         }
         let rates = [("--encoder-lr", self.encoder_lr), ("--weight-decay", self.weight_decay)];
         for (flag, value) in rates {
             if let Some(value) = value.filter(|value| !(value.is_finite() && *value >= 0.0)) {
-                bail_usage!("{flag} {value}: it must be at least 0");
+                bail_usage!("{flag} {value}: must be at least 0");
             }
         }
         Ok(())
@@ -397,7 +397,7 @@ pub fn run_to_end<T: Task>(
     let metrics = folder.file("metrics.jsonl");
     let mut log = Log::new(Some(&metrics), run.trainer.total, common.quiet, common.json)?;
     interrupt::watch();
-    match run.train(device, &mut log, &interrupt::asked)? {
+    match run.train(device, &mut log, &interrupt::requested)? {
         Outcome::Finished(summary) => Ok((folder, lock, *summary)),
         Outcome::Stopped(step) => {
             let (total, folder) = (run.trainer.total, folder.path().display());

@@ -74,14 +74,14 @@ pub struct ProbeArgs {
     /// Fit to this many labels of each class, chosen at random --draws times; comma-separated
     #[arg(long, value_name = "N", value_delimiter = ',')]
     labels_per_class: Vec<std::num::NonZeroUsize>,
-    /// Number of random draws of labels
+    /// Number of random choices of labels
     #[arg(long, value_name = "N", default_value = "5", requires = "labels_per_class")]
     draws: std::num::NonZeroUsize,
     /// Two .safetensors files written by `csae features`, of the training and of the test images,
     /// used instead of running the model on them
     #[arg(long, value_name = "FILE", num_args = 2)]
     features: Vec<PathBuf>,
-    /// Seed of the held-out or drawn labels, and of the untrained network
+    /// Seed of the choice of labels, and of the untrained network
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Folder for confusion.png and probe.json [default: probe/ in the run folder, or beside the

@@ -270,7 +270,7 @@ fn train(
         folder.create(config, &Origin { budget: Some(budget), ..origin }, args.force)?
     };
     let mut log = Log::new(Some(&folder.file("metrics.jsonl")), run.trainer.total, true, false)?;
-    match run.train(device, &mut log, &interrupt::asked)? {
+    match run.train(device, &mut log, &interrupt::requested)? {
         Outcome::Finished(_) => validated(folder.path()),
         Outcome::Stopped(step) => {
             let (total, folder) = (run.trainer.total, folder.path().display());

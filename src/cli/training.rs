@@ -101,7 +101,7 @@ impl Job {
             common.json,
         )?;
         interrupt::watch();
-        match run.train(device, &mut log, &interrupt::asked)? {
+        match run.train(device, &mut log, &interrupt::requested)? {
             Outcome::Finished(summary) => report_results(common, folder.path(), &summary),
             Outcome::Stopped(step) => {
                 let (total, folder) = (run.trainer.total, folder.path().display());

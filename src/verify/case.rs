@@ -148,7 +148,7 @@ impl Case {
     ///
     /// # Errors
     /// If there is another attribute.
-    pub fn know(&self, known: &[&str]) -> Result<()> {
+    pub fn check_attributes(&self, known: &[&str]) -> Result<()> {
         let unknown = self
             .attrs
             .as_object()

@@ -124,7 +124,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
 
 /// Max unpooling, forward and backward.
 fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["kernel", "stride", "padding", "output_size"])?;
+    case.check_attributes(&["kernel", "stride", "padding", "output_size"])?;
     let pair = |key: &str| -> Result<Option<[usize; 2]>> {
         match &case.attrs[key] {
             Value::Null => Ok(None),
@@ -162,7 +162,7 @@ fn unpool(mut d: Direct, case: &Case) -> Result<Prepared> {
 
 /// The sparsity penalties, with their gradients.
 fn penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(if case.op == "l1_penalty" {
+    case.check_attributes(if case.op == "l1_penalty" {
         &["lambda", "reduction"]
     } else {
         &["beta", "rho", "reduction"]
@@ -220,7 +220,7 @@ fn activation_of(case: &Case) -> Result<Activation> {
 /// The penalty on z = f(x) with its gradient by x: the gradient of the penalty plus `grad_z` (if
 /// given), with the push of dead units if `idle` is given.
 fn gated_penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["lambda", "activation", "patience", "strength"])?;
+    case.check_attributes(&["lambda", "activation", "patience", "strength"])?;
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let activation = activation_of(case)?;
     let x = d.maps(case.input("x")?, dims)?;
@@ -263,7 +263,7 @@ fn gated_penalty(mut d: Direct, case: &Case) -> Result<Prepared> {
 
 /// The application of a dropout mask, forward and backward.
 fn dropout_apply(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["p"])?;
+    case.check_attributes(&["p"])?;
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let scale = 1.0 / (1.0 - case.number("p")?);
     let [x, mask, dy] = ["x", "mask", "grad_y"]
@@ -279,7 +279,11 @@ fn dropout_apply(mut d: Direct, case: &Case) -> Result<Prepared> {
 /// The losses, with their gradients; `gated_loss` has its gradient before the activation.
 fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
     let gated = case.op == "gated_loss";
-    case.know(if gated { &["kind", "eps", "activation"] } else { &["kind", "eps", "reduction"] })?;
+    case.check_attributes(if gated {
+        &["kind", "eps", "activation"]
+    } else {
+        &["kind", "eps", "reduction"]
+    })?;
     let (input, gradient) = if gated { ("x", "grad_x") } else { ("y", "grad_y") };
     let (n, dims) = batch_of(case, case.input(input)?)?;
     let mut y = d.maps(case.input(input)?, dims)?;
@@ -334,7 +338,7 @@ fn loss(mut d: Direct, case: &Case) -> Result<Prepared> {
 /// The losses of segmentation, cross-entropy and Dice: logits y (N,classes,H,W), a class and a
 /// weight for each pixel.
 fn segmentation(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["strength", "smooth"])?;
+    case.check_attributes(&["strength", "smooth"])?;
     let (n, dims) = batch_of(case, case.input("y")?)?;
     let (pixels, classes, width) = (n * dims.area(), dims.c, 2);
     let y = d.maps(case.input("y")?, dims)?;
@@ -379,7 +383,7 @@ fn segmentation(mut d: Direct, case: &Case) -> Result<Prepared> {
 /// The loss of detection: y (N,5 + classes,H,W), and for each cell a class (`classes` without an
 /// object), a box (dx, dy, width, height) and a weight.
 fn detection(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["gamma", "positive", "negative", "box", "class"])?;
+    case.check_attributes(&["gamma", "positive", "negative", "box", "class"])?;
     let (n, dims) = batch_of(case, case.input("y")?)?;
     let (cells, classes) = (n * dims.area(), dims.c.saturating_sub(CELL));
     if classes == 0 {
@@ -423,7 +427,7 @@ fn detection(mut d: Direct, case: &Case) -> Result<Prepared> {
 /// The loss of a hurdle model: outputs y (N,3·units), and rows of `target` that begin with 2·units
 /// values.
 fn hurdle(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["min_log_std", "max_log_std", "pull"])?;
+    case.check_attributes(&["min_log_std", "max_log_std", "pull"])?;
     let ((n, outputs), (rows, values)) =
         (batch_of(case, case.input("y")?)?, batch_of(case, case.input("target")?)?);
     let units = outputs.len() / HURDLE_OUTPUTS;

@@ -76,7 +76,7 @@ fn layer_spec(case: &Case) -> Result<ModelSpec> {
 /// Prepares the case of a whole model, given by the attribute `model`. Parameters and states are
 /// tensors of the same names; missing states are 0. The attribute `mode` can be `infer`.
 pub(super) fn model(device: &mut Device, case: &Case) -> Result<Prepared> {
-    case.know(&["model", "mode", "seed", "step"])?;
+    case.check_attributes(&["model", "mode", "seed", "step"])?;
     let (_, dims) = batch_of(case, case.input("x")?)?;
     let spec: ModelSpec = serde_json::from_value(case.attrs["model"].clone())
         .map_err(|error| Error::usage(format!("{}: {error}", case.id())))?;

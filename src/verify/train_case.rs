@@ -25,7 +25,7 @@ fn spec(case: &Case) -> Result<ModelSpec> {
         "optimizer",
         "steps",
     ];
-    case.know(&known)?;
+    case.check_attributes(&known)?;
     let attrs = &case.attrs;
     let list = |key: &str| attrs[key].as_array().cloned().unwrap_or_default();
     let mut layers = Vec::new();

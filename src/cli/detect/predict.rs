@@ -22,7 +22,7 @@ use crate::cli::{CommandArgs, Common, budget, refuse_existing};
 /// The file of all detections.
 const ALL: &str = "detections.json";
 
-/// Detect objects in images of any size: boxes drawn, and as JSON and Pascal VOC XML.
+/// Detect objects in images of any size: images with drawn boxes, JSON and Pascal VOC XML.
 ///
 /// NAME.png is the image with a frame around each object, in the colour of its class. NAME.xml
 /// holds the boxes in Pascal VOC format. detections.json holds the boxes of all images: file,

@@ -209,7 +209,7 @@ pub fn run(
     drop(reconstructed);
     let mut sections = Vec::new();
     for kind in PriorKind::ALL {
-        let codes = prior.sample(&args.draw(kind, count, None))?;
+        let codes = prior.sample(&args.sample_request(kind, count, None))?;
         let samples = inference.decode(device, &codes)?.expect("the decoder reads the code alone");
         let features = extractor.features(device, &samples)?;
         let name = match kind {

@@ -224,12 +224,12 @@ impl GenerateArgs {
 
     /// Fails if the prior lacks what the flags ask for.
     fn check_prior(&self, prior: &Prior) -> Result<()> {
-        let draw = self.draw(
+        let request = self.sample_request(
             self.prior.kind(),
             0,
             self.class.as_deref().map(|class| prior.class(class)).transpose()?,
         );
-        prior.sample(&draw)?;
+        prior.sample(&request)?;
         self.unit.map_or(Ok(()), |unit| prior.unit_sweep(unit, &[]).map(drop))
     }
 
@@ -267,7 +267,7 @@ impl GenerateArgs {
             self.seed()
         );
         if let (Some(image), [code]) = (&self.like, given) {
-            let codes = prior.variations(&self.draw(kind, count, None), code, self.vary);
+            let codes = prior.variations(&self.sample_request(kind, count, None), code, self.vary);
             return Ok((
                 Heading::new(
                     "Variations",
@@ -279,11 +279,11 @@ impl GenerateArgs {
         }
         let class = self.class.as_deref().map(|class| prior.class(class)).transpose()?;
         let of = self.class.as_deref().map_or(String::new(), |class| format!(" of class {class}"));
-        let codes = prior.sample(&self.draw(kind, count, class))?;
+        let codes = prior.sample(&self.sample_request(kind, count, class))?;
         Ok((Heading::new("Samples", format!("{count} samples{of}; {by}"), None), codes))
     }
 
-    fn draw(&self, kind: PriorKind, count: usize, class: Option<u32>) -> SampleRequest {
+    fn sample_request(&self, kind: PriorKind, count: usize, class: Option<u32>) -> SampleRequest {
         SampleRequest { kind, count, seed: self.seed(), temperature: self.temperature, class }
     }
 

@@ -117,7 +117,7 @@ impl ProgressDisplay {
                 eprintln!("{}  step {done}/{total}  loss {loss:.5}", self.what);
             }
         }
-        !interrupt::asked()
+        !interrupt::requested()
     }
 }
 

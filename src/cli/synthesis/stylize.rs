@@ -239,7 +239,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
             );
             display.bar.finish_and_clear();
             made.push(match styled {
-                Err(_) if interrupt::asked() => {
+                Err(_) if interrupt::requested() => {
                     return Err(Interrupted(format!(
                         "stopped; {} was not written",
                         job.target.display()
@@ -302,7 +302,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
             &args.out.join(GALLERY),
             gallery::styles(&contents, &named_styles, &shown)?.as_bytes(),
         )?;
-        if interrupt::asked() {
+        if interrupt::requested() {
             return Err(Interrupted(format!("stopped after {}", job.target.display())).into());
         }
     }

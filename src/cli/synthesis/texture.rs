@@ -133,7 +133,7 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
             caption,
         });
         files::write_atomically(&args.out.join(GALLERY), gallery::textures(&shown)?.as_bytes())?;
-        if interrupt::asked() {
+        if interrupt::requested() {
             return Err(Interrupted(format!("stopped after {}", target.display())).into());
         }
     }

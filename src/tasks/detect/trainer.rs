@@ -26,7 +26,7 @@ use crate::view::{StepParams, View};
 
 /// Focal loss: γ and α (weight of positive cells; negatives get 1 − α), as in Lin et al. 2017.
 const FOCAL: [f64; 2] = [2.0, 0.25];
-/// Weights of the box loss and the class loss beside objectness.
+/// Weights of the box loss and of the class loss; objectness has weight 1.
 const STRENGTHS: [f64; 2] = [2.0, 1.0];
 /// Initial probability that a cell has an object, as in Lin et al. 2017. Most cells have no object,
 /// and a higher probability makes the first steps unstable.

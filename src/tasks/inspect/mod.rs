@@ -308,8 +308,8 @@ impl Inspection {
     }
 }
 
-/// A file in a folder that an inspection would overwrite although no inspection wrote it, if there
-/// is one.
+/// A file in a folder that an inspection would overwrite although no inspection wrote it. `None` if
+/// there is no such file.
 pub fn conflicting_file(folder: &Path) -> Option<PathBuf> {
     if folder.join(NUMBERS).is_file() {
         return None;

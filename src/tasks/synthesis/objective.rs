@@ -219,8 +219,8 @@ impl<'a> Objective<'a> {
         Ok(self.evaluate(image, None)?.0.sqrt())
     }
 
-    /// Optimises an image by at most `steps` steps. `go_on` receives the number of steps done and
-    /// the objective's value, and returns whether to continue.
+    /// Optimises an image by at most `steps` steps. `should_continue` receives the number of steps
+    /// done and the objective's value. Optimisation stops if it returns false.
     ///
     /// # Errors
     /// If the device fails.
@@ -228,7 +228,7 @@ impl<'a> Objective<'a> {
         &mut self,
         image: &mut [f32],
         steps: usize,
-        go_on: impl FnMut(usize, f64) -> bool,
+        should_continue: impl FnMut(usize, f64) -> bool,
     ) -> Result<()> {
         let mut x: Vec<f64> = image.iter().map(|v| f64::from(*v)).collect();
         let mut failed: Option<Error> = None;
@@ -246,7 +246,7 @@ impl<'a> Objective<'a> {
                 }
             }
         };
-        minimise(&mut x, 1.0, Stop { steps, gradient: 0.0 }, f, go_on);
+        minimise(&mut x, 1.0, Stop { steps, gradient: 0.0 }, f, should_continue);
         if let Some(error) = failed {
             return Err(error);
         }
@@ -399,7 +399,7 @@ mod tests {
             "{before} {losses:?}"
         );
         drop(objective);
-        assert_eq!(device.allocated(), held, "bytes after the extractors are gone");
+        assert_eq!(device.allocated(), held, "bytes after the extractors were dropped");
     }
 
     #[test]

@@ -99,9 +99,9 @@ fn recoloured(colours: &Picture, shades: &[f32]) -> Vec<f32> {
 
 /// Gives a picture the style of others, each with a weight. Weights must add up to 1. A style is
 /// resized until its shorter side is the picture's times `scale`: larger values give larger
-/// strokes. `synthesizers` are autoencoders, sorted from the coarsest code to the finest. `go_on`
-/// returns whether to continue. If it returns false, an optimisation returns its current picture,
-/// and the quick method fails.
+/// strokes. `synthesizers` are autoencoders, sorted from the coarsest code to the finest. If
+/// `should_continue` returns false, an optimisation returns its current picture, and the quick
+/// method fails.
 ///
 /// # Errors
 /// If the picture or a style is smaller than the encoder's minimum, the memory budget is too small,
@@ -113,7 +113,7 @@ pub fn stylize(
     styles: &[(f64, Picture)],
     scale: f64,
     options: &StyleOptions,
-    mut go_on: impl FnMut(Progress) -> bool,
+    mut should_continue: impl FnMut(Progress) -> bool,
 ) -> Result<StyledPicture> {
     synthesizers[0].0.check_size([content.h, content.w])?;
     let mut styles: Vec<(f64, Picture)> =
@@ -137,14 +137,16 @@ pub fn stylize(
         exemplars.push((*weight, target_moments(device, synthesizers, &pyramid(style, levels))?));
     }
     let pixels = match options.method {
-        Method::Quick => quick(device, synthesizers, &base, &styles, options.strength, &mut go_on)?,
+        Method::Quick => {
+            quick(device, synthesizers, &base, &styles, options.strength, &mut should_continue)?
+        }
         Method::Optimise { steps } => optimised(
             device,
             synthesizers,
             &base,
             exemplars.clone(),
             (options.strength, steps),
-            &mut go_on,
+            &mut should_continue,
         )?,
     };
     let finish = |pixels: &[f32]| -> Vec<f32> {
@@ -191,7 +193,7 @@ fn quick(
     content: &Picture,
     styles: &[(f64, Picture)],
     strength: f64,
-    go_on: &mut impl FnMut(Progress) -> bool,
+    should_continue: &mut impl FnMut(Progress) -> bool,
 ) -> Result<Vec<f32>> {
     let (mut levels, mut reserved) = (Vec::with_capacity(synthesizers.len()), 0);
     for (synthesizer, store) in synthesizers {
@@ -233,7 +235,7 @@ fn quick(
         // Clamp now. Otherwise the next transform would compensate for out-of-range pixels
         // elsewhere.
         image.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-        if !go_on(Progress { done: done + 1, total: pass_order.len(), loss: f64::NAN })
+        if !should_continue(Progress { done: done + 1, total: pass_order.len(), loss: f64::NAN })
             && done + 1 < pass_order.len()
         {
             stopped = true;
@@ -251,7 +253,7 @@ fn optimised(
     content: &Picture,
     exemplars: Vec<(f64, Scales)>,
     (strength, steps): (f64, usize),
-    go_on: &mut impl FnMut(Progress) -> bool,
+    should_continue: &mut impl FnMut(Progress) -> bool,
 ) -> Result<Vec<f32>> {
     if strength <= 0.0 {
         return Ok(content.pixels.clone());
@@ -281,8 +283,9 @@ fn optimised(
         exemplars,
         Some(&wanted),
     )?;
-    objective
-        .minimise(&mut image, steps, |done, loss| go_on(Progress { done, total: steps, loss }))?;
+    objective.minimise(&mut image, steps, |done, loss| {
+        should_continue(Progress { done, total: steps, loss })
+    })?;
     Ok(image)
 }
 

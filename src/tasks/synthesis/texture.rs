@@ -84,7 +84,7 @@ fn optimised(
     scales: &[(Vec<f32>, [usize; 2])],
     target: &Scales,
     (canvas, steps, seed): ([usize; 2], usize, u64),
-    go_on: &mut impl FnMut(usize, f64) -> bool,
+    should_continue: &mut impl FnMut(usize, f64) -> bool,
 ) -> Result<Vec<f32>> {
     let halves =
         std::iter::successors(Some(canvas), |size| Some(size.map(|side| side.div_ceil(2))));
@@ -119,7 +119,7 @@ fn optimised(
         objective.match_spectrum(&scales[level].0, scales[level].1);
         let before = (sizes.len() - 1 - level) * steps;
         objective.minimise(&mut image, steps, |done, loss| {
-            stopped = !go_on(before + done, loss);
+            stopped = !should_continue(before + done, loss);
             !stopped
         })?;
     }
@@ -145,8 +145,7 @@ fn quick(
 }
 
 /// Synthesizes a texture. `synthesizers` are autoencoders, sorted from the coarsest code to the
-/// finest. `go_on` returns whether to continue. If it returns false, the current picture is the
-/// result.
+/// finest. If `should_continue` returns false, the current picture is the result.
 ///
 /// # Errors
 /// If the exemplar or the texture is smaller than the encoder's minimum, the memory budget is too
@@ -156,7 +155,7 @@ pub fn texture(
     synthesizers: &[(Synthesizer, Store)],
     exemplar: &Picture,
     options: &TextureOptions,
-    mut go_on: impl FnMut(Progress) -> bool,
+    mut should_continue: impl FnMut(Progress) -> bool,
 ) -> Result<Texture> {
     let (synthesizer, _) = &synthesizers[0];
     synthesizer.check_size([exemplar.h, exemplar.w])?;
@@ -176,7 +175,7 @@ pub fn texture(
     let mut image = match options.method {
         Method::Optimise { steps } => {
             let mut report = |done: usize, loss: f64| {
-                stopped = !go_on(Progress { done, total, loss });
+                stopped = !should_continue(Progress { done, total, loss });
                 !stopped
             };
             optimised(
@@ -203,7 +202,7 @@ pub fn texture(
     if polish > 0 {
         // Cutting the margin changes the moments.
         objective.minimise(&mut image, polish, |done, loss| {
-            go_on(Progress { done: total - polish + done, total, loss })
+            should_continue(Progress { done: total - polish + done, total, loss })
         })?;
     }
     // Round to the 8-bit levels of an image file.

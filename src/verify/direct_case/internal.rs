@@ -13,7 +13,7 @@ use crate::verify::prepare::{Prepared, Unpack, batch_of};
 
 /// Operations specific to this program, whose answers come from the CPU path in f64.
 pub(super) fn internal(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&[
+    case.check_attributes(&[
         "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims",
         "crop", "flip_x", "flip_y", "turn", "low", "high", "kinds", "scales", "exact", "fill",
     ])?;

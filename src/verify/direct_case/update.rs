@@ -10,7 +10,7 @@ use crate::view::StepParams;
 
 /// Clipping of gradients by their norm.
 pub(super) fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&["max_norm"])?;
+    case.check_attributes(&["max_norm"])?;
     let given = case.input("grads")?.reals();
     let windows = given.len().div_ceil(WINDOW);
     let grads = d.output("clipped", given.len(), Unpack::Plain)?;
@@ -32,7 +32,7 @@ pub(super) fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
 
 /// Several steps of an optimiser.
 pub(super) fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
-    case.know(&[
+    case.check_attributes(&[
         "kind",
         "lr",
         "momentum",
