@@ -168,7 +168,8 @@ mod tests {
 
     #[test]
     fn channels_become_pixels_in_pytorchs_order() {
-        // torch.nn.functional.pixel_shuffle(torch.arange(16).view(1, 8, 1, 2), 2)
+        // torch.nn.functional.pixel_shuffle(torch.arange(16).view(1, 8, 1, 2), 2), by hand from the
+        // definition in its documentation.
         let (x_dims, y_dims) = (Dims::new(8, 1, 2), Dims::new(2, 2, 4));
         let values: Vec<f64> = (0..16).map(f64::from).collect();
         let mut s = Setup::<f64>::new();
