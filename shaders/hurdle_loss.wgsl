@@ -5,7 +5,7 @@
 //   silent: ln(1 + exp(l))
 //   firing: ln(1 + exp(-l)) + s' + ((v - m) / exp(s'))^2 / 2 + pull (s - s')^2 / 2
 //   dy = scale * gradient, scale = 1 / n
-// Layouts: y and dy (n, 3, units); t (n, row), of which the first 2 units are read.
+// Layouts: y and dy (n, 3, units); t (n, row). Only the first 2 * units elements of a row are read.
 // Invocation: units i, i + stride, ... of all rows. The workgroup's unscaled sum goes to
 //   partials[workgroup], and sum_scalar adds those.
 // Grid: at most 256 workgroups of 256.

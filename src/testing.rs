@@ -1,6 +1,7 @@
 //! Helpers that unit tests of several rooms share.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A temporary folder that is removed when the value is dropped.
 pub(crate) struct Folder {
@@ -8,9 +9,13 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Creates an empty folder. `name` must differ from test to test.
+    /// Creates an empty folder. Two never share a path, even with the same name: tests run at the
+    /// same time.
     pub(crate) fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("csae-test-{}-{name}", std::process::id()));
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            std::env::temp_dir().join(format!("csae-test-{}-{count}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap();
         Self { path }

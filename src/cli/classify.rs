@@ -30,8 +30,8 @@ enum Format {
 
 /// Classify images with a classifier from `csae finetune`: label and probability.
 ///
-/// If the images have labels themselves (IDX or CIFAR files, folders of classes), the error rate is
-/// printed too.
+/// If the images have labels themselves (IDX, CIFAR or csv files, folders of classes), the error
+/// rate is printed too.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae classify runs/classifier photo.jpg
@@ -40,8 +40,8 @@ enum Format {
 pub struct ClassifyArgs {
     /// Classifier: a model file, or a folder written by `csae finetune`
     model: PathBuf,
-    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
-    /// bundled sets
+    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR, npy or csv
+    /// files, bundled sets
     #[arg(required = true)]
     images: Vec<String>,
     /// Number of classes to print for each image, most likely first
@@ -122,8 +122,8 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let truth = truth.collect::<csae::internals::error::Result<Vec<_>>>()?;
     if args.confusion.is_some() && truth.iter().all(Option::is_none) {
         return Err(Error::usage(
-            "--confusion: the images have no labels; give IDX or CIFAR files, or folders of \
-             classes",
+            "--confusion: the images have no labels; give IDX, CIFAR or csv files, or folders \
+             of classes",
         )
         .into());
     }

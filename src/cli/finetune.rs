@@ -55,8 +55,8 @@ pub struct FinetuneArgs {
     /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
     model: PathBuf,
-    /// Labelled images: IDX or CIFAR files, a folder with one subfolder per class, or x.npy beside
-    /// x.labels.npy
+    /// Labelled images: IDX, CIFAR or csv files, a folder with one subfolder per class, or x.npy
+    /// beside x.labels.npy
     data: String,
     /// Labelled test images, evaluated once, at the end
     #[arg(long, value_name = "DATA")]

@@ -58,8 +58,8 @@ pub struct ProbeArgs {
     /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
     model: PathBuf,
-    /// Labelled training images: IDX or CIFAR files, a folder with one subfolder per class, or
-    /// x.npy beside x.labels.npy
+    /// Labelled training images: IDX, CIFAR or csv files, a folder with one subfolder per
+    /// class, or x.npy beside x.labels.npy
     #[arg(long, value_name = "DATA")]
     train: String,
     /// Labelled test images

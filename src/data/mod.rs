@@ -1,5 +1,5 @@
-//! Image sources: folders, lists, single files, IDX, CIFAR and npy files, and the bundled sets.
-//! Images are loaded into memory, or streamed from their files if they do not fit.
+//! Image sources: folders, lists, single files, IDX, CIFAR, npy and csv files, and the bundled
+//! sets. Images are loaded into memory, or streamed from their files if they do not fit.
 
 #[cfg(feature = "cli")]
 pub mod annotations;
@@ -83,7 +83,7 @@ impl Opened {
 }
 
 /// Loads images into memory. `source` is the name of a bundled set, a folder of images or of CIFAR
-/// batches, an image file, an IDX file (also gzipped), a CIFAR or npy file, or a list of image
+/// batches, an image file, an IDX file (also gzipped), a CIFAR, npy or csv file, or a list of image
 /// files (`@FILE`, or `-` for standard input). A bundled set takes precedence over a folder of the
 /// same name; `./photos` is the folder.
 ///

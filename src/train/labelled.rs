@@ -22,8 +22,8 @@ impl Epochs {
         Self { samples, batch, seed, steps, order: None }
     }
 
-    /// Creates batches of which none repeats a sample of the same epoch. Each epoch leaves out the
-    /// samples that do not fill a batch. There must be at least `batch` samples.
+    /// Creates batches without repeated samples: no sample comes twice in an epoch. Each epoch
+    /// leaves out the samples that do not fill a batch. There must be at least `batch` samples.
     pub const fn of_whole_batches(samples: Vec<usize>, batch: usize, seed: u64) -> Self {
         let steps = samples.len() / batch;
         Self { samples, batch, seed, steps, order: None }

@@ -44,9 +44,9 @@ impl Columns {
         let count = first.len();
         let side = |pixels: usize| Some(pixels.isqrt()).filter(|side| side * side == pixels);
         let named = first.iter().position(|name| LABEL.contains(&name.to_lowercase().as_str()));
-        // A label without a number in the first line would be taken for a header, but so would it
-        // by every other reader.
-        let is_header = first.iter().skip(1).any(|text| text.parse::<f64>().is_err());
+        // A header has no number. The first column does not decide: it can be a label in words.
+        // A line with only some numbers is damaged; as a header it would be dropped in silence.
+        let is_header = count > 1 && first.iter().skip(1).all(|text| text.parse::<f64>().is_err());
         let (label, pixels) = match (is_header, named) {
             (true, Some(label)) => (Some(label), count - 1),
             (true, None) => (None, count),
@@ -234,6 +234,7 @@ mod tests {
             ("1,2,3\n", "line 1: 3 columns: the pixels do not fill a square"),
             ("1,2,3,4\n5,6,7\n", "line 2: 3 columns, but the first line has 4"),
             ("1,2,3,4\n5,6,256,7\n", "line 2: column 3: \"256\" is not a pixel"),
+            ("1,x,3,4\n5,6,7,8\n", "line 1: column 2: \"x\" is not a pixel"),
             ("1,2,3,4\n5,6,,7\n", "line 2: column 3: \"\" is not a pixel"),
             ("1,2,3,4\n5,6,nan,7\n", "line 2: column 3: \"nan\" is not a pixel"),
         ] {

@@ -1,5 +1,5 @@
-//! File formats of image sets: image files, IDX, CIFAR and NumPy arrays. A table lists how each
-//! format is detected and read.
+//! File formats of image sets: image files, IDX, CIFAR, NumPy arrays and CSV. A table lists how
+//! each format is detected and read.
 
 pub mod cifar;
 pub mod csv;
