@@ -73,7 +73,7 @@ impl Workload {
     /// The workload of a name.
     ///
     /// # Errors
-    /// If there is none.
+    /// If no workload has this name.
     pub fn named(name: &str) -> Result<Self> {
         WORKLOADS.into_iter().find(|workload| workload.name == name).ok_or_else(|| {
             let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();

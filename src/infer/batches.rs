@@ -27,6 +27,9 @@ pub struct Inference<'a> {
     pub store: Store,
     /// Degradation applied to samples before the model, and the seed of its random numbers.
     pub degradation: Option<(CorruptionSpec, u64)>,
+    /// Whether samples are tiles of larger images. Then [`Condition::mean`] has the mean of each
+    /// image, which layers use instead of the tile's ([`Graph::input_means`]).
+    pub samples_are_tiles: bool,
     compiled: Option<Compiled>,
     /// Batch size chosen by [`Inference::fit`].
     max_batch: Option<usize>,
@@ -37,6 +40,12 @@ struct Compiled {
     n: usize,
     program: Program,
     memory: Memory,
+    views: Views,
+}
+
+/// The buffers of a pass that the host reads or writes.
+#[derive(Clone, Copy, Debug)]
+struct Views {
     x: View,
     y: View,
     z: View,
@@ -44,6 +53,7 @@ struct Compiled {
     target: Option<View>,
     level: Option<View>,
     known: Option<View>,
+    input_mean: Option<View>,
 }
 
 /// Memory in bytes that a task needs besides the batches of a model.
@@ -69,7 +79,14 @@ pub struct BatchOutput {
 impl<'a> Inference<'a> {
     /// Inference with a model whose values are on the device. Programs are compiled on first use.
     pub fn new(graph: &'a Graph, store: &Store) -> Self {
-        Self { graph, store: store.clone(), degradation: None, compiled: None, max_batch: None }
+        Self {
+            graph,
+            store: store.clone(),
+            degradation: None,
+            samples_are_tiles: false,
+            compiled: None,
+            max_batch: None,
+        }
     }
 
     /// Degrades samples by the corruption that the model was trained to undo. Returns whether there
@@ -235,7 +252,7 @@ impl<'a> Inference<'a> {
         conditions: &[Condition],
     ) -> Result<Vec<f32>> {
         let (compiled, n) = self.pass(device, x, conditions)?;
-        device.read(compiled.y.part(0, compiled.y.len / compiled.n * n))
+        device.read(compiled.views.y.part(0, compiled.views.y.len / compiled.n * n))
     }
 
     /// Runs one batch and returns only the codes. Conditions are as in [`Inference::run_output`].
@@ -249,7 +266,7 @@ impl<'a> Inference<'a> {
         conditions: &[Condition],
     ) -> Result<Vec<f32>> {
         let (compiled, n) = self.pass(device, x, conditions)?;
-        device.read(compiled.z.part(0, compiled.z.len / compiled.n * n))
+        device.read(compiled.views.z.part(0, compiled.views.z.len / compiled.n * n))
     }
 
     fn run_batch(
@@ -260,10 +277,10 @@ impl<'a> Inference<'a> {
     ) -> Result<BatchOutput> {
         let (compiled, n) = self.pass(device, x, conditions)?;
         let first = |view: View| view.part(0, view.len / compiled.n * n);
-        let target = compiled.target.map(|target| device.read(first(target))).transpose()?;
+        let target = compiled.views.target.map(|target| device.read(first(target))).transpose()?;
         Ok(BatchOutput {
-            y: device.read(first(compiled.y))?,
-            z: device.read(first(compiled.z))?,
+            y: device.read(first(compiled.views.y))?,
+            z: device.read(first(compiled.views.z))?,
             target,
         })
     }
@@ -285,30 +302,38 @@ impl<'a> Inference<'a> {
         }
         let compiled = self.compiled.as_ref().expect("it was compiled just now");
         // Samples do not depend on each other, so that unused ones can hold any values.
-        device.write(compiled.x, x);
-        if let Some(level) = compiled.level {
+        device.write(compiled.views.x, x);
+        if let Some(level) = compiled.views.level {
             let levels = conditions.iter().map(|condition| condition.level as f32);
             device.write(
                 level,
                 &levels.chain(std::iter::repeat(0.0)).take(level.len).collect::<Vec<f32>>(),
             );
         }
-        if let Some(known) = compiled.known {
+        if let Some(known) = compiled.views.known {
             let mut values = vec![1.0; known.len];
             for (values, condition) in values.chunks_exact_mut(dims.len()).zip(conditions) {
                 condition.mask.iter().for_each(|mask| mask.apply(values, dims.c, 0.0));
             }
             device.write(known, &values);
         }
+        if let Some(mean) = compiled.views.input_mean {
+            let mut values = vec![0.0; mean.len];
+            for (values, condition) in values.chunks_exact_mut(dims.c).zip(conditions) {
+                condition.mean.iter().for_each(|mean| values.copy_from_slice(mean));
+            }
+            device.write(mean, &values);
+        }
         device.run(&compiled.program, &StepParams::default())?;
         Ok((compiled, n))
     }
 
-    /// Records the pass of a batch. Returns the builder; the views of input, output and code; and,
-    /// as far as the model has them, those of levels, known pixels and target.
-    fn record(&self, n: usize) -> (Builder<'_>, [View; 3], [Option<View>; 3]) {
+    /// Records the pass of a batch.
+    fn record(&self, n: usize) -> (Builder<'_>, Views) {
         let mut b = Builder::new(self.graph, &self.store, n, Mode::Infer);
         let x = b.input();
+        let gives_mean = self.samples_are_tiles && self.graph.input_means().next().is_some();
+        let input_mean = gives_mean.then(|| b.give_input_mean());
         b.forward(x, &[self.graph.output, self.graph.code, self.graph.target]);
         let (y, z) = (b.value(self.graph.output), b.value(self.graph.code));
         b.tape.keep(y);
@@ -317,17 +342,16 @@ impl<'a> Inference<'a> {
         let known = self.graph.is_conditioned_on_mask().then(|| b.known());
         let target = (self.graph.target > 0).then(|| b.value(self.graph.target));
         target.into_iter().for_each(|target| b.tape.keep(target));
-        (b, [x, y, z], [level, known, target])
+        (b, Views { x, y, z, target, level, known, input_mean })
     }
 
     fn compile(&self, device: &mut Device, n: usize) -> Result<Compiled> {
-        let (b, [mut x, mut y, mut z], [mut level, mut known, mut target]) = self.record(n);
-        let mut kept = vec![&mut x, &mut y, &mut z];
-        kept.extend(&mut level);
-        kept.extend(&mut known);
-        kept.extend(&mut target);
+        let (b, mut views) = self.record(n);
+        let Views { x, y, z, target, level, known, input_mean } = &mut views;
+        let mut kept = vec![x, y, z];
+        kept.extend([target, level, known, input_mean].into_iter().flatten());
         let (calls, memory) = b.tape.allocate(device, &mut kept)?;
-        Ok(Compiled { n, program: device.compile(calls)?, memory, x, y, z, target, level, known })
+        Ok(Compiled { n, program: device.compile(calls)?, memory, views })
     }
 
     /// Decodes any number of codes (memory order) to images, batch by batch. Returns `None` if the

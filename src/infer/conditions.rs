@@ -16,22 +16,24 @@ pub struct Condition {
     pub level: f64,
     /// Mask of missing pixels, if there are any.
     pub mask: Option<Mask>,
+    /// Mean of each channel of the whole image, for a sample that is a tile of it.
+    pub mean: Option<Vec<f32>>,
 }
 
 impl Condition {
     /// Condition for white Gaussian noise with this standard deviation on the 0–255 scale.
     pub fn noise(sigma: f64) -> Self {
-        Self { level: sigma / 255.0, mask: None }
+        Self { level: sigma / 255.0, ..Self::default() }
     }
 
     /// Condition for missing pixels.
-    pub const fn missing(mask: Mask) -> Self {
-        Self { level: 0.0, mask: Some(mask) }
+    pub fn missing(mask: Mask) -> Self {
+        Self { mask: Some(mask), ..Self::default() }
     }
 
     /// Condition for an image that was enlarged by this scale.
     pub fn enlarged(scale: usize) -> Self {
-        Self { level: CorruptionSpec::level_of_scale(scale), mask: None }
+        Self { level: CorruptionSpec::level_of_scale(scale), ..Self::default() }
     }
 }
 

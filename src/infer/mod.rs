@@ -8,5 +8,6 @@ pub mod evaluate;
 pub mod reconstruct;
 pub mod restore;
 pub mod tiles;
+pub mod tiling;
 pub mod top_patches;
 pub mod whole_images;

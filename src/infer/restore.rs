@@ -7,28 +7,17 @@ use crate::infer::batches::Inference;
 use crate::infer::conditions::Condition;
 use crate::infer::dihedral::Dihedral;
 use crate::infer::tiles::{Blend, ImageTile, Strip, Tiles};
-use crate::model::{Graph, Store, TileGeometry, tile_geometry};
+use crate::infer::tiling::{MAX_TILE, Tiling};
+use crate::model::{Graph, Store};
 use crate::raster::corrupt::Mask;
 use crate::raster::crop;
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 use crate::spec::{ModelSpec, Task};
-
-/// Maximum side of a tile in pixels. Larger tiles waste less on halos, but need more memory.
-const MAX_TILE: usize = 512;
-/// Minimum side of a tile that is tried if a device cannot hold a larger one. A halo would take
-/// up all of a smaller tile.
-const MIN_TILE: usize = 64;
 
 /// A trained restoration model.
 #[derive(Clone, Debug)]
 pub struct Restorer {
-    spec: ModelSpec,
-    store: Store,
-    channels: usize,
-    align: usize,
-    halo: usize,
-    /// Maximum side of a tile in pixels.
-    max_tile: usize,
+    tiling: Tiling,
     /// Whether to average the results for all eight dihedral transforms of each tile (flips and
     /// rotations). This is the geometric self-ensemble of Timofte et al., "Seven Ways to Improve
     /// Example-Based Single Image Super Resolution", CVPR 2016. It takes eight times as long.
@@ -70,21 +59,12 @@ impl Restorer {
     /// # Errors
     /// When the model works for one image size only.
     pub fn new(graph: &Graph, store: &Store) -> Result<Self> {
-        let TileGeometry { align, halo } = tile_geometry(graph)?;
-        Ok(Self {
-            spec: graph.spec.clone(),
-            store: store.clone(),
-            channels: graph.nodes[0].dims.c,
-            align,
-            halo,
-            max_tile: MAX_TILE,
-            ensemble: false,
-        })
+        Ok(Self { tiling: Tiling::new(graph, store)?, ensemble: false })
     }
 
     /// Number of channels of the model's input.
     pub const fn channels(&self) -> usize {
-        self.channels
+        self.tiling.channels
     }
 
     /// Restores an image (H,W,C; 0–1 scale) of any size.
@@ -107,54 +87,40 @@ impl Restorer {
         mut read: impl FnMut(usize, std::ops::Range<usize>, &mut Vec<f32>),
         mut write: impl FnMut(Strip) -> Result<()>,
     ) -> Result<()> {
-        if self.channels != 1 && c != 1 && self.channels != c {
+        let channels = self.channels();
+        if channels != 1 && c != 1 && channels != c {
             return Err(Error::usage(format!(
                 "the model takes {} channels, but the image has {c}; convert the image, or use a \
                  gray model",
-                self.channels
+                channels
             )));
         }
-        let tiles = Tiles::new(h, w, self.tile(device)?, self.halo, self.align)?;
+        let tiles = self.tiling.tiles(device, Size::new(h, w))?;
         let (tile_h, tile_w) = tiles.size();
-        let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
+        let graph = self.tiling.graph(Size::new(tile_h, tile_w))?;
         graph.check_autoencoder()?;
         graph.check_reconstructs_images()?;
         // Half of the dihedral transforms exchange height and width.
         let transposed = if self.ensemble && tile_h != tile_w {
-            Graph::new(&self.spec, Dims::new(self.channels, tile_w, tile_h))?
+            self.tiling.graph(Size::new(tile_w, tile_h))?
         } else {
             graph.clone()
         };
-        let mut passes = [&graph, &transposed].map(|graph| Inference::new(graph, &self.store));
+        let mut passes =
+            [&graph, &transposed].map(|graph| Inference::new(graph, &self.tiling.store));
+        // One tile is the whole image, so that its own mean is the right one.
+        let needs_mean = tiles.count() > 1 && graph.input_means().next().is_some();
+        passes.iter_mut().for_each(|pass| pass.samples_are_tiles = needs_mean);
+        let mean = needs_mean.then(|| tiles.mean(c, &mut read));
         let mut blend = Blend::new(&tiles, c);
         for tile in tiles.iter() {
             let mut pixels = tiles.cut(&tile, c, &mut read);
             let mask = condition.mask.as_ref().map(|mask| cut_mask(&tiles, &tile, mask));
-            let condition = Condition { mask, ..*condition };
-            let mut run = |pixels: &[f32]| {
+            let run = |pixels: &[f32], mean: Option<Vec<f32>>| {
+                let condition = Condition { mask: mask.clone(), mean, ..*condition };
                 self.run_tile(device, &mut passes, (tile_h, tile_w), pixels, &condition)
             };
-            let restored = if self.channels == c {
-                run(&pixels)?
-            } else if c == 1 {
-                let replicated: Vec<f32> =
-                    pixels.iter().flat_map(|v| std::iter::repeat_n(*v, self.channels)).collect();
-                let mean = |pixel: &[f32]| pixel.iter().sum::<f32>() / self.channels as f32;
-                run(&replicated)?.chunks_exact(self.channels).map(mean).collect()
-            } else {
-                let mut restored = vec![0.0; pixels.len()];
-                for channel in 0..c {
-                    let plane: Vec<f32> = pixels.iter().skip(channel).step_by(c).copied().collect();
-                    restored
-                        .iter_mut()
-                        .skip(channel)
-                        .step_by(c)
-                        .zip(run(&plane)?)
-                        .for_each(|(to, from)| *to = from);
-                }
-                restored
-            };
-            let Condition { mask, .. } = condition;
+            let restored = with_channels(channels, &pixels, c, mean.as_deref(), run)?;
             if let Some(mask) = mask {
                 let all =
                     pixels.chunks_exact_mut(c).zip(restored.chunks_exact(c)).zip(&mask.missing);
@@ -175,23 +141,7 @@ impl Restorer {
     /// # Errors
     /// When the model does not accept the size of a tile.
     pub fn planned_bytes(&self, device: &Device, h: usize, w: usize) -> Result<u64> {
-        let tile = self.tile(device)?;
-        let [tile_h, tile_w] = [h, w].map(|side| side.min(tile).next_multiple_of(self.align));
-        let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
-        Ok(Inference::new(&graph, &self.store).planned_bytes(device, 1))
-    }
-
-    /// Side of a tile: 512 pixels, or less if the device cannot bind or hold its buffers.
-    fn tile(&self, device: &Device) -> Result<usize> {
-        let mut side = self.max_tile;
-        loop {
-            let aligned = side.next_multiple_of(self.align);
-            let graph = Graph::new(&self.spec, Dims::new(self.channels, aligned, aligned))?;
-            if side <= MIN_TILE || Inference::new(&graph, &self.store).fits(device) {
-                return Ok(side);
-            }
-            side /= 2;
-        }
+        self.tiling.planned_bytes(device, Size::new(h, w))
     }
 
     /// Restores a tile with the model's number of channels (H,W,C). `passes` has the pass for tiles
@@ -213,11 +163,11 @@ impl Restorer {
                 let (h, w) = transform.sides((h, w));
                 Mask { h, w, missing: transform.apply(&mask.missing, (mask.h, mask.w), 1) }
             });
-            let condition = Condition { mask, ..*condition };
-            let transformed = transform.apply(pixels, (h, w), self.channels);
+            let condition = Condition { mask, ..condition.clone() };
+            let transformed = transform.apply(pixels, (h, w), self.channels());
             let pass = &mut passes[usize::from(transform.swaps_sides() && h != w)];
             let restored = pass.run_output(device, &transformed, &[condition])?;
-            let restored = transform.invert(&restored, (h, w), self.channels);
+            let restored = transform.invert(&restored, (h, w), self.channels());
             mean.iter_mut().zip(restored).for_each(|(mean, v)| *mean += v / 8.0);
         }
         Ok(mean)
@@ -236,17 +186,19 @@ impl Restorer {
         condition: &Condition,
         pixels: &[f32],
     ) -> Result<Option<Code>> {
-        let [fit_h, fit_w] = [h, w].map(|side| side.min(MAX_TILE) / self.align * self.align);
-        if c != self.channels || fit_h * fit_w == 0 {
+        let align = self.tiling.geometry.align;
+        let [fit_h, fit_w] = [h, w].map(|side| side.min(MAX_TILE) / align * align);
+        if c != self.channels() || fit_h * fit_w == 0 {
             return Ok(None);
         }
-        let graph = Graph::new(&self.spec, Dims::new(c, fit_h, fit_w))?;
-        let mut inference = Inference::new(&graph, &self.store);
+        let graph = self.tiling.graph(Size::new(fit_h, fit_w))?;
+        let mut inference = Inference::new(&graph, &self.tiling.store);
         let cut = crop(pixels, w, c, 0..fit_h, 0..fit_w);
         let missing = |mask: &Mask| crop(&mask.missing, w, 1, 0..fit_h, 0..fit_w);
         let mask =
             condition.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
-        let values = inference.run_code(device, &cut, &[Condition { mask, ..*condition }])?;
+        let values =
+            inference.run_code(device, &cut, &[Condition { mask, ..condition.clone() }])?;
         Ok(Some(Code { values, dims: graph.nodes[graph.code].dims, of: (fit_h, fit_w) }))
     }
 
@@ -271,6 +223,37 @@ impl Restorer {
         })?;
         Ok(out)
     }
+}
+
+/// Runs a model of `channels` channels on pixels with `c` channels, one of which is 1 or equal to
+/// the other. `mean` is the mean of the image in each of the `c` channels. `run` gets pixels and
+/// means in the model's channels.
+fn with_channels(
+    channels: usize,
+    pixels: &[f32],
+    c: usize,
+    mean: Option<&[f32]>,
+    mut run: impl FnMut(&[f32], Option<Vec<f32>>) -> Result<Vec<f32>>,
+) -> Result<Vec<f32>> {
+    if channels == c {
+        return run(pixels, mean.map(<[f32]>::to_vec));
+    }
+    if c == 1 {
+        let replicate = |values: &[f32]| -> Vec<f32> {
+            values.iter().flat_map(|v| std::iter::repeat_n(*v, channels)).collect()
+        };
+        let average = |pixel: &[f32]| pixel.iter().sum::<f32>() / channels as f32;
+        let restored = run(&replicate(pixels), mean.map(replicate))?;
+        return Ok(restored.chunks_exact(channels).map(average).collect());
+    }
+    let mut restored = vec![0.0; pixels.len()];
+    for channel in 0..c {
+        let plane: Vec<f32> = pixels.iter().skip(channel).step_by(c).copied().collect();
+        let plane = run(&plane, mean.map(|mean| vec![mean[channel]]))?;
+        let out = restored.iter_mut().skip(channel).step_by(c);
+        out.zip(plane).for_each(|(to, from)| *to = from);
+    }
+    Ok(restored)
 }
 
 /// The part of a mask that belongs to a tile. Beyond the image it is mirrored as the pixels are.

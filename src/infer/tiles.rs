@@ -57,6 +57,14 @@ impl TileAxis {
         self.starts[i]..(self.starts[i] + self.tile).min(self.length)
     }
 
+    /// How often each pixel occurs in the image with the mirrored part that the last tile covers.
+    fn multiplicity(&self) -> Vec<f64> {
+        let end = self.starts.last().map_or(0, |start| start + self.tile);
+        let mut counts = vec![0.0; self.length];
+        (0..end.max(self.length)).for_each(|at| counts[mirrored(at, self.length)] += 1.0);
+        counts
+    }
+
     /// The first pixel with a weight above 0 in tile `i`.
     fn first_used(&self, i: usize) -> usize {
         self.covered(i).find(|at| self.weight(i, *at) > 0.0).unwrap_or(self.length)
@@ -162,12 +170,43 @@ impl Tiles {
         out
     }
 
+    /// Mean of each of `c` channels over the image with its mirrored part: what a model would
+    /// average if the image were one tile. `read` is as in [`Tiles::cut`].
+    pub fn mean(
+        &self,
+        c: usize,
+        mut read: impl FnMut(usize, Range<usize>, &mut Vec<f32>),
+    ) -> Vec<f32> {
+        let (down, across) = (self.rows.multiplicity(), self.columns.multiplicity());
+        let (mut sums, mut row) = (vec![0.0; c], Vec::new());
+        for (y, down) in down.iter().enumerate() {
+            row.clear();
+            read(y, 0..across.len(), &mut row);
+            for (pixel, across) in row.chunks_exact(c).zip(&across) {
+                sums.iter_mut()
+                    .zip(pixel)
+                    .for_each(|(sum, v)| *sum += down * across * f64::from(*v));
+            }
+        }
+        let count = down.iter().sum::<f64>() * across.iter().sum::<f64>();
+        sums.into_iter().map(|sum| (sum / count) as f32).collect()
+    }
+
     /// [`Tiles::cut`] from an image in memory (H,W,C).
     pub fn cut_from(&self, tile: &ImageTile, c: usize, pixels: &[f32]) -> Vec<f32> {
-        let w = self.columns.length;
-        self.cut(tile, c, |y, columns, out| {
-            out.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c])
-        })
+        self.cut(tile, c, rows_of(pixels, self.columns.length, c))
+    }
+
+    /// [`Tiles::mean`] of an image in memory (H,W,C).
+    pub fn mean_of(&self, c: usize, pixels: &[f32]) -> Vec<f32> {
+        self.mean(c, rows_of(pixels, self.columns.length, c))
+    }
+}
+
+/// Reads parts of rows of an image in memory (H,W,C) of width `w`.
+fn rows_of(pixels: &[f32], w: usize, c: usize) -> impl FnMut(usize, Range<usize>, &mut Vec<f32>) {
+    move |y, columns, out| {
+        out.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c]);
     }
 }
 

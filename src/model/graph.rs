@@ -244,6 +244,19 @@ impl Graph {
         self.nodes.iter().any(|node| matches!(node.op, Some(LayerOp::Known(_))))
     }
 
+    /// The nodes that average a whole map for a `lista` layer.
+    pub(super) fn map_means(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_lista = |layer: &&super::LayerSpec| matches!(layer.op, LayerOp::Lista(_));
+        let layers = self.spec.layers.iter().filter(is_lista);
+        layers.filter_map(|layer| self.find(&layers::lista_mean(&layer.name)))
+    }
+
+    /// The nodes that average every channel of the whole input. A tile of an image has another
+    /// mean than the image, so that a caller that tiles images gives the image's.
+    pub fn input_means(&self) -> impl Iterator<Item = usize> + '_ {
+        self.map_means().filter(|node| self.nodes[*node].inputs == [0])
+    }
+
     /// Total number of parameter values: learned, frozen and fixed.
     pub fn parameter_count(&self) -> usize {
         self.params.iter().map(Param::len).sum()

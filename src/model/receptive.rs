@@ -1,6 +1,6 @@
 //! Receptive fields, and the tile geometry that follows from them.
 
-use super::graph::Graph;
+use super::graph::{Graph, Node};
 use super::layers;
 use crate::error::{Error, Result};
 use crate::model::LayerOp;
@@ -60,29 +60,22 @@ pub struct TileGeometry {
     pub align: usize,
     /// Radius of the receptive field in input pixels: the border of a tile to discard.
     pub halo: usize,
+    /// Whether a layer depends on whole maps, so that the image must be one tile.
+    pub whole: bool,
 }
 
-/// Maximum halo of a model with a `lista` layer, in pixels. The receptive field of its iterations
-/// is larger, but each iteration soft-thresholds the signal, so that distant pixels have little
-/// influence. A larger value costs time, a smaller one lets tile borders show.
-const LISTA_HALO: usize = 32;
-
 /// Computes the tile geometry of a model from the windows of its layers. It does not depend on the
-/// size of the graph. The mean that a `lista` layer subtracts is left out: each tile uses its own.
+/// size of the graph. Means of the whole input are left out, since the caller gives them to each
+/// tile ([`Graph::input_means`]).
 ///
 /// # Errors
-/// When a layer depends on the whole image, so that the image size is fixed.
+/// When the model contains a fully connected layer, so that the image size is fixed.
 pub fn tile_geometry(graph: &Graph) -> Result<TileGeometry> {
-    let lista: Vec<&str> = graph
-        .spec
-        .layers
-        .iter()
-        .filter(|layer| matches!(layer.op, LayerOp::Lista(_)))
-        .map(|layer| layer.name.as_str())
-        .collect();
-    let is_mean =
-        |name: &str| name.strip_suffix(".mean").is_some_and(|layer| lista.contains(&layer));
-    let mut found = TileGeometry { align: 1, halo: 0 };
+    let means: Vec<usize> = graph.map_means().collect();
+    let is_mean: Vec<bool> =
+        graph.nodes.iter().map(|node| node.inputs.iter().any(|at| means.contains(at))).collect();
+    let whole = means.len() > graph.input_means().count();
+    let mut found = TileGeometry { align: 1, halo: 0, whole };
     for side in [0, 1] {
         let scales = scales(graph, side, &is_mean)?;
         let align = scales.iter().flatten().fold(1, |align, scale| lcm(align, scale.0));
@@ -94,20 +87,21 @@ pub fn tile_geometry(graph: &Graph) -> Result<TileGeometry> {
             found.halo = found.halo.max((pixel - first).max(last - pixel).max(0) as usize);
         }
         found.align = lcm(found.align, align);
-    }
-    if !lista.is_empty() {
-        found.halo = found.halo.min(LISTA_HALO);
+        let mut reached = graph.nodes.iter().zip(&scales).filter(|(_, scale)| scale.is_some());
+        found.whole |= reached.any(|(node, _)| compares_whole_maps(node));
     }
     Ok(found)
 }
 
+/// Whether a node selects units by comparing whole maps of a sample.
+fn compares_whole_maps(node: &Node) -> bool {
+    let selection = node.op.as_ref().and_then(LayerOp::selection);
+    selection.is_some_and(|selection| selection.at_inference && !selection.over_batch)
+}
+
 /// Input pixels per position of each node that the output depends on, as a reduced fraction
 /// (pixels, positions).
-fn scales(
-    graph: &Graph,
-    side: usize,
-    skip: &impl Fn(&str) -> bool,
-) -> Result<Vec<Option<(usize, usize)>>> {
+fn scales(graph: &Graph, side: usize, skip: &[bool]) -> Result<Vec<Option<(usize, usize)>>> {
     let mut reached = vec![false; graph.nodes.len()];
     reached[graph.output] = true;
     for at in (1..reached.len()).rev().filter(|at| *at <= graph.output) {
@@ -139,28 +133,15 @@ fn scales(
     Ok(scales)
 }
 
-/// The nodes that a node reads, switches included, without those that `skip` names.
-fn sources<'a>(
-    graph: &'a Graph,
-    at: usize,
-    skip: &'a impl Fn(&str) -> bool,
-) -> impl Iterator<Item = usize> + 'a {
+/// The nodes that a node reads, switches included, without those in `skip`.
+fn sources<'a>(graph: &'a Graph, at: usize, skip: &'a [bool]) -> impl Iterator<Item = usize> + 'a {
     let node = &graph.nodes[at];
-    node.inputs
-        .iter()
-        .chain(&node.switches)
-        .copied()
-        .filter(move |input| !skip(&graph.nodes[*input].name))
+    node.inputs.iter().chain(&node.switches).copied().filter(move |input| !skip[*input])
 }
 
 /// The first and last row or column that a position of the output depends on, in an input without
 /// borders.
-fn unbounded_field(
-    graph: &Graph,
-    side: usize,
-    position: isize,
-    skip: &impl Fn(&str) -> bool,
-) -> (isize, isize) {
+fn unbounded_field(graph: &Graph, side: usize, position: isize, skip: &[bool]) -> (isize, isize) {
     let mut ranges: Vec<Option<(isize, isize)>> = vec![None; graph.output + 1];
     ranges[graph.output] = Some((position, position));
     for at in (1..=graph.output).rev() {

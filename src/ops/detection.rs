@@ -1,5 +1,5 @@
-//! The loss of a one-stage, anchor-free detector: a grid of cells, each of which predicts whether
-//! it has an object, its box, and its class.
+//! The loss of a one-stage, anchor-free detector. For each cell of a grid the detector predicts
+//! whether the cell has an object, the box of the object, and its class.
 
 mod cpu;
 

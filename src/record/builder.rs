@@ -69,6 +69,8 @@ pub struct Builder<'a> {
     level: Option<View>,
     /// Mask of known pixels, once a layer has asked for it.
     known: Option<View>,
+    /// Mean of each channel of the image that a sample is a part of, if the caller gives it.
+    input_mean: Option<View>,
     penalty: Option<Penalty>,
     /// The node whose pre-activation resurrection raises, and its settings.
     resurrection: Option<(usize, Resurrection)>,
@@ -97,6 +99,7 @@ impl<'a> Builder<'a> {
             pooled: vec![false; count],
             level: None,
             known: None,
+            input_mean: None,
             penalty: None,
             resurrection: None,
             without_biases: false,
@@ -164,6 +167,16 @@ impl<'a> Builder<'a> {
         known
     }
 
+    /// A kept buffer for the mean of each channel (N,C) of the images that samples are tiles of.
+    /// Layers that subtract the mean of the input ([`Graph::input_means`]) then read it instead of
+    /// the mean of the tile. The caller writes it before each run.
+    pub fn give_input_mean(&mut self) -> View {
+        let mean = self.tape.map("means of images", self.n * self.graph.nodes[0].dims.c);
+        self.tape.keep(mean);
+        self.input_mean = Some(mean);
+        mean
+    }
+
     /// Records the forward pass that computes the `wanted` nodes. Afterwards they and all nodes
     /// that they depend on have a value, except convolutions with a fused max pooling.
     pub fn forward(&mut self, x: View, wanted: &[usize]) {
@@ -185,6 +198,12 @@ impl<'a> Builder<'a> {
                     && !wanted.contains(&below);
                 live[below] &= !self.pooled[pool];
             }
+        }
+        if let Some(mean) = self.input_mean {
+            self.graph.input_means().for_each(|node| {
+                self.values[node] = Some(mean);
+                live[node] = false;
+            });
         }
         for node in (1..live.len()).filter(|node| live[*node]) {
             let value = layers::forward(self, node);

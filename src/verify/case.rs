@@ -115,7 +115,7 @@ impl Case {
     /// An input tensor.
     ///
     /// # Errors
-    /// If there is none of this name.
+    /// If no tensor has this name.
     pub fn input(&self, name: &str) -> Result<&Tensor> {
         self.inputs
             .get(name)
@@ -161,7 +161,7 @@ impl Case {
     /// An input tensor of `len` elements.
     ///
     /// # Errors
-    /// If there is none of this name, or it has another size.
+    /// If no tensor has this name, or it has another size.
     pub fn sized(&self, name: &str, len: usize) -> Result<&Tensor> {
         let tensor = self.input(name)?;
         if tensor.shape.iter().product::<usize>() == len {
@@ -177,7 +177,7 @@ impl Case {
     /// An input tensor of `len` indices below `bound`.
     ///
     /// # Errors
-    /// If there is none of this name, it has another size, or an index is out of range.
+    /// If no tensor has this name, it has another size, or an index is out of range.
     pub fn indices(&self, name: &str, len: usize, bound: usize) -> Result<Vec<u32>> {
         let words = self.sized(name, len)?.words();
         match words.iter().find(|word| **word as usize >= bound) {
@@ -254,7 +254,7 @@ pub fn load(path: &Path) -> Result<Case> {
 /// Reads all `.safetensors` files of a folder, sorted by name.
 ///
 /// # Errors
-/// If there is none, or one cannot be read or is not a case.
+/// If the folder has no such file, or a file cannot be read or is not a case.
 pub fn load_folder(folder: &Path) -> Result<Vec<Case>> {
     let entries = std::fs::read_dir(folder).map_err(|error| Error::io(folder, &error))?;
     let mut paths: Vec<_> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();

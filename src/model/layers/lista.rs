@@ -77,10 +77,10 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
         ));
     };
     let part = |part: &str| format!("{name}.{part}");
-    push(part("pooled"), &[from], LayerOp::AvgPool2d(global_mean));
+    push(mean_name(name), &[from], LayerOp::AvgPool2d(global_mean));
     push(
         part("mean"),
-        &[&part("pooled")],
+        &[&mean_name(name)],
         LayerOp::UpsampleNearest2d(UpsampleSpec { scale: size }),
     );
     push(part("y"), &[from, &part("mean")], LayerOp::Sub(SubSpec {}));
@@ -116,6 +116,11 @@ pub(super) fn layers(spec: &ListaSpec, name: &str, from: &str, x: Dims) -> Resul
         push(z.clone(), &[&before], LayerOp::SoftThreshold(threshold));
     }
     Ok(layers)
+}
+
+/// Name of the part of the `lista` layer `name` that averages its input.
+pub fn mean_name(name: &str) -> String {
+    format!("{name}.pooled")
 }
 
 /// A, the analysis: from the image to the code.

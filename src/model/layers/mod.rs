@@ -20,6 +20,7 @@ use serde_json::Value;
 pub use conv2d::{Conv2dSpec, ConvTranspose2dSpec};
 pub use linear::LinearSpec;
 pub use lista::ListaSpec;
+pub(super) use lista::mean_name as lista_mean;
 pub use merge::{AddSpec, ConcatSpec, SubSpec};
 pub use pool2d::{AvgPool2dSpec, L2Pool2dSpec, MaxPool2dSpec, Pool2dSpec};
 pub use prepare::WhitenSpec;

@@ -3,24 +3,16 @@
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
+use crate::infer::conditions::Condition;
 use crate::infer::tiles::{Blend, Tiles};
-use crate::model::{Graph, HEAD, Store, TileGeometry, tile_geometry};
-use crate::shape::Dims;
-use crate::spec::ModelSpec;
-
-/// Side of a tile in pixels: a larger one adds memory but hardly any speed.
-const TILE: usize = 512;
-/// Minimum side of a tile in pixels. Smaller tiles would consist mostly of halo.
-const MIN_TILE: usize = 64;
+use crate::infer::tiling::Tiling;
+use crate::model::{Graph, HEAD, Store, tile_geometry};
+use crate::shape::{Dims, Size};
 
 /// A model whose output has the logits of the classes of every pixel, with its values on a device.
 #[derive(Clone, Debug)]
 pub struct Segmenter {
-    spec: ModelSpec,
-    store: Store,
-    channels: usize,
-    align: usize,
-    halo: usize,
+    tiling: Tiling,
 }
 
 impl Segmenter {
@@ -30,9 +22,7 @@ impl Segmenter {
     /// When the model is not a segmenter.
     pub fn new(graph: &Graph, store: &Store) -> Result<Self> {
         Self::check(graph)?;
-        let input = graph.nodes[0].dims;
-        let TileGeometry { align, halo } = tile_geometry(graph)?;
-        Ok(Self { spec: graph.spec.clone(), store: store.clone(), channels: input.c, align, halo })
+        Ok(Self { tiling: Tiling::new(graph, store)? })
     }
 
     /// Checks that a model classifies every pixel.
@@ -63,12 +53,12 @@ impl Segmenter {
 
     /// Names of the classes.
     pub fn classes(&self) -> &[String] {
-        &self.spec.classes
+        &self.tiling.spec.classes
     }
 
     /// Number of channels of its input.
     pub const fn channels(&self) -> usize {
-        self.channels
+        self.tiling.channels
     }
 
     /// Memory in bytes for an image of h×w pixels: the pass over its largest tile, the image and
@@ -77,24 +67,9 @@ impl Segmenter {
     /// # Errors
     /// When the input of the model cannot have the size of the tile.
     pub fn planned_bytes(&self, device: &Device, h: usize, w: usize) -> Result<u64> {
-        let most = self.tile(device)?;
-        let [tile_h, tile_w] = [h, w].map(|side| side.min(most).next_multiple_of(self.align));
-        let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
-        let image = (h * w) as u64 * 4 * (self.channels + 2 * self.spec.classes.len()) as u64;
-        Ok(Inference::new(&graph, &self.store).planned_bytes(device, 1) + image)
-    }
-
-    /// Side of a tile: [`TILE`], or less if the device cannot bind or hold its buffers.
-    fn tile(&self, device: &Device) -> Result<usize> {
-        let mut side = TILE;
-        loop {
-            let whole = side.next_multiple_of(self.align);
-            let graph = Graph::new(&self.spec, Dims::new(self.channels, whole, whole))?;
-            if side <= MIN_TILE || Inference::new(&graph, &self.store).fits(device) {
-                return Ok(side);
-            }
-            side /= 2;
-        }
+        let values = self.channels() + 2 * self.classes().len();
+        let image = (h * w * values) as u64 * 4;
+        Ok(self.tiling.planned_bytes(device, Size::new(h, w))? + image)
     }
 
     /// Plans passes over images of h×w pixels.
@@ -102,10 +77,10 @@ impl Segmenter {
     /// # Errors
     /// When the input of the model cannot have the size of the tiles.
     pub fn plan(&self, device: &Device, h: usize, w: usize) -> Result<SegmentationPlan> {
-        let tiles = Tiles::new(h, w, self.tile(device)?, self.halo, self.align)?;
+        let tiles = self.tiling.tiles(device, Size::new(h, w))?;
         let (tile_h, tile_w) = tiles.size();
-        let graph = Graph::new(&self.spec, Dims::new(self.channels, tile_h, tile_w))?;
-        Ok(SegmentationPlan { graph, tiles, size: (h, w), store: self.store.clone() })
+        let graph = self.tiling.graph(Size::new(tile_h, tile_w))?;
+        Ok(SegmentationPlan { graph, tiles, size: (h, w), store: self.tiling.store.clone() })
     }
 }
 
@@ -121,7 +96,9 @@ pub struct SegmentationPlan {
 impl SegmentationPlan {
     /// A pass over images of this size, one after the other.
     pub fn pass(&self) -> Pass<'_> {
-        Pass { plan: self, inference: Inference::new(&self.graph, &self.store) }
+        let mut inference = Inference::new(&self.graph, &self.store);
+        inference.samples_are_tiles = self.tiles.count() > 1;
+        Pass { plan: self, inference }
     }
 }
 
@@ -141,10 +118,18 @@ impl Pass<'_> {
         let SegmentationPlan { graph, tiles, size: (h, w), .. } = self.plan;
         let (classes, channels) = (graph.spec.classes.len(), graph.nodes[0].dims.c);
         let mut blend = Blend::new(tiles, classes);
+        let condition = Condition {
+            mean: self.inference.samples_are_tiles.then(|| tiles.mean_of(channels, pixels)),
+            ..Condition::default()
+        };
         let mut whole = Vec::with_capacity(h * w * classes);
         for tile in tiles.iter() {
-            let mut logits =
-                self.inference.run_output(device, &tiles.cut_from(&tile, channels, pixels), &[])?;
+            let tile_pixels = tiles.cut_from(&tile, channels, pixels);
+            let mut logits = self.inference.run_output(
+                device,
+                &tile_pixels,
+                std::slice::from_ref(&condition),
+            )?;
             logits.chunks_exact_mut(classes).for_each(softmax);
             if let Some(strip) = blend.add(&tile, &logits) {
                 whole.extend(strip.pixels);

@@ -78,7 +78,7 @@ impl Synthesizer {
         }
         let autoencoder = without_padding(&graph.spec)?;
         let at = |side: usize| Graph::new(&autoencoder, Dims::new(3, side, side));
-        let TileGeometry { align, halo: margin } = model::tile_geometry(graph)?;
+        let TileGeometry { align, halo: margin, .. } = model::tile_geometry(graph)?;
         // Test sizes that are large enough for any layers: several times the halo, and a multiple
         // of the alignment.
         let side = 4 * (margin + 8) * align.max(8);
