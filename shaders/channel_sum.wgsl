@@ -55,8 +55,21 @@ fn main(
     let end = min((slice + 1u) * p.rows_per_slice, p.rows);
     var sum = vec4<f32>(0.0);
     if wide && column < p.channels / 4u {
-        for (var row = begin; row < end; row += row_lanes) {
-            sum += map4(x[row * (p.channels / 4u) + column]) * weight_of(row);
+        let vectors = p.channels / 4u;
+        var row = begin;
+        // Four loads in flight, since a load takes far longer than an addition.
+        while row + 3u * row_lanes < end {
+            let a = map4(x[row * vectors + column]);
+            let b = map4(x[(row + row_lanes) * vectors + column]);
+            let c = map4(x[(row + 2u * row_lanes) * vectors + column]);
+            let d = map4(x[(row + 3u * row_lanes) * vectors + column]);
+            sum += (a * weight_of(row) + b * weight_of(row + row_lanes))
+                + (c * weight_of(row + 2u * row_lanes) + d * weight_of(row + 3u * row_lanes));
+            row += 4u * row_lanes;
+        }
+        while row < end {
+            sum += map4(x[row * vectors + column]) * weight_of(row);
+            row += row_lanes;
         }
     } else if !wide && column < p.channels {
         for (var row = begin; row < end; row += row_lanes) {

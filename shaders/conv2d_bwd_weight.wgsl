@@ -35,8 +35,8 @@ fn main(
     let along = tap % p.s * p.dilation_w - p.pad_w;
 
     var sum = 0.0;
-    let end = min((slice + 1u) * p.slice_pixels, p.n * p.p * p.q);
-    for (var pixel = slice * p.slice_pixels; pixel < end; pixel++) {
+    let end = min((slice + 1u) * p.slice_terms, p.n * p.p * p.q);
+    for (var pixel = slice * p.slice_terms; pixel < end; pixel++) {
         let h = (pixel / p.q) % p.p * p.stride_h + down;
         let column = pixel % p.q * p.stride_w + along;
         if h < p.h && column < p.w {

@@ -83,8 +83,8 @@ fn main(
     // comparison covers both borders.
     let down = tap / p.s * p.dilation_h - p.pad_h;
     let along = tap % p.s * p.dilation_w - p.pad_w;
-    let begin = slice * p.slice_pixels;
-    let end = min(begin + p.slice_pixels, p.n * p.p * p.q);
+    let begin = slice * p.slice_terms;
+    let end = min(begin + p.slice_terms, p.n * p.p * p.q);
     var q = begin % p.q;
     var row = begin / p.q % p.p;
     var n = begin / (p.p * p.q);

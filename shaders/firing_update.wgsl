@@ -53,8 +53,20 @@ fn main(
     let end = min((slice + 1u) * p.rows_per_slice, p.rows);
     var bits = vec4<u32>(0u);
     if wide && column < p.channels / 4u {
-        for (var row = begin; row < end; row += row_lanes) {
-            bits |= vec4<u32>(nonzero4(z[row * (p.channels / 4u) + column]));
+        let vectors = p.channels / 4u;
+        var row = begin;
+        // Four loads in flight, since a load takes far longer than an operation on bits.
+        while row + 3u * row_lanes < end {
+            let a = z[row * vectors + column];
+            let b = z[(row + row_lanes) * vectors + column];
+            let c = z[(row + 2u * row_lanes) * vectors + column];
+            let d = z[(row + 3u * row_lanes) * vectors + column];
+            bits |= vec4<u32>((nonzero4(a) | nonzero4(b)) | (nonzero4(c) | nonzero4(d)));
+            row += 4u * row_lanes;
+        }
+        while row < end {
+            bits |= vec4<u32>(nonzero4(z[row * vectors + column]));
+            row += row_lanes;
         }
     } else if !wide && column < p.channels {
         for (var row = begin; row < end; row += row_lanes) {

@@ -1,35 +1,66 @@
 //!include fours grid
-// y[i] = sum of partials[slice, i] over the slices, in index order. This is the second stage of
-//   Conv2dBwdWeight and ChannelSum.
+// y[i] = sum of partials[slice, i] over the slices. This is the second stage of Conv2dBwdWeight and
+//   ChannelSum.
 // Layouts: partials (slices, 4*vectors), y (4*vectors).
-// Invocation: one vec4. Lanes past `len` become 0: they lie between the ranges of the gradient
-//   buffer, whose norm is taken over the whole buffer.
-// Grid: `vectors` invocations.
+// Workgroup: 256 / lanes vec4s. The `lanes` invocations of a vec4 take its slices in turn, and a
+//   tree adds their sums. An invocation has eight loads in flight, since a load takes far longer
+//   than an addition.
+// Lanes of a vec4 past `len` become 0: they lie between the ranges of the gradient buffer, whose
+//   norm is taken over the whole buffer.
+// Grid: ceil(vectors * lanes / 256) workgroups.
+// Precondition: `lanes` is a power of two, at most 64.
 // Twin: the sums in src/ops/conv2d/cpu.rs and src/ops/reduce/cpu.rs.
 struct Params {
     vectors: u32,
     slices: u32,
     len: u32,
+    lanes: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> partials: array<Four>;
 @group(0) @binding(2) var<storage, read_write> y: array<Four>;
 
-@compute @workgroup_size(64)
+var<workgroup> sums: array<vec4<f32>, 256>;
+
+@compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let i = flat_invocation(group, groups, local, 64u);
-    if i >= p.vectors {
-        return;
-    }
+    let width = 256u / p.lanes;
+    let i = flat_workgroup(group, groups) * width + local % width;
+    let stride = p.vectors * p.lanes;
+    let end = select(0u, p.vectors * p.slices, i < p.vectors);
+    var at = local / width * p.vectors + i;
     var sum = vec4<f32>(0.0);
-    for (var slice = 0u; slice < p.slices; slice++) {
-        sum += four(partials[slice * p.vectors + i]);
+    while at + 7u * stride < end {
+        let a = four(partials[at]);
+        let b = four(partials[at + stride]);
+        let c = four(partials[at + 2u * stride]);
+        let d = four(partials[at + 3u * stride]);
+        let e = four(partials[at + 4u * stride]);
+        let f = four(partials[at + 5u * stride]);
+        let g = four(partials[at + 6u * stride]);
+        let h = four(partials[at + 7u * stride]);
+        sum += ((a + b) + (c + d)) + ((e + f) + (g + h));
+        at += 8u * stride;
     }
-    let lane = 4u * i + vec4<u32>(0u, 1u, 2u, 3u);
-    y[i] = stored(select(vec4<f32>(0.0), sum, lane < vec4<u32>(p.len)));
+    while at < end {
+        sum += four(partials[at]);
+        at += stride;
+    }
+    sums[local] = sum;
+    workgroupBarrier();
+    for (var half = 128u; half >= width; half /= 2u) {
+        if local < half {
+            sums[local] += sums[local + half];
+        }
+        workgroupBarrier();
+    }
+    if local < width && i < p.vectors {
+        let lane = 4u * i + vec4<u32>(0u, 1u, 2u, 3u);
+        y[i] = stored(select(vec4<f32>(0.0), sums[local], lane < vec4<u32>(p.len)));
+    }
 }

@@ -20,6 +20,6 @@ struct Params {
     has_bias: u32,
     parameter: f32,
     slices: u32,
-    slice_pixels: u32,
+    slice_terms: u32,
     slice_stride: u32,
 }

@@ -2,8 +2,6 @@
 // columns are channels, the sum runs over the taps of the phase and the filters. A phase is the set
 // of pixels with the same (h mod stride, w mod stride): they share their taps.
 
-override ACTIVATION: u32 = 0u;
-override GATED: bool = false;
 override VEC_C: bool = false;
 override VEC_K: bool = false;
 
@@ -13,9 +11,9 @@ override VEC_K: bool = false;
 @group(0) @binding(3) var<storage, read> w: array<f32>;
 @group(0) @binding(4) var<storage, read> w4: array<Four>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
-@group(0) @binding(6) var<storage, read> gate: array<Map4>;
-@group(0) @binding(7) var<storage, read_write> x: array<Map>;
-@group(0) @binding(8) var<storage, read_write> x4: array<Map4>;
+
+// The slice of the sum that the workgroup computes.
+var<private> slice: u32;
 
 // A phase: its first pixel of x, and the size of its grid of pixels.
 struct Phase {
@@ -87,6 +85,12 @@ struct Step {
     k: u32,
 }
 
+fn term(number: u32) -> Step {
+    // A phase without taps has no terms.
+    let tap = number / p.k;
+    return Step(tap / max(along.count, 1u), tap % max(along.count, 1u), number % p.k);
+}
+
 // The term `by` terms further on.
 fn advance(step: Step, by: u32) -> Step {
     var next = step;
@@ -137,14 +141,6 @@ fn load_y(at: i32) -> f32 {
     return select(f32(y[u32(max(at, 0))]), 0.0, at < 0);
 }
 
-// The value stored at element i: f(sum), or with GATED the sum times the slope at the gate.
-fn epilogue(i: u32, sum: vec4<f32>) -> vec4<f32> {
-    if GATED {
-        return sum * activation_slope_output4(ACTIVATION, p.parameter, gate4_at(i, VEC_C));
-    }
-    return activate4(ACTIVATION, p.parameter, sum);
-}
-
 // Stores four channels of a pixel, numbered within the phase.
 fn store(pixel: u32, c: u32, sum: vec4<f32>) {
     let row = pixel / phase.columns;
@@ -154,22 +150,7 @@ fn store(pixel: u32, c: u32, sum: vec4<f32>) {
     if n >= p.n || h >= p.h || column >= p.w || c >= p.c {
         return;
     }
-    let i = ((n * p.h + h) * p.w + column) * p.c + c;
-    let v = epilogue(i, sum);
-    if VEC_C {
-        x4[i / 4u] = to_map4(v);
-        return;
-    }
-    x[i] = Map(v.x);
-    if c + 1u < p.c {
-        x[i + 1u] = Map(v.y);
-    }
-    if c + 2u < p.c {
-        x[i + 2u] = Map(v.z);
-    }
-    if c + 3u < p.c {
-        x[i + 3u] = Map(v.w);
-    }
+    put(((n * p.h + h) * p.w + column) * p.c + c, c, sum);
 }
 
 @compute @workgroup_size(SIZE)
@@ -184,10 +165,17 @@ fn main(
     let grid = phase_of(0u);
     let blocks = (p.n * grid.rows * grid.columns + ROWS - 1u) / ROWS;
     let first = i / c_blocks % blocks * ROWS;
-    phase = phase_of(i / (c_blocks * blocks));
-    // The loop below contains barriers, so its count must be uniform. Uniformity analysis accepts
+    // The loop below contains barriers, so its bounds must be uniform. Uniformity analysis accepts
     // these locals, but not the private variables.
-    let number = i / (c_blocks * blocks);
+    let phases = p.stride_h * p.stride_w;
+    let number = i / (c_blocks * blocks) % phases;
+    let slice_number = i / (c_blocks * blocks * phases);
+    // A folded grid may hold workgroups past the last slice.
+    if slice_number >= p.slices {
+        return;
+    }
+    slice = slice_number;
+    phase = phase_of(number);
     let taps_down = taps_of(number / p.stride_w + p.pad_h, p.r, p.dilation_h, p.stride_h);
     let taps_along = taps_of(number % p.stride_w + p.pad_w, p.s, p.dilation_w, p.stride_w);
     down = taps_down;
@@ -197,8 +185,10 @@ fn main(
         add_to_rows(vec4<f32>(b[column], b[column + 1u], b[column + 2u], b[column + 3u]), local);
     }
     let pixels = locate(first + row_of(local));
-    var step = advance(Step(), step_of(local));
-    for (var done = 0u; done < taps_down.count * taps_along.count * p.k; done += DEPTH) {
+    let begin = slice_number * p.slice_terms;
+    let end = min(begin + p.slice_terms, taps_down.count * taps_along.count * p.k);
+    var step = term(begin + step_of(local));
+    for (var done = begin; done < end; done += DEPTH) {
         if VEC_K {
             let at = under_tap(pixels, step);
             let values = mat4x4<f32>(load_y4(at.x), load_y4(at.y), load_y4(at.z), load_y4(at.w));

@@ -132,8 +132,8 @@ fn main(
     slice = number;
     let rows = locate(first + row_of(local));
     let column = k + column_of(local);
-    let begin = number * p.slice_pixels;
-    let end = min(begin + p.slice_pixels, p.n * p.p * p.q);
+    let begin = number * p.slice_terms;
+    let end = min(begin + p.slice_terms, p.n * p.p * p.q);
     var pixel = begin + step_of(local);
     var step = Step(pixel / (p.p * p.q), pixel / p.q % p.p, pixel % p.q);
     for (var done = begin; done < end; done += DEPTH) {

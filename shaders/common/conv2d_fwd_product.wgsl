@@ -1,7 +1,6 @@
 // The product of the forward convolution kernels with tiles: rows are pixels, in the order of
 // conv2d_fwd_pixels or conv2d_fwd_windows, columns are filters, the sum runs over (r,s,c).
 
-override ACTIVATION: u32 = 0u;
 override VEC_C: bool = false;
 override VEC_K: bool = false;
 
@@ -12,11 +11,19 @@ override VEC_K: bool = false;
 @group(0) @binding(4) var<storage, read> w4: array<Four>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
 
+// The slice of the sum that the workgroup computes.
+var<private> slice: u32;
+
 // A term of the sum: tap (r,s) and channel.
 struct Step {
     r: u32,
     s: u32,
     c: u32,
+}
+
+fn term(number: u32) -> Step {
+    let tap = number / p.c;
+    return Step(tap / p.s, tap % p.s, number % p.c);
 }
 
 // The term `by` terms further on.
@@ -81,15 +88,26 @@ fn main(
     let i = flat_workgroup(group, groups);
     let blocks = (p.k + 4u * COLUMNS - 1u) / (4u * COLUMNS);
     let k = i % blocks * 4u * COLUMNS;
-    let first = i / blocks * ROWS;
+    let row_blocks = (rows() + ROWS - 1u) / ROWS;
+    let first = i / blocks % row_blocks * ROWS;
+    // The loop below contains barriers, so its bounds must be uniform. Uniformity analysis accepts
+    // this local, but not the private variable.
+    let number = i / (blocks * row_blocks);
+    // A folded grid may hold workgroups past the last slice.
+    if number >= p.slices {
+        return;
+    }
+    slice = number;
     let column = k + column_of(local);
     if p.has_bias != 0u {
         add_to_rows(vec4<f32>(b[column], b[column + 1u], b[column + 2u], b[column + 3u]), local);
     }
     let pixels = locate(first + row_of(local));
-    var row = step_of(local);
-    var step = advance(Step(), row);
-    for (var done = 0u; done < p.r * p.s * p.c; done += DEPTH) {
+    let begin = number * p.slice_terms;
+    let end = min(begin + p.slice_terms, p.r * p.s * p.c);
+    var row = begin + step_of(local);
+    var step = term(row);
+    for (var done = begin; done < end; done += DEPTH) {
         let weights = mat4x4<f32>(
             load_w(row, column),
             load_w(row + 1u, column),

@@ -2,7 +2,6 @@
 // order of conv2d_fwd_pixels or conv2d_fwd_windows, by 8 filters. With NARROW (K <= 4) it sums only
 // the first 4 filters.
 
-override ACTIVATION: u32 = 0u;
 override VEC_C: bool = false;
 override VEC_K: bool = false;
 override NARROW: bool = false;

@@ -2,6 +2,8 @@
 // are the outputs of the convolution by pooling window (n,i,j), and within a window (2i,2j),
 // (2i,2j+1), (2i+1,2j), (2i+1,2j+1). Outputs that lie in no window are not computed. y and switches
 // (N,P/2,Q/2,K), K a multiple of 4.
+override ACTIVATION: u32 = 0u;
+
 @group(0) @binding(6) var<storage, read_write> y4: array<Map4>;
 @group(0) @binding(7) var<storage, read_write> switches: array<vec4<u32>>;
 

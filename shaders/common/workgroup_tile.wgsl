@@ -10,9 +10,11 @@ const DEPTH: u32 = 16u;
 // Vec4s of columns in the tile: 4, 8 or 16.
 override COLUMNS: u32 = 16u;
 
-// For each of 16 terms the tile's rows and columns as 16 vec4s.
-var<workgroup> row_tile: array<vec4<f32>, 256>;
-var<workgroup> column_tile: array<vec4<f32>, 256>;
+// For each of 16 terms the tile's rows and columns as 16 vec4s. Arrays of arrays, since naga clamps
+// every index: the clamp of an invocation's place does not depend on the term, so that compilers
+// move it out of the loop.
+var<workgroup> row_tile: array<array<vec4<f32>, 16>, 16>;
+var<workgroup> column_tile: array<array<vec4<f32>, 16>, 16>;
 
 // sumRC: its column i is row i of the invocation's row group R, and holds the four columns of its
 // column group C.
@@ -47,47 +49,57 @@ fn across() -> u32 {
     return select(4u, COLUMNS / 2u, COLUMNS > 4u);
 }
 
+// Adds one term to the sums of an invocation, whose place in the tile is `down` and `along`.
+fn add_term(term: u32, down: u32, along: u32) {
+    let row0 = row_tile[term][down];
+    let column0 = column_tile[term][along];
+    sum00 += outer(column0, row0);
+    if COLUMNS > 4u {
+        let column1 = column_tile[term][along + COLUMNS / 2u];
+        sum01 += outer(column1, row0);
+        if COLUMNS > 8u {
+            let row1 = row_tile[term][down + 8u];
+            sum10 += outer(column0, row1);
+            sum11 += outer(column1, row1);
+        }
+    }
+}
+
 // Adds DEPTH terms to the tile. Each invocation contributes four of them: column j of `columns` and
 // of `rows` holds the four columns and rows that it loaded for term j.
 fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
-    let at = local / 16u * 64u + local % 16u;
+    let first = local / 16u * 4u;
+    let place = local % 16u;
     workgroupBarrier();
-    row_tile[at] = rows[0];
-    row_tile[at + 16u] = rows[1];
-    row_tile[at + 32u] = rows[2];
-    row_tile[at + 48u] = rows[3];
-    column_tile[at] = columns[0];
-    column_tile[at + 16u] = columns[1];
-    column_tile[at + 32u] = columns[2];
-    column_tile[at + 48u] = columns[3];
+    row_tile[first][place] = rows[0];
+    row_tile[first + 1u][place] = rows[1];
+    row_tile[first + 2u][place] = rows[2];
+    row_tile[first + 3u][place] = rows[3];
+    column_tile[first][place] = columns[0];
+    column_tile[first + 1u][place] = columns[1];
+    column_tile[first + 2u][place] = columns[2];
+    column_tile[first + 3u][place] = columns[3];
     workgroupBarrier();
     let down = local / across();
     let along = local % across();
-    for (var i = 0u; i < 256u; i += 16u) {
-        let row0 = row_tile[i + down];
-        let column0 = column_tile[i + along];
-        sum00 += outer(column0, row0);
-        if COLUMNS > 4u {
-            let column1 = column_tile[i + along + COLUMNS / 2u];
-            sum01 += outer(column1, row0);
-            if COLUMNS > 8u {
-                let row1 = row_tile[i + down + 8u];
-                sum10 += outer(column0, row1);
-                sum11 += outer(column1, row1);
-            }
-        }
+    // Unrolled by 4: the loads of a term overlap the sums of the one before it.
+    for (var term = 0u; term < DEPTH; term += 4u) {
+        add_term(term, down, along);
+        add_term(term + 1u, down, along);
+        add_term(term + 2u, down, along);
+        add_term(term + 3u, down, along);
     }
 }
 
 // Adds the bias of the four columns that the invocation loads to every row.
 fn add_to_rows(columns: vec4<f32>, local: u32) {
     if local < 16u {
-        column_tile[local] = columns;
+        column_tile[0][local] = columns;
     }
     workgroupBarrier();
     let along = local % across();
-    sum00 += outer(column_tile[along], vec4<f32>(1.0));
-    sum01 += outer(column_tile[along + COLUMNS / 2u], vec4<f32>(1.0));
+    sum00 += outer(column_tile[0][along], vec4<f32>(1.0));
+    sum01 += outer(column_tile[0][along + COLUMNS / 2u], vec4<f32>(1.0));
     sum10 = sum00;
     sum11 = sum01;
 }

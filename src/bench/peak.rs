@@ -118,12 +118,15 @@ fn product(device: &mut Device) -> Result<(f64, String)> {
         device.write(*buffer, &values);
         made.push(buffer);
     }
-    let partials = device.alloc_real("partials", Conv2dBwdWeight::partials_len(&size))?;
+    let len = Conv2dBwdWeight::partials_len(&size)
+        .max(Conv2dFwd::partials_len(&size))
+        .max(Conv2dBwdInput::partials_len(&size));
+    let partials = *device.alloc_real("partials", len)?;
     let (activation, [a, b, c]) = (Activation::Identity, [*made[0], *made[1], *made[2]]);
     let calls: [Call; 3] = [
-        Conv2dFwd { size, activation, x: a, w: b, b: None, gate: None, y: c }.into(),
-        Conv2dBwdInput { size, activation, y: a, w: b, b: None, gate: None, x: c }.into(),
-        Conv2dBwdWeight { size, x: a, dy: b, dw: c, partials: *partials }.into(),
+        Conv2dFwd { size, activation, x: a, w: b, b: None, gate: None, y: c, partials }.into(),
+        Conv2dBwdInput { size, activation, y: a, w: b, b: None, gate: None, x: c, partials }.into(),
+        Conv2dBwdWeight { size, x: a, dy: b, dw: c, partials }.into(),
     ];
     let mut rates = Vec::new();
     for call in calls {

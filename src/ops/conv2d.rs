@@ -14,7 +14,7 @@ use super::reduce::sum_slices;
 use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Choice, Family, Kernel, Product, Recorder, params};
 use crate::shape::{Conv2d, Dims, Pool2d};
-use crate::view::View;
+use crate::view::{Buffer, View};
 
 shaders! {
     Conv2dFwd "conv2d_fwd",
@@ -22,6 +22,8 @@ shaders! {
     Conv2dFwdSubgroup "conv2d_fwd_subgroup",
     Conv2dFwdTiled "conv2d_fwd_tiled",
     Conv2dFwdMatrix "conv2d_fwd_matrix",
+    Conv2dFwdTiledSplit "conv2d_fwd_tiled_split",
+    Conv2dFwdMatrixSplit "conv2d_fwd_matrix_split",
     Conv2dMaxPoolFwd "conv2d_max_pool_fwd",
     Conv2dMaxPoolFwdRegs "conv2d_max_pool_fwd_regs",
     Conv2dMaxPoolFwdSubgroup "conv2d_max_pool_fwd_subgroup",
@@ -32,6 +34,9 @@ shaders! {
     Conv2dBwdInputSubgroup "conv2d_bwd_input_subgroup",
     Conv2dBwdInputTiled "conv2d_bwd_input_tiled",
     Conv2dBwdInputMatrix "conv2d_bwd_input_matrix",
+    Conv2dBwdInputTiledSplit "conv2d_bwd_input_tiled_split",
+    Conv2dBwdInputMatrixSplit "conv2d_bwd_input_matrix_split",
+    Conv2dEpilogue "conv2d_epilogue",
     Conv2dBwdWeight "conv2d_bwd_weight",
     Conv2dBwdWeightRegs "conv2d_bwd_weight_regs",
     Conv2dBwdWeightSubgroup "conv2d_bwd_weight_subgroup",
@@ -42,7 +47,7 @@ shaders! {
 operation! {
     /// y[n,p,q,k] = f(b[k] + Σ_{r,s,c} x[n, p·stride − pad + r·dil, q·stride − pad + s·dil,
     /// c]·w[r,s,c,k]), c over the group of k. With a gate, y = f′·Σ, the slope f′ computed from
-    /// gate[n,p,q,k].
+    /// gate[n,p,q,k]. `partials` has [`Conv2dFwd::partials_len`] elements.
     Conv2dFwd {
         /// Problem size.
         size: Conv2d,
@@ -58,6 +63,7 @@ operation! {
         gate
     }
     writes { y }
+    scratch { partials }
 }
 
 impl Work for Conv2dFwd {
@@ -111,7 +117,8 @@ operation! {
     /// x[n,h,w,c] = f(b[c] + Σ_{r,s,k} y[n,p,q,k]·w[r,s,c,k]) over the (p,q) with p·stride − pad +
     /// r·dil = h, and the same for columns. This is the gradient by the input (no bias, f the
     /// identity), and the forward pass of a transposed convolution. With a gate, x = f′·Σ, the
-    /// slope f′ computed from gate[n,h,w,c].
+    /// slope f′ computed from gate[n,h,w,c]. `partials` has [`Conv2dBwdInput::partials_len`]
+    /// elements.
     Conv2dBwdInput {
         /// Problem size of the convolution whose adjoint this is.
         size: Conv2d,
@@ -127,6 +134,7 @@ operation! {
         gate
     }
     writes { x }
+    scratch { partials }
 }
 
 impl Work for Conv2dBwdInput {
@@ -175,7 +183,7 @@ params! {
         stride_h: u32, stride_w: u32, pad_h: u32, pad_w: u32, dilation_h: u32, dilation_w: u32,
         groups: u32,
         has_bias: u32, parameter: f32,
-        slices: u32, slice_pixels: u32, slice_stride: u32,
+        slices: u32, slice_terms: u32, slice_stride: u32,
     }
 }
 
@@ -277,6 +285,8 @@ impl Conv2dParams {
             dilation_h: taps.dilation[0] as u32,
             dilation_w: taps.dilation[1] as u32,
             groups: g.groups as u32,
+            slices: 1,
+            slice_terms: u32::MAX,
             ..bytemuck::Zeroable::zeroed()
         }
     }
@@ -304,11 +314,36 @@ fn gate_or(
 }
 
 impl Conv2dFwd {
+    /// Number of elements of `partials`. It is 1 if the sums are not split into slices.
+    pub fn partials_len(size: &Conv2d) -> usize {
+        Split::of(Family::Conv2dFwd, size).partials_len()
+    }
+
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
         let pixels = g.n * g.y.area();
         let choice = choice(r, Family::Conv2dFwd, g, self.x);
+        let split = Split::of(Family::Conv2dFwd, g);
+        if let (Some(kernel), true) = (split.kernel(Family::Conv2dFwd, choice), split.count > 1) {
+            let tile = Tile::of(choice, g.y.c).expect("it has tiles");
+            r.kernel(kernel, &split.params(g))
+                .constant("VEC_C", vec4(g.x.c))
+                .constant("VEC_K", vec4(g.y.c))
+                .constant("COLUMNS", tile.columns as u32)
+                .bind("x", self.x)
+                .bind("x4", self.x)
+                .bind("w", self.w)
+                .bind("w4", self.w)
+                .bind("b", self.w)
+                .bind("partials", self.partials)
+                .bind("partials4", self.partials)
+                .groups(split.count as u64 * tile.groups(pixels, g.y.c), tile.size);
+            let Self { activation, b, y, .. } = *self;
+            let gate = gate_or(self.x, activation, b, self.gate, y.len);
+            let gate = (self.gate.is_some(), gate);
+            return split.epilogue(r, self.partials, activation, b, gate, y);
+        }
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dFwdSubgroup,
             Choice::Tiled => Kernel::Conv2dFwdTiled,
@@ -391,10 +426,37 @@ impl Conv2dMaxPoolFwd {
 }
 
 impl Conv2dBwdInput {
+    /// Number of elements of `partials`. It is 1 if the sums are not split into slices.
+    pub fn partials_len(size: &Conv2d) -> usize {
+        Split::of(Family::Conv2dBwdInput, size).partials_len()
+    }
+
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
         let choice = choice(r, Family::Conv2dBwdInput, g, self.y);
+        let split = Split::of(Family::Conv2dBwdInput, g);
+        if let (Some(kernel), true) =
+            (split.kernel(Family::Conv2dBwdInput, choice), split.count > 1)
+        {
+            let tile = Tile::of(choice, g.x.c).expect("it has tiles");
+            r.kernel(kernel, &split.params(g))
+                .constant("VEC_C", vec4(g.x.c))
+                .constant("VEC_K", vec4(g.y.c))
+                .constant("COLUMNS", tile.columns as u32)
+                .bind("y", self.y)
+                .bind("y4", self.y)
+                .bind("w", self.w)
+                .bind("w4", self.w)
+                .bind("b", self.w)
+                .bind("partials", self.partials)
+                .bind("partials4", self.partials)
+                .groups(split.count as u64 * phase_tiles(&tile, g), tile.size);
+            let Self { activation, b, x, .. } = *self;
+            let gate = gate_or(self.y, activation, b, self.gate, x.len);
+            let gate = (self.gate.is_some(), gate);
+            return split.epilogue(r, self.partials, activation, b, gate, x);
+        }
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dBwdInputSubgroup,
             Choice::Tiled => Kernel::Conv2dBwdInputTiled,
@@ -422,7 +484,7 @@ impl Conv2dBwdInput {
                 .constant("VEC_C", vec4(g.x.c))
                 .constant("COLUMNS", tile.columns as u32)
                 .bind("x4", self.x)
-                .groups(phases as u64 * tile.groups(pixels, g.x.c), tile.size),
+                .groups(phase_tiles(&tile, g), tile.size),
             None => dispatch
                 .constant("NARROW", g.x.c <= 4)
                 .threads(phases * pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK)),
@@ -430,23 +492,158 @@ impl Conv2dBwdInput {
     }
 }
 
-/// Pixels in a slice of the weight gradient, and the number of slices. There are enough slices to
-/// fill a device (`INVOCATIONS` of the `_regs` kernel), sums are short enough for single precision
-/// (`PIXELS`), and the partial sums fit in 128 MiB (`ELEMENTS`). The numbers depend only on the
-/// problem, not on the device, so that sums keep their order.
+/// Maximum number of elements of all slices of a result: 16 MiB, which fit into the cache of a large
+/// GPU.
+const ELEMENTS: usize = 1 << 22;
+
+/// Workgroups that keep a large GPU busy: two for each of the 132 multiprocessors of an H100 or
+/// H200. A grid of fewer workgroups leaves multiprocessors idle.
+const FILLED: usize = 264;
+
+/// Number of workgroups of the gradient by the input with this tile: those of every phase.
+fn phase_tiles(tile: &Tile, g: &Conv2d) -> u64 {
+    let [stride_h, stride_w] = g.taps.stride;
+    let pixels = g.n * g.x.h.div_ceil(stride_h) * g.x.w.div_ceil(stride_w);
+    (stride_h * stride_w) as u64 * tile.groups(pixels, g.x.c)
+}
+
+/// How the sums of a product with few tiles are split into slices (split-K), each of which a
+/// workgroup of its own adds. It depends only on the problem, so that sums keep their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Split {
+    /// Number of slices; 1 if the product is not split.
+    count: usize,
+    /// Number of terms in a slice.
+    terms: usize,
+    /// Number of elements of the result.
+    len: usize,
+    /// Number of channels of the result.
+    channels: usize,
+}
+
+impl Split {
+    /// The split of a product with the sizes of the `_tiled` kernel.
+    fn of(family: Family, g: &Conv2d) -> Self {
+        /// Workgroups of a split product: three for each multiprocessor of an H200. More slices
+        /// cost more in the second stage than they gain.
+        const WORKGROUPS: usize = 396;
+        /// Terms that a tile adds in one iteration.
+        const DEPTH: usize = 16;
+        /// An iteration takes about 1.4 µs on an H200, a second stage about 4 µs. So shorter sums
+        /// are not split, and a slice has at least 4 iterations.
+        const ITERATIONS: [usize; 2] = [16, 4];
+        /// Slices have multiples of this number of terms: a whole iteration of every kernel.
+        const WHOLE: usize = 32;
+        let steps = product(family, g, View::whole(Buffer::on_tape(0), 1)).steps;
+        let (out, rows) = match family {
+            Family::Conv2dBwdInput => (g.x, g.n * g.x.area()),
+            _ => (g.y, g.n * g.y.area()),
+        };
+        let (len, channels) = (rows * out.c, out.c);
+        let tile = Tile::of(Choice::Tiled, out.c).expect("it has tiles");
+        let tiles = match family {
+            Family::Conv2dBwdInput => phase_tiles(&tile, g),
+            _ => tile.groups(rows, out.c),
+        } as usize;
+        let iterations = steps.div_ceil(DEPTH);
+        let whole = Self { count: 1, terms: steps, len, channels };
+        if g.groups > 1 || tiles >= FILLED || iterations < ITERATIONS[0] {
+            return whole;
+        }
+        let count = ((WORKGROUPS + tiles / 2) / tiles)
+            .min(iterations / ITERATIONS[1])
+            .min(ELEMENTS / len.next_multiple_of(4))
+            .max(1);
+        let terms = steps.div_ceil(count).next_multiple_of(WHOLE);
+        Self { count: steps.div_ceil(terms), terms, ..whole }
+    }
+
+    /// Number of elements of `partials`. It is 1 if the product is not split.
+    fn partials_len(self) -> usize {
+        if self.count == 1 { 1 } else { self.count * self.len.next_multiple_of(4) }
+    }
+
+    /// The kernel that adds slices, in the variant of `choice`. None for variants that do not
+    /// split.
+    const fn kernel(self, family: Family, choice: Choice) -> Option<Kernel> {
+        match (family, choice) {
+            (Family::Conv2dFwd, Choice::Tiled) => Some(Kernel::Conv2dFwdTiledSplit),
+            (Family::Conv2dFwd, Choice::Matrix) => Some(Kernel::Conv2dFwdMatrixSplit),
+            (Family::Conv2dBwdInput, Choice::Tiled) => Some(Kernel::Conv2dBwdInputTiledSplit),
+            (Family::Conv2dBwdInput, Choice::Matrix) => Some(Kernel::Conv2dBwdInputMatrixSplit),
+            _ => None,
+        }
+    }
+
+    /// The parameters of that kernel. The bias belongs to the second stage.
+    fn params(self, g: &Conv2d) -> Conv2dParams {
+        Conv2dParams {
+            slices: self.count as u32,
+            slice_terms: self.terms as u32,
+            slice_stride: self.len.next_multiple_of(4) as u32,
+            ..Conv2dParams::new(g)
+        }
+    }
+
+    /// Records the second stage: adds the slices, and applies the epilogue. `gate` says whether
+    /// the sum is gated, and has the view to bind.
+    fn epilogue(
+        self,
+        r: &mut Recorder,
+        partials: View,
+        activation: Activation,
+        b: Option<View>,
+        (gated, gate): (bool, View),
+        y: View,
+    ) {
+        let vectors = self.len.div_ceil(4);
+        let params = EpilogueParams {
+            vectors: vectors as u32,
+            slices: self.count as u32,
+            stride_vectors: vectors as u32,
+            channels: self.channels as u32,
+            has_bias: b.is_some().into(),
+            parameter: activation.parameter() as f32,
+        };
+        r.kernel(Kernel::Conv2dEpilogue, &params)
+            .constant("ACTIVATION", activation.code())
+            .constant("GATED", gated)
+            .bind("partials", partials)
+            .bind("b", b.unwrap_or(partials))
+            .bind("gate", gate)
+            .bind("y", y)
+            .threads(vectors);
+    }
+}
+
+params! {
+    struct EpilogueParams {
+        vectors: u32, slices: u32, stride_vectors: u32, channels: u32, has_bias: u32,
+        parameter: f32,
+    }
+}
+
+/// Pixels in a slice of the weight gradient, and the number of slices. The numbers depend only on
+/// the problem, not on the device, so that sums keep their order.
 fn slices(g: &Conv2d) -> (usize, usize) {
-    const INVOCATIONS: usize = 16384;
+    /// Workgroups of the `_tiled` kernel: eight for each multiprocessor of an H200. Fewer leave
+    /// its registers unused; the gain of more is lost in the sums of the slices.
+    const WORKGROUPS: usize = 4 * FILLED;
+    /// A slice has at least 64 pixels, so that the loop is longer than the stores of its result.
+    /// It has at most 65,536, so that sums are short enough for single precision.
     const PIXELS: std::ops::RangeInclusive<usize> = 64..=65536;
-    const MOST: usize = 64;
-    const ELEMENTS: usize = 1 << 25;
     let pixels = g.n * g.y.area();
-    let wanted = INVOCATIONS
-        .div_ceil(weight_blocks(g))
+    let [r, s] = g.taps.kernel;
+    let rows = r * s * (g.x.c / g.groups);
+    let tiles = Tile::of(Choice::Tiled, g.y.c).expect("it has tiles").groups(rows, g.y.c) as usize;
+    let wanted = if tiles < FILLED { WORKGROUPS.div_ceil(tiles) } else { 1 };
+    let wanted = wanted
         .min(pixels / PIXELS.start())
-        .max(pixels.div_ceil(*PIXELS.end()));
-    let wanted = wanted.min(MOST).min(ELEMENTS / g.weight_len().next_multiple_of(4)).max(1);
-    let slice_pixels = pixels.div_ceil(wanted);
-    (slice_pixels, pixels.div_ceil(slice_pixels))
+        .min(ELEMENTS / g.weight_len().next_multiple_of(4))
+        .max(pixels.div_ceil(*PIXELS.end()))
+        .max(1);
+    let slice_terms = pixels.div_ceil(wanted);
+    (slice_terms, pixels.div_ceil(slice_terms))
 }
 
 /// Invocations of one slice of `conv2d_bwd_weight_regs`.
@@ -466,11 +663,11 @@ impl Conv2dBwdWeight {
 
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
-        let (slice_pixels, count) = slices(g);
+        let (slice_terms, count) = slices(g);
         let len = g.weight_len();
         let params = Conv2dParams {
             slices: count as u32,
-            slice_pixels: slice_pixels as u32,
+            slice_terms: slice_terms as u32,
             slice_stride: len.next_multiple_of(4) as u32,
             ..Conv2dParams::new(g)
         };

@@ -135,9 +135,9 @@ pub(super) struct Split {
 impl Split {
     /// Minimum number of rows for each invocation. Fewer would make the second stage too expensive.
     const ROWS: usize = 32;
-    /// Maximum number of slices. With more, the second stage, which has one invocation for four
-    /// channels, would take longer than the first.
-    const SLICES: usize = 128;
+    /// Maximum number of slices: two workgroups for each multiprocessor of an H200, which together
+    /// have enough loads in flight for its memory.
+    const SLICES: usize = 264;
 
     pub(super) fn new(rows: usize, channels: usize) -> Self {
         let wide = channels.is_multiple_of(4);
@@ -171,7 +171,7 @@ params! {
 }
 
 params! {
-    struct SumSlicesParams { vectors: u32, slices: u32, len: u32 }
+    struct SumSlicesParams { vectors: u32, slices: u32, len: u32, lanes: u32 }
 }
 
 params! {
@@ -184,17 +184,25 @@ params! {
     }
 }
 
-/// y = the sum of `slices` rows of partial sums, in index order. A row is as long as y, padded to
-/// whole vec4s.
+/// y = the sum of `slices` rows of partial sums, in an order that depends only on their number. A
+/// row is as long as y, padded to whole vec4s.
 pub(super) fn sum_slices(r: &mut Recorder, partials: View, slices: usize, y: View) {
+    /// Slices that an invocation adds before another lane takes some. Eight are in flight at once.
+    const EACH: usize = 8;
+    /// More lanes would read too few neighbouring addresses at once.
+    const MAX_LANES: usize = 64;
     let vectors = y.len.div_ceil(4);
-    r.kernel(
-        Kernel::SumSlices,
-        &SumSlicesParams { vectors: vectors as u32, slices: slices as u32, len: y.len as u32 },
-    )
-    .bind("partials", partials)
-    .bind("y", y)
-    .threads(vectors);
+    let lanes = slices.div_ceil(EACH).next_power_of_two().min(MAX_LANES);
+    let params = SumSlicesParams {
+        vectors: vectors as u32,
+        slices: slices as u32,
+        len: y.len as u32,
+        lanes: lanes as u32,
+    };
+    r.kernel(Kernel::SumSlices, &params)
+        .bind("partials", partials)
+        .bind("y", y)
+        .groups((vectors * lanes).div_ceil(WORKGROUP as usize) as u64, WORKGROUP);
 }
 
 /// Number of workgroups, and thus of partial sums, in a reduction of `len` elements to a scalar.

@@ -56,19 +56,36 @@ mod tests {
         }
         weights += 4 * 3 * 5 * 3;
         let (x, y, w, b) = (view(0, 7 * 6 * 99), view(1, 7 * 4 * 55), view(2, weights), view(3, 4));
-        let activation = Activation::Relu;
-        let forward: Call = Conv2dFwd { size, activation, x, w, b: Some(b), gate: None, y }.into();
+        let (activation, partials) = (Activation::Relu, view(6, 1 << 20));
+        let forward: Call =
+            Conv2dFwd { size, activation, x, w, b: Some(b), gate: None, y, partials }.into();
         let elements = x.len + y.len + weights + 4;
         assert_eq!(forward.cost(), Cost { flops: flops as f64, bytes: 4.0 * elements as f64 });
         assert_eq!(forward.sizes(), "6x9x11-4x5x11 k3x5 s2x1 g2 n7 relu");
-        let input: Call =
-            Conv2dBwdInput { size, activation: Activation::Identity, y, w, b: None, gate: None, x }
-                .into();
+        let input: Call = Conv2dBwdInput {
+            size,
+            activation: Activation::Identity,
+            y,
+            w,
+            b: None,
+            gate: None,
+            x,
+            partials,
+        }
+        .into();
         assert_eq!(input.cost(), Cost { flops: flops as f64, bytes: 4.0 * (elements - 4) as f64 });
         assert_eq!(input.sizes(), "4x5x11-6x9x11 k3x5 s2x1 g2 n7");
-        let gated: Call =
-            Conv2dBwdInput { size, activation, y, w, b: None, gate: Some(view(5, x.len)), x }
-                .into();
+        let gated: Call = Conv2dBwdInput {
+            size,
+            activation,
+            y,
+            w,
+            b: None,
+            gate: Some(view(5, x.len)),
+            x,
+            partials,
+        }
+        .into();
         assert_eq!(
             gated.cost(),
             Cost { flops: flops as f64, bytes: 4.0 * (elements - 4 + x.len) as f64 }

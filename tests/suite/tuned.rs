@@ -26,6 +26,7 @@ fn call(n: usize) -> Call {
         b: None,
         gate: None,
         y: view(n * 16),
+        partials: view(1),
     }
     .into()
 }
@@ -123,8 +124,8 @@ fn a_device_uses_a_table_and_its_identity_shows_it() {
     let mut device = open();
     let identity = device.identity();
     let size = Conv2d::linear(8, 32, 16);
-    let buffers = [8 * 32, 32 * 16, 8 * 16].map(|len| device.alloc_real("v", len).unwrap());
-    let [x, w, y] = buffers.each_ref().map(|buffer| **buffer);
+    let buffers = [8 * 32, 32 * 16, 8 * 16, 1].map(|len| device.alloc_real("v", len).unwrap());
+    let [x, w, y, partials] = buffers.each_ref().map(|buffer| **buffer);
     let call = Call::from(Conv2dFwd {
         size,
         activation: Activation::Identity,
@@ -133,6 +134,7 @@ fn a_device_uses_a_table_and_its_identity_shows_it() {
         b: None,
         gate: None,
         y,
+        partials,
     });
     let mut kernels = |tuned: Option<Rc<Tuned>>| {
         device.as_gpu().unwrap().tuned = tuned;

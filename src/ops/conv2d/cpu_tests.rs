@@ -124,8 +124,11 @@ fn run<T: Real>(size: Conv2d) -> Run {
     let (y, back, dw, partials) = (s.out(y_len), s.out(x_len), s.out(w_len), s.out(1));
     let activation = Activation::Identity;
     Run {
-        y: s.run(&Conv2dFwd { size, activation, x, w, b: None, gate: None, y }, y),
-        x: s.run(&Conv2dBwdInput { size, activation, y: g, w, b: None, gate: None, x: back }, back),
+        y: s.run(&Conv2dFwd { size, activation, x, w, b: None, gate: None, y, partials }, y),
+        x: s.run(
+            &Conv2dBwdInput { size, activation, y: g, w, b: None, gate: None, x: back, partials },
+            back,
+        ),
         dw: s.run(&Conv2dBwdWeight { size, x, dy: g, dw, partials }, dw),
     }
 }
@@ -206,12 +209,23 @@ fn bias_and_activation_are_applied_after_the_sum() {
             let values = sums.iter().enumerate().map(|(i, v)| v + bias[i % bias.len()]);
             values.map(|v| if v > 0.0 { v } else { 0.5 * v.exp_m1() }).collect()
         };
+        let partials = s.out(1);
         let (y, b): (View, View) = (s.out(y_len), s.real(&bias_y));
-        let got = s.run(&Conv2dFwd { size, activation, x, w, b: Some(b), gate: None, y }, y);
+        let got =
+            s.run(&Conv2dFwd { size, activation, x, w, b: Some(b), gate: None, y, partials }, y);
         assert_close(&got, &finish(&plain.y, &bias_y), 1e-13);
         let (back, b) = (s.out(x_len), s.real(&bias_x));
         let got = s.run(
-            &Conv2dBwdInput { size, activation, y: g, w, b: Some(b), gate: None, x: back },
+            &Conv2dBwdInput {
+                size,
+                activation,
+                y: g,
+                w,
+                b: Some(b),
+                gate: None,
+                x: back,
+                partials,
+            },
             back,
         );
         assert_close(&got, &finish(&plain.x, &bias_x), 1e-13);

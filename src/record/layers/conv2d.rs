@@ -33,6 +33,7 @@ impl Passes for Conv2dSpec {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inference checked the size");
         let (w, bias) = weights(b, node);
         let (x, y) = (b.input_value(node, 0), b.output(node));
+        let partials = forward_partials(b, &size);
         b.tape.push(Conv2dFwd {
             size,
             activation: epilogue(self.activation),
@@ -41,6 +42,7 @@ impl Passes for Conv2dSpec {
             b: bias,
             gate: None,
             y,
+            partials,
         });
         if self.activation.from_output() {
             y
@@ -61,7 +63,17 @@ impl Passes for Conv2dSpec {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
             let (activation, gate) = b.gate(node, 0);
-            b.tape.push(Conv2dBwdInput { size, activation, y: dy, w, b: None, gate, x: dx });
+            let partials = input_partials(b, &size);
+            b.tape.push(Conv2dBwdInput {
+                size,
+                activation,
+                y: dy,
+                w,
+                b: None,
+                gate,
+                x: dx,
+                partials,
+            });
             b.add_gradient(b.input_node(node, 0), dx);
         }
     }
@@ -114,6 +126,7 @@ impl Passes for ConvTranspose2dSpec {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inference checked the size");
         let (w, bias) = weights(b, node);
         let (x, y) = (b.input_value(node, 0), b.output(node));
+        let partials = input_partials(b, &size);
         b.tape.push(Conv2dBwdInput {
             size,
             activation: epilogue(self.activation),
@@ -122,6 +135,7 @@ impl Passes for ConvTranspose2dSpec {
             b: bias,
             gate: None,
             x: y,
+            partials,
         });
         if self.activation.from_output() {
             y
@@ -144,7 +158,8 @@ impl Passes for ConvTranspose2dSpec {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
             let (activation, gate) = b.gate(node, 0);
-            b.tape.push(Conv2dFwd { size, activation, x: dy, w, b: None, gate, y: dx });
+            let partials = forward_partials(b, &size);
+            b.tape.push(Conv2dFwd { size, activation, x: dy, w, b: None, gate, y: dx, partials });
             b.add_gradient(b.input_node(node, 0), dx);
         }
     }
@@ -154,6 +169,16 @@ impl Passes for ConvTranspose2dSpec {
 pub(super) fn weights(b: &Builder, node: usize) -> (View, Option<View>) {
     let bias = b.bias(node).map(|bias| b.store.weight(bias));
     (b.store.weight(b.node(node).weight.expect("a layer with a product has a weight")), bias)
+}
+
+/// A buffer for the partial sums of a convolution.
+pub(super) fn forward_partials(b: &mut Builder, size: &Conv2d) -> View {
+    b.tape.real("partial sums of products", Conv2dFwd::partials_len(size))
+}
+
+/// A buffer for the partial sums of a gradient by the input.
+pub(super) fn input_partials(b: &mut Builder, size: &Conv2d) -> View {
+    b.tape.real("partial sums of products", Conv2dBwdInput::partials_len(size))
 }
 
 /// Records a weight gradient.

@@ -1,6 +1,8 @@
 //! Fully connected layer, computed as a convolution with one pixel.
 
-use super::conv2d::{epilogue, separate_activation, weight_grad, weights};
+use super::conv2d::{
+    epilogue, forward_partials, input_partials, separate_activation, weight_grad, weights,
+};
 use super::{Builder, Graph, Node, Passes, View, input_dims, norm};
 use crate::model::LinearSpec;
 use crate::ops::{Conv2dBwdInput, Conv2dFwd, MaxNorm};
@@ -24,6 +26,7 @@ impl Passes for LinearSpec {
         let size = size(b, node);
         let (w, bias) = weights(b, node);
         let (x, y) = (b.input_value(node, 0), b.output(node));
+        let partials = forward_partials(b, &size);
         b.tape.push(Conv2dFwd {
             size,
             activation: epilogue(self.activation),
@@ -32,6 +35,7 @@ impl Passes for LinearSpec {
             b: bias,
             gate: None,
             y,
+            partials,
         });
         if self.activation.from_output() {
             y
@@ -52,7 +56,17 @@ impl Passes for LinearSpec {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
             let (activation, gate) = b.gate(node, 0);
-            b.tape.push(Conv2dBwdInput { size, activation, y: dy, w, b: None, gate, x: dx });
+            let partials = input_partials(b, &size);
+            b.tape.push(Conv2dBwdInput {
+                size,
+                activation,
+                y: dy,
+                w,
+                b: None,
+                gate,
+                x: dx,
+                partials,
+            });
             b.add_gradient(b.input_node(node, 0), dx);
         }
     }

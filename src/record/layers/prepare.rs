@@ -1,5 +1,6 @@
 //! Whitening.
 
+use super::conv2d::forward_partials;
 use super::{Builder, Node, Passes, View};
 use crate::error::Result;
 use crate::model::WhitenSpec;
@@ -32,6 +33,7 @@ impl Passes for WhitenSpec {
         // The mean is subtracted before filtering, so that the zero padding equals the mean.
         let scaled = b.tape.map(format!("scaled input of {}", b.node(node).name), x.len);
         let activation = Activation::Identity;
+        let partials = forward_partials(b, &scaling);
         b.tape.push(Conv2dFwd {
             size: scaling,
             activation,
@@ -40,7 +42,9 @@ impl Passes for WhitenSpec {
             b: Some(shift),
             gate: None,
             y: scaled,
+            partials,
         });
+        let partials = forward_partials(b, &filtering);
         b.tape.push(Conv2dFwd {
             size: filtering,
             activation,
@@ -49,6 +53,7 @@ impl Passes for WhitenSpec {
             b: None,
             gate: None,
             y,
+            partials,
         });
         y
     }

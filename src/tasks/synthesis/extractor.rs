@@ -186,7 +186,8 @@ fn record<'a>(
         Output::Decoded => {
             let tap = taps.last().expect("the code is observed");
             let changed = b.tape.map("changed maps", tap.maps.len);
-            b.tape.push(affine(tap, changed));
+            let partials = b.tape.real("partial sums", Conv2dFwd::partials_len(&tap.size));
+            b.tape.push(affine(tap, changed, partials));
             Some(b.decode(changed).ok_or_else(|| {
                 Error::usage(
     "the decoder also reads layers before the code, so a changed code cannot be decoded; \
@@ -198,7 +199,8 @@ fn record<'a>(
             b.input_gradient = true;
             for (i, (layer, tap)) in layers.iter().zip(&taps).enumerate() {
                 let seed = b.tape.map("gradient of the statistics", tap.maps.len);
-                b.tape.push(affine(tap, seed));
+                let partials = b.tape.real("partial sums", Conv2dFwd::partials_len(&tap.size));
+                b.tape.push(affine(tap, seed, partials));
                 if let Some(difference) = content_difference.filter(|_| i + 1 == taps.len()) {
                     let pull = b.tape.map("gradient of the content", tap.maps.len);
                     b.tape.push(Combine {
@@ -221,7 +223,7 @@ fn record<'a>(
 }
 
 /// y = matrix·maps + offset, at every position.
-const fn affine(tap: &Tap, y: View) -> Conv2dFwd {
+const fn affine(tap: &Tap, y: View, partials: View) -> Conv2dFwd {
     Conv2dFwd {
         size: tap.size,
         activation: Activation::Identity,
@@ -230,6 +232,7 @@ const fn affine(tap: &Tap, y: View) -> Conv2dFwd {
         b: Some(tap.offset),
         gate: None,
         y,
+        partials,
     }
 }
 
