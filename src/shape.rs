@@ -25,6 +25,11 @@ impl Dims {
         Self { c: d, h: 1, w: 1 }
     }
 
+    /// `c` channels of the pixels of `size`.
+    pub const fn of(size: Size, c: usize) -> Self {
+        Self { c, h: size.h, w: size.w }
+    }
+
     /// Height and width.
     pub const fn size(self) -> Size {
         Size { h: self.h, w: self.w }
@@ -79,6 +84,31 @@ impl Size {
     /// Number of pixels.
     pub const fn area(self) -> usize {
         self.h * self.w
+    }
+
+    /// The size whose sides are `f` of the sides of this one.
+    pub fn map(self, f: impl Fn(usize) -> usize) -> Self {
+        Self { h: f(self.h), w: f(self.w) }
+    }
+
+    /// The size whose sides are `f` of the sides of this size and of `other`.
+    pub fn zip(self, other: Self, f: impl Fn(usize, usize) -> usize) -> Self {
+        Self { h: f(self.h, other.h), w: f(self.w, other.w) }
+    }
+
+    /// The size with each side limited to that of `max`.
+    pub fn at_most(self, max: Self) -> Self {
+        self.zip(max, usize::min)
+    }
+
+    /// The size with each side raised to that of `min`.
+    pub fn at_least(self, min: Self) -> Self {
+        self.zip(min, usize::max)
+    }
+
+    /// Whether neither side is larger than that of `other`.
+    pub const fn fits(self, other: Self) -> bool {
+        self.h <= other.h && self.w <= other.w
     }
 }
 

@@ -10,6 +10,7 @@ use csae::internals::infer::reconstruct;
 use csae::internals::metrics::quality;
 use csae::internals::model::{self, Purpose};
 use csae::internals::report::picture;
+use csae::internals::shape::Dims;
 use serde_json::json;
 
 use super::targets::{Job, Targets};
@@ -91,9 +92,10 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         let mut result = reconstruct::image(&mut device, &mut inference, &original, h, w)?;
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
         files::make_folder(target.parent().unwrap_or(&args.out))?;
-        picture::save_png(target, &result, h, w, dims.c)?;
+        let own = Dims::new(dims.c, h, w);
+        picture::save_png(target, &result, own)?;
         let (psnr, ssim) =
-            (quality::psnr(&original, &result), quality::ssim(&original, &result, h, w, dims.c));
+            (quality::psnr(&original, &result), quality::ssim(&original, &result, own));
         if args.common.json {
             outln!(
                 "{}",

@@ -145,11 +145,7 @@ impl Evaluation {
                     if !is_image {
                         return (f64::NAN, f64::NAN, error);
                     }
-                    (
-                        quality::psnr(x, &clipped),
-                        quality::ssim(x, &clipped, dims.h, dims.w, dims.c),
-                        error,
-                    )
+                    (quality::psnr(x, &clipped), quality::ssim(x, &clipped, dims), error)
                 })
                 .collect();
             for (p, s, e) in scores {

@@ -11,6 +11,7 @@ use crate::model::{Graph, Store, TileGeometry, tile_geometry};
 use crate::raster::corrupt::Mask;
 use crate::raster::crop;
 use crate::shape::Dims;
+use crate::shape::Size;
 use crate::spec::{ModelSpec, Task};
 
 /// Maximum side of a tile in pixels. Larger tiles waste less on halos, but need more memory.
@@ -211,7 +212,8 @@ impl Restorer {
         for transform in (0..8).map(Dihedral) {
             let mask = condition.mask.as_ref().map(|mask| {
                 let (h, w) = transform.sides((h, w));
-                Mask { h, w, missing: transform.apply(&mask.missing, (mask.h, mask.w), 1) }
+                let own = (mask.size.h, mask.size.w);
+                Mask { size: Size { h, w }, missing: transform.apply(&mask.missing, own, 1) }
             });
             let condition = Condition { mask, ..*condition };
             let transformed = transform.apply(pixels, (h, w), self.channels);
@@ -244,8 +246,10 @@ impl Restorer {
         let mut inference = Inference::new(&graph, &self.store);
         let cut = crop(pixels, w, c, 0..fit_h, 0..fit_w);
         let missing = |mask: &Mask| crop(&mask.missing, w, 1, 0..fit_h, 0..fit_w);
-        let mask =
-            condition.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
+        let mask = condition
+            .mask
+            .as_ref()
+            .map(|mask| Mask { size: Size::new(fit_h, fit_w), missing: missing(mask) });
         let values = inference.run_code(device, &cut, &[Condition { mask, ..*condition }])?;
         Ok(Some(Code { values, dims: graph.nodes[graph.code].dims, of: (fit_h, fit_w) }))
     }
@@ -276,9 +280,11 @@ impl Restorer {
 /// The part of a mask that belongs to a tile. Beyond the image it is mirrored as the pixels are.
 fn cut_mask(tiles: &Tiles, tile: &ImageTile, mask: &Mask) -> Mask {
     let cut = tiles.cut(tile, 1, |y, columns, out| {
-        out.extend(mask.missing[y * mask.w..][columns].iter().map(|missing| f32::from(*missing)));
+        out.extend(
+            mask.missing[y * mask.size.w..][columns].iter().map(|missing| f32::from(*missing)),
+        );
     });
-    Mask { h: tile.h, w: tile.w, missing: cut.into_iter().map(|v| v as u8).collect() }
+    Mask { size: Size::new(tile.h, tile.w), missing: cut.into_iter().map(|v| v as u8).collect() }
 }
 
 #[cfg(test)]

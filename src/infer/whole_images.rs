@@ -10,7 +10,7 @@ use crate::infer::restore::Restorer;
 use crate::metrics::quality;
 use crate::model::{Graph, Store};
 use crate::raster::crop;
-use crate::shape::lcm;
+use crate::shape::{Dims, lcm};
 use crate::spec::{Config, CorruptionSpec};
 
 /// Mean scores of restored images.
@@ -73,7 +73,7 @@ pub fn degrade_image(
     let (top, left) = ((entry.h - h) / 2, (entry.w - w) / 2);
     let clean = crop(&images.image_f32(number), entry.w, c, top..top + h, left..left + w);
     let mut given = clean.clone();
-    let condition = degrade(spec, seed, number, (h, w, c), &mut given)?;
+    let condition = degrade(spec, seed, number, Dims { c, h, w }, &mut given)?;
     Ok(DegradedImage { size: (h, w), clean, given, condition })
 }
 
@@ -149,7 +149,7 @@ pub fn score(
         };
         sums.psnr_before += psnr(&given);
         sums.psnr += psnr(&restored);
-        sums.ssim += quality::ssim(&clean, &restored, h, w, images.channels);
+        sums.ssim += quality::ssim(&clean, &restored, Dims::new(images.channels, h, w));
         pixels += h * w;
         if pixels >= MAX_PIXELS {
             break;

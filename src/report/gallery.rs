@@ -83,15 +83,16 @@ fn reconstructions(
     let x = patches::cut(images, &shown, dims.h, dims.w);
     let y = inference.run(device, &x)?.y;
     let tiles = |data: &[f32]| data.chunks(dims.len()).map(<[f32]>::to_vec).collect::<Vec<_>>();
-    let columns = picture::columns_for(shown.len(), dims.h, dims.w).min(shown.len());
-    picture::pairs(&tiles(&x), &tiles(&y), dims.h, dims.w, dims.c, columns)
+    let columns = picture::columns_for(shown.len(), dims.size()).min(shown.len());
+    picture::pairs(&tiles(&x), &tiles(&y), dims, columns)
         .save(&folder.join("reconstructions.png"))?;
     let (h, w) = (images.table[0].h, images.table[0].w);
     if (h, w) != (dims.h, dims.w) && inference.degradation.is_none() {
         let original = images.image_f32(0);
         let mut whole = reconstruct::image(device, inference, &original, h, w)?;
         whole.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
-        picture::grid(&[original, whole], h, w, dims.c, 2, 4).save(&folder.join("whole.png"))?;
+        picture::grid(&[original, whole], Dims::new(dims.c, h, w), 2, 4)
+            .save(&folder.join("whole.png"))?;
         written.push("whole.png");
     }
     Ok(written)
@@ -133,7 +134,7 @@ pub fn restored(
         .iter()
         .flat_map(|shown| shown.pictures.iter().map(|picture| centre(picture, shown.size)))
         .collect();
-    picture::grid(&tiles, h, w, c, 3, 4).save(&folder.join("restored.png"))?;
+    picture::grid(&tiles, Dims { c, h, w }, 3, 4).save(&folder.join("restored.png"))?;
     Ok("restored.png")
 }
 
@@ -213,8 +214,8 @@ pub fn codes(
     };
     let mut tiles = vec![(0..dims.area()).map(pixel).collect::<Vec<f32>>()];
     tiles.extend(units.into_iter().take(MAPS - 1).map(map));
-    let columns = picture::columns_for(tiles.len(), dims.h, dims.w);
-    picture::grid(&tiles, dims.h, dims.w, 1, columns, 4).save(&folder.join("codes.png"))?;
+    let columns = picture::columns_for(tiles.len(), dims.size());
+    picture::grid(&tiles, Dims { c: 1, ..dims }, columns, 4).save(&folder.join("codes.png"))?;
     Ok(Some("codes.png"))
 }
 
@@ -262,7 +263,7 @@ pub fn atoms(
     }
     let (atoms, dims) =
         if code.area() > 1 { crop_to_support(&atoms, output) } else { (atoms, output) };
-    Ok(Some(picture::atoms(&atoms, dims.h, dims.w, dims.c)))
+    Ok(Some(picture::atoms(&atoms, dims)))
 }
 
 /// Crops pictures (H,W,C) to the smallest common rectangle that contains every pixel above 0.1 % of

@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use csae::internals::data::annotations::label_image::{read_labels, write_labels};
 use csae::internals::data::formats::decode::decode_file;
 use csae::internals::report::picture::save_png;
+use csae::internals::shape::Dims;
 use serde_json::Value;
 
 use crate::support::files::exists;
@@ -194,7 +195,7 @@ fn bad_labels(folder: &TempFolder) -> String {
     let label = |image: usize| format!("{data}/labels/{image}.png");
     write_labels(Path::new(&label(0)), &[1; 12], 3, 4).unwrap();
     let colour = [0.2, 0.4, 0.6].repeat(DISCS * DISCS);
-    save_png(Path::new(&label(1)), &colour, DISCS, DISCS, 3).unwrap();
+    save_png(Path::new(&label(1)), &colour, Dims::new(3, DISCS, DISCS)).unwrap();
     std::fs::remove_file(label(2)).unwrap();
     data
 }

@@ -9,6 +9,7 @@ use csae::internals::error::{Error, Result};
 use csae::internals::files;
 use csae::internals::raster::corrupt;
 use csae::internals::report::picture;
+use csae::internals::shape::Dims;
 use csae::internals::tasks::anomaly::{Defect, Image, MIN_SIDE, PaintedDefect, paint};
 use serde_json::json;
 
@@ -62,7 +63,8 @@ fn bottom_right(image: &Image) -> Image {
 
 fn save(folder: &Path, name: &str, image: &Image) -> Result<()> {
     files::make_folder(folder)?;
-    picture::save_png(&folder.join(format!("{name}.png")), &image.pixels, image.h, image.w, image.c)
+    let dims = Dims::new(image.c, image.h, image.w);
+    picture::save_png(&folder.join(format!("{name}.png")), &image.pixels, dims)
 }
 
 impl CommandArgs for PaintArgs {

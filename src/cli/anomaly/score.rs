@@ -7,6 +7,7 @@ use csae::internals::data::{Handles, LoadOptions};
 use csae::internals::error::Result;
 use csae::internals::files;
 use csae::internals::report::picture;
+use csae::internals::shape::Dims;
 use csae::internals::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
 use serde_json::json;
 
@@ -77,10 +78,10 @@ fn write(target: &Path, image: &Image, views: &Views, detector: &Detector) -> Re
     let threshold = detector.calibration.pixel_threshold;
     let (picture, wide) = overlay(image, views, threshold);
     files::make_folder(target.parent().unwrap_or(Path::new("")))?;
-    picture::save_png(target, &picture, image.h, wide, 3)?;
+    picture::save_png(target, &picture, Dims::new(3, image.h, wide))?;
     let above: Vec<f32> =
         views.heat.iter().map(|heat| f32::from(u8::from(*heat > threshold))).collect();
-    picture::save_png(&mask_file(target), &above, image.h, image.w, 1)
+    picture::save_png(&mask_file(target), &above, Dims::new(1, image.h, image.w))
 }
 
 impl CommandArgs for ScoreArgs {

@@ -12,6 +12,7 @@ use csae::internals::error::Result;
 use csae::internals::files;
 use csae::internals::model::Purpose;
 use csae::internals::report::picture;
+use csae::internals::shape::Dims;
 use csae::internals::tasks::detect::Detector;
 use serde_json::{Value, json};
 
@@ -143,7 +144,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         let pixels = set.read(*image, &mut handles)?;
         let found = detector.find(&mut device, &[(&pixels, size)], args.score)?.remove(0);
         files::make_folder(target.parent().unwrap_or(Path::new("")))?;
-        picture::save_png(target, &draw_boxes(&pixels, size, &found), h, w, 3)?;
+        picture::save_png(target, &draw_boxes(&pixels, size, &found), Dims::new(3, h, w))?;
         files::write_atomically(
             &target.with_extension("xml"),
             to_voc(&name, size, classes, &found).as_bytes(),

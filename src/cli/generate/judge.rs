@@ -260,8 +260,7 @@ pub fn run(
         args.seed(),
         args.judge.as_deref().unwrap_or(Path::new("")).display()
     );
-    let page =
-        gallery::samples("Priors compared", &note, &rows, &sections, [size.h, size.w, size.c])?;
+    let page = gallery::samples("Priors compared", &note, &rows, &sections, size)?;
     files::write_atomically(&args.out.join(show::GALLERY), page.as_bytes())?;
     let numbers = json!({
         "kind": "judge", "images": count, "features": depth, "temperature": args.temperature,

@@ -8,6 +8,7 @@ use csae::internals::data::{Handles, LoadOptions};
 use csae::internals::error::Result;
 use csae::internals::files;
 use csae::internals::report::picture;
+use csae::internals::shape::Dims;
 use csae::internals::tasks::features::npy_header;
 use csae::internals::tasks::segment::most_likely;
 use serde_json::{Value, json};
@@ -124,9 +125,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
             picture::save_png(
                 &beside(target, "overlay.png"),
                 &overlay(&pixels, channels, &classes),
-                h,
-                w,
-                3,
+                Dims::new(3, h, w),
             )?;
             if args.probabilities {
                 write_probabilities(&beside(target, "npy"), &probabilities, [h, w, names.len()])?;

@@ -10,6 +10,7 @@ use crate::data::{Handles, LoadOptions, Opened, Pixels, folder};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::metrics::ranks::{ScoreHistogram, regions};
+use crate::shape::Size;
 
 /// Name of the folder of normal images, as in the MVTec AD data set.
 pub const GOOD: &str = "good";
@@ -259,7 +260,7 @@ pub fn evaluate(
             let image = Image::read(&kind.images, i, &mut handles)?;
             let mask = kind.masks[i].as_ref().map(|path| (path, read_mask(path, image.h, image.w)));
             let marked = match mask {
-                Some((_, Ok(mask))) => Some(regions(&mask, image.h, image.w)),
+                Some((_, Ok(mask))) => Some(regions(&mask, Size::new(image.h, image.w))),
                 Some((_, Err(error))) if strict => return Err(error),
                 Some((path, Err(error))) => {
                     skipped.push((path.display().to_string(), error.to_string()));

@@ -78,6 +78,7 @@ pub fn structure(a: &[f32], b: &[f32], h: usize, w: usize, c: usize) -> Vec<f32>
 mod tests {
     use super::*;
     use crate::metrics::quality;
+    use crate::shape::Dims;
 
     fn picture(h: usize, w: usize, k: u32) -> Vec<f32> {
         (0..h * w)
@@ -108,7 +109,7 @@ mod tests {
             .map(|(y, x)| f64::from(map[y * w + x]))
             .collect();
         let mean = 1.0 - inner.iter().sum::<f64>() / inner.len() as f64;
-        assert!((mean - quality::ssim(&a, &b, h, w, 1)).abs() < 1e-3, "{mean}");
+        assert!((mean - quality::ssim(&a, &b, Dims::new(1, h, w))).abs() < 1e-3, "{mean}");
         assert!(structure(&a, &a, h, w, 1).iter().all(|v| v.abs() < 1e-5));
         assert!(mean < 0.99);
     }

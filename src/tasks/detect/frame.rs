@@ -2,6 +2,7 @@
 
 use crate::data::annotations::boxes::Bounds;
 use crate::raster::resample::imresize_to;
+use crate::shape::{Dims, Size};
 
 /// Value of the pixels of a square that the image does not cover.
 const GRAY: f32 = 0.5;
@@ -55,7 +56,9 @@ pub fn letterbox(
     let scale = zoom * side as f64 / h.max(w) as f64;
     let to = [h, w].map(|length| ((length as f64 * scale).round() as usize).max(1));
     let reals: Vec<f32> = pixels.iter().map(|byte| f32::from(*byte) / 255.0).collect();
-    let resized = if to == [h, w] { reals } else { imresize_to(&reals, (h, w), c, (to[0], to[1])) };
+    let dims = Dims::new(c, h, w);
+    let resized =
+        if to == [h, w] { reals } else { imresize_to(&reals, dims, Size::new(to[0], to[1])) };
     let place = |length: usize, at: f64| ((side as f64 - length as f64) * at).round() as isize;
     let (top, left) = (place(to[0], at[0]), place(to[1], at[1]));
     let mut out = vec![GRAY; side * side * c];
