@@ -355,7 +355,7 @@ impl Model {
             let mut all = Vec::with_capacity(images.values().len());
             for pixels in images.to_nhwc().chunks_exact(dims.len()) {
                 let (device, inference) = (&mut self.device, &mut inference);
-                all.extend(reconstruct::image(device, inference, pixels, dims.h, dims.w)?);
+                all.extend(reconstruct::image(device, inference, pixels, dims.size())?);
             }
             all
         };

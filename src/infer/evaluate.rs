@@ -126,7 +126,7 @@ impl Evaluation {
     ) -> Result<()> {
         let dims = inference.graph.nodes[0].dims;
         for batch in chosen.chunks(inference.batch(device)) {
-            let x = patches::cut(images, batch, dims.h, dims.w);
+            let x = patches::cut(images, batch, dims.size());
             let output = inference.run_from(device, self.seen, &x)?;
             if let Some(top_patches) = &mut self.top_patches {
                 top_patches.add(&x, &output.z);

@@ -208,18 +208,17 @@ impl Restorer {
         if !self.ensemble {
             return passes[0].run_output(device, pixels, std::slice::from_ref(condition));
         }
-        let mut mean = vec![0.0; pixels.len()];
+        let (mut mean, dims) = (vec![0.0; pixels.len()], Dims::new(self.channels, h, w));
         for transform in (0..8).map(Dihedral) {
             let mask = condition.mask.as_ref().map(|mask| {
-                let (h, w) = transform.sides((h, w));
-                let own = (mask.size.h, mask.size.w);
-                Mask { size: Size { h, w }, missing: transform.apply(&mask.missing, own, 1) }
+                let missing = transform.apply(&mask.missing, Dims::of(mask.size, 1));
+                Mask { size: transform.size(dims.size()), missing }
             });
             let condition = Condition { mask, ..*condition };
-            let transformed = transform.apply(pixels, (h, w), self.channels);
+            let transformed = transform.apply(pixels, dims);
             let pass = &mut passes[usize::from(transform.swaps_sides() && h != w)];
             let restored = pass.run_output(device, &transformed, &[condition])?;
-            let restored = transform.invert(&restored, (h, w), self.channels);
+            let restored = transform.invert(&restored, dims);
             mean.iter_mut().zip(restored).for_each(|(mean, v)| *mean += v / 8.0);
         }
         Ok(mean)

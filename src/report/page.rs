@@ -152,7 +152,7 @@ mod tests {
         let (_, encoded) = sheet.css.split_once("base64,").unwrap();
         let png = STANDARD.decode(encoded.split_once(')').unwrap().0).unwrap();
         let decoded = crate::data::formats::decode::decode(&png).unwrap();
-        assert_eq!((decoded.h, decoded.w), (4, 144));
+        assert_eq!(decoded.dims.size(), Size::new(4, 144));
         assert!(
             sheet.css.contains("width:6.00px;height:4.00px;background-size:288.00px 8.00px"),
             "{}",

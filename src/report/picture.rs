@@ -315,9 +315,9 @@ mod tests {
                 .collect();
             save_png(&path, &pixels, Dims::new(c, 2, 2)).unwrap();
             let decoded = decode_file(&path).unwrap();
-            assert_eq!((decoded.h, decoded.w, decoded.channels), (2, 2, if c < 3 { 1 } else { 3 }));
+            assert_eq!(decoded.dims, Dims::new(if c < 3 { 1 } else { 3 }, 2, 2));
             assert_eq!(
-                decoded.pixels.iter().step_by(decoded.channels).copied().collect::<Vec<u8>>(),
+                decoded.pixels.iter().step_by(decoded.dims.c).copied().collect::<Vec<u8>>(),
                 expected
             );
         }

@@ -10,7 +10,7 @@ use super::order::{ORDERS, Order, Samples};
 use crate::data::{Catalogue, Handles};
 use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::ops::Augment;
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 
 /// Everything that samples are made from.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Source {
         let mut out = vec![0; entries.len() * self.dims.len()];
         self.catalogue.for_each(&images, handles, |at, pixels| {
             let (entry, image) = (by_image[at], images[at]);
-            let (height, width) = self.catalogue.size(image);
+            let Size { h: height, w: width } = self.catalogue.size(image);
             let step = epoch * self.steps() + (entry / self.batch) as u64;
             let draw =
                 self.augment.draw(entry as u32, step as u32, self.seed, height - h, width - w);

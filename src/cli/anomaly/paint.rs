@@ -9,7 +9,7 @@ use csae::internals::error::{Error, Result};
 use csae::internals::files;
 use csae::internals::raster::corrupt;
 use csae::internals::report::picture;
-use csae::internals::shape::Dims;
+use csae::internals::shape::{Dims, Size};
 use csae::internals::tasks::anomaly::{Defect, Image, MIN_SIDE, PaintedDefect, paint};
 use serde_json::json;
 
@@ -47,24 +47,20 @@ pub struct PaintArgs {
 
 /// A rectangle of an image.
 fn crop(image: &Image, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Image {
-    let (h, w) = (rows.len(), columns.len());
-    Image {
-        pixels: csae::internals::raster::crop(&image.pixels, image.w, image.c, rows, columns),
-        h,
-        w,
-        c: image.c,
-    }
+    let Dims { c, w, .. } = image.dims;
+    let dims = Dims::new(c, rows.len(), columns.len());
+    Image { pixels: csae::internals::raster::crop(&image.pixels, w, c, rows, columns), dims }
 }
 
 /// The bottom right quarter.
 fn bottom_right(image: &Image) -> Image {
-    crop(image, image.h - image.h / 2..image.h, image.w - image.w / 2..image.w)
+    let Dims { h, w, .. } = image.dims;
+    crop(image, h - h / 2..h, w - w / 2..w)
 }
 
 fn save(folder: &Path, name: &str, image: &Image) -> Result<()> {
     files::make_folder(folder)?;
-    let dims = Dims::new(image.c, image.h, image.w);
-    picture::save_png(&folder.join(format!("{name}.png")), &image.pixels, dims)
+    picture::save_png(&folder.join(format!("{name}.png")), &image.pixels, image.dims)
 }
 
 impl CommandArgs for PaintArgs {
@@ -97,10 +93,10 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
     )?;
     args.common.report_skipped(&found.skipped);
     let images = found.pixels;
-    if let Some((h, w)) = images.sizes().find(|(h, w)| h / 2 < MIN_SIDE || w / 2 < MIN_SIDE) {
+    if let Some(size) = images.sizes().find(|size| size.h.min(size.w) / 2 < MIN_SIDE) {
         let min_side = 2 * MIN_SIDE;
         return Err(Error::usage(format!(
-            "{}: an image of {w}x{h} is too small; both sides need at least {min_side} pixels",
+            "{}: an image of {size} is too small; both sides need at least {min_side} pixels",
             args.data
         ))
         .into());
@@ -116,7 +112,7 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
         let name = format!("{i:04}-{stem}");
         let set = if args.each { args.out.join(&name) } else { args.out.clone() };
         let whole = Image::read(&images, i, &mut handles)?;
-        let (h, w) = (whole.h / 2, whole.w / 2);
+        let Size { h, w } = whole.dims.size().map(|side| side / 2);
         for (quarter, (y, x)) in [(0, 0), (0, w), (h, 0)].into_iter().enumerate() {
             save(
                 &set.join("normal"),
@@ -138,7 +134,7 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
             save(
                 &set.join("test/masks").join(*kind),
                 &name,
-                &Image { pixels: mask, c: 1, ..image },
+                &Image { pixels: mask, dims: Dims { c: 1, ..image.dims } },
             )?;
             *painted += 1;
         }

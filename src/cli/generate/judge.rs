@@ -102,7 +102,7 @@ fn random_subset(sample: &Sample, count: usize, size: Dims, seed: u64) -> Result
             .map(|(patch, _)| *patch)
             .collect();
         before += chosen.len();
-        pixels.extend(patches::cut(images, &some, size.h, size.w));
+        pixels.extend(patches::cut(images, &some, size.size()));
         Ok(())
     })?;
     Ok(pixels)

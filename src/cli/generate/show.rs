@@ -85,7 +85,7 @@ pub fn nearest(train: &Sample, images: &[f32], dims: Dims) -> Result<Vec<(usize,
     train.each_part(|images, chosen| {
         chosen
             .chunks(AT_ONCE)
-            .for_each(|chosen| nearest.add(&patches::cut(images, chosen, dims.h, dims.w)));
+            .for_each(|chosen| nearest.add(&patches::cut(images, chosen, dims.size())));
         Ok(())
     })?;
     Ok(nearest.found.into_iter().map(|(_, number, pixels)| (number, pixels)).collect())

@@ -307,7 +307,7 @@ mod tests {
     fn photographs() {
         let photos = bundled::load("photos").unwrap();
         for image in 0..photos.len() {
-            let (h, w) = (photos.table[image].h, photos.table[image].w);
+            let size = photos.table[image].size;
             let rgb = photos.image_f32(image);
             let green: Vec<f32> = rgb.iter().skip(1).step_by(3).copied().collect();
             // Two of the four photographs are gray.
@@ -315,7 +315,7 @@ mod tests {
             for (clean, c) in
                 [(&rgb, 3), (&green, 1)].into_iter().filter(|(_, c)| *c == 1 || !is_gray)
             {
-                let dims = Dims { c, h, w };
+                let dims = Dims::of(size, c);
                 let own = estimate(clean, dims).unwrap();
                 for sigma in if c == 1 { &[5.0, 15.0, 25.0, 50.0][..] } else { &[5.0, 25.0] } {
                     let sigma = *sigma;
@@ -385,7 +385,7 @@ mod tests {
                     let decoded = decode_file(path).unwrap();
                     let clean: Vec<f32> =
                         decoded.pixels.iter().map(|&v| f32::from(v) / 255.0).collect();
-                    let dims = Dims::new(1, decoded.h, decoded.w);
+                    let dims = Dims { c: 1, ..decoded.dims };
                     estimate(&noisy(&clean, sigma, image), dims).unwrap() - sigma
                 };
                 let errors: Vec<f64> =

@@ -328,12 +328,12 @@ pub struct ProtocolReport {
 /// When the file cannot be decoded.
 pub fn clean(protocol: Protocol, file: &Path) -> Result<Picture> {
     let decoded = decode_file(file).map_err(|error| error.at(file.display()))?;
-    let dims = Dims::new(1, decoded.h, decoded.w);
+    let dims = Dims { c: 1, ..decoded.dims };
     let reals =
         |bytes: Vec<u8>| bytes.into_iter().map(|v| f32::from(v) / 255.0).collect::<Vec<f32>>();
     let pixels = match protocol {
         // A gray file is already luma: the published MATLAB scripts leave it unchanged.
-        Protocol::Set5 | Protocol::Set14 if decoded.channels == 3 => {
+        Protocol::Set5 | Protocol::Set14 if decoded.dims.c == 3 => {
             let mut luma = color::luma(&reals(decoded.pixels), 3);
             quantise(&mut luma);
             luma

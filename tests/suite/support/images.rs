@@ -6,7 +6,7 @@ use std::path::Path;
 use csae::internals::data::annotations::label_image::write_labels;
 use csae::internals::report::picture::save_png;
 use csae::internals::rng::Stream;
-use csae::internals::shape::Dims;
+use csae::internals::shape::{Dims, Size};
 use serde_json::json;
 
 use super::TempFolder;
@@ -155,7 +155,7 @@ pub fn discs(folder: &TempFolder, name: &str, count: usize) -> String {
         }
         let path = |part: &str| format!("{root}/{part}/{image}.png");
         save_png(Path::new(&path("images")), &pixels, Dims::new(1, DISCS, DISCS)).unwrap();
-        write_labels(Path::new(&path("labels")), &labels, DISCS, DISCS).unwrap();
+        write_labels(Path::new(&path("labels")), &labels, Size::new(DISCS, DISCS)).unwrap();
     }
     root
 }
