@@ -5,7 +5,7 @@ use super::images::Images;
 use crate::data::formats::decode::decode;
 use crate::data::formats::idx;
 use crate::raster::crop;
-use crate::shape::Size;
+use crate::shape::{Dims, Size};
 
 /// The name and the bytes of an image file.
 type File = (&'static str, &'static [u8]);
@@ -72,7 +72,7 @@ fn pictures(files: &[File], columns: impl Fn(usize) -> std::ops::Range<usize>) -
         let pixels = picture.into_channels(images.channels);
         let (kept, c) = (columns(w), images.channels);
         let size = Size::new(h, kept.len());
-        let pixels = crop(&pixels, w, c, 0..h, kept);
+        let pixels = crop(&pixels, Dims::new(c, h, w), (0, kept.start), size);
         images.push((*name).to_owned(), size, &pixels).expect("bundled sets are small");
     }
     images

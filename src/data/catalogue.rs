@@ -178,17 +178,16 @@ impl Catalogue {
 
     /// First row, first column and size of an image inside its original. `None` if it is the whole
     /// original.
-    fn window(&self, image: usize) -> Option<(usize, usize, Size)> {
+    fn window(&self, image: usize) -> Option<((usize, usize), Size)> {
         match &self.crop {
             Crop::Whole => None,
             Crop::Grid { size, starts } => {
                 let original = self.original(image);
-                let (top, left) = PatchGrid::new(self.resized_size(original), *size)
-                    .position(image - starts[original] as usize);
-                Some((top, left, *size))
+                let grid = PatchGrid::new(self.resized_size(original), *size);
+                Some((grid.position(image - starts[original] as usize), *size))
             }
             Crop::Windows { size, patches } => {
-                Some((patches[image].top, patches[image].left, *size))
+                Some(((patches[image].top, patches[image].left), *size))
             }
         }
     }
@@ -464,12 +463,9 @@ impl Catalogue {
 
     /// Cuts an image out of the pixels of its original.
     fn crop<'p>(&self, image: usize, original: &'p [u8]) -> Cow<'p, [u8]> {
-        let Some((top, left, size)) = self.window(image) else {
-            return Cow::Borrowed(original);
-        };
-        let width = self.resized_size(self.original(image)).w;
-        let (rows, columns) = (top..top + size.h, left..left + size.w);
-        Cow::Owned(crop(original, width, self.channels, rows, columns))
+        let Some((start, size)) = self.window(image) else { return Cow::Borrowed(original) };
+        let dims = Dims::of(self.resized_size(self.original(image)), self.channels);
+        Cow::Owned(crop(original, dims, start, size))
     }
 
     /// Reads all images into memory.

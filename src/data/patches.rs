@@ -4,7 +4,7 @@ use super::images::{Images, Labels};
 use crate::error::Result;
 use crate::raster::crop;
 use crate::rng::Stream;
-use crate::shape::Size;
+use crate::shape::{Dims, Size};
 
 /// The position of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +60,8 @@ pub fn grid_of(
 impl Patch {
     /// The pixels (H,W,C) of a patch of `size`.
     fn cut(&self, images: &Images, size: Size) -> Vec<u8> {
-        let width = images.table[self.image].size.w;
-        let (rows, columns) = (self.top..self.top + size.h, self.left..self.left + size.w);
-        crop(images.image(self.image), width, images.channels, rows, columns)
+        let dims = Dims::of(images.table[self.image].size, images.channels);
+        crop(images.image(self.image), dims, (self.top, self.left), size)
     }
 }
 

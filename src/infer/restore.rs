@@ -243,12 +243,10 @@ impl Restorer {
         }
         let graph = Graph::new(&self.spec, Dims::new(c, fit_h, fit_w))?;
         let mut inference = Inference::new(&graph, &self.store);
-        let cut = crop(pixels, w, c, 0..fit_h, 0..fit_w);
-        let missing = |mask: &Mask| crop(&mask.missing, w, 1, 0..fit_h, 0..fit_w);
-        let mask = condition
-            .mask
-            .as_ref()
-            .map(|mask| Mask { size: Size::new(fit_h, fit_w), missing: missing(mask) });
+        let fit = Size::new(fit_h, fit_w);
+        let cut = crop(pixels, Dims::new(c, h, w), (0, 0), fit);
+        let missing = |mask: &Mask| crop(&mask.missing, Dims::new(1, h, w), (0, 0), fit);
+        let mask = condition.mask.as_ref().map(|mask| Mask { size: fit, missing: missing(mask) });
         let values = inference.run_code(device, &cut, &[Condition { mask, ..*condition }])?;
         Ok(Some(Code { values, dims: graph.nodes[graph.code].dims, of: (fit_h, fit_w) }))
     }

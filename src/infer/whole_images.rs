@@ -70,9 +70,8 @@ pub fn degrade_image(
             images.names[number]
         )));
     }
-    let (top, left) = ((whole.h - size.h) / 2, (whole.w - size.w) / 2);
-    let (rows, columns) = (top..top + size.h, left..left + size.w);
-    let clean = crop(&images.image_f32(number), whole.w, c, rows, columns);
+    let start = ((whole.h - size.h) / 2, (whole.w - size.w) / 2);
+    let clean = crop(&images.image_f32(number), Dims::of(whole, c), start, size);
     let mut given = clean.clone();
     let condition = degrade(spec, seed, number, Dims::of(size, c), &mut given)?;
     Ok(DegradedImage { size, clean, given, condition })

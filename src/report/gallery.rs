@@ -123,17 +123,17 @@ pub fn restored(
     let smallest = shown.iter().map(|shown| shown.size).reduce(Size::at_most);
     let Size { h, w } = smallest.unwrap_or(Size::new(1, 1)).at_most(RESTORED_SIZE);
     // The aspect ratio is limited to 3:2, so that a panorama does not make the picture too wide.
-    let (h, w) = (h.min(w * 3 / 2).max(1), w.min(h * 3 / 2).max(1));
+    let size = Size::new(h.min(w * 3 / 2).max(1), w.min(h * 3 / 2).max(1));
     let c = images.channels;
     let centre = |picture: &[f32], from: Size| -> Vec<f32> {
-        let (top, left) = ((from.h - h) / 2, (from.w - w) / 2);
-        crate::raster::crop(picture, from.w, c, top..top + h, left..left + w)
+        let start = ((from.h - size.h) / 2, (from.w - size.w) / 2);
+        crate::raster::crop(picture, Dims::of(from, c), start, size)
     };
     let tiles: Vec<Vec<f32>> = shown
         .iter()
         .flat_map(|shown| shown.pictures.iter().map(|picture| centre(picture, shown.size)))
         .collect();
-    picture::grid(&tiles, Dims { c, h, w }, 3, 4).save(&folder.join("restored.png"))?;
+    picture::grid(&tiles, Dims::of(size, c), 3, 4).save(&folder.join("restored.png"))?;
     Ok("restored.png")
 }
 

@@ -61,7 +61,7 @@ impl Source {
             let sample = &mut out[(entry - start) * self.dims.len()..][..self.dims.len()];
             if draw.turn {
                 for (at, to) in sample.chunks_exact_mut(c).enumerate() {
-                    let [y, x] = draw.from([at / w, at % w], [h, w]);
+                    let [y, x] = draw.from([at / w, at % w], self.dims.size());
                     to.copy_from_slice(
                         &pixels[((draw.top + y) * width + draw.left + x) * c..][..c],
                     );

@@ -45,17 +45,16 @@ pub struct PaintArgs {
     common: Common,
 }
 
-/// A rectangle of an image.
-fn crop(image: &Image, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Image {
-    let Dims { c, w, .. } = image.dims;
-    let dims = Dims::new(c, rows.len(), columns.len());
-    Image { pixels: csae::internals::raster::crop(&image.pixels, w, c, rows, columns), dims }
+/// The part of an image of `size` with the first row and column `start`.
+fn crop(image: &Image, start: (usize, usize), size: Size) -> Image {
+    let pixels = csae::internals::raster::crop(&image.pixels, image.dims, start, size);
+    Image { pixels, dims: Dims::of(size, image.dims.c) }
 }
 
 /// The bottom right quarter.
 fn bottom_right(image: &Image) -> Image {
-    let Dims { h, w, .. } = image.dims;
-    crop(image, h - h / 2..h, w - w / 2..w)
+    let size = image.dims.size().map(|side| side / 2);
+    crop(image, (image.dims.h - size.h, image.dims.w - size.w), size)
 }
 
 fn save(folder: &Path, name: &str, image: &Image) -> Result<()> {
@@ -112,13 +111,9 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
         let name = format!("{i:04}-{stem}");
         let set = if args.each { args.out.join(&name) } else { args.out.clone() };
         let whole = Image::read(&images, i, &mut handles)?;
-        let Size { h, w } = whole.dims.size().map(|side| side / 2);
-        for (quarter, (y, x)) in [(0, 0), (0, w), (h, 0)].into_iter().enumerate() {
-            save(
-                &set.join("normal"),
-                &format!("{name}-{quarter}"),
-                &crop(&whole, y..y + h, x..x + w),
-            )?;
+        let size = whole.dims.size().map(|side| side / 2);
+        for (quarter, start) in [(0, 0), (0, size.w), (size.h, 0)].into_iter().enumerate() {
+            save(&set.join("normal"), &format!("{name}-{quarter}"), &crop(&whole, start, size))?;
         }
         let image = bottom_right(&whole);
         save(&set.join("test/good"), &name, &image)?;

@@ -230,10 +230,8 @@ pub fn degrade(
 
 /// The part of a picture of `size` that begins in row and column `start`.
 fn crop(picture: &Picture, start: usize, size: Size) -> Picture {
-    let Dims { c, w, .. } = picture.dims;
-    let (rows, columns) = (start..start + size.h, start..start + size.w);
-    let pixels = crate::raster::crop(&picture.pixels, w, c, rows, columns);
-    Picture { dims: Dims::of(size, c), pixels }
+    let pixels = crate::raster::crop(&picture.pixels, picture.dims, (start, start), size);
+    Picture { dims: Dims::of(size, picture.dims.c), pixels }
 }
 
 /// PSNR (dB) and SSIM of a result against its reference. The result is clipped to 0–1. For

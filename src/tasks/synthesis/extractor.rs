@@ -371,8 +371,7 @@ impl MapExtractor {
         let start = |padded: usize, decoded: usize| self.frame.padding() - (padded - decoded) / 2;
         let padded = self.frame.padded();
         let (top, left) = (start(padded.h, decoded.h), start(padded.w, decoded.w));
-        let (rows, columns) = (top..top + to.h, left..left + to.w);
-        Ok(crate::raster::crop(&picture, decoded.w, decoded.c, rows, columns))
+        Ok(crate::raster::crop(&picture, decoded, (top, left), to))
     }
 
     fn run_output(&self, device: &mut Device, changes: &[(&[f32], &[f32])]) -> Result<Vec<f32>> {

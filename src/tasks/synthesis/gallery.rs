@@ -62,7 +62,7 @@ fn tiled(picture: &Picture) -> Picture {
     let Dims { c, h, w } = picture.dims;
     let mut pixels = Vec::with_capacity(4 * picture.pixels.len());
     for y in 0..2 * h {
-        let row = crop(&picture.pixels, w, c, y % h..y % h + 1, 0..w);
+        let row = crop(&picture.pixels, picture.dims, (y % h, 0), Size::new(1, w));
         pixels.extend_from_slice(&row);
         pixels.extend_from_slice(&row);
     }

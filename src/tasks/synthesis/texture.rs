@@ -189,8 +189,7 @@ pub fn texture(
         }
         Method::Quick => quick(device, synthesizers, exemplar, canvas, options.seed)?,
     };
-    let (rows, columns) = (around..around + size.h, around..around + size.w);
-    image = crate::raster::crop(&image, canvas.w, RGB, rows, columns);
+    image = crate::raster::crop(&image, Dims::of(canvas, RGB), (around, around), size);
     let border = options.tile.then_some(Border::Wrap);
     let polish = match options.method {
         Method::Optimise { steps } if !(options.tile || stopped) => steps / POLISH,
