@@ -86,28 +86,24 @@ impl Size {
         self.h * self.w
     }
 
-    /// The size whose sides are `f` of the sides of this one.
+    /// The size with `f` applied to both sides.
+    #[doc(hidden)]
     pub fn map(self, f: impl Fn(usize) -> usize) -> Self {
         Self { h: f(self.h), w: f(self.w) }
     }
 
-    /// The size whose sides are `f` of the sides of this size and of `other`.
-    pub fn zip(self, other: Self, f: impl Fn(usize, usize) -> usize) -> Self {
-        Self { h: f(self.h, other.h), w: f(self.w, other.w) }
-    }
-
     /// The size with each side limited to that of `max`.
-    pub fn at_most(self, max: Self) -> Self {
-        self.zip(max, usize::min)
+    pub(crate) fn at_most(self, max: Self) -> Self {
+        Self { h: self.h.min(max.h), w: self.w.min(max.w) }
     }
 
     /// The size with each side raised to that of `min`.
-    pub fn at_least(self, min: Self) -> Self {
-        self.zip(min, usize::max)
+    pub(crate) fn at_least(self, min: Self) -> Self {
+        Self { h: self.h.max(min.h), w: self.w.max(min.w) }
     }
 
     /// Whether neither side is larger than that of `other`.
-    pub const fn fits(self, other: Self) -> bool {
+    pub(crate) const fn fits(self, other: Self) -> bool {
         self.h <= other.h && self.w <= other.w
     }
 }

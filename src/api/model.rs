@@ -455,8 +455,8 @@ fn at_size(graph: &Graph, size: Size) -> Result<Cow<'_, Graph>> {
         return Ok(Cow::Borrowed(graph));
     }
     let place = || format!("images of {size}, but the model's input is {}", input.size());
-    let other = Graph::new(&graph.spec, Dims::new(input.c, size.h, size.w))
-        .map_err(|error| error.at(place()))?;
+    let other =
+        Graph::new(&graph.spec, Dims::of(size, input.c)).map_err(|error| error.at(place()))?;
     let mut pairs = graph.params.iter().zip(&other.params);
     if let Some((fixed, _)) = pairs.find(|(one, other)| one.shape != other.shape) {
         return Err(Error::usage(format!(
