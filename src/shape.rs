@@ -465,6 +465,14 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_limited_along_each_side() {
+        let (wide, high) = (Size::new(2, 9), Size::new(7, 3));
+        assert_eq!((wide.at_most(high), wide.at_least(high)), (Size::new(2, 3), Size::new(7, 9)));
+        assert!(wide.fits(wide) && Size::new(2, 3).fits(wide) && !wide.fits(high));
+        assert_eq!(Dims::of(wide.map(|side| 2 * side), 3), Dims::new(3, 4, 18));
+    }
+
+    #[test]
     fn layout_conversions_are_inverse() {
         let dims = Dims::new(3, 2, 5);
         let x: Vec<u32> = (0..60).collect();
