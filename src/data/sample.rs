@@ -7,7 +7,7 @@ use super::patches::{Patch, grid_of};
 use super::{Images, Labels, LoadOptions, Opened, Pixels, bundled, open};
 use crate::budget::Budget;
 use crate::error::{Error, Result};
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 
 /// The number of patches in a part is a multiple of this, so that parts consist of full batches. If
 /// memory is scarce, parts are smaller.
@@ -87,12 +87,10 @@ impl Sample {
         budget: Budget,
     ) -> Result<Self> {
         match &mut pixels {
-            Pixels::Resident(images) => images.ensure_at_least(dims.h, dims.w).map(drop)?,
-            Pixels::Streamed(catalogue) => {
-                Arc::make_mut(catalogue).ensure_at_least(dims.h, dims.w)?
-            }
+            Pixels::Resident(images) => images.ensure_at_least(dims.size()).map(drop)?,
+            Pixels::Streamed(catalogue) => Arc::make_mut(catalogue).ensure_at_least(dims.size())?,
         }
-        let patches = grid_of(pixels.sizes(), dims.h, dims.w, count, 0);
+        let patches = grid_of(pixels.sizes(), dims.size(), count, 0);
         if patches.is_empty() {
             return Err(Error::usage(format!("{source}: no image gives a patch of {dims}")));
         }
@@ -118,10 +116,8 @@ impl Sample {
             open(source, &LoadOptions { channels, strict, memory: budget.all }, budget.data)?;
         if resize {
             match &mut pixels {
-                Pixels::Resident(images) => images.resize_all(dims.h, dims.w)?,
-                Pixels::Streamed(catalogue) => {
-                    Arc::make_mut(catalogue).resize_all(dims.h, dims.w)?
-                }
+                Pixels::Resident(images) => images.resize_all(dims.size())?,
+                Pixels::Streamed(catalogue) => Arc::make_mut(catalogue).resize_all(dims.size())?,
             }
         }
         if pixels.channels() != dims.c {
@@ -132,8 +128,8 @@ impl Sample {
                 dims.c
             )));
         }
-        if let Some(odd) = (0..pixels.len()).find(|image| pixels.size(*image) != (dims.h, dims.w)) {
-            let ((h, w), name) = (pixels.size(odd), pixels.name(odd));
+        if let Some(odd) = (0..pixels.len()).find(|image| pixels.size(*image) != dims.size()) {
+            let (Size { h, w }, name) = (pixels.size(odd), pixels.name(odd));
             return Err(Error::usage(format!(
                 "{source}: image {name} is {w}x{h}, but the model takes {}x{}; add --resize to \
                  resize all images",
@@ -228,7 +224,7 @@ impl Sample {
             Pixels::Resident(images) => f(images, &self.patches),
             Pixels::Streamed(catalogue) => self.patches.chunks(self.part).try_for_each(|part| {
                 let images = catalogue
-                    .windows(part, self.dims.h, self.dims.w)
+                    .windows(part, self.dims.size())
                     .collect_in_parts(self.parallel_files)?;
                 let whole: Vec<Patch> =
                     (0..images.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();
@@ -255,7 +251,7 @@ mod tests {
         let (mut pixels, mut parts) = (Vec::new(), 0);
         let read = sample.each_part(|images, chosen| {
             parts += 1;
-            pixels.extend(cut(images, chosen, sample.dims.h, sample.dims.w));
+            pixels.extend(cut(images, chosen, sample.dims.size()));
             Ok(())
         });
         read.unwrap();

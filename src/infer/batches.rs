@@ -234,9 +234,8 @@ impl<'a> Inference<'a> {
         let dims = self.graph.nodes[0].dims;
         let mut x = x.to_vec();
         let samples = x.par_chunks_mut(dims.len()).enumerate();
-        let conditions = samples
-            .map(|(i, x)| degrade(spec, seed, first + i, (dims.h, dims.w, dims.c), x))
-            .collect::<Result<_>>()?;
+        let conditions =
+            samples.map(|(i, x)| degrade(spec, seed, first + i, dims, x)).collect::<Result<_>>()?;
         Ok((x, conditions))
     }
 

@@ -157,17 +157,17 @@ impl Restorer {
         if !self.ensemble {
             return passes[0].run_output(device, pixels, std::slice::from_ref(condition));
         }
-        let mut mean = vec![0.0; pixels.len()];
+        let (mut mean, dims) = (vec![0.0; pixels.len()], Dims::new(self.channels(), h, w));
         for transform in (0..8).map(Dihedral) {
             let mask = condition.mask.as_ref().map(|mask| {
-                let (h, w) = transform.sides((h, w));
-                Mask { h, w, missing: transform.apply(&mask.missing, (mask.h, mask.w), 1) }
+                let missing = transform.apply(&mask.missing, Dims::of(mask.size, 1));
+                Mask { size: transform.size(dims.size()), missing }
             });
             let condition = Condition { mask, ..condition.clone() };
-            let transformed = transform.apply(pixels, (h, w), self.channels());
+            let transformed = transform.apply(pixels, dims);
             let pass = &mut passes[usize::from(transform.swaps_sides() && h != w)];
             let restored = pass.run_output(device, &transformed, &[condition])?;
-            let restored = transform.invert(&restored, (h, w), self.channels());
+            let restored = transform.invert(&restored, dims);
             mean.iter_mut().zip(restored).for_each(|(mean, v)| *mean += v / 8.0);
         }
         Ok(mean)
@@ -191,12 +191,12 @@ impl Restorer {
         if c != self.channels() || fit_h * fit_w == 0 {
             return Ok(None);
         }
-        let graph = self.tiling.graph(Size::new(fit_h, fit_w))?;
+        let fit = Size::new(fit_h, fit_w);
+        let graph = self.tiling.graph(fit)?;
         let mut inference = Inference::new(&graph, &self.tiling.store);
-        let cut = crop(pixels, w, c, 0..fit_h, 0..fit_w);
-        let missing = |mask: &Mask| crop(&mask.missing, w, 1, 0..fit_h, 0..fit_w);
-        let mask =
-            condition.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
+        let cut = crop(pixels, Dims::new(c, h, w), (0, 0), fit);
+        let missing = |mask: &Mask| crop(&mask.missing, Dims::new(1, h, w), (0, 0), fit);
+        let mask = condition.mask.as_ref().map(|mask| Mask { size: fit, missing: missing(mask) });
         let values =
             inference.run_code(device, &cut, &[Condition { mask, ..condition.clone() }])?;
         Ok(Some(Code { values, dims: graph.nodes[graph.code].dims, of: (fit_h, fit_w) }))
@@ -259,9 +259,11 @@ fn with_channels(
 /// The part of a mask that belongs to a tile. Beyond the image it is mirrored as the pixels are.
 fn cut_mask(tiles: &Tiles, tile: &ImageTile, mask: &Mask) -> Mask {
     let cut = tiles.cut(tile, 1, |y, columns, out| {
-        out.extend(mask.missing[y * mask.w..][columns].iter().map(|missing| f32::from(*missing)));
+        out.extend(
+            mask.missing[y * mask.size.w..][columns].iter().map(|missing| f32::from(*missing)),
+        );
     });
-    Mask { h: tile.h, w: tile.w, missing: cut.into_iter().map(|v| v as u8).collect() }
+    Mask { size: Size::new(tile.h, tile.w), missing: cut.into_iter().map(|v| v as u8).collect() }
 }
 
 #[cfg(test)]

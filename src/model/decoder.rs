@@ -163,7 +163,7 @@ pub fn decoder(
         let skip_name = if from == 0 { "input".to_owned() } else { graph.nodes[from].name.clone() };
         let both = add("skip", vec![enlarged, skip_name], LayerOp::Concat(ConcatSpec {}));
         end = add("mix", vec![both], convolution(filters, 3, Activation::Relu));
-        dims = Dims::new(filters, skip.h, skip.w);
+        dims = Dims::of(skip.size(), filters);
     }
     if strides(dims) != (Some(stride), Some(stride)) {
         return Err(Error::usage(format!(

@@ -92,7 +92,7 @@ impl Fixed {
         };
         let dims = graph.nodes[0].dims;
         let patches: usize =
-            prepared.validation.table.iter().map(|e| (e.h / dims.h) * (e.w / dims.w)).sum();
+            prepared.validation.sizes().map(|size| (size.h / dims.h) * (size.w / dims.w)).sum();
         let wanted = if config.data.validation_patches == 0 {
             patches
         } else {

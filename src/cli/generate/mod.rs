@@ -472,7 +472,7 @@ fn read_one(args: &GenerateArgs, graph: &Graph, source: &str, budget: Budget) ->
     }
     let mut pixels = Vec::new();
     sample.each_part(|images, chosen| {
-        pixels = csae::internals::data::patches::cut(images, chosen, size.h, size.w);
+        pixels = csae::internals::data::patches::cut(images, chosen, size.size());
         Ok(())
     })?;
     Ok(pixels)

@@ -9,6 +9,7 @@ use crate::data::AnnotatedImages;
 use crate::data::annotations::label_image::{IGNORED, LabelImage, Labelling, read_labels};
 use crate::data::{self, Handles, LoadOptions, Pixels};
 use crate::error::{Error, Result};
+use crate::shape::Size;
 
 /// The image folder inside a source, if the label folder is not given.
 const IMAGES: &str = "images";
@@ -124,11 +125,10 @@ impl SegmentationSet {
             .par_iter()
             .map(|(image, file)| {
                 let labels = read_labels(file)?;
-                let (h, w) = pixels.size(*image);
-                if (labels.h, labels.w) != (h, w) {
+                let (size, own) = (pixels.size(*image), labels.size);
+                if own != size {
                     return Err(Error::usage(format!(
-                        "the label image has {}x{} pixels, but its image has {w}x{h}",
-                        labels.w, labels.h
+                        "the label image has {own} pixels, but its image has {size}"
                     )));
                 }
                 labelling.classes_of(&labels)
@@ -191,7 +191,7 @@ impl SegmentationSet {
     }
 
     /// Height and width of a labelled image.
-    pub fn size(&self, index: usize) -> (usize, usize) {
+    pub fn size(&self, index: usize) -> Size {
         self.images.size(self.labelled[index].image)
     }
 
