@@ -116,8 +116,7 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
             }
         };
         let Picture { dims, ref pixels } = before;
-        let size = [dims.h, dims.w, dims.c];
-        let pixels = restorer.restore_pixels(&mut device, size, &condition, pixels)?;
+        let pixels = restorer.restore_pixels(&mut device, dims, &condition, pixels)?;
         let after = Picture { dims, pixels };
         Ok(Restored { before, after })
     })?;

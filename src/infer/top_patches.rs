@@ -47,9 +47,8 @@ impl TopPatches {
     pub fn new(graph: &Graph, room: Option<u64>) -> Self {
         let (code, input) = (graph.nodes[graph.code].dims, graph.nodes[0].dims);
         let centre = receptive_field(graph, graph.code, code.h / 2, code.w / 2);
-        let (h, w) = centre.size();
         // A patch is at most as large as the image, at the centre of the receptive field.
-        let size = Size { h, w }.at_most(input.size());
+        let size = centre.size().at_most(input.size());
         let start = |(first, last): (isize, isize), size: usize, whole: usize| {
             if size == whole { 0 } else { first + (last - first + 1 - size as isize) / 2 }
         };

@@ -90,7 +90,7 @@ pub fn restore_example(
 ) -> Result<RestoredExample> {
     let DegradedImage { size, clean, given, condition } =
         degrade_image(images, number, corruption)?;
-    let dims = [size.h, size.w, images.channels];
+    let dims = Dims::of(size, images.channels);
     let mut restored = restorer.restore_pixels(device, dims, &condition, &given)?;
     restored.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
     Ok(RestoredExample { size, pictures: [given, restored, clean] })
@@ -119,7 +119,7 @@ const MAX_PIXELS: usize = 2 << 20;
 /// When the model does not accept the size of a tile.
 pub fn planned_bytes(device: &Device, restorer: &Restorer, images: &Images) -> Result<u64> {
     let size = images.sizes().reduce(Size::at_least).unwrap_or(Size::new(1, 1)).at_most(MAX_SIZE);
-    let pass = restorer.planned_bytes(device, size.h, size.w)?;
+    let pass = restorer.planned_bytes(device, size)?;
     Ok(pass + 4 * 6 * (size.area() * images.channels) as u64)
 }
 

@@ -196,8 +196,8 @@ pub fn codes(
 ) -> Result<Option<&'static str>> {
     let posed = whole_images::degrade_image(images, 0, corruption)?;
     let (Size { h, w }, c) = (posed.size, images.channels);
-    let Some(Code { values, dims, of: (part_h, part_w) }) =
-        restorer.code(device, [h, w, c], &posed.condition, &posed.given)?
+    let Some(Code { values, dims, of: part }) =
+        restorer.code(device, Dims::new(c, h, w), &posed.condition, &posed.given)?
     else {
         return Ok(None);
     };
@@ -207,7 +207,7 @@ pub fn codes(
     let mut units: Vec<usize> = (0..dims.c).collect();
     units.sort_by(|a, b| sum(*b).total_cmp(&sum(*a)));
     // The first channel of the image, subsampled to the size of the code.
-    let [down, across] = [(part_h / dims.h).max(1), (part_w / dims.w).max(1)];
+    let [down, across] = [(part.h / dims.h).max(1), (part.w / dims.w).max(1)];
     let pixel = |at: usize| {
         posed.given[((at / dims.w * down).min(h - 1) * w + (at % dims.w * across).min(w - 1)) * c]
     };

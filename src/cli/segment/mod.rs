@@ -111,11 +111,11 @@ fn check_memory(
     held: u64,
     budget: &Budget,
 ) -> Result<()> {
-    let Some(Size { h, w }) = sizes.max_by_key(|size| size.area()) else { return Ok(()) };
-    let needed = held + segmenter.planned_bytes(device, h, w)?;
+    let Some(size) = sizes.max_by_key(|size| size.area()) else { return Ok(()) };
+    let needed = held + segmenter.planned_bytes(device, size)?;
     match budget.all {
         Some(all) if needed > all => Err(csae::internals::error::Error::usage(format!(
-            "segmenting an image of {w}x{h} needs {} MiB, more than the memory budget of {} MiB; \
+            "segmenting an image of {size} needs {} MiB, more than the memory budget of {} MiB; \
              raise --max-memory",
             needed.div_ceil(1 << 20),
             all >> 20

@@ -109,7 +109,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     let size_of = |job: &Job| targets.sources[job.source].size(job.image);
     for jobs in targets.jobs.chunk_by(|a, b| size_of(a) == size_of(b)) {
         let size = size_of(&jobs[0]);
-        let plan = segmenter.plan(&device, size.h, size.w)?;
+        let plan = segmenter.plan(&device, size)?;
         let mut pass = plan.pass();
         for Job { source, image, target } in jobs {
             let set = &targets.sources[*source];

@@ -38,17 +38,17 @@ pub fn restore(
     read: impl Fn(usize, Range<usize>, &mut Vec<f32>),
     mut write: impl FnMut(usize, &[f32]) -> Result<()>,
 ) -> Result<()> {
-    let Dims { c, h, w } = dims;
+    let Dims { c, w, .. } = dims;
     if !(luma && c == 3 && restorer.channels() == 1) {
         return restorer
-            .restore(device, [h, w, c], condition, read, |strip| write(strip.top, &strip.pixels));
+            .restore(device, dims, condition, read, |strip| write(strip.top, &strip.pixels));
     }
     let brightness = |y: usize, columns: Range<usize>, row: &mut Vec<f32>| {
         let mut rgb = Vec::with_capacity(3 * columns.len());
         read(y, columns, &mut rgb);
         row.extend(color::luma(&rgb, 3));
     };
-    restorer.restore(device, [h, w, 1], condition, brightness, |strip| {
+    restorer.restore(device, Dims::of(dims.size(), 1), condition, brightness, |strip| {
         for (y, luma) in (strip.top..).zip(strip.pixels.chunks_exact(w)) {
             let mut rgb = Vec::with_capacity(3 * w);
             read(y, 0..w, &mut rgb);

@@ -34,7 +34,7 @@ pub fn evaluate(
     // Images of the same size share a pass.
     for run in indices.chunk_by(|a, b| set.size(*a) == set.size(*b)) {
         let size = set.size(run[0]);
-        let plan = segmenter.plan(device, size.h, size.w)?;
+        let plan = segmenter.plan(device, size)?;
         let mut pass = plan.pass();
         for index in run {
             let pixels: Vec<f32> = set

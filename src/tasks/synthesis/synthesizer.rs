@@ -83,7 +83,7 @@ impl Synthesizer {
         // of the alignment.
         let side = 4 * (margin + 8) * align.max(8);
         let (small, large) = (at(side)?, at(side + align)?);
-        let (h, w) = model::receptive_field(&small, small.code, 0, 0).size();
+        let field = model::receptive_field(&small, small.code, 0, 0).size();
         let lost = |graph: &Graph| {
             [0, 1].map(|i| {
                 let of = |dims: Dims| [dims.h, dims.w][i];
@@ -108,7 +108,7 @@ impl Synthesizer {
             stride: align,
             reach: lost_pixels / 2,
             margin: margin.next_multiple_of(align),
-            field: Size { h, w },
+            field,
             autoencoder,
             encoder,
             loaded,
