@@ -21,6 +21,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::shape::Size;
 
@@ -55,7 +56,8 @@ pub fn estimate(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<f64> {
     let d = PATCH * PATCH * c;
     if count(1) < d {
         return Err(Error::usage(format!(
-            "an image of {w}x{h} pixels is too small for estimating its noise; set it by --sigma"
+            "an image of {w}x{h} pixels is too small for estimating its noise; {}",
+            Advice::NoiseLevel
         )));
     }
     let step = (1..).find(|step| count(*step) * d <= MAX_VALUES).unwrap_or(1);
@@ -359,7 +361,7 @@ mod tests {
         assert_eq!(estimate(&gray, 64, 64, 1).unwrap(), estimate(&rgb, 64, 64, 3).unwrap());
         for (h, w) in [(1, 1), (7, 900), (14, 14)] {
             let message = estimate(&vec![0.0; h * w], h, w, 1).unwrap_err().to_string();
-            assert!(message.contains("--sigma"), "{message}");
+            assert!(message.contains("too small"), "{message}");
         }
         let small = estimate(&noisy(&[0.5; 32 * 32], 25.0, 0), 32, 32, 1).unwrap();
         assert!((small - 25.0).abs() < 5.0, "{small}");
