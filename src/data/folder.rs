@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use super::catalogue::{Catalogue, Storage};
 use super::images::{Images, Labels};
 use super::{LoadOptions, Opened, Pixels};
+use crate::advice::Advice;
 use crate::data::formats::decode::{Decoded, bytes_to_decode, decode_file};
 use crate::data::formats::idx;
 use crate::error::{Error, Result};
@@ -129,11 +130,11 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
         if let Some((index, cost)) = too_large {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             return Err(Error::usage(format!(
-                "{}: decoding takes {} MiB, more than the limit of {} MiB; raise --max-memory, or \
-                 shrink the image",
+                "{}: decoding takes {} MiB, more than the limit of {} MiB; {}, or shrink the image",
                 root.join(&files[*index]).display(),
                 mib(*cost),
-                mib(want.memory.unwrap_or(*cost))
+                mib(want.memory.unwrap_or(*cost)),
+                Advice::RaiseMemoryLimit
             )));
         }
         for group in group_by_cost(&indices, &costs, limit) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::patches::{Patch, grid_of};
 use super::{Images, Labels, LoadOptions, Opened, Pixels, bundled, open};
+use crate::advice::Advice;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
 use crate::shape::{Dims, Size};
@@ -122,18 +123,19 @@ impl Sample {
         }
         if pixels.channels() != dims.c {
             return Err(Error::usage(format!(
-                "{source}: the number of channels is {}, but the model takes {}; add --resize to \
-                 convert the images",
+                "{source}: the number of channels is {}, but the model takes {}; {}",
                 pixels.channels(),
-                dims.c
+                dims.c,
+                Advice::ConvertImages
             )));
         }
         if let Some(odd) = (0..pixels.len()).find(|image| pixels.size(*image) != dims.size()) {
             let (Size { h, w }, name) = (pixels.size(odd), pixels.name(odd));
             return Err(Error::usage(format!(
-                "{source}: image {name} is {w}x{h}, but the model takes {}x{}; add --resize to \
-                 resize all images",
-                dims.w, dims.h
+                "{source}: image {name} is {w}x{h}, but the model takes {}x{}; {}",
+                dims.w,
+                dims.h,
+                Advice::ResizeImages
             )));
         }
         let patches = (0..pixels.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();

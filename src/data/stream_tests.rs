@@ -4,9 +4,7 @@ use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 
 use super::array::{Array, SampleType};
 use super::patches::grid;
-use super::{
-    Catalogue, Handles, Images, LoadOptions, Pixels, Storage, describe_skipped, open, patches,
-};
+use super::{Catalogue, Handles, Images, LoadOptions, Pixels, Storage, open, patches};
 use crate::shape::{Dims, Size};
 use crate::testing::{Folder, encoded};
 
@@ -287,23 +285,4 @@ fn more_patches_than_32_bit_indices_are_refused() {
     let many = Catalogue::new(many, 1, None);
     let message = many.patches(Size::new(1, 1)).unwrap_err().to_string();
     assert!(message.contains("patches of 1x1"), "{message}");
-}
-
-#[test]
-fn skipped_files_are_counted_and_named() {
-    let skipped: Vec<_> = (0..7).map(|i| (format!("{i}.png"), "is broken".to_owned())).collect();
-    let lines = describe_skipped(&skipped, 5);
-    assert!(
-        lines.len() == 6 && lines[0].starts_with("skipped 7 files") && lines[0].contains("first 5"),
-        "{lines:?}"
-    );
-    assert_eq!(describe_skipped(&skipped, usize::MAX).len(), 8);
-    assert_eq!(
-        describe_skipped(&skipped, 0),
-        ["skipped 7 files that cannot be used (--strict makes it an error)"]
-    );
-    assert!(
-        describe_skipped(&[], 5).is_empty()
-            && describe_skipped(&skipped[..1], 5)[0].contains("skipped 1 file that")
-    );
 }

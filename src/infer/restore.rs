@@ -1,6 +1,7 @@
 //! Restoration of images of any size by a convolutional model: overlapping tiles, joined without
 //! seams.
 
+use crate::advice::Advice;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
@@ -33,11 +34,13 @@ pub fn check_task(spec: &ModelSpec, task: Task) -> Result<()> {
         Some(trained) if trained == task => Ok(()),
         Some(other) => Err(Error::usage(format!(
             "the model was trained to {other}, not to {task}: use the bundled model {task}, or \
-             train one by csae train DATA --task {task}"
+             {} {task}",
+            Advice::TrainForTask
         ))),
         None => Err(Error::usage(format!(
-            "the model was not trained for restoration: use the bundled model {task}, or train one \
-             by csae train DATA --task {task}"
+            "the model was not trained for restoration: use the bundled model {task}, or {} \
+             {task}",
+            Advice::TrainForTask
         ))),
     }
 }

@@ -159,7 +159,7 @@ fn wrong_options_of_a_training_are_refused() {
     let folder = TempFolder::new("segment-bad");
     let (data, out) = (discs(&folder, "train", 4), folder.path("out"));
     let cases: &[(&str, &[&str])] = &[
-        ("--labels nowhere", &["--labels nowhere"]),
+        ("--labels nowhere", &["nowhere", "does not exist", "--labels"]),
         ("--classes a,b", &["label 3", "--instances"]),
         ("--instances --classes a,b,c", &["two names"]),
         ("--instances --class-weights 1,2,3", &["--class-weights", "2 numbers"]),

@@ -224,13 +224,12 @@ impl GenerateArgs {
 
     /// Fails if the prior lacks what the flags ask for.
     fn check_prior(&self, prior: &Prior) -> Result<()> {
-        let request = self.sample_request(
-            self.prior.kind(),
-            0,
-            self.class.as_deref().map(|class| prior.class(class)).transpose()?,
-        );
-        prior.sample(&request)?;
-        self.unit.map_or(Ok(()), |unit| prior.unit_sweep(unit, &[]).map(drop))
+        let class = self.class.as_deref().map(|class| prior.class(class)).transpose();
+        class
+            .and_then(|class| prior.sample(&self.sample_request(self.prior.kind(), 0, class)))
+            .map_err(|error| error.at("--class"))?;
+        let sweep = self.unit.map(|unit| prior.unit_sweep(unit, &[])).transpose();
+        sweep.map(drop).map_err(|error| error.at("--unit"))
     }
 
     /// The codes to decode, and the heading of the page. `given` holds the codes of the given

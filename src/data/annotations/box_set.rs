@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::advice::Advice;
 use crate::data::AnnotatedImages;
 use crate::data::annotations::box_files::{NamedObject, Object, read_coco, read_voc};
 use crate::data::{self, Handles, LoadOptions, Opened, Pixels};
@@ -128,9 +129,9 @@ impl DetectionSet {
                 };
                 if !folder.is_dir() {
                     return Err(Error::usage(format!(
-                        "{source}: no annotations found, the folder {} does not exist; name a \
-                         folder of Pascal VOC files with --annotations, or a COCO file with --coco",
-                        folder.display()
+                        "{source}: no annotations found, the folder {} does not exist; {}",
+                        folder.display(),
+                        Advice::AnnotationFiles
                     )));
                 }
                 let file = |image: usize| folder.join(format!("{}.xml", stem(image)));

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use png::{BitDepth, ColorType, Decoder, Encoder, Transformations};
 
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::shape::Size;
@@ -57,9 +58,9 @@ impl Labelling {
         image.values.iter().map(class).collect::<Result<_, _>>().map_err(|value| {
             let (last, names) = (self.classes.len() - 1, self.classes.join(", "));
             Error::usage(format!(
-                "the label {value} is not a class; classes are 0 to {last} ({names}). Name more \
-                 with --classes, use --ignore {value}, or use --instances if labels are numbers of \
-                 objects"
+                "the label {value} is not a class; classes are 0 to {last} ({names}); {}, or {}",
+                Advice::MoreClasses,
+                Advice::LabelNumbers
             ))
         })
     }
@@ -210,7 +211,7 @@ mod tests {
     fn numbers_beyond_the_classes_are_refused() {
         let image = LabelImage { size: Size::new(1, 4), values: vec![0, 2, 300, 1] };
         let message = labelling(3, false, None).classes_of(&image).unwrap_err().to_string();
-        assert!(message.contains("label 300") && message.contains("--instances"), "{message}");
+        assert!(message.contains("label 300") && message.contains("instances"), "{message}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::advice::Advice;
 use crate::data::AnnotatedImages;
 use crate::data::annotations::label_image::{IGNORED, LabelImage, Labelling, read_labels};
 use crate::data::{self, Handles, LoadOptions, Pixels};
@@ -96,16 +97,17 @@ impl SegmentationSet {
             (None, Some(folder)) => (root.join(IMAGES), folder),
             (None, None) => {
                 return Err(Error::usage(format!(
-                    "{source}: no label images found; name their folder with --labels, or use a \
-                     folder with {IMAGES}/ and {}/",
+                    "{source}: no label images found; {}, or use a folder with {IMAGES}/ and {}/",
+                    Advice::LabelFolder,
                     LABELS[0]
                 )));
             }
         };
         if !folder.is_dir() {
             return Err(Error::usage(format!(
-                "--labels {}: this folder does not exist",
-                folder.display()
+                "{}: this folder of label images does not exist; {}",
+                folder.display(),
+                Advice::LabelFolder
             )));
         }
         let opened = data::open(&images.to_string_lossy(), wanted, limit)?;
@@ -231,8 +233,7 @@ impl LabelOptions {
         let classes = if !classes.is_empty() {
             if instances && classes.len() != 2 {
                 return Err(Error::usage(
-                    "--classes with --instances: give two names, of the background and of the \
-                     objects",
+                    "classes with instances: give two names, of the background and of the objects",
                 ));
             }
             classes
@@ -259,9 +260,9 @@ impl LabelOptions {
         };
         if classes.len() > usize::from(IGNORED) {
             return Err(Error::usage(format!(
-                "labels go up to {}, but at most {IGNORED} classes are supported; use --instances \
-                 if labels are numbers of objects, or --ignore to leave one number out",
-                classes.len() - 1
+                "labels go up to {}, but at most {IGNORED} classes are supported; {}",
+                classes.len() - 1,
+                Advice::LabelNumbers
             )));
         }
         Ok(Labelling { classes, instances, ignore })

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 
 use super::{Format, no_folder};
+use crate::advice::Advice;
 use crate::data::array::{Array, MAX_COUNT, SampleType};
 use crate::data::images::{Entry, Images, Labels, MAX_BYTES, too_large};
 use crate::data::pixels::Pixels;
@@ -96,7 +97,8 @@ fn to_stream(path: &Path, limit: u64) -> Result<Option<(Array, Option<Labels>)>>
     if packed {
         return Err(with_path(Error::usage(format!(
             "{bytes} bytes of images do not fit into memory, and gzip cannot be streamed; unpack \
-             the file (gunzip), or raise --max-memory"
+             the file (gunzip), or {}",
+            Advice::RaiseMemoryLimit
         ))));
     }
     let start = 4 + 4 * dims.len() as u64;

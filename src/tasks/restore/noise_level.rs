@@ -21,6 +21,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::shape::{Dims, Size};
 
@@ -56,7 +57,8 @@ pub fn estimate(pixels: &[f32], dims: Dims) -> Result<f64> {
     let d = PATCH * PATCH * c;
     if count(1) < d {
         return Err(Error::usage(format!(
-            "an image of {w}x{h} pixels is too small for estimating its noise; set it by --sigma"
+            "an image of {w}x{h} pixels is too small for estimating its noise; {}",
+            Advice::NoiseLevel
         )));
     }
     let step = (1..).find(|step| count(*step) * d <= MAX_VALUES).unwrap_or(1);
@@ -361,7 +363,7 @@ mod tests {
         assert_eq!(of(&gray, 1, 64, 64).unwrap(), of(&rgb, 3, 64, 64).unwrap());
         for (h, w) in [(1, 1), (7, 900), (14, 14)] {
             let message = of(&vec![0.0; h * w], 1, h, w).unwrap_err().to_string();
-            assert!(message.contains("--sigma"), "{message}");
+            assert!(message.contains("too small"), "{message}");
         }
         let small = of(&noisy(&[0.5; 32 * 32], 25.0, 0), 1, 32, 32).unwrap();
         assert!((small - 25.0).abs() < 5.0, "{small}");

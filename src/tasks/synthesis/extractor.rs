@@ -7,6 +7,7 @@
 //! 1×1 convolution of the map with itself, and applying a matrix at every position is such a
 //! convolution.
 
+use crate::advice::Advice;
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::model::{Graph, Store};
@@ -266,9 +267,10 @@ impl MapExtractor {
         if let Some(budget) = device.budget().filter(|budget| reserved + bytes > *budget) {
             return Err(Error::usage(format!(
                 "{w}x{h} pixels need {:.0} MiB, more than the memory budget of {:.0} MiB; make the \
-                 picture smaller or raise the budget (--max-memory)",
+                 picture smaller, or {}",
                 mib(reserved + bytes),
-                mib(budget)
+                mib(budget),
+                Advice::RaiseMemoryLimit
             )));
         }
         let Recorded {

@@ -1,6 +1,7 @@
 //! An autoencoder of colour images, prepared for texture synthesis and style transfer: it accepts
 //! images of any size.
 
+use crate::advice::Advice;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{self, Graph, LoadedModel, Purpose, Store, TileGeometry};
@@ -71,10 +72,10 @@ impl Synthesizer {
         graph.check_autoencoder()?;
         graph.check_reconstructs_images()?;
         if graph.nodes[0].dims.c != 3 {
-            return Err(Error::usage(
-                "the model takes gray images; use one of colour images, for example from \
-                 `csae train photos --preset paint-3 --set model.input=[3,64,64]`",
-            ));
+            return Err(Error::usage(format!(
+                "the model takes gray images; use one of colour images, {}",
+                Advice::ColorModel
+            )));
         }
         let autoencoder = without_padding(&graph.spec)?;
         let at = |side: usize| Graph::new(&autoencoder, Dims::new(3, side, side));
