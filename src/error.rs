@@ -1,5 +1,5 @@
-//! The library's error type. A message is one line: where (file, flag, layer), what is wrong, and
-//! what to do about it.
+//! The library's error type. A message is one line: where (file, key, layer), what is wrong, and
+//! what to do about it. It names no flag of the program (see `advice`).
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The request is invalid: a bad flag, file, layer or shape. Exit status 2.
+    /// The request is invalid: a bad option, file, layer or shape. Exit status 2.
     Usage,
     /// The request is valid but failed, for example because of an I/O error. Exit status 1.
     Failed,
@@ -22,7 +22,7 @@ pub enum ErrorKind {
 
 /// An error of the library.
 ///
-/// The message is one line: where (file, flag, layer), what is wrong, and what to do next.
+/// The message is one line: where (file, key, layer), what is wrong, and what to do next.
 ///
 /// # Examples
 ///

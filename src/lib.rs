@@ -66,6 +66,7 @@
 //! cache      measurements of this machine's adapters, kept between runs
 //! files      atomic file writes, locks
 //! rng        counter-based random numbers, the same on every device
+//! advice     what messages advise; the program names the flags that do it
 //! names      enums with names: the values that a key or flag accepts
 //! hash       fingerprints of checkpoints, model files and cache entries
 //! error      the error type
@@ -116,6 +117,7 @@ pub use api::{
     Progress, Result, Size, TrainOptions, TrainReport, bundled_models, devices, preset, presets,
 };
 
+mod advice;
 #[cfg(feature = "cli")]
 mod bench;
 mod budget;
@@ -157,6 +159,9 @@ mod view;
 #[allow(missing_docs)]
 #[doc(hidden)]
 pub mod internals {
+    pub mod advice {
+        pub use crate::advice::*;
+    }
     #[cfg(feature = "cli")]
     pub mod bench {
         pub use crate::bench::*;

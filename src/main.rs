@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     match cli::run(parsed) {
         Ok(()) => ExitCode::SUCCESS,
         Err((error, status)) => {
-            eprintln!("csae: {error:#}");
+            eprintln!("csae: {}", cli::with_flags(&format!("{error:#}")));
             ExitCode::from(status)
         }
     }

@@ -25,6 +25,11 @@ impl Dims {
         Self { c: d, h: 1, w: 1 }
     }
 
+    /// `c` channels of the pixels of `size`.
+    pub const fn of(size: Size, c: usize) -> Self {
+        Self { c, h: size.h, w: size.w }
+    }
+
     /// Height and width.
     pub const fn size(self) -> Size {
         Size { h: self.h, w: self.w }
@@ -79,6 +84,27 @@ impl Size {
     /// Number of pixels.
     pub const fn area(self) -> usize {
         self.h * self.w
+    }
+
+    /// The size with `f` applied to both sides.
+    #[doc(hidden)]
+    pub fn map(self, f: impl Fn(usize) -> usize) -> Self {
+        Self { h: f(self.h), w: f(self.w) }
+    }
+
+    /// The size with each side limited to that of `max`.
+    pub(crate) fn at_most(self, max: Self) -> Self {
+        Self { h: self.h.min(max.h), w: self.w.min(max.w) }
+    }
+
+    /// The size with each side raised to that of `min`.
+    pub(crate) fn at_least(self, min: Self) -> Self {
+        Self { h: self.h.max(min.h), w: self.w.max(min.w) }
+    }
+
+    /// Whether neither side is larger than that of `other`.
+    pub(crate) const fn fits(self, other: Self) -> bool {
+        self.h <= other.h && self.w <= other.w
     }
 }
 
@@ -436,6 +462,14 @@ mod tests {
             Dims::new(6, 3, 3)
         );
         assert!(Pool2d::new(1, Dims::new(6, 7, 7), [2, 2], [2, 2], [2, 2]).is_err());
+    }
+
+    #[test]
+    fn sizes_are_limited_along_each_side() {
+        let (wide, high) = (Size::new(2, 9), Size::new(7, 3));
+        assert_eq!((wide.at_most(high), wide.at_least(high)), (Size::new(2, 3), Size::new(7, 9)));
+        assert!(wide.fits(wide) && Size::new(2, 3).fits(wide) && !wide.fits(high));
+        assert_eq!(Dims::of(wide.map(|side| 2 * side), 3), Dims::new(3, 4, 18));
     }
 
     #[test]

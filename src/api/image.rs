@@ -54,7 +54,7 @@ impl Image {
                 "an image must have the shape 1×1×H×W or 1×3×H×W, not {n}×{c}×{h}×{w}"
             )));
         }
-        let kind = ImageFile::from_pixels(&[], 0, 0, c, false);
+        let kind = ImageFile::from_pixels(&[], Dims::new(c, 0, 0), false);
         Ok(Self { pixels, alpha: None, kind })
     }
 
@@ -65,9 +65,8 @@ impl Image {
     /// When the file cannot be read or decoded, or takes more than 1 GiB decoded.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let file = ImageFile::read(path.as_ref())?;
-        let dims = Dims::new(file.c, file.h, file.w);
         Ok(Self {
-            pixels: Array::of_samples(dims, &file.pixels()),
+            pixels: Array::of_samples(file.dims, &file.pixels()),
             alpha: file.alpha(),
             kind: file.kind(file.is_deep()),
         })
@@ -80,8 +79,7 @@ impl Image {
     /// When the name has another extension, the format does not support the size, or the file
     /// cannot be written. An existing file then stays as it was.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
-        let Size { h, w } = self.size();
-        let mut file = self.kind.like(h, w);
+        let mut file = self.kind.like(self.size());
         file.write_rows(0, &self.interleaved());
         file.set_alpha(self.alpha.as_deref());
         file.save(path.as_ref())
@@ -128,9 +126,10 @@ impl Image {
     /// # Errors
     /// When the image has too few 8×8 patches: below about 15×15 pixels for gray and 21×21 for RGB.
     pub fn noise_level(&self) -> Result<f64> {
-        let (pixels, c, w) = (self.interleaved(), self.channels(), self.size().w);
-        noise_level::estimate_middle(self.size(), c, |y, columns, row| {
-            row.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c]);
+        let (pixels, dims) = (self.interleaved(), self.pixels.dims());
+        noise_level::estimate_middle(dims, |y, columns, row| {
+            let at = |column: usize| dims.offset(0, y, column);
+            row.extend_from_slice(&pixels[at(columns.start)..at(columns.end)]);
         })
     }
 
@@ -150,17 +149,17 @@ impl Image {
 
     /// The white pixels of a mask, which mark missing pixels.
     pub(super) fn marked(&self) -> Mask {
-        let c = self.channels();
-        image::marked(self.size(), &self.interleaved(), c, self.alpha.as_deref())
+        image::marked(self.pixels.dims(), &self.interleaved(), self.alpha.as_deref())
     }
 
     /// The image with its transparency, enlarged by bicubic interpolation.
     pub(super) fn enlarged(&self, scale: usize) -> Result<Self> {
-        let (size, c) = (self.size(), self.channels());
-        let (pixels, large) = image::enlarge(&self.interleaved(), size, c, scale)?;
-        let alpha = self.alpha.as_ref().map(|alpha| image::enlarge(alpha, size, 1, scale));
+        let dims = self.pixels.dims();
+        let (pixels, large) = image::enlarge(&self.interleaved(), dims, scale)?;
+        let opacity = Dims { c: 1, ..dims };
+        let alpha = self.alpha.as_ref().map(|alpha| image::enlarge(alpha, opacity, scale));
         Ok(Self {
-            pixels: Array::of_samples(Dims::new(c, large.h, large.w), &pixels),
+            pixels: Array::of_samples(Dims::of(large, dims.c), &pixels),
             alpha: alpha.transpose()?.map(|(alpha, _)| alpha),
             kind: self.kind.clone(),
         })

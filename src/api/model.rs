@@ -355,7 +355,7 @@ impl Model {
             let mut all = Vec::with_capacity(images.values().len());
             for pixels in images.to_nhwc().chunks_exact(dims.len()) {
                 let (device, inference) = (&mut self.device, &mut inference);
-                all.extend(reconstruct::image(device, inference, pixels, dims.h, dims.w)?);
+                all.extend(reconstruct::image(device, inference, pixels, dims.size())?);
             }
             all
         };
@@ -455,8 +455,8 @@ fn at_size(graph: &Graph, size: Size) -> Result<Cow<'_, Graph>> {
         return Ok(Cow::Borrowed(graph));
     }
     let place = || format!("images of {size}, but the model's input is {}", input.size());
-    let other = Graph::new(&graph.spec, Dims::new(input.c, size.h, size.w))
-        .map_err(|error| error.at(place()))?;
+    let other =
+        Graph::new(&graph.spec, Dims::of(size, input.c)).map_err(|error| error.at(place()))?;
     let mut pairs = graph.params.iter().zip(&other.params);
     if let Some((fixed, _)) = pairs.find(|(one, other)| one.shape != other.shape) {
         return Err(Error::usage(format!(

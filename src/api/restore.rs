@@ -129,13 +129,13 @@ impl Model {
     fn restore(&mut self, image: &Image, pixels: &[f32], how: (&Condition, bool)) -> Result<Image> {
         let mut restorer = Restorer::new(&self.graph, &self.store)?;
         restorer.ensemble = self.ensemble;
-        let (size, c) = (image.size(), image.channels());
+        let dims = image.pixels().dims();
         let mut restored = Vec::with_capacity(pixels.len());
         let read = |y: usize, columns: std::ops::Range<usize>, row: &mut Vec<f32>| {
-            let at = |column: usize| (y * size.w + column) * c;
+            let at = |column: usize| dims.offset(0, y, column);
             row.extend_from_slice(&pixels[at(columns.start)..at(columns.end)]);
         };
-        image::restore(&restorer, &mut self.device, (size, c), how, read, |_, rows| {
+        image::restore(&restorer, &mut self.device, dims, how, read, |_, rows| {
             restored.extend_from_slice(rows);
             Ok(())
         })?;

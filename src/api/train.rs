@@ -265,7 +265,7 @@ impl Model {
     ) -> Result<TrainReport> {
         let (dims, images) = (prepared.dims, &prepared.validation);
         let chosen =
-            patches::grid(images, dims.h, dims.w, config.data.validation_patches, config.seed);
+            patches::grid(images, dims.size(), config.data.validation_patches, config.seed);
         let mut inference = Inference::new(graph, store);
         inference.degrade_as_trained(config.seed);
         let found = evaluate(&mut self.device, &mut inference, images, &chosen)?;
@@ -313,7 +313,7 @@ fn bytes_of(images: &Array) -> Result<Images> {
     let dims = images.dims();
     for (number, pixels) in images.to_nhwc().chunks_exact(size).enumerate() {
         let bytes: Vec<u8> = pixels.iter().map(|value| (value * 255.0).round() as u8).collect();
-        set.push(number.to_string(), dims.h, dims.w, &bytes)?;
+        set.push(number.to_string(), dims.size(), &bytes)?;
     }
     Ok(set)
 }

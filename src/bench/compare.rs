@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::spec::Precision;
@@ -74,18 +75,16 @@ impl Earlier {
     /// # Errors
     /// If the file cannot be read or contains no benchmarks.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = files::read_text(path).map_err(|error| {
-            error.and("--compare expects the output of `csae bench --json > FILE`")
-        })?;
+        let text = files::read_text(path).map_err(|error| error.and(Advice::BenchmarkFile))?;
         let mut found =
             Self { path: path.to_owned(), times: BTreeMap::new(), devices: BTreeSet::new() };
         for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             let value: Value = serde_json::from_str(line).map_err(|error| {
                 Error::usage(format!(
-                    "{}:{}: not a line of JSON ({error}); --compare expects the output of `csae \
-                     bench --json > FILE`",
+                    "{}:{}: not a line of JSON ({error}); {}",
                     path.display(),
-                    i + 1
+                    i + 1,
+                    Advice::BenchmarkFile
                 ))
             })?;
             if let Some((name, ms)) = timed(&value) {
@@ -95,9 +94,9 @@ impl Earlier {
         }
         if found.times.is_empty() {
             return Err(Error::usage(format!(
-                "{}: contains no benchmarks; --compare expects the output of `csae bench --json \
-                 > FILE`",
-                path.display()
+                "{}: contains no benchmarks; {}",
+                path.display(),
+                Advice::BenchmarkFile
             )));
         }
         Ok(found)

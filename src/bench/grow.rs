@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::fits;
 use super::workloads::{self, Running};
+use crate::advice::Advice;
 use crate::device::Device;
 use crate::error::Result;
 use crate::report::chart;
@@ -147,9 +148,9 @@ pub fn grow(
             (MIN_WINDOWS + 1) as f64 * expected > (TOO_LONG * seconds).max(TOO_LONG)
         }) {
             return Ok(Some(format!(
-                "{} {value}: a step would take about {expected:.0} s; increase --seconds to \
-                 allow it",
-                grows.name()
+                "{} {value}: a step would take about {expected:.0} s; {}",
+                grows.name(),
+                Advice::MoreSeconds
             )));
         }
         let mut running = Running::new(device, &graph, batch, Precision::F32)?;

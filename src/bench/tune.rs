@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::workloads::{Workload, planned};
 use super::{fits, kernels, spread};
+use crate::advice::Advice;
 use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::gpu::{BuiltIn, Choice, Class, Gpu, Kernel, Tuned};
@@ -107,7 +108,7 @@ pub fn tune(
 
 fn gpu(device: &mut Device) -> Result<&mut Gpu> {
     device.as_gpu().ok_or_else(|| {
-        Error::usage("--tune has no effect on the CPU path; select a GPU with --device")
+        Error::usage(format!("tuning has no effect on the CPU path; {}", Advice::SelectGpu))
     })
 }
 

@@ -77,7 +77,7 @@ impl Workload {
     pub fn named(name: &str) -> Result<Self> {
         WORKLOADS.into_iter().find(|workload| workload.name == name).ok_or_else(|| {
             let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
-            Error::usage(format!("--workload {name}: unknown workload; use {}", known.join(", ")))
+            Error::usage(format!("unknown workload {name}; use {}", known.join(", ")))
         })
     }
 

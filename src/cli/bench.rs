@@ -18,7 +18,7 @@ use csae::internals::spec::Precision;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CommandArgs, Common, Kernels, refuse_existing};
+use super::{CommandArgs, Common, Kernels, refuse_existing, with_flags};
 
 /// Time training steps and kernels on your device, and show where the time goes.
 ///
@@ -100,7 +100,8 @@ impl BenchArgs {
         let chosen: Vec<Workload> = if self.workload.is_empty() {
             WORKLOADS.to_vec()
         } else {
-            self.workload.iter().map(|name| Workload::named(name)).collect::<Result<_>>()?
+            let named = self.workload.iter().map(|name| Workload::named(name));
+            named.collect::<Result<_>>().map_err(|error| error.at("--workload"))?
         };
         let batches = |workload: &Workload| {
             if self.batch.is_empty() {
@@ -290,7 +291,9 @@ fn time_kernels(args: &BenchArgs, device: &mut Device, kernels: &[KernelBench]) 
     bench::run_kernels(device, kernels, seconds, &peak, &mut |reported| {
         match reported {
             KernelEvent::Result(result) => args.report(result, &result.line(width)),
-            KernelEvent::Skipped(why) => args.common.status(&format!("skipped: {why}")),
+            KernelEvent::Skipped(why) => {
+                args.common.status(&format!("skipped: {}", with_flags(&why)))
+            }
         }
         Ok(())
     })
@@ -325,7 +328,7 @@ fn tune(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> 
     let table =
         tune::tune(&mut device, jobs, precision, seconds, &mut |reported| match reported {
             Ok(result) => args.report(result, &result.line(width)),
-            Err(why) => args.common.status(&format!("skipped: {why}")),
+            Err(why) => args.common.status(&format!("skipped: {}", with_flags(&why))),
         })?;
     // Keep the part of the other precision. An unreadable table is replaced.
     let before = Tuned::read(&path, &identity).ok().flatten().unwrap_or_default();
@@ -400,7 +403,7 @@ fn grow(args: &BenchArgs) -> anyhow::Result<Device> {
             results.push(result);
         })?;
         if let Some(why) = stopped {
-            args.common.status(&format!("stopped at {why}"));
+            args.common.status(&format!("stopped at {}", with_flags(&why)));
         }
     }
     if let Some((_, numbers, picture)) = paths {

@@ -153,7 +153,7 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
             for chosen in chosen.chunks(inference.batch(&device)) {
                 let logits = inference.run_output(
                     &mut device,
-                    &patches::cut(images, chosen, size.h, size.w),
+                    &patches::cut(images, chosen, size.size()),
                     &[],
                 )?;
                 for logits in logits.chunks_exact(classes.len()) {

@@ -13,6 +13,7 @@ use csae::internals::model::{self, Purpose};
 use csae::internals::raster::fill::fill;
 use csae::internals::raster::resample::imresize;
 use csae::internals::report::picture::Picture;
+use csae::internals::shape::Dims;
 use csae::internals::tasks::restore::protocol;
 use csae::internals::tasks::restore::protocol::{Degradation, Protocol, Restored};
 
@@ -102,9 +103,8 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
         let condition = match (degraded.degradation, &degraded.mask) {
             (Degradation::Sigma(sigma), _) => Condition::noise(sigma),
             (Degradation::Scale(scale), _) => {
-                let (pixels, h, w) =
-                    imresize(&before.pixels, (before.h, before.w), 1, scale as f64)?;
-                before = Picture { h, w, c: 1, pixels };
+                let (pixels, size) = imresize(&before.pixels, before.dims, scale as f64)?;
+                before = Picture { dims: Dims::of(size, 1), pixels };
                 Condition::enlarged(scale)
             }
             (Degradation::Missing(_), Some(mask)) => {
@@ -115,13 +115,9 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
                 unreachable!("a degradation with missing pixels has a mask")
             }
         };
-        let Picture { h, w, c, ref pixels } = before;
-        let after = Picture {
-            h,
-            w,
-            c,
-            pixels: restorer.restore_pixels(&mut device, [h, w, c], &condition, pixels)?,
-        };
+        let Picture { dims, ref pixels } = before;
+        let pixels = restorer.restore_pixels(&mut device, dims, &condition, pixels)?;
+        let after = Picture { dims, pixels };
         Ok(Restored { before, after })
     })?;
     if args.common.json {

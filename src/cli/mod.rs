@@ -5,6 +5,7 @@ macro_rules! outln {
     ($($arg:tt)*) => { crate::cli::out(format_args!($($arg)*)) };
 }
 
+mod advice;
 mod annotated;
 mod anomaly;
 mod bench;
@@ -45,6 +46,8 @@ use csae::internals::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
 
 use csae::internals::error::{Error, ErrorKind};
 use serde_json::json;
+
+pub use advice::with_flags;
 
 /// Convolutional sparse autoencoders on any GPU.
 ///
@@ -299,7 +302,7 @@ impl Common {
         if self.json && !skipped.is_empty() {
             let files: Vec<_> = skipped
                 .iter()
-                .map(|(file, reason)| json!({"file": file, "reason": reason}))
+                .map(|(file, reason)| json!({"file": file, "reason": with_flags(reason)}))
                 .collect();
             outln!("{}", json!({"kind": "skipped", "count": skipped.len(), "files": files}));
         }
@@ -309,9 +312,7 @@ impl Common {
             (false, true) => usize::MAX,
             (false, false) => 5,
         };
-        csae::internals::data::describe_skipped(skipped, named)
-            .iter()
-            .for_each(|line| eprintln!("{line}"));
+        describe_skipped(skipped, named).iter().for_each(|line| eprintln!("{line}"));
     }
 
     /// With `-v`, prints the GPU kernels that were compiled and how long each took, or the CPU
@@ -353,6 +354,27 @@ impl Common {
             eprintln!("{line}");
         }
     }
+}
+
+/// The message about skipped files: a line with their number, and one line for each of the first
+/// `max` files. It is empty if there are none.
+fn describe_skipped(skipped: &[(String, String)], max: usize) -> Vec<String> {
+    if skipped.is_empty() {
+        return Vec::new();
+    }
+    let shown = skipped.len().min(max);
+    let files = if skipped.len() == 1 { "file" } else { "files" };
+    let end = match shown {
+        0 => String::new(),
+        _ if shown < skipped.len() => format!("; the first {shown} (-v names all):"),
+        _ => ":".to_owned(),
+    };
+    let first = format!(
+        "skipped {} {files} that cannot be used (--strict makes it an error){end}",
+        skipped.len()
+    );
+    let named = |(file, reason): &(String, String)| format!("  {file}: {}", with_flags(reason));
+    std::iter::once(first).chain(skipped[..shown].iter().map(named)).collect()
 }
 
 /// A number with its noun in the singular or plural.
@@ -505,5 +527,27 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&Cli::command());
+    }
+
+    #[test]
+    fn skipped_files_are_counted_and_named() {
+        let skipped: Vec<_> =
+            (0..7).map(|i| (format!("{i}.png"), "is broken".to_owned())).collect();
+        let lines = describe_skipped(&skipped, 5);
+        assert!(
+            lines.len() == 6
+                && lines[0].starts_with("skipped 7 files")
+                && lines[0].contains("first 5"),
+            "{lines:?}"
+        );
+        assert_eq!(describe_skipped(&skipped, usize::MAX).len(), 8);
+        assert_eq!(
+            describe_skipped(&skipped, 0),
+            ["skipped 7 files that cannot be used (--strict makes it an error)"]
+        );
+        assert!(
+            describe_skipped(&[], 5).is_empty()
+                && describe_skipped(&skipped[..1], 5)[0].contains("skipped 1 file that")
+        );
     }
 }

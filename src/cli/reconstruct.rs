@@ -10,6 +10,7 @@ use csae::internals::infer::reconstruct;
 use csae::internals::metrics::quality;
 use csae::internals::model::{self, Purpose};
 use csae::internals::report::picture;
+use csae::internals::shape::Dims;
 use serde_json::json;
 
 use super::targets::{Job, Targets};
@@ -76,34 +77,35 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
-    let data = targets.bytes(|h, w| reconstruct::bytes(dims, h, w));
+    let data = targets.bytes(|size| reconstruct::bytes(dims, size));
     inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data })?;
     files::make_folder(&args.out)?;
     let mut handles = Handles::default();
     for Job { source, image, target } in &targets.jobs {
         let pixels = &targets.sources[*source];
-        let (h, w) = pixels.size(*image);
+        let size = pixels.size(*image);
         let original: Vec<f32> = pixels
             .read(*image, &mut handles)?
             .iter()
             .map(|&byte| f32::from(byte) / 255.0)
             .collect();
-        let mut result = reconstruct::image(&mut device, &mut inference, &original, h, w)?;
+        let mut result = reconstruct::image(&mut device, &mut inference, &original, size)?;
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
         files::make_folder(target.parent().unwrap_or(&args.out))?;
-        picture::save_png(target, &result, h, w, dims.c)?;
+        let own = Dims::of(size, dims.c);
+        picture::save_png(target, &result, own)?;
         let (psnr, ssim) =
-            (quality::psnr(&original, &result), quality::ssim(&original, &result, h, w, dims.c));
+            (quality::psnr(&original, &result), quality::ssim(&original, &result, own));
         if args.common.json {
             outln!(
                 "{}",
                 json!({
                     "kind": "reconstruct", "file": target.display().to_string(),
-                    "width": w, "height": h, "psnr": psnr, "ssim": ssim
+                    "width": size.w, "height": size.h, "psnr": psnr, "ssim": ssim
                 })
             );
         } else {
-            outln!("{}  {w}x{h}  PSNR {psnr:.2} dB  SSIM {ssim:.4}", target.display());
+            outln!("{}  {size}  PSNR {psnr:.2} dB  SSIM {ssim:.4}", target.display());
         }
     }
     args.common.report_kernels(&mut device);

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use csae::internals::budget::Budget;
 use csae::internals::data::{self, LoadOptions, Pixels};
 use csae::internals::error::{Error, Result};
+use csae::internals::shape::Size;
 
 use super::Common;
 
@@ -125,10 +126,10 @@ impl Targets {
     }
 
     /// Memory in bytes: the images held in memory, the buffers for reading files, and the maximum
-    /// of `needed(height, width)` over the images.
-    pub fn bytes(&self, needed: impl Fn(usize, usize) -> u64) -> u64 {
+    /// of `needed` over the images.
+    pub fn bytes(&self, needed: impl Fn(Size) -> u64) -> u64 {
         let peak = |pixels: &Pixels| {
-            pixels.sizes().map(|(h, w)| needed(h, w)).max().unwrap_or(0) + pixels.reading_bytes()
+            pixels.sizes().map(&needed).max().unwrap_or(0) + pixels.reading_bytes()
         };
         self.held + self.sources.iter().map(peak).max().unwrap_or(0)
     }

@@ -8,7 +8,7 @@ use csae::internals::gpu::Matrices;
 use csae::internals::verify::{self, Outcome};
 use serde_json::json;
 
-use super::{CommandArgs, Common, Kernels};
+use super::{CommandArgs, Common, Kernels, with_flags};
 
 /// Check every kernel, forward and backward, on your device.
 ///
@@ -113,7 +113,8 @@ fn print(common: &Common, outcome: &Outcome) {
             "{}",
             json!({
                 "kind": "case", "id": outcome.id, "kernels": outcome.kernels,
-                "passed": outcome.passed(), "outputs": outputs, "failure": outcome.failure
+                "passed": outcome.passed(), "outputs": outputs,
+                "failure": outcome.failure.as_deref().map(with_flags)
             })
         );
         return;
@@ -132,6 +133,6 @@ fn print(common: &Common, outcome: &Outcome) {
     let kernels =
         if outcome.kernels == "-" { String::new() } else { format!(" [{}]", outcome.kernels) };
     let verdict = if passed { "pass" } else { "FAIL" };
-    let reason = outcome.failure.as_deref().unwrap_or_default();
+    let reason = outcome.failure.as_deref().map(with_flags).unwrap_or_default();
     outln!("{verdict} {}{kernels}  {}{tolerance}{reason}", outcome.id, errors.join("  "));
 }

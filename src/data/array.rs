@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use super::images::{Entry, Images};
 use crate::error::{Error, Result};
+use crate::shape::Dims;
 
 /// Maximum number of records in a file. Each image in memory has a table entry and a name, so that
 /// a header with a huge count of tiny images would exhaust the memory.
@@ -76,12 +77,8 @@ pub struct Array {
     pub count: usize,
     /// Number of bytes before the pixels of each record (labels).
     pub skip: usize,
-    /// Height in pixels.
-    pub h: usize,
-    /// Width in pixels.
-    pub w: usize,
-    /// Number of channels.
-    pub c: usize,
+    /// Size of an image.
+    pub dims: Dims,
     /// Whether the channels are separate planes (C,H,W). Otherwise they are interleaved (H,W,C).
     pub planar: bool,
     /// The type of a sample.
@@ -89,19 +86,14 @@ pub struct Array {
 }
 
 impl Array {
-    /// Number of samples of an image, H·W·C.
-    pub fn samples(&self) -> usize {
-        self.h * self.w * self.c
-    }
-
     /// Size of a record in bytes.
     pub fn record(&self) -> usize {
-        self.skip + self.samples() * self.sample.size()
+        self.skip + self.dims.len() * self.sample.size()
     }
 
     /// Size of all decoded images in bytes.
     pub fn total(&self) -> u64 {
-        self.samples() as u64 * self.count as u64
+        self.dims.len() as u64 * self.count as u64
     }
 
     /// Reads image `index` by seeking. Returns H,W,C.
@@ -122,15 +114,15 @@ impl Array {
     /// # Errors
     /// Those of [`Array::read`].
     pub fn read_all(&self, file: &mut (impl Read + Seek)) -> Result<Images> {
-        let mut images = Images::new(self.c);
-        let each = self.samples();
+        let mut images = Images::new(self.dims.c);
+        let each = self.dims.len();
         images.bytes.reserve_exact(each * self.count);
         file.seek(SeekFrom::Start(self.start)).map_err(|e| read_error(0, &e))?;
         let mut record = vec![0; self.record()];
         for i in 0..self.count {
             file.read_exact(&mut record).map_err(|e| read_error(i, &e))?;
             images.bytes.extend(self.decode(&record));
-            images.table.push(Entry { offset: i * each, h: self.h, w: self.w });
+            images.table.push(Entry { offset: i * each, size: self.dims.size() });
         }
         images.names = self.names();
         Ok(images)
@@ -151,11 +143,11 @@ impl Array {
     fn decode(&self, record: &[u8]) -> Vec<u8> {
         let pixels = &record[self.skip..];
         let size = self.sample.size();
-        if self.planar && self.c > 1 {
-            let area = self.h * self.w;
+        if self.planar && self.dims.c > 1 {
+            let area = self.dims.area();
             let at = |pixel: usize, channel: usize| (channel * area + pixel) * size;
             (0..area)
-                .flat_map(|p| (0..self.c).map(move |c| (p, c)))
+                .flat_map(|p| (0..self.dims.c).map(move |c| (p, c)))
                 .map(|(p, c)| self.sample.byte(&pixels[at(p, c)..]))
                 .collect()
         } else if self.sample == SampleType::U8 {
@@ -185,9 +177,7 @@ mod tests {
         start: 3,
         count: 2,
         skip: 1,
-        h: 1,
-        w: 2,
-        c: 3,
+        dims: Dims::new(3, 1, 2),
         planar: true,
         sample: SampleType::U8,
     };
@@ -216,7 +206,7 @@ mod tests {
     #[test]
     fn floats_are_scaled_and_rounded() {
         let sample = SampleType::F32 { big: true, scale: 255.0 };
-        let array = Array { start: 0, skip: 0, c: 1, sample, ..BYTES };
+        let array = Array { start: 0, skip: 0, dims: Dims::new(1, 1, 2), sample, ..BYTES };
         let bytes: Vec<u8> =
             [0.0_f32, 0.5, 1.0, 0.2].iter().flat_map(|x| x.to_be_bytes()).collect();
         assert_eq!(array.read_all(&mut Cursor::new(&bytes)).unwrap().bytes, [0, 128, 255, 51]);

@@ -2,6 +2,7 @@
 
 use super::annotations::boxes::Bounds;
 use crate::rng::Stream;
+use crate::shape::Size;
 
 /// A dihedral transform of a square or, without `transpose`, of a rectangle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,11 +26,12 @@ impl Flips {
         }
     }
 
-    /// Row and column in the source image, which has `h`×`w` pixels, of the pixel (`y`, `x`) of the
+    /// Row and column in the source image, which has `size`, of the pixel (`y`, `x`) of the
     /// transformed image.
-    pub const fn source(self, y: usize, x: usize, h: usize, w: usize) -> (usize, usize) {
+    pub const fn source(self, y: usize, x: usize, size: Size) -> (usize, usize) {
         let (y, x) = if self.transpose { (x, y) } else { (y, x) };
-        (if self.flip_y { h - 1 - y } else { y }, if self.flip_x { w - 1 - x } else { x })
+        let row = if self.flip_y { size.h - 1 - y } else { y };
+        (row, if self.flip_x { size.w - 1 - x } else { x })
     }
 
     /// Transforms a box in a square image of side `side`.
@@ -77,7 +79,7 @@ mod tests {
             let flips =
                 Flips { flip_x: bits & 1 == 1, flip_y: bits & 2 == 2, transpose: bits & 4 == 4 };
             for (y, x) in [(0, 0), (1, 3), (4, 2)] {
-                let (from_y, from_x) = flips.source(y, x, side, side);
+                let (from_y, from_x) = flips.source(y, x, Size::new(side, side));
                 let pixel = |y: usize, x: usize| Bounds {
                     left: x as f64,
                     top: y as f64,

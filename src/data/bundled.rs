@@ -4,6 +4,8 @@
 use super::images::Images;
 use crate::data::formats::decode::decode;
 use crate::data::formats::idx;
+use crate::raster::crop;
+use crate::shape::{Dims, Size};
 
 /// The name and the bytes of an image file.
 type File = (&'static str, &'static [u8]);
@@ -51,7 +53,7 @@ pub fn validation_of(name: &str) -> Option<Images> {
     let strips = pictures(PHOTOS, |w| w * 4 / 5..w);
     for (i, name) in strips.names.iter().enumerate() {
         held_out
-            .push(name.clone(), strips.table[i].h, strips.table[i].w, strips.image(i))
+            .push(name.clone(), strips.table[i].size, strips.image(i))
             .expect("bundled sets are small");
     }
     Some(held_out)
@@ -64,14 +66,14 @@ fn pictures(files: &[File], columns: impl Fn(usize) -> std::ops::Range<usize>) -
         .iter()
         .map(|(name, bytes)| (name, decode(bytes).expect("a bundled picture decodes")))
         .collect();
-    let mut images = Images::new(decoded.iter().map(|(_, d)| d.channels).max().unwrap_or(1));
+    let mut images = Images::new(decoded.iter().map(|(_, d)| d.dims.c).max().unwrap_or(1));
     for (name, picture) in decoded {
-        let (h, w) = (picture.h, picture.w);
+        let Size { h, w } = picture.dims.size();
         let pixels = picture.into_channels(images.channels);
         let (kept, c) = (columns(w), images.channels);
-        let rows = pixels.chunks_exact(w * c).flat_map(|row| &row[kept.start * c..kept.end * c]);
-        let pixels: Vec<u8> = rows.copied().collect();
-        images.push((*name).to_owned(), h, kept.len(), &pixels).expect("bundled sets are small");
+        let size = Size::new(h, kept.len());
+        let pixels = crop(&pixels, Dims::new(c, h, w), (0, kept.start), size);
+        images.push((*name).to_owned(), size, &pixels).expect("bundled sets are small");
     }
     images
 }
@@ -105,7 +107,7 @@ mod tests {
         assert!(!photos.names.contains(&held_out.names[0]));
         for (i, name) in photos.names.iter().enumerate() {
             let strip = held_out.names.iter().position(|other| other == name).unwrap();
-            let (left, right) = (photos.table[i], held_out.table[strip]);
+            let (left, right) = (photos.table[i].size, held_out.table[strip].size);
             assert!(left.h == right.h && right.w >= 32 && left.w > 3 * right.w, "{name}");
         }
     }
@@ -113,7 +115,10 @@ mod tests {
     #[test]
     fn digits_have_labels() {
         let digits = load("digits").unwrap();
-        assert_eq!((digits.len(), digits.common_size(), digits.channels), (1797, Some((8, 8)), 1));
+        assert_eq!(
+            (digits.len(), digits.common_size(), digits.channels),
+            (1797, Some(Size::new(8, 8)), 1)
+        );
         let labels = digits.labels.unwrap();
         assert_eq!((labels.of.len(), labels.classes.len()), (1797, 10));
         assert_eq!(labels.of[..4], [0, 1, 2, 3]);

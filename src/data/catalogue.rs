@@ -18,6 +18,8 @@ use super::images::{
 use super::patches::{Patch, PatchGrid};
 use crate::data::formats::decode::decode_file;
 use crate::error::{Error, Result};
+use crate::raster::crop;
+use crate::shape::{Dims, Size};
 
 /// Where the images are stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,10 +44,10 @@ pub enum Storage {
 enum Resize {
     #[default]
     No,
-    /// Enlarge to at least this height and width; the aspect ratio is kept.
-    AtLeast(usize, usize),
-    /// Resize to exactly this height and width.
-    Exactly(usize, usize),
+    /// Enlarge to at least this size; the aspect ratio is kept.
+    AtLeast(Size),
+    /// Resize to exactly this size.
+    Exactly(Size),
 }
 
 /// How the originals are cropped. Each crop is an image of the catalogue.
@@ -56,9 +58,9 @@ enum Crop {
     Whole,
     /// Every patch of a grid. `starts` has the index of the first patch of each original, and the
     /// number of patches.
-    Grid { h: usize, w: usize, starts: Vec<u32> },
+    Grid { size: Size, starts: Vec<u32> },
     /// The given patches.
-    Windows { h: usize, w: usize, patches: Vec<Patch> },
+    Windows { size: Size, patches: Vec<Patch> },
 }
 
 /// Images that are read from their files when they are needed.
@@ -130,25 +132,24 @@ impl Catalogue {
     }
 
     /// Height and width of an original as decoded.
-    fn decoded_size(&self, original: usize) -> (usize, usize) {
+    fn decoded_size(&self, original: usize) -> Size {
         match &*self.storage {
             Storage::Files { sizes, .. } => {
-                let [h, w] = sizes[self.place(original)];
-                (h as usize, w as usize)
+                let [h, w] = sizes[self.place(original)].map(|side| side as usize);
+                Size { h, w }
             }
             Storage::Records(arrays) => {
-                let (_, array) = &arrays[record(arrays, self.place(original)).0];
-                (array.h, array.w)
+                arrays[record(arrays, self.place(original)).0].1.dims.size()
             }
         }
     }
 
     /// Height and width of an original after resizing.
-    fn resized_size(&self, original: usize) -> (usize, usize) {
+    fn resized_size(&self, original: usize) -> Size {
         match self.resize {
             Resize::No => self.decoded_size(original),
-            Resize::AtLeast(h, w) => enlarged(self.decoded_size(original), h, w),
-            Resize::Exactly(h, w) => (h, w),
+            Resize::AtLeast(min) => enlarged(self.decoded_size(original), min),
+            Resize::Exactly(size) => size,
         }
     }
 
@@ -175,19 +176,18 @@ impl Catalogue {
         }
     }
 
-    /// First row, first column, height and width of an image inside its original. `None` if it is
-    /// the whole original.
-    fn window(&self, image: usize) -> Option<[usize; 4]> {
+    /// First row, first column and size of an image inside its original. `None` if it is the whole
+    /// original.
+    fn window(&self, image: usize) -> Option<((usize, usize), Size)> {
         match &self.crop {
             Crop::Whole => None,
-            Crop::Grid { h, w, starts } => {
+            Crop::Grid { size, starts } => {
                 let original = self.original(image);
-                let (top, left) = PatchGrid::new(self.resized_size(original), *h, *w)
-                    .position(image - starts[original] as usize);
-                Some([top, left, *h, *w])
+                let grid = PatchGrid::new(self.resized_size(original), *size);
+                Some((grid.position(image - starts[original] as usize), *size))
             }
-            Crop::Windows { h, w, patches } => {
-                Some([patches[image].top, patches[image].left, *h, *w])
+            Crop::Windows { size, patches } => {
+                Some(((patches[image].top, patches[image].left), *size))
             }
         }
     }
@@ -210,27 +210,27 @@ impl Catalogue {
     }
 
     /// Height and width of an image.
-    pub fn size(&self, image: usize) -> (usize, usize) {
+    pub fn size(&self, image: usize) -> Size {
         match self.crop {
             Crop::Whole => self.resized_size(image),
-            Crop::Grid { h, w, .. } | Crop::Windows { h, w, .. } => (h, w),
+            Crop::Grid { size, .. } | Crop::Windows { size, .. } => size,
         }
     }
 
     /// Height and width of each image.
-    pub fn sizes(&self) -> impl Iterator<Item = (usize, usize)> {
+    pub fn sizes(&self) -> impl Iterator<Item = Size> {
         (0..self.len()).map(|image| self.size(image))
     }
 
-    /// The size (height, width) that all images have. `None` if they differ or there are none.
-    pub fn common_size(&self) -> Option<(usize, usize)> {
+    /// The size that all images have. `None` if they differ or there are none.
+    pub fn common_size(&self) -> Option<Size> {
         let first = self.sizes().next()?;
         self.sizes().all(|size| size == first).then_some(first)
     }
 
     /// The size of all images in bytes, as if they were in memory.
     pub fn total(&self) -> u64 {
-        self.sizes().map(|(h, w)| (h * w * self.channels) as u64).sum()
+        self.sizes().map(|size| (size.area() * self.channels) as u64).sum()
     }
 
     /// The memory of the catalogue itself, in bytes.
@@ -256,18 +256,17 @@ impl Catalogue {
     pub fn reading_bytes(&self) -> u64 {
         let bytes_of = |original: usize| {
             let (size, to) = (self.decoded_size(original), self.resized_size(original));
-            let area = size.0 * size.1;
             let decoding = match &*self.storage {
                 Storage::Files { decoding, .. } => *decoding,
                 Storage::Records(arrays) => {
                     let (_, array) = &arrays[record(arrays, self.place(original)).0];
-                    (array.record() + array.samples() + self.channels * area) as u64
+                    (array.record() + array.dims.len() + self.channels * size.area()) as u64
                 }
             };
             let resizing = if to == size {
                 0
             } else {
-                RESIZE_BYTES * to.0 * size.1 + self.channels * to.0 * to.1
+                RESIZE_BYTES * to.h * size.w + self.channels * to.area()
             };
             decoding + resizing as u64
         };
@@ -312,16 +311,16 @@ impl Catalogue {
     ///
     /// # Errors
     /// If an enlarged image would be too large.
-    pub fn ensure_at_least(&mut self, h: usize, w: usize) -> Result<()> {
-        self.set_resize(Resize::AtLeast(h, w))
+    pub fn ensure_at_least(&mut self, min: Size) -> Result<()> {
+        self.set_resize(Resize::AtLeast(min))
     }
 
     /// Resizes the images when they are read, like [`Images::resize_all`].
     ///
     /// # Errors
     /// If a resized image would be too large.
-    pub fn resize_all(&mut self, h: usize, w: usize) -> Result<()> {
-        self.set_resize(Resize::Exactly(h, w))
+    pub fn resize_all(&mut self, size: Size) -> Result<()> {
+        self.set_resize(Resize::Exactly(size))
     }
 
     fn set_resize(&mut self, resize: Resize) -> Result<()> {
@@ -330,7 +329,7 @@ impl Catalogue {
         for original in 0..self.originals() {
             let (size, to) = (self.decoded_size(original), self.resized_size(original));
             if to != size {
-                resized_len(size, to, self.channels)
+                resized_len(Dims::of(size, self.channels), to)
                     .map_err(|e| e.at(self.original_name(original)))?;
             }
         }
@@ -353,33 +352,33 @@ impl Catalogue {
         }
     }
 
-    /// The given patches of `h`×`w` pixels as images.
+    /// The given patches of `size` as images.
     ///
     /// # Panics
     /// If the images are patches already.
-    pub fn windows(&self, patches: &[Patch], h: usize, w: usize) -> Self {
+    pub fn windows(&self, patches: &[Patch], size: Size) -> Self {
         self.with_crop(
-            Crop::Windows { h, w, patches: patches.to_vec() },
+            Crop::Windows { size, patches: patches.to_vec() },
             patches.iter().map(|patch| patch.image),
         )
     }
 
-    /// All patches of a grid of `h`×`w` pixels as images; see [`super::patches::grid`].
+    /// All patches of `size` of a grid as images; see [`super::patches::grid`].
     ///
     /// # Errors
     /// If there are more than 2³² − 1, which 32-bit indices cannot address.
     ///
     /// # Panics
     /// If the images are patches already.
-    pub fn patches(&self, h: usize, w: usize) -> Result<Self> {
+    pub fn patches(&self, size: Size) -> Result<Self> {
         let mut starts = vec![0_u32];
-        for size in self.sizes() {
-            let end = u32::try_from(PatchGrid::new(size, h, w).count())
+        for whole in self.sizes() {
+            let end = u32::try_from(PatchGrid::new(whole, size).count())
                 .ok()
                 .and_then(|count| starts[starts.len() - 1].checked_add(count));
             starts.push(end.ok_or_else(|| {
                 Error::usage(format!(
-                    "the images have more than {} patches of {w}x{h}; use fewer images, or \
+                    "the images have more than {} patches of {size}; use fewer images, or \
                      data.fit = \"crop\"",
                     u32::MAX
                 ))
@@ -392,7 +391,7 @@ impl Catalogue {
             .map(|(start, end)| (end - start) as usize);
         let originals =
             counts.enumerate().flat_map(|(original, count)| std::iter::repeat_n(original, count));
-        Ok(self.with_crop(Crop::Grid { h, w, starts }, originals))
+        Ok(self.with_crop(Crop::Grid { size, starts }, originals))
     }
 
     /// Reads one image. Returns H,W,C.
@@ -433,7 +432,7 @@ impl Catalogue {
             Storage::Files { root, files, .. } => {
                 let path = root.join(&files[place]);
                 let decoded = decode_file(&path).map_err(|e| e.at(path.display()))?;
-                if (decoded.h, decoded.w) != size {
+                if decoded.dims.size() != size {
                     return Err(Error::failed(format!(
                         "{}: its size has changed since it was first read",
                         path.display()
@@ -451,7 +450,7 @@ impl Catalogue {
                     }
                 };
                 let pixels = array.read(file, index).map_err(|e| e.at(path.display()))?;
-                match (array.c, self.channels) {
+                match (array.dims.c, self.channels) {
                     (1, 3) => gray_to_rgb(&pixels),
                     (3, 1) => rgb_to_gray(&pixels),
                     _ => pixels,
@@ -459,15 +458,14 @@ impl Catalogue {
             }
         };
         let to = self.resized_size(original);
-        Ok(if to == size { pixels } else { resize(&pixels, size, to, self.channels) })
+        Ok(if to == size { pixels } else { resize(&pixels, Dims::of(size, self.channels), to) })
     }
 
     /// Cuts an image out of the pixels of its original.
     fn crop<'p>(&self, image: usize, original: &'p [u8]) -> Cow<'p, [u8]> {
-        let Some([top, left, h, w]) = self.window(image) else { return Cow::Borrowed(original) };
-        let (width, c) = (self.resized_size(self.original(image)).1, self.channels);
-        let row = |y: usize| ((top + y) * width + left) * c;
-        Cow::Owned((0..h).flat_map(|y| &original[row(y)..row(y) + w * c]).copied().collect())
+        let Some((start, size)) = self.window(image) else { return Cow::Borrowed(original) };
+        let dims = Dims::of(self.resized_size(self.original(image)), self.channels);
+        Cow::Owned(crop(original, dims, start, size))
     }
 
     /// Reads all images into memory.
@@ -503,8 +501,7 @@ impl Catalogue {
             for group in read.collect::<Vec<_>>() {
                 for pixels in group? {
                     let image = images.len();
-                    let (h, w) = self.size(image);
-                    images.push(self.name(image), h, w, &pixels)?;
+                    images.push(self.name(image), self.size(image), &pixels)?;
                 }
             }
         }

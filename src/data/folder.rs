@@ -10,9 +10,11 @@ use rayon::prelude::*;
 use super::catalogue::{Catalogue, Storage};
 use super::images::{Images, Labels};
 use super::{LoadOptions, Opened, Pixels};
+use crate::advice::Advice;
 use crate::data::formats::decode::{Decoded, bytes_to_decode, decode_file};
 use crate::data::formats::idx;
 use crate::error::{Error, Result};
+use crate::shape::{Dims, Size};
 
 /// The file name extensions of image files, in lower case.
 pub const EXTENSIONS: [&str; 12] =
@@ -128,11 +130,11 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
         if let Some((index, cost)) = too_large {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             return Err(Error::usage(format!(
-                "{}: decoding takes {} MiB, more than the limit of {} MiB; raise --max-memory, or \
-                 shrink the image",
+                "{}: decoding takes {} MiB, more than the limit of {} MiB; {}, or shrink the image",
                 root.join(&files[*index]).display(),
                 mib(*cost),
-                mib(want.memory.unwrap_or(*cost))
+                mib(want.memory.unwrap_or(*cost)),
+                Advice::RaiseMemoryLimit
             )));
         }
         for group in group_by_cost(&indices, &costs, limit) {
@@ -143,8 +145,8 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
             );
             let decode = |(index, cost): &(usize, u64)| -> Result<(Decoded, u64)> {
                 let mut decoded = decode_file(&root.join(&files[*index]))?;
-                let bytes =
-                    (decoded.h * decoded.w * want.channels.unwrap_or(decoded.channels)) as u64;
+                let dims = decoded.dims;
+                let bytes = (dims.area() * want.channels.unwrap_or(dims.c)) as u64;
                 if held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > limit {
                     decoded.pixels = Vec::new();
                 }
@@ -231,10 +233,10 @@ impl Accumulator {
     /// Adds an image. Its pixels are empty if they are known not to fit. Without given channels the
     /// set is gray until the first colour image.
     fn push(&mut self, index: usize, decoded: Decoded, cost: u64) -> Result<()> {
-        let Decoded { h, w, .. } = decoded;
+        let Dims { c, h, w } = decoded.dims;
         let before = self.channels;
-        if self.infer_channels && decoded.channels > before {
-            self.channels = decoded.channels;
+        if self.infer_channels && c > before {
+            self.channels = c;
         }
         let channels = self.channels;
         self.indices.push(index);
@@ -246,7 +248,7 @@ impl Accumulator {
         }
         if let Some(images) = &mut self.images {
             images.convert_channels(channels)?;
-            images.push(String::new(), h, w, &decoded.into_channels(channels))?;
+            images.push(String::new(), Size { h, w }, &decoded.into_channels(channels))?;
         }
         Ok(())
     }

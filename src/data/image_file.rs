@@ -12,7 +12,7 @@ use image::{DynamicImage, ExtendedColorType, ImageEncoder};
 use crate::data::formats::decode;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::shape::Size;
+use crate::shape::{Dims, Size};
 
 /// The quality of JPEG files, 1 to 100. Higher values keep more of the restored detail but make
 /// larger files.
@@ -79,13 +79,9 @@ impl Samples {
 /// save memory; rows are converted to f32 when they are read, and back when they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFile {
-    /// Height in pixels.
-    pub h: usize,
-    /// Width in pixels.
-    pub w: usize,
-    /// Number of channels without alpha: 1 (gray) or 3 (RGB). An RGB file has 3 channels even if
-    /// they are equal.
-    pub c: usize,
+    /// Size, with the number of channels without alpha: 1 (gray) or 3 (RGB). An RGB file has 3
+    /// channels even if they are equal.
+    pub dims: Dims,
     /// H,W,C.
     samples: Samples,
     /// H,W; 1 is opaque. `None` if the file has no alpha channel.
@@ -133,46 +129,42 @@ impl ImageFile {
         let profile = profile.filter(|profile| profile.get(16..20) == Some(space));
         let (samples, alpha) =
             if color.has_alpha() { split_alpha(samples, c) } else { (samples, None) };
-        Ok(Self { h, w, c, samples, alpha, profile })
+        Ok(Self { dims: Dims { c, h, w }, samples, alpha, profile })
     }
 
     /// An image of pixels (H,W,C, on the 0–1 scale), stored with 16 bits per sample if `deep`,
     /// otherwise with 8.
     ///
     /// # Panics
-    /// If the number of samples does not match the size, or `c` is neither 1 nor 3.
-    pub fn from_pixels(pixels: &[f32], h: usize, w: usize, c: usize, deep: bool) -> Self {
-        assert!(pixels.len() == h * w * c && (c == 1 || c == 3), "a picture of {h}x{w}x{c}");
+    /// If the number of samples does not match the size, or the channels are neither 1 nor 3.
+    pub fn from_pixels(pixels: &[f32], dims: Dims, deep: bool) -> Self {
+        assert!(pixels.len() == dims.len() && [1, 3].contains(&dims.c), "a picture of {dims:?}");
         let none = if deep { Samples::Sixteen(Vec::new()) } else { Samples::Eight(Vec::new()) };
         let mut samples = none.zeros(pixels.len());
         samples.write(0, pixels);
-        Self { h, w, c, samples, alpha: None, profile: None }
+        Self { dims, samples, alpha: None, profile: None }
     }
 
-    /// A black image of `h`×`w` pixels with the channels, depth and profile of this image. Alpha is
-    /// copied if the size is the same; otherwise set it with [`ImageFile::set_alpha`].
-    pub fn like(&self, h: usize, w: usize) -> Self {
-        let alpha = self.alpha.clone().filter(|_| (h, w) == (self.h, self.w));
-        Self {
-            h,
-            w,
-            c: self.c,
-            samples: self.samples.zeros(h * w * self.c),
-            alpha,
-            profile: self.profile.clone(),
-        }
+    /// A black image of `size` with the channels, depth and profile of this image. Alpha is copied
+    /// if the size is the same; otherwise set it with [`ImageFile::set_alpha`].
+    pub fn like(&self, size: Size) -> Self {
+        let alpha = self.alpha.clone().filter(|_| size == self.size());
+        let dims = Dims::of(size, self.dims.c);
+        let samples = self.samples.zeros(dims.len());
+        Self { dims, samples, alpha, profile: self.profile.clone() }
     }
 
     /// Height and width.
     pub const fn size(&self) -> Size {
-        Size { h: self.h, w: self.w }
+        self.dims.size()
     }
 
     /// An image without pixels that has the same channels and colour profile: what
     /// [`ImageFile::like`] makes images of.
     pub fn kind(&self, deep: bool) -> Self {
         let samples = if deep { Samples::Sixteen(Vec::new()) } else { Samples::Eight(Vec::new()) };
-        Self { h: 0, w: 0, c: self.c, samples, alpha: None, profile: self.profile.clone() }
+        let dims = Dims { h: 0, w: 0, ..self.dims };
+        Self { dims, samples, alpha: None, profile: self.profile.clone() }
     }
 
     /// Whether the image has 16 bits per sample.
@@ -189,14 +181,14 @@ impl ImageFile {
 
     /// Appends some columns of row `y` (W,C, on the 0–1 scale) to `out`.
     pub fn read_row(&self, y: usize, columns: Range<usize>, out: &mut Vec<f32>) {
-        let row = y * self.w;
-        self.samples.read((row + columns.start) * self.c..(row + columns.end) * self.c, out);
+        let at = |column: usize| self.dims.offset(0, y, column);
+        self.samples.read(at(columns.start)..at(columns.end), out);
     }
 
     /// Overwrites whole rows (H,W,C, on the 0–1 scale) from row `top` on. Values are rounded to the
     /// bit depth and clipped.
     pub fn write_rows(&mut self, top: usize, rows: &[f32]) {
-        self.samples.write(top * self.w * self.c, rows);
+        self.samples.write(self.dims.offset(0, top, 0), rows);
     }
 
     /// The alpha channel (H,W; 1 is opaque), if there is one.
@@ -213,7 +205,7 @@ impl ImageFile {
     /// If its size is not that of the image.
     pub fn set_alpha(&mut self, alpha: Option<&[f32]>) {
         self.alpha = alpha.map(|values| {
-            assert_eq!(values.len(), self.h * self.w, "an alpha channel of the image's size");
+            assert_eq!(values.len(), self.dims.area(), "an alpha channel of the image's size");
             let mut alpha = self.samples.zeros(values.len());
             alpha.write(0, values);
             alpha
@@ -242,10 +234,9 @@ impl ImageFile {
         };
         encoded.map_err(|error| {
             Error::usage(format!(
-                "{}: {}x{} pixels cannot be saved ({error}); save as .png",
+                "{}: {} pixels cannot be saved ({error}); save as .png",
                 path.display(),
-                self.w,
-                self.h
+                self.size()
             ))
         })?;
         files::write_atomically(path, bytes.get_ref())
@@ -258,9 +249,10 @@ impl ImageFile {
             // An error means that the format cannot store a profile. The image is still valid.
             let _ = encoder.set_icc_profile(profile.clone());
         }
-        let merged = self.alpha.as_ref().map(|alpha| merge_alpha(&self.samples, alpha, self.c));
+        let merged =
+            self.alpha.as_ref().map(|alpha| merge_alpha(&self.samples, alpha, self.dims.c));
         let samples = merged.as_ref().unwrap_or(&self.samples);
-        let color = match (self.c, self.alpha.is_some(), self.is_deep()) {
+        let color = match (self.dims.c, self.alpha.is_some(), self.is_deep()) {
             (1, false, false) => L8,
             (1, true, false) => La8,
             (_, false, false) => Rgb8,
@@ -275,22 +267,22 @@ impl ImageFile {
             // The encoder expects native byte order.
             Samples::Sixteen(v) => bytemuck::cast_slice(v),
         };
-        encoder.write_image(bytes, self.w as u32, self.h as u32, color)
+        encoder.write_image(bytes, self.dims.w as u32, self.dims.h as u32, color)
     }
 
     /// The image with 8 bits per sample, composed over white, for JPEG.
     fn shallow_opaque(&self) -> Self {
         let alpha = self.alpha();
         let mut samples = Samples::Eight(vec![0; self.samples.len()]);
-        let mut row = Vec::new();
-        for y in 0..self.h {
+        let (Dims { c, h, w }, mut row) = (self.dims, Vec::new());
+        for y in 0..h {
             row.clear();
-            self.read_row(y, 0..self.w, &mut row);
+            self.read_row(y, 0..w, &mut row);
             if let Some(alpha) = &alpha {
-                let opaque = row.chunks_exact_mut(self.c).zip(&alpha[y * self.w..]);
+                let opaque = row.chunks_exact_mut(c).zip(&alpha[y * w..]);
                 opaque.for_each(|(pixel, a)| pixel.iter_mut().for_each(|v| *v = *v * a + 1.0 - a));
             }
-            samples.write(y * self.w * self.c, &row);
+            samples.write(y * w * c, &row);
         }
         Self { samples, alpha: None, profile: self.profile.clone(), ..*self }
     }
@@ -370,11 +362,11 @@ mod tests {
             let path = folder.write("a.png", &encoded(&image, ImageFormat::Png));
             let file = ImageFile::read(&path).unwrap();
             assert_eq!(
-                (file.h, file.w, file.c, file.alpha().is_some(), file.is_deep()),
-                (5, 7, c, alpha, deep)
+                (file.dims, file.alpha().is_some(), file.is_deep()),
+                (Dims::new(c, 5, 7), alpha, deep)
             );
             // Conversion to f32 and back is exact, by all rows or some.
-            let mut copy = file.like(5, 7);
+            let mut copy = file.like(Size::new(5, 7));
             assert_ne!(copy, file);
             copy.write_rows(0, &file.pixels()[..2 * 7 * c]);
             copy.write_rows(2, &file.pixels()[2 * 7 * c..]);
@@ -390,23 +382,23 @@ mod tests {
             let jpeg = folder.path.join("c.JPG");
             copy.save(&jpeg).unwrap();
             let back = ImageFile::read(&jpeg).unwrap();
-            assert_eq!((back.c, back.alpha(), back.is_deep()), (c, None, false));
+            assert_eq!((back.dims.c, back.alpha(), back.is_deep()), (c, None, false));
         }
         assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 3);
     }
 
     #[test]
     fn pixels_are_rounded_and_clipped() {
-        let file = ImageFile::from_pixels(&[0.25, 2.0, f32::NAN, -1.0], 2, 2, 1, true);
+        let file = ImageFile::from_pixels(&[0.25, 2.0, f32::NAN, -1.0], Dims::new(1, 2, 2), true);
         assert_eq!(file.samples, Samples::Sixteen(vec![16384, 65535, 0, 0]));
     }
 
     #[test]
     fn alpha_is_copied_to_results_of_the_same_size_only() {
-        let mut file = ImageFile::from_pixels(&[0.0; 4], 2, 2, 1, true);
+        let mut file = ImageFile::from_pixels(&[0.0; 4], Dims::new(1, 2, 2), true);
         file.set_alpha(Some(&[1.0, 0.0, 0.5, 1.0]));
-        assert_eq!(file.like(2, 2).alpha(), file.alpha());
-        let mut larger = file.like(4, 4);
+        assert_eq!(file.like(file.size()).alpha(), file.alpha());
+        let mut larger = file.like(Size::new(4, 4));
         assert_eq!((larger.alpha(), larger.pixels().len(), larger.is_deep()), (None, 16, true));
         larger.set_alpha(Some(&[1.0; 16]));
         assert_eq!(larger.alpha().unwrap(), [1.0; 16]);
@@ -414,7 +406,7 @@ mod tests {
 
     #[test]
     fn transparent_pixels_are_white_in_a_jpeg() {
-        let mut file = ImageFile::from_pixels(&[0.0; 4], 2, 2, 1, true);
+        let mut file = ImageFile::from_pixels(&[0.0; 4], Dims::new(1, 2, 2), true);
         file.set_alpha(Some(&[0.0, 1.0, 0.25, 1.0]));
         assert_eq!(file.shallow_opaque().samples, Samples::Eight(vec![255, 0, 191, 0]));
     }
@@ -453,10 +445,10 @@ mod tests {
     #[test]
     fn save_errors_name_the_file_and_leave_none() {
         let folder = Folder::new("image-save-errors");
-        let file = ImageFile::from_pixels(&[0.0], 1, 1, 1, false);
+        let file = ImageFile::from_pixels(&[0.0], Dims::flat(1), false);
         let message = file.save(&folder.path.join("a.tif")).unwrap_err().to_string();
         assert!(message.contains("a.tif") && message.contains(".png"), "{message}");
-        let wide = ImageFile::from_pixels(&vec![0.0; 70_000], 1, 70_000, 1, false);
+        let wide = ImageFile::from_pixels(&vec![0.0; 70_000], Dims::new(1, 1, 70_000), false);
         let message = wide.save(&folder.path.join("wide.jpg")).unwrap_err().to_string();
         assert!(message.contains("wide.jpg") && message.contains("70000"), "{message}");
         assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 0);

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::rng::Stream;
+use crate::shape::{Dims, Size};
 
 /// Maximum size of a set in bytes: offsets are 32-bit words on the device.
 pub const MAX_BYTES: usize = u32::MAX as usize;
@@ -19,10 +20,8 @@ const MAX_ENLARGED: usize = 1 << 28;
 pub struct Entry {
     /// Offset of the first byte.
     pub offset: usize,
-    /// Height in pixels.
-    pub h: usize,
-    /// Width in pixels.
-    pub w: usize,
+    /// Height and width.
+    pub size: Size,
 }
 
 /// The class of each image.
@@ -67,8 +66,8 @@ impl Images {
 
     /// The pixels of image `i` (H,W,C).
     pub fn image(&self, i: usize) -> &[u8] {
-        let Entry { offset, h, w } = self.table[i];
-        &self.bytes[offset..offset + h * w * self.channels]
+        let Entry { offset, size } = self.table[i];
+        &self.bytes[offset..offset + size.area() * self.channels]
     }
 
     /// The pixels of image `i` (H,W,C) on the 0–1 scale.
@@ -90,26 +89,31 @@ impl Images {
     ///
     /// # Panics
     /// If the number of samples does not match the size.
-    pub fn push(&mut self, name: String, h: usize, w: usize, pixels: &[u8]) -> Result<()> {
-        assert_eq!(pixels.len(), h * w * self.channels, "pixels of {name}");
+    pub fn push(&mut self, name: String, size: Size, pixels: &[u8]) -> Result<()> {
+        assert_eq!(pixels.len(), size.area() * self.channels, "pixels of {name}");
         if self.bytes.len() + pixels.len() > MAX_BYTES {
             return Err(too_large().at(name));
         }
-        self.table.push(Entry { offset: self.bytes.len(), h, w });
+        self.table.push(Entry { offset: self.bytes.len(), size });
         self.bytes.extend_from_slice(pixels);
         self.names.push(name);
         Ok(())
     }
 
-    /// The size (height, width) that all images have. `None` if they differ or there are none.
-    pub fn common_size(&self) -> Option<(usize, usize)> {
-        let first = self.table.first()?;
-        self.table.iter().all(|e| (e.h, e.w) == (first.h, first.w)).then_some((first.h, first.w))
+    /// Height and width of each image.
+    pub fn sizes(&self) -> impl Iterator<Item = Size> {
+        self.table.iter().map(|entry| entry.size)
+    }
+
+    /// The size that all images have. `None` if they differ or there are none.
+    pub fn common_size(&self) -> Option<Size> {
+        let first = self.table.first()?.size;
+        self.sizes().all(|size| size == first).then_some(first)
     }
 
     /// A one-line description such as `400 images of 180x180, gray, 10 classes`.
     pub fn describe(&self) -> String {
-        describe(self.table.iter().map(|e| (e.h, e.w)), self.channels, self.labels.as_ref())
+        describe(self.sizes(), self.channels, self.labels.as_ref())
     }
 
     /// The images at `indices`, in that order, with their names and labels.
@@ -158,42 +162,40 @@ impl Images {
     /// If the set exceeds [`MAX_BYTES`], which [`Images::push`] prevents.
     pub fn table_words(&self) -> Vec<u32> {
         let word = |value: usize| u32::try_from(value).expect("a set within MAX_BYTES");
-        self.table.iter().flat_map(|e| [word(e.offset), word(e.h), word(e.w)]).collect()
+        let words = |e: &Entry| [word(e.offset), word(e.size.h), word(e.size.w)];
+        self.table.iter().flat_map(words).collect()
     }
 
-    /// Enlarges each image that is smaller than `h`×`w` until it has at least that size, with
+    /// Enlarges each image that is smaller than `min` until it has at least that size, with
     /// Catmull–Rom interpolation. The aspect ratio is kept. Returns the number of enlarged images.
     ///
     /// # Errors
     /// If an enlarged image would exceed 256 MiB, or the set [`MAX_BYTES`].
-    pub fn ensure_at_least(&mut self, h: usize, w: usize) -> Result<usize> {
-        let sizes: Vec<(usize, usize)> =
-            self.table.iter().map(|e| enlarged((e.h, e.w), h, w)).collect();
-        let enlarged =
-            sizes.iter().zip(&self.table).filter(|(size, e)| **size != (e.h, e.w)).count();
+    pub fn ensure_at_least(&mut self, min: Size) -> Result<usize> {
+        let sizes: Vec<Size> = self.sizes().map(|size| enlarged(size, min)).collect();
+        let enlarged = sizes.iter().zip(self.sizes()).filter(|(to, size)| *to != size).count();
         if enlarged > 0 {
             self.resize_to(&sizes)?;
         }
         Ok(enlarged)
     }
 
-    /// Resizes every image to exactly `h`×`w`, with Catmull–Rom interpolation (antialiased when
+    /// Resizes every image to exactly `size`, with Catmull–Rom interpolation (antialiased when
     /// shrinking). The aspect ratio is not kept.
     ///
     /// # Errors
     /// If a resized image would be empty or exceed 256 MiB, or the set [`MAX_BYTES`].
-    pub fn resize_all(&mut self, h: usize, w: usize) -> Result<()> {
-        self.resize_to(&vec![(h, w); self.len()])
+    pub fn resize_all(&mut self, size: Size) -> Result<()> {
+        self.resize_to(&vec![size; self.len()])
     }
 
-    /// Resizes each image to its size (height, width) in `sizes`.
-    fn resize_to(&mut self, sizes: &[(usize, usize)]) -> Result<()> {
+    /// Resizes each image to its size in `sizes`.
+    fn resize_to(&mut self, sizes: &[Size]) -> Result<()> {
         let mut total = 0usize;
-        for (i, &(h, w)) in sizes.iter().enumerate() {
-            let Entry { h: old_h, w: old_w, .. } = self.table[i];
-            let size = resized_len((old_h, old_w), (h, w), self.channels)
+        for (i, &to) in sizes.iter().enumerate() {
+            let len = resized_len(Dims::of(self.table[i].size, self.channels), to)
                 .map_err(|e| e.at(&self.names[i]))?;
-            total = total.saturating_add(size);
+            total = total.saturating_add(len);
         }
         if total > MAX_BYTES {
             return Err(too_large());
@@ -205,16 +207,16 @@ impl Images {
             let part: Vec<Vec<u8>> = (start..sizes.len().min(start + PART))
                 .into_par_iter()
                 .map(|i| {
-                    let Entry { h, w, .. } = self.table[i];
-                    resize(self.image(i), (h, w), sizes[i], self.channels)
+                    let from = Dims::of(self.table[i].size, self.channels);
+                    resize(self.image(i), from, sizes[i])
                 })
                 .collect();
             part.iter().for_each(|pixels| bytes.extend_from_slice(pixels));
         }
         let mut offset = 0;
-        for (entry, &(h, w)) in self.table.iter_mut().zip(sizes) {
-            *entry = Entry { offset, h, w };
-            offset += h * w * self.channels;
+        for (entry, &size) in self.table.iter_mut().zip(sizes) {
+            *entry = Entry { offset, size };
+            offset += size.area() * self.channels;
         }
         self.bytes = bytes;
         Ok(())
@@ -251,24 +253,19 @@ impl Images {
     }
 }
 
-/// A one-line description of images; see [`Images::describe`]. `sizes` are (height, width).
+/// A one-line description of images; see [`Images::describe`].
 pub(super) fn describe(
-    sizes: impl Iterator<Item = (usize, usize)>,
+    sizes: impl Iterator<Item = Size>,
     channels: usize,
     labels: Option<&Labels>,
 ) -> String {
-    let (mut count, mut min, mut max) = (0, (usize::MAX, usize::MAX), (0, 0));
-    for (h, w) in sizes {
+    let (mut count, mut min, mut max) = (0, Size::new(usize::MAX, usize::MAX), Size::new(0, 0));
+    for size in sizes {
         count += 1;
-        min = (h.min(min.0), w.min(min.1));
-        max = (h.max(max.0), w.max(max.1));
+        (min, max) = (min.at_most(size), max.at_least(size));
     }
     let count = if count == 1 { "1 image".to_owned() } else { format!("{count} images") };
-    let size = if min == max {
-        format!("{}x{}", max.1, max.0)
-    } else {
-        format!("{}x{} to {}x{}", min.1, min.0, max.1, max.0)
-    };
+    let size = if min == max { max.to_string() } else { format!("{min} to {max}") };
     let classes = labels.map_or(String::new(), |l| format!(", {} classes", l.classes.len()));
     format!("{count} of {size}, {}{classes}", channels_name(channels))
 }
@@ -286,32 +283,24 @@ pub(super) fn split(n: usize, fraction: f64, seed: u64) -> (Vec<usize>, Vec<usiz
     (0..n).partition(|&i| !held_out[i])
 }
 
-/// The size (height, width) of an image of `size` after [`Images::ensure_at_least`].
-pub(super) fn enlarged(size: (usize, usize), h: usize, w: usize) -> (usize, usize) {
-    let scale = (h as f64 / size.0 as f64).max(w as f64 / size.1 as f64);
+/// The size of an image of `size` after [`Images::ensure_at_least`].
+pub(super) fn enlarged(size: Size, min: Size) -> Size {
+    let scale = (min.h as f64 / size.h as f64).max(min.w as f64 / size.w as f64);
     if scale <= 1.0 {
         return size;
     }
-    let side = |old: usize, min: usize| ((old as f64 * scale).round() as usize).max(min);
-    (side(size.0, h), side(size.1, w))
+    size.map(|side| (side as f64 * scale).round() as usize).at_least(min)
 }
 
-/// The size in bytes of an image resized from one size (height, width) to another.
+/// The size in bytes of an image resized from one size to another.
 ///
 /// # Errors
 /// If it is 0, or exceeds both [`MAX_ENLARGED`] and the size of the original.
-pub(super) fn resized_len(
-    from: (usize, usize),
-    to: (usize, usize),
-    channels: usize,
-) -> Result<usize> {
-    let size =
-        to.0.checked_mul(to.1).and_then(|area| area.checked_mul(channels)).filter(|&size| size > 0);
-    size.filter(|&size| size <= MAX_ENLARGED.max(from.0 * from.1 * channels)).ok_or_else(|| {
-        let ((h, w), (old_h, old_w)) = (to, from);
-        Error::usage(format!(
-            "{old_w}x{old_h} pixels cannot be resized to {w}x{h}; crop or remove this image"
-        ))
+pub(super) fn resized_len(from: Dims, to: Size) -> Result<usize> {
+    let len = to.h.checked_mul(to.w).and_then(|area| area.checked_mul(from.c));
+    len.filter(|&len| len > 0 && len <= MAX_ENLARGED.max(from.len())).ok_or_else(|| {
+        let from = from.size();
+        Error::usage(format!("{from} pixels cannot be resized to {to}; crop or remove this image"))
     })
 }
 
@@ -343,26 +332,21 @@ pub(super) fn rgb_to_gray(rgb: &[u8]) -> Vec<u8> {
     rgb.chunks_exact(3).map(luma).collect()
 }
 
-/// Resizes an image (H,W,C) from one size (height, width) to another with Catmull–Rom
-/// interpolation.
-pub(super) fn resize(
-    pixels: &[u8],
-    from: (usize, usize),
-    to: (usize, usize),
-    channels: usize,
-) -> Vec<u8> {
-    if from == to {
+/// Resizes an image (H,W,C) from one size to another with Catmull–Rom interpolation.
+pub(super) fn resize(pixels: &[u8], from: Dims, to: Size) -> Vec<u8> {
+    let size = from.size();
+    if size == to {
         return pixels.to_vec();
     }
-    match channels {
-        1 => resize_as::<image::Luma<u8>>(pixels, from, to),
-        3 => resize_as::<image::Rgb<u8>>(pixels, from, to),
+    match from.c {
+        1 => resize_as::<image::Luma<u8>>(pixels, size, to),
+        3 => resize_as::<image::Rgb<u8>>(pixels, size, to),
         // Each channel separately, so that none is treated as alpha.
         c => {
-            let mut out = vec![0; to.0 * to.1 * c];
+            let mut out = vec![0; to.area() * c];
             for channel in 0..c {
                 let plane: Vec<u8> = pixels.iter().skip(channel).step_by(c).copied().collect();
-                let resized = resize_as::<image::Luma<u8>>(&plane, from, to);
+                let resized = resize_as::<image::Luma<u8>>(&plane, size, to);
                 out.iter_mut().skip(channel).step_by(c).zip(resized).for_each(|(o, v)| *o = v);
             }
             out
@@ -371,14 +355,10 @@ pub(super) fn resize(
 }
 
 /// [`resize`] for the pixel type `P`.
-fn resize_as<P: Pixel<Subpixel = u8> + 'static>(
-    pixels: &[u8],
-    from: (usize, usize),
-    to: (usize, usize),
-) -> Vec<u8> {
-    let image = ImageBuffer::<P, &[u8]>::from_raw(from.1 as u32, from.0 as u32, pixels)
+fn resize_as<P: Pixel<Subpixel = u8> + 'static>(pixels: &[u8], from: Size, to: Size) -> Vec<u8> {
+    let image = ImageBuffer::<P, &[u8]>::from_raw(from.w as u32, from.h as u32, pixels)
         .expect("the bytes match the size");
-    imageops::resize(&image, to.1 as u32, to.0 as u32, FilterType::CatmullRom).into_raw()
+    imageops::resize(&image, to.w as u32, to.h as u32, FilterType::CatmullRom).into_raw()
 }
 
 #[cfg(test)]
@@ -388,9 +368,9 @@ mod tests {
     fn sample() -> Images {
         let mut images = Images::new(1);
         for i in 0..5usize {
-            let (h, w) = (2 + i, 3);
-            let pixels: Vec<u8> = (0..h * w).map(|p| (10 * i + p) as u8).collect();
-            images.push(format!("{i}.png"), h, w, &pixels).unwrap();
+            let size = Size::new(2 + i, 3);
+            let pixels: Vec<u8> = (0..size.area()).map(|p| (10 * i + p) as u8).collect();
+            images.push(format!("{i}.png"), size, &pixels).unwrap();
         }
         images.labels =
             Some(Labels { classes: vec!["a".into(), "b".into()], of: vec![0, 1, 0, 1, 1] });
@@ -403,7 +383,10 @@ mod tests {
         assert_eq!(subset.names, ["3.png", "1.png"]);
         assert_eq!(
             subset.table,
-            [Entry { offset: 0, h: 5, w: 3 }, Entry { offset: 15, h: 3, w: 3 }]
+            [
+                Entry { offset: 0, size: Size::new(5, 3) },
+                Entry { offset: 15, size: Size::new(3, 3) }
+            ]
         );
         assert_eq!(subset.image(1), sample().image(1));
         assert_eq!(subset.labels.unwrap().of, [1, 1]);
@@ -441,8 +424,8 @@ mod tests {
     #[test]
     fn words_are_little_endian_and_padded() {
         let mut images = Images::new(1);
-        images.push("a".into(), 1, 5, &[1, 2, 3, 4, 5]).unwrap();
-        images.push("b".into(), 2, 1, &[6, 7]).unwrap();
+        images.push("a".into(), Size::new(1, 5), &[1, 2, 3, 4, 5]).unwrap();
+        images.push("b".into(), Size::new(2, 1), &[6, 7]).unwrap();
         assert_eq!(Images::words_of(&images.bytes), [0x0403_0201, 0x0007_0605]);
         assert_eq!(images.table_words(), [0, 1, 5, 5, 2, 1]);
     }
@@ -451,16 +434,16 @@ mod tests {
     fn small_images_are_enlarged_and_keep_their_aspect_ratio() {
         for channels in 1..=4 {
             let mut images = Images::new(channels);
-            images.push("small".into(), 4, 8, &vec![77; 32 * channels]).unwrap();
-            images.push("large".into(), 20, 16, &vec![9; 320 * channels]).unwrap();
-            assert_eq!(images.ensure_at_least(16, 16).unwrap(), 1);
-            assert_eq!(images.table[0], Entry { offset: 0, h: 16, w: 32 });
-            assert_eq!(images.table[1], Entry { offset: 512 * channels, h: 20, w: 16 });
+            images.push("small".into(), Size::new(4, 8), &vec![77; 32 * channels]).unwrap();
+            images.push("large".into(), Size::new(20, 16), &vec![9; 320 * channels]).unwrap();
+            assert_eq!(images.ensure_at_least(Size::new(16, 16)).unwrap(), 1);
+            assert_eq!(images.table[0], Entry { offset: 0, size: Size::new(16, 32) });
+            assert_eq!(images.table[1], Entry { offset: 512 * channels, size: Size::new(20, 16) });
             assert!(
                 images.image(0).iter().all(|&v| v == 77) && images.image(1).iter().all(|&v| v == 9)
             );
-            images.resize_all(7, 5).unwrap();
-            assert_eq!(images.common_size(), Some((7, 5)));
+            images.resize_all(Size::new(7, 5)).unwrap();
+            assert_eq!(images.common_size(), Some(Size::new(7, 5)));
             assert!(images.image(1).iter().all(|&v| v == 9));
         }
     }
@@ -468,15 +451,15 @@ mod tests {
     #[test]
     fn extreme_resizes_are_refused() {
         let mut thread = Images::new(1);
-        thread.push("thread".into(), 1, 200_000, &vec![0; 200_000]).unwrap();
+        thread.push("thread".into(), Size::new(1, 200_000), &vec![0; 200_000]).unwrap();
         assert!(
             thread
-                .ensure_at_least(64, 64)
+                .ensure_at_least(Size::new(64, 64))
                 .unwrap_err()
                 .to_string()
                 .starts_with("thread: 200000x1 pixels cannot")
         );
-        assert!(thread.resize_all(0, 5).is_err());
+        assert!(thread.resize_all(Size::new(0, 5)).is_err());
     }
 
     #[test]

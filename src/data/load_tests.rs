@@ -4,6 +4,7 @@ use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
 
 use super::{LoadOptions, LoadedImages, load};
 use crate::data::formats::decode::decode;
+use crate::shape::{Dims, Size};
 use crate::testing::{Folder, encoded};
 
 fn gray(h: u32, w: u32, value: u8) -> DynamicImage {
@@ -229,12 +230,12 @@ fn every_format_is_decoded() {
         [ImageFormat::Png, ImageFormat::Bmp, ImageFormat::Tiff, ImageFormat::WebP, ImageFormat::Pnm]
     {
         let decoded = decode(&encoded(&picture, format)).unwrap();
-        assert_eq!((decoded.h, decoded.w, decoded.channels), (5, 7, 3), "{format:?}");
+        assert_eq!(decoded.dims, Dims::new(3, 5, 7), "{format:?}");
         assert_eq!(decoded.pixels, picture.as_bytes(), "{format:?}");
     }
     for format in [ImageFormat::Jpeg, ImageFormat::Gif] {
         let decoded = decode(&encoded(&picture, format)).unwrap();
-        assert_eq!((decoded.h, decoded.w, decoded.channels), (5, 7, 3), "{format:?}");
+        assert_eq!(decoded.dims, Dims::new(3, 5, 7), "{format:?}");
     }
 }
 
@@ -250,7 +251,7 @@ fn sixteen_bits_are_reduced_to_eight() {
 fn gray_that_is_stored_as_rgb_is_gray() {
     let stored = DynamicImage::ImageRgb8(gray(2, 2, 50).into_rgb8());
     let decoded = decode(&png(&stored)).unwrap();
-    assert_eq!((decoded.channels, decoded.pixels.as_slice()), (1, gray(2, 2, 50).as_bytes()));
+    assert_eq!((decoded.dims.c, decoded.pixels.as_slice()), (1, gray(2, 2, 50).as_bytes()));
 }
 
 #[test]
@@ -270,7 +271,7 @@ fn transparent_pixels_are_composed_over_white() {
 #[test]
 fn exif_orientation_is_applied() {
     let jpeg = encoded(&gray(8, 24, 0), ImageFormat::Jpeg);
-    assert_eq!(decode(&jpeg).map(|d| (d.h, d.w)).unwrap(), (8, 24));
+    assert_eq!(decode(&jpeg).unwrap().dims.size(), Size::new(8, 24));
     // The smallest EXIF block: one tag, orientation (0x0112) = 6, a rotation by 90°.
     let tiff =
         [b'I', b'I', 42, 0, 8, 0, 0, 0, 1, 0, 0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0];
@@ -279,7 +280,7 @@ fn exif_orientation_is_applied() {
     rotated.extend(((body.len() + 2) as u16).to_be_bytes());
     rotated.extend(body);
     rotated.extend(&jpeg[2..]);
-    assert_eq!(decode(&rotated).map(|d| (d.h, d.w)).unwrap(), (24, 8));
+    assert_eq!(decode(&rotated).unwrap().dims.size(), Size::new(24, 8));
 }
 
 #[test]

@@ -149,25 +149,3 @@ pub fn open_filtered(
 ) -> Result<Option<Opened>> {
     folder::load_filtered(root, keep, want, limit.min(MAX_BYTES as u64))
 }
-
-/// The message about skipped files: a line with their number, and one line for each of the first
-/// `max` files. It is empty if there are none.
-pub fn describe_skipped(skipped: &[(String, String)], max: usize) -> Vec<String> {
-    if skipped.is_empty() {
-        return Vec::new();
-    }
-    let shown = skipped.len().min(max);
-    let files = if skipped.len() == 1 { "file" } else { "files" };
-    let end = match shown {
-        0 => String::new(),
-        _ if shown < skipped.len() => format!("; the first {shown} (-v names all):"),
-        _ => ":".to_owned(),
-    };
-    let first = format!(
-        "skipped {} {files} that cannot be used (--strict makes it an error){end}",
-        skipped.len()
-    );
-    std::iter::once(first)
-        .chain(skipped[..shown].iter().map(|(file, reason)| format!("  {file}: {reason}")))
-        .collect()
-}

@@ -2,7 +2,9 @@
 
 use super::images::{Images, Labels};
 use crate::error::Result;
+use crate::raster::crop;
 use crate::rng::Stream;
+use crate::shape::{Dims, Size};
 
 /// The position of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,26 +17,25 @@ pub struct Patch {
     pub left: usize,
 }
 
-/// The non-overlapping patches of `h`×`w` pixels of every image, in reading order. The grid is
-/// centred in each image; an odd pixel is left at the end. An image that is too small has no patch.
+/// The non-overlapping patches of `size` of every image, in reading order. The grid is centred in
+/// each image; an odd pixel is left at the end. An image that is too small has no patch.
 ///
 /// If there are more than `limit` patches (0: no limit), they are subsampled evenly: the list is
 /// divided into `limit` intervals of equal length (±1), and a random patch of each is taken. A
 /// fixed step could select only some columns of the grid.
-pub fn grid(images: &Images, h: usize, w: usize, limit: usize, seed: u64) -> Vec<Patch> {
-    grid_of(images.table.iter().map(|e| (e.h, e.w)), h, w, limit, seed)
+pub fn grid(images: &Images, size: Size, limit: usize, seed: u64) -> Vec<Patch> {
+    grid_of(images.sizes(), size, limit, seed)
 }
 
-/// Like [`grid`], for images of the given sizes (height, width). The memory grows with `limit` and
-/// the number of images, not with the number of patches.
+/// Like [`grid`], for images of the given sizes. The memory grows with `limit` and the number of
+/// images, not with the number of patches.
 pub fn grid_of(
-    sizes: impl Iterator<Item = (usize, usize)>,
-    h: usize,
-    w: usize,
+    sizes: impl Iterator<Item = Size>,
+    size: Size,
     limit: usize,
     seed: u64,
 ) -> Vec<Patch> {
-    let grids: Vec<PatchGrid> = sizes.map(|size| PatchGrid::new(size, h, w)).collect();
+    let grids: Vec<PatchGrid> = sizes.map(|whole| PatchGrid::new(whole, size)).collect();
     let count: usize = grids.iter().map(|grid| grid.count()).sum();
     let patches = grids.iter().enumerate().flat_map(|(image, grid)| {
         (0..grid.count()).map(move |index| {
@@ -56,6 +57,14 @@ pub fn grid_of(
         .collect()
 }
 
+impl Patch {
+    /// The pixels (H,W,C) of a patch of `size`.
+    fn cut(&self, images: &Images, size: Size) -> Vec<u8> {
+        let dims = Dims::of(images.table[self.image].size, images.channels);
+        crop(images.image(self.image), dims, (self.top, self.left), size)
+    }
+}
+
 /// The patch grid of one image.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PatchGrid {
@@ -68,11 +77,12 @@ pub(super) struct PatchGrid {
 }
 
 impl PatchGrid {
-    /// The grid of patches of `h`×`w` pixels over an image of `size` (height, width).
-    pub(super) fn new(size: (usize, usize), h: usize, w: usize) -> Self {
+    /// The grid of patches of `size` over an image of the size `whole`.
+    pub(super) fn new(whole: Size, size: Size) -> Self {
+        let Size { h, w } = size;
         assert!(h > 0 && w > 0, "a patch has pixels");
-        let (rows, columns) = (size.0 / h, size.1 / w);
-        let (top, left) = ((size.0 - rows * h) / 2, (size.1 - columns * w) / 2);
+        let (rows, columns) = (whole.h / h, whole.w / w);
+        let (top, left) = ((whole.h - rows * h) / 2, (whole.w - columns * w) / 2);
         let [rows, columns, top, left, h, w] =
             [rows, columns, top, left, h, w].map(|side| side as u32);
         Self { rows, columns, top, left, h, w }
@@ -95,15 +105,12 @@ impl PatchGrid {
 /// # Errors
 /// If the patches exceed [`super::MAX_BYTES`], which cannot happen: they are not larger than the
 /// images.
-pub fn images(images: &Images, h: usize, w: usize) -> Result<Images> {
-    let (patches, c) = (grid(images, h, w, 0, 0), images.channels);
-    let mut out = Images::new(c);
+pub fn images(images: &Images, size: Size) -> Result<Images> {
+    let patches = grid(images, size, 0, 0);
+    let mut out = Images::new(images.channels);
     for patch in &patches {
-        let width = images.table[patch.image].w;
-        let pixels = images.image(patch.image);
-        let rows = (patch.top..patch.top + h)
-            .flat_map(|row| &pixels[(row * width + patch.left) * c..][..w * c]);
-        out.push(images.names[patch.image].clone(), h, w, &rows.copied().collect::<Vec<u8>>())?;
+        let pixels = patch.cut(images, size);
+        out.push(images.names[patch.image].clone(), size, &pixels)?;
     }
     let labels = |l: &Labels| Labels {
         classes: l.classes.clone(),
@@ -113,17 +120,11 @@ pub fn images(images: &Images, h: usize, w: usize) -> Result<Images> {
     Ok(out)
 }
 
-/// Cuts patches of `h`×`w` pixels. Returns N,H,W,C on the 0–1 scale (byte/255).
-pub fn cut(images: &Images, patches: &[Patch], h: usize, w: usize) -> Vec<f32> {
-    let c = images.channels;
-    let mut out = Vec::with_capacity(patches.len() * h * w * c);
+/// Cuts patches of `size`. Returns N,H,W,C on the 0–1 scale (byte/255).
+pub fn cut(images: &Images, patches: &[Patch], size: Size) -> Vec<f32> {
+    let mut out = Vec::with_capacity(patches.len() * size.area() * images.channels);
     for patch in patches {
-        let width = images.table[patch.image].w;
-        let pixels = images.image(patch.image);
-        for row in patch.top..patch.top + h {
-            let start = (row * width + patch.left) * c;
-            out.extend(pixels[start..start + w * c].iter().map(|&byte| f32::from(byte) / 255.0));
-        }
+        out.extend(patch.cut(images, size).into_iter().map(|byte| f32::from(byte) / 255.0));
     }
     out
 }
@@ -135,7 +136,7 @@ mod tests {
     fn image(h: usize, w: usize, channels: usize) -> Images {
         let mut images = Images::new(channels);
         let pixels: Vec<u8> = (0..h * w * channels).map(|i| i as u8).collect();
-        images.push("a".into(), h, w, &pixels).unwrap();
+        images.push("a".into(), Size { h, w }, &pixels).unwrap();
         images
     }
 
@@ -143,37 +144,39 @@ mod tests {
     fn the_grid_is_centred() {
         let images = image(5, 9, 2);
         let at = |top, left| Patch { image: 0, top, left };
-        assert_eq!(grid(&images, 2, 4, 0, 1), [at(0, 0), at(0, 4), at(2, 0), at(2, 4)]);
-        assert_eq!(grid(&images, 3, 3, 0, 1)[0], at(1, 0));
-        assert_eq!(grid(&images, 6, 1, 0, 1), []);
+        let of = |h: usize, w: usize| grid(&images, Size { h, w }, 0, 1);
+        assert_eq!(of(2, 4), [at(0, 0), at(0, 4), at(2, 0), at(2, 4)]);
+        assert_eq!(of(3, 3)[0], at(1, 0));
+        assert_eq!(of(6, 1), []);
     }
 
     #[test]
     fn a_patch_has_the_pixels_at_its_position() {
         let patch = Patch { image: 0, top: 0, left: 4 };
         let expected: Vec<f32> = (8..16).chain(26..34).map(|v| v as f32 / 255.0).collect();
-        assert_eq!(cut(&image(5, 9, 2), &[patch], 2, 4), expected);
+        assert_eq!(cut(&image(5, 9, 2), &[patch], Size::new(2, 4)), expected);
     }
 
     #[test]
     fn images_of_the_patch_size_are_one_patch_each() {
-        let mut images = Images::new(1);
+        let (mut images, size) = (Images::new(1), Size::new(2, 2));
         for i in 0..7u8 {
-            images.push(i.to_string(), 2, 2, &[i; 4]).unwrap();
+            images.push(i.to_string(), size, &[i; 4]).unwrap();
         }
-        let patches = grid(&images, 2, 2, 0, 3);
+        let patches = grid(&images, size, 0, 3);
         assert_eq!(patches.iter().map(|p| p.image).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
-        assert_eq!(cut(&images, &patches, 2, 2)[24], 6.0 / 255.0);
+        assert_eq!(cut(&images, &patches, size)[24], 6.0 / 255.0);
     }
 
     #[test]
     fn subsampling_is_even_and_repeatable() {
         let images = image(40, 40, 1);
-        let all = grid(&images, 4, 4, 100, 0);
+        let of = |limit: usize, seed: u64| grid(&images, Size::new(4, 4), limit, seed);
+        let all = of(100, 0);
         assert_eq!(all.len(), 100);
-        let some = grid(&images, 4, 4, 30, 5);
-        assert_eq!(some, grid(&images, 4, 4, 30, 5));
-        assert_ne!(some, grid(&images, 4, 4, 30, 6));
+        let some = of(30, 5);
+        assert_eq!(some, of(30, 5));
+        assert_ne!(some, of(30, 6));
         let indices: Vec<usize> =
             some.iter().map(|p| all.iter().position(|q| q == p).unwrap()).collect();
         assert_eq!(indices.len(), 30);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::catalogue::{Catalogue, Handles};
 use super::images::Images;
 use crate::error::Result;
+use crate::shape::Size;
 
 /// A set of images, in memory or in files.
 #[derive(Clone, Debug)]
@@ -74,15 +75,15 @@ impl Pixels {
     }
 
     /// Height and width of an image.
-    pub fn size(&self, image: usize) -> (usize, usize) {
+    pub fn size(&self, image: usize) -> Size {
         match self {
-            Self::Resident(images) => (images.table[image].h, images.table[image].w),
+            Self::Resident(images) => images.table[image].size,
             Self::Streamed(catalogue) => catalogue.size(image),
         }
     }
 
     /// Height and width of each image.
-    pub fn sizes(&self) -> impl Iterator<Item = (usize, usize)> {
+    pub fn sizes(&self) -> impl Iterator<Item = Size> {
         (0..self.len()).map(|image| self.size(image))
     }
 
@@ -94,8 +95,8 @@ impl Pixels {
         }
     }
 
-    /// The size (height, width) that all images have. `None` if they differ or there are none.
-    pub fn common_size(&self) -> Option<(usize, usize)> {
+    /// The size that all images have. `None` if they differ or there are none.
+    pub fn common_size(&self) -> Option<Size> {
         match self {
             Self::Resident(images) => images.common_size(),
             Self::Streamed(catalogue) => catalogue.common_size(),

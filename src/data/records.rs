@@ -37,7 +37,7 @@ pub(super) fn open(
     limit: u64,
     note: &str,
 ) -> Result<Opened> {
-    let from = arrays.first().map_or(1, |(_, array)| array.c);
+    let from = arrays.first().map_or(1, |(_, array)| array.dims.c);
     let channels = want.channels.unwrap_or(from);
     // Whether channels can be converted does not depend on the images, so an empty set shows it.
     Images::new(from).convert_channels(channels).map_err(|e| e.at(source))?;

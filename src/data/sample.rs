@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::patches::{Patch, grid_of};
 use super::{Images, Labels, LoadOptions, Opened, Pixels, bundled, open};
+use crate::advice::Advice;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 
 /// The number of patches in a part is a multiple of this, so that parts consist of full batches. If
 /// memory is scarce, parts are smaller.
@@ -87,12 +88,10 @@ impl Sample {
         budget: Budget,
     ) -> Result<Self> {
         match &mut pixels {
-            Pixels::Resident(images) => images.ensure_at_least(dims.h, dims.w).map(drop)?,
-            Pixels::Streamed(catalogue) => {
-                Arc::make_mut(catalogue).ensure_at_least(dims.h, dims.w)?
-            }
+            Pixels::Resident(images) => images.ensure_at_least(dims.size()).map(drop)?,
+            Pixels::Streamed(catalogue) => Arc::make_mut(catalogue).ensure_at_least(dims.size())?,
         }
-        let patches = grid_of(pixels.sizes(), dims.h, dims.w, count, 0);
+        let patches = grid_of(pixels.sizes(), dims.size(), count, 0);
         if patches.is_empty() {
             return Err(Error::usage(format!("{source}: no image gives a patch of {dims}")));
         }
@@ -118,26 +117,25 @@ impl Sample {
             open(source, &LoadOptions { channels, strict, memory: budget.all }, budget.data)?;
         if resize {
             match &mut pixels {
-                Pixels::Resident(images) => images.resize_all(dims.h, dims.w)?,
-                Pixels::Streamed(catalogue) => {
-                    Arc::make_mut(catalogue).resize_all(dims.h, dims.w)?
-                }
+                Pixels::Resident(images) => images.resize_all(dims.size())?,
+                Pixels::Streamed(catalogue) => Arc::make_mut(catalogue).resize_all(dims.size())?,
             }
         }
         if pixels.channels() != dims.c {
             return Err(Error::usage(format!(
-                "{source}: the number of channels is {}, but the model takes {}; add --resize to \
-                 convert the images",
+                "{source}: the number of channels is {}, but the model takes {}; {}",
                 pixels.channels(),
-                dims.c
+                dims.c,
+                Advice::ConvertImages
             )));
         }
-        if let Some(odd) = (0..pixels.len()).find(|image| pixels.size(*image) != (dims.h, dims.w)) {
-            let ((h, w), name) = (pixels.size(odd), pixels.name(odd));
+        if let Some(odd) = (0..pixels.len()).find(|image| pixels.size(*image) != dims.size()) {
+            let (Size { h, w }, name) = (pixels.size(odd), pixels.name(odd));
             return Err(Error::usage(format!(
-                "{source}: image {name} is {w}x{h}, but the model takes {}x{}; add --resize to \
-                 resize all images",
-                dims.w, dims.h
+                "{source}: image {name} is {w}x{h}, but the model takes {}x{}; {}",
+                dims.w,
+                dims.h,
+                Advice::ResizeImages
             )));
         }
         let patches = (0..pixels.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();
@@ -228,7 +226,7 @@ impl Sample {
             Pixels::Resident(images) => f(images, &self.patches),
             Pixels::Streamed(catalogue) => self.patches.chunks(self.part).try_for_each(|part| {
                 let images = catalogue
-                    .windows(part, self.dims.h, self.dims.w)
+                    .windows(part, self.dims.size())
                     .collect_in_parts(self.parallel_files)?;
                 let whole: Vec<Patch> =
                     (0..images.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();
@@ -255,7 +253,7 @@ mod tests {
         let (mut pixels, mut parts) = (Vec::new(), 0);
         let read = sample.each_part(|images, chosen| {
             parts += 1;
-            pixels.extend(cut(images, chosen, sample.dims.h, sample.dims.w));
+            pixels.extend(cut(images, chosen, sample.dims.size()));
             Ok(())
         });
         read.unwrap();

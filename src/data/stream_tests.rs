@@ -4,9 +4,8 @@ use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 
 use super::array::{Array, SampleType};
 use super::patches::grid;
-use super::{
-    Catalogue, Handles, Images, LoadOptions, Pixels, Storage, describe_skipped, open, patches,
-};
+use super::{Catalogue, Handles, Images, LoadOptions, Pixels, Storage, open, patches};
+use crate::shape::{Dims, Size};
 use crate::testing::{Folder, encoded};
 
 /// A limit that every set of this file fits into.
@@ -51,7 +50,7 @@ fn assert_equal(images: &Images, catalogue: &Catalogue) {
         assert_eq!(streamed.shares_file_with_previous(i), resident.shares_file_with_previous(i));
     }
     for i in (0..images.len()).rev() {
-        assert_eq!(catalogue.size(i), (images.table[i].h, images.table[i].w));
+        assert_eq!(catalogue.size(i), images.table[i].size);
         assert!(catalogue.read(i, &mut handles).unwrap() == images.image(i), "image {i}");
     }
     assert!(catalogue.collect().unwrap() == *images);
@@ -68,19 +67,20 @@ fn assert_streams(source: &str, want: &LoadOptions) {
     assert_equal(&train, &train_of);
     assert_equal(&validation, &validation_of);
     let (mut large, mut large_of) = (images.clone(), catalogue.clone());
-    large.ensure_at_least(12, 10).unwrap();
-    large_of.ensure_at_least(12, 10).unwrap();
+    large.ensure_at_least(Size::new(12, 10)).unwrap();
+    large_of.ensure_at_least(Size::new(12, 10)).unwrap();
     assert_equal(&large, &large_of);
-    assert_equal(&patches::images(&large, 5, 4).unwrap(), &large_of.patches(5, 4).unwrap());
-    let chosen = grid(&large, 5, 4, 7, 3);
-    let cut = large_of.windows(&chosen, 5, 4).collect().unwrap();
+    let size = Size::new(5, 4);
+    assert_equal(&patches::images(&large, size).unwrap(), &large_of.patches(size).unwrap());
+    let chosen = grid(&large, size, 7, 3);
+    let cut = large_of.windows(&chosen, size).collect().unwrap();
     assert_eq!(
-        patches::cut(&cut, &grid(&cut, 5, 4, 7, 3), 5, 4),
-        patches::cut(&large, &chosen, 5, 4)
+        patches::cut(&cut, &grid(&cut, size, 7, 3), size),
+        patches::cut(&large, &chosen, size)
     );
     let (mut exact, mut exact_of) = (images, catalogue);
-    exact.resize_all(6, 11).unwrap();
-    exact_of.resize_all(6, 11).unwrap();
+    exact.resize_all(Size::new(6, 11)).unwrap();
+    exact_of.resize_all(Size::new(6, 11)).unwrap();
     assert_equal(&exact, &exact_of);
 }
 
@@ -234,7 +234,7 @@ fn a_million_patches_take_no_memory() {
         decoding: 0,
     };
     let file = Catalogue::new(storage, 1, None);
-    let patches = file.patches(4, 4).unwrap();
+    let patches = file.patches(Size::new(4, 4)).unwrap();
     assert_eq!((patches.len(), patches.held_bytes() - file.held_bytes()), (1_000_000, 8));
     assert_eq!(
         (
@@ -245,8 +245,8 @@ fn a_million_patches_take_no_memory() {
         ("a/one.png", true, false)
     );
     assert!(
-        file.patches(4000, 4001).unwrap().len() == 1
-            && file.patches(1, 1).unwrap().len() == 4000 * 4002
+        file.patches(Size::new(4000, 4001)).unwrap().len() == 1
+            && file.patches(Size::new(1, 1)).unwrap().len() == 4000 * 4002
     );
 }
 
@@ -256,9 +256,7 @@ fn ten_million_records_take_no_memory() {
         start: 8,
         count: 10_000_000,
         skip: 0,
-        h: 9,
-        w: 9,
-        c: 1,
+        dims: Dims::new(1, 9, 9),
         planar: false,
         sample: SampleType::U8,
     };
@@ -266,7 +264,7 @@ fn ten_million_records_take_no_memory() {
     assert!(records.held_bytes() < 200, "{}", records.held_bytes());
     assert_eq!(
         (records.name(42).as_str(), records.len(), records.size(7)),
-        ("0000042", 10_000_000, (9, 9))
+        ("0000042", 10_000_000, Size::new(9, 9))
     );
     // A split stores a 32-bit index per record.
     let (train, validation) = records.split(0.1, 1);
@@ -284,25 +282,7 @@ fn more_patches_than_32_bit_indices_are_refused() {
         sizes: vec![[4000, 4000]; 300],
         decoding: 0,
     };
-    let message = Catalogue::new(many, 1, None).patches(1, 1).unwrap_err().to_string();
+    let many = Catalogue::new(many, 1, None);
+    let message = many.patches(Size::new(1, 1)).unwrap_err().to_string();
     assert!(message.contains("patches of 1x1"), "{message}");
-}
-
-#[test]
-fn skipped_files_are_counted_and_named() {
-    let skipped: Vec<_> = (0..7).map(|i| (format!("{i}.png"), "is broken".to_owned())).collect();
-    let lines = describe_skipped(&skipped, 5);
-    assert!(
-        lines.len() == 6 && lines[0].starts_with("skipped 7 files") && lines[0].contains("first 5"),
-        "{lines:?}"
-    );
-    assert_eq!(describe_skipped(&skipped, usize::MAX).len(), 8);
-    assert_eq!(
-        describe_skipped(&skipped, 0),
-        ["skipped 7 files that cannot be used (--strict makes it an error)"]
-    );
-    assert!(
-        describe_skipped(&[], 5).is_empty()
-            && describe_skipped(&skipped[..1], 5)[0].contains("skipped 1 file that")
-    );
 }

@@ -1,5 +1,6 @@
 //! Lists the machine's adapters and finds the one that a `--device` argument means.
 
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 
 /// An adapter and its description.
@@ -82,10 +83,11 @@ impl Adapter {
 pub(super) fn explain(error: &wgpu::Error) -> String {
     match error {
         wgpu::Error::OutOfMemory { .. } => {
-            "out of memory: use a smaller --batch or model, or --device cpu".to_owned()
+            format!("out of memory: {} or model, or {}", Advice::SmallerBatch, Advice::UseCpu)
         }
         other => format!(
-            "{other}; run `csae verify` to see which kernels work here, or use --device cpu"
+            "{other}; run `csae verify` to see which kernels work here, or {}",
+            Advice::UseCpu
         ),
     }
 }
@@ -145,11 +147,12 @@ pub fn find(wanted: &str) -> Result<Adapter> {
         return choose_automatically(&all).cloned().ok_or_else(|| {
             let software: Vec<String> = all.iter().map(Adapter::label).collect();
             let hint = if software.is_empty() {
-                "install your GPU's Vulkan driver, or use --device cpu".to_owned()
+                format!("install your GPU's Vulkan driver, or {}", Advice::UseCpu)
             } else {
-                format!("use --device cpu, or name a software adapter: {}", software.join(", "))
+                let names = software.join(", ");
+                format!("{}, or name a software adapter: {names}", Advice::UseCpu)
             };
-            Error::usage(format!("--device gpu: no GPU found; {hint}"))
+            Error::usage(format!("device gpu: no GPU found; {hint}"))
         });
     }
     if let Ok(index) = wanted.parse::<usize>() {
@@ -159,8 +162,8 @@ pub fn find(wanted: &str) -> Result<Adapter> {
         let named = all.iter().find(|adapter| adapter.info.name.contains(wanted)).cloned();
         return all.into_iter().nth(index).or(named).ok_or_else(|| {
             Error::usage(format!(
-                "--device {index}: there are {count} adapters, numbered from 0; run `csae \
-                 devices` to list them"
+                "device {index}: there are {count} adapters, numbered from 0; {}",
+                Advice::ListDevices
             ))
         });
     }
@@ -181,7 +184,7 @@ pub fn find(wanted: &str) -> Result<Adapter> {
             names.join(", ")
         };
         Error::usage(format!(
-            "--device {wanted}: no such adapter; use auto, cpu, gpu, or the name or number of an \
+            "device {wanted}: no such adapter; use auto, cpu, gpu, or the name or number of an \
              adapter ({list})"
         ))
     })

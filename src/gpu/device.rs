@@ -16,6 +16,7 @@ use super::pipeline_cache::PipelineCache;
 use super::plan::Plan;
 use super::record::{Dispatch, Record, Recorder};
 use super::tuned::Tuned;
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::view::{Buffer, StepParams, View};
 
@@ -144,8 +145,8 @@ impl Gpu {
         // The loss of the device replaces any earlier error.
         device.set_device_lost_callback(move |reason, text| {
             *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(format!(
-                "{LOST} ({reason:?}) {text}; if the driver's watchdog stopped a long dispatch, use \
-                 a smaller --batch"
+                "{LOST} ({reason:?}) {text}; if the driver's watchdog stopped a long dispatch, {}",
+                Advice::SmallerBatch
             ));
         });
         let step = device.create_buffer(&wgpu::BufferDescriptor {
@@ -225,7 +226,8 @@ impl Gpu {
             };
             let (name, adapter) = (choice.name(), self.adapter.label());
             return Err(Error::usage(format!(
-                "--kernels {name}: {adapter} has {lack}; use --kernels auto"
+                "kernels {name}: {adapter} has {lack}; {}",
+                Advice::AutoKernels
             )));
         }
         self.choice = choice;
@@ -300,8 +302,8 @@ impl Gpu {
         if size > self.limits.max_buffer_size {
             let (need, limit) = (size >> 20, self.limits.max_buffer_size >> 20);
             return Err(Error::usage(format!(
-                "{label} needs {need} MiB in one buffer, the adapter allows {limit} MiB: use a \
-                 smaller --batch"
+                "{label} needs {need} MiB in one buffer, the adapter allows {limit} MiB: {}",
+                Advice::SmallerBatch
             )));
         }
         let made = self.device.create_buffer(&wgpu::BufferDescriptor {
@@ -526,8 +528,9 @@ impl Gpu {
         waited.map(|_| ()).map_err(|error| {
             self.abandon();
             self.adapter.fault(&format!(
-                "no answer within {} s ({error}); the driver may hang, try another --device",
-                self.patience.as_secs()
+                "no answer within {} s ({error}); the driver may hang, {}",
+                self.patience.as_secs(),
+                Advice::OtherDevice
             ))
         })
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::device::Gpu;
 use super::record::{Dispatch, Record};
 use super::reflect::Role;
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::profile::Operation;
 
@@ -115,9 +116,10 @@ impl Plan {
                     if size > limit {
                         return Err(Error::usage(format!(
                             "kernel {name} needs {} MiB in one binding, the adapter allows {} \
-                             MiB: use a smaller --batch",
+                             MiB: {}",
                             size >> 20,
-                            limit >> 20
+                            limit >> 20,
+                            Advice::SmallerBatch
                         )));
                     }
                     wgpu::BufferBinding {
@@ -141,9 +143,9 @@ impl Plan {
         let grid = fold(dispatch.workgroups, gpu.limits().max_compute_workgroups_per_dimension)
             .ok_or_else(|| {
                 Error::usage(format!(
-                    "kernel {name} needs {} workgroups, more than the adapter allows: use a \
-                     smaller --batch",
-                    dispatch.workgroups
+                    "kernel {name} needs {} workgroups, more than the adapter allows: {}",
+                    dispatch.workgroups,
+                    Advice::SmallerBatch
                 ))
             })?;
         let pipeline = loaded.pipeline.clone();

@@ -252,7 +252,7 @@ impl Tuned {
     pub fn text(&self, identity: &str) -> String {
         let mut text = format!(
             "# The fastest kernel variants for matrix products, by rows, columns and steps\n\
-             # rounded up to powers of two. Written by `csae bench --tune`. Without this file\n\
+             # rounded up to powers of two. Measured by `csae bench`. Without this file\n\
              # csae uses a built-in table.\n\
              version = {VERSION}\ncsae = {}\nadapter = {}\nproducts = [\n",
             toml::Value::from(PROGRAM),

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::advice::Advice;
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::infer::conditions::{Condition, degrade};
@@ -115,12 +116,12 @@ impl<'a> Inference<'a> {
             let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             return Err(Error::usage(format!(
                 "parameters need {:.2} MiB, data {:.2} MiB and one sample in the model {:.2} MiB: \
-                 more than the {:.2} MiB allowed; raise --max-memory, or use fewer or smaller \
-                 images",
+                 more than the {:.2} MiB allowed; {}, or use fewer or smaller images",
                 mib(in_use.parameters),
                 mib(in_use.data),
                 mib(self.bytes(1)),
-                mib(budget)
+                mib(budget),
+                Advice::RaiseMemoryLimit
             )));
         }
         self.max_batch = fitting;
@@ -234,9 +235,8 @@ impl<'a> Inference<'a> {
         let dims = self.graph.nodes[0].dims;
         let mut x = x.to_vec();
         let samples = x.par_chunks_mut(dims.len()).enumerate();
-        let conditions = samples
-            .map(|(i, x)| degrade(spec, seed, first + i, (dims.h, dims.w, dims.c), x))
-            .collect::<Result<_>>()?;
+        let conditions =
+            samples.map(|(i, x)| degrade(spec, seed, first + i, dims, x)).collect::<Result<_>>()?;
         Ok((x, conditions))
     }
 

@@ -122,5 +122,5 @@ fn a_batch_fits_the_memory_budget_or_is_refused_with_the_sizes() {
     assert!((1..=4).contains(&inference.batch(&device)), "{}", inference.batch(&device));
     device.limit_memory(Some(inference.bytes(1) - 1));
     let error = inference.fit(&device, none).unwrap_err();
-    assert!(error.to_string().contains("--max-memory"), "{error}");
+    assert!(error.to_string().contains("memory limit"), "{error}");
 }

@@ -6,6 +6,7 @@ use crate::raster::corrupt;
 use crate::raster::corrupt::Mask;
 use crate::raster::fill::fill;
 use crate::raster::resample::imresize;
+use crate::shape::Dims;
 use crate::spec::CorruptionSpec;
 
 /// What a restoration model is conditioned on besides the pixels of an image.
@@ -49,7 +50,7 @@ pub fn degrade(
     spec: &CorruptionSpec,
     seed: u64,
     number: usize,
-    (h, w, c): (usize, usize, usize),
+    dims: Dims,
     pixels: &mut [f32],
 ) -> Result<Condition> {
     let middle = |[low, high]: [f64; 2]| 0.5 * (low + high);
@@ -59,15 +60,15 @@ pub fn degrade(
     }
     if let Some(share) = spec.missing.map(middle) {
         let kind = spec.masks[number % spec.masks.len()];
-        let mask = kind.draw(h, w, share, &mut corrupt::stream(seed, "validation", number));
-        fill(pixels, c, &mask);
+        let mask = kind.draw(dims.size(), share, &mut corrupt::stream(seed, "validation", number));
+        fill(pixels, dims.c, &mask);
         return Ok(Condition::missing(mask));
     }
     if spec.scales.is_empty() {
         return Ok(Condition::default());
     }
     let scale = spec.scales[number % spec.scales.len()];
-    let (small, small_h, small_w) = imresize(pixels, (h, w), c, 1.0 / scale as f64)?;
-    pixels.copy_from_slice(&imresize(&small, (small_h, small_w), c, scale as f64)?.0);
+    let (small, size) = imresize(pixels, dims, 1.0 / scale as f64)?;
+    pixels.copy_from_slice(&imresize(&small, Dims::of(size, dims.c), scale as f64)?.0);
     Ok(Condition::enlarged(scale))
 }

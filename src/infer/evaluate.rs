@@ -126,7 +126,7 @@ impl Evaluation {
     ) -> Result<()> {
         let dims = inference.graph.nodes[0].dims;
         for batch in chosen.chunks(inference.batch(device)) {
-            let x = patches::cut(images, batch, dims.h, dims.w);
+            let x = patches::cut(images, batch, dims.size());
             let output = inference.run_from(device, self.seen, &x)?;
             if let Some(top_patches) = &mut self.top_patches {
                 top_patches.add(&x, &output.z);
@@ -145,11 +145,7 @@ impl Evaluation {
                     if !is_image {
                         return (f64::NAN, f64::NAN, error);
                     }
-                    (
-                        quality::psnr(x, &clipped),
-                        quality::ssim(x, &clipped, dims.h, dims.w, dims.c),
-                        error,
-                    )
+                    (quality::psnr(x, &clipped), quality::ssim(x, &clipped, dims), error)
                 })
                 .collect();
             for (p, s, e) in scores {

@@ -5,7 +5,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::infer::batches::Inference;
 use crate::infer::tiles::mirrored;
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 
 /// Positions of tiles of `size` along a side of `length` ≥ `size`. Neighbours are at most
 /// `quarters`/4 of `size` apart; the last tile ends at the end of the side.
@@ -22,11 +22,12 @@ pub(crate) fn window(size: usize) -> Vec<f64> {
     (0..size).map(|i| 0.5 - 0.5 * cosine(i) + 1e-3).collect()
 }
 
-/// Memory in bytes that [`image()`] and its caller need for an image of h×w, besides the model's
+/// Memory in bytes that [`image()`] and its caller need for an image of `size`, besides the model's
 /// batches: the image as bytes and as f32, padded to the input size, the weighted sum and its
 /// weights in f64, and the result as f32 and as bytes.
-pub fn bytes(dims: Dims, h: usize, w: usize) -> u64 {
-    let (area, full, c) = ((h * w) as u64, (h.max(dims.h) * w.max(dims.w)) as u64, dims.c as u64);
+pub fn bytes(dims: Dims, size: Size) -> u64 {
+    let (area, full, c) =
+        (size.area() as u64, size.at_least(dims.size()).area() as u64, dims.c as u64);
     area * c * (1 + 4 + 4 + 1) + full * (c * (4 + 8) + 8)
 }
 
@@ -39,10 +40,9 @@ pub fn image(
     device: &mut Device,
     inference: &mut Inference,
     pixels: &[f32],
-    h: usize,
-    w: usize,
+    size: Size,
 ) -> Result<Vec<f32>> {
-    by_tiles(device, inference, pixels, [h, w], 1)
+    by_tiles(device, inference, pixels, size, 1)
 }
 
 /// [`image()`] with tiles at most `quarters`/4 of their size apart.
@@ -50,25 +50,25 @@ pub(crate) fn by_tiles(
     device: &mut Device,
     inference: &mut Inference,
     pixels: &[f32],
-    [h, w]: [usize; 2],
+    size: Size,
     quarters: usize,
 ) -> Result<Vec<f32>> {
     let dims = inference.graph.nodes[0].dims;
     let c = dims.c;
-    let (full_h, full_w) = (h.max(dims.h), w.max(dims.w));
-    let padded = mirror(pixels, [h, w], [full_h, full_w], c);
+    let full = size.at_least(dims.size());
+    let padded = mirror(pixels, Dims::of(size, c), full);
     let (wy, wx) = (window(dims.h), window(dims.w));
-    let mut sum = vec![0.0_f64; full_h * full_w * c];
-    let mut weight = vec![0.0_f64; full_h * full_w];
-    let tiles: Vec<(usize, usize)> = starts(full_h, dims.h, quarters)
+    let mut sum = vec![0.0_f64; full.area() * c];
+    let mut weight = vec![0.0_f64; full.area()];
+    let tiles: Vec<(usize, usize)> = starts(full.h, dims.h, quarters)
         .iter()
-        .flat_map(|y| starts(full_w, dims.w, quarters).into_iter().map(|x| (*y, x)))
+        .flat_map(|y| starts(full.w, dims.w, quarters).into_iter().map(|x| (*y, x)))
         .collect();
     for batch in tiles.chunks(inference.batch(device)) {
         let mut x = Vec::with_capacity(batch.len() * dims.len());
         for (top, left) in batch {
             for row in *top..top + dims.h {
-                let start = (row * full_w + left) * c;
+                let start = (row * full.w + left) * c;
                 x.extend_from_slice(&padded[start..start + dims.w * c]);
             }
         }
@@ -77,7 +77,7 @@ pub(crate) fn by_tiles(
             for i in 0..dims.h {
                 for j in 0..dims.w {
                     let factor = wy[i] * wx[j];
-                    let at = (top + i) * full_w + left + j;
+                    let at = (top + i) * full.w + left + j;
                     weight[at] += factor;
                     for ch in 0..c {
                         sum[at * c + ch] += factor * f64::from(tile[(i * dims.w + j) * c + ch]);
@@ -86,27 +86,23 @@ pub(crate) fn by_tiles(
             }
         }
     }
-    let mut out = Vec::with_capacity(h * w * c);
-    for row in 0..h {
-        for at in row * full_w..row * full_w + w {
+    let mut out = Vec::with_capacity(size.area() * c);
+    for row in 0..size.h {
+        for at in row * full.w..row * full.w + size.w {
             out.extend((0..c).map(|ch| (sum[at * c + ch] / weight[at]) as f32));
         }
     }
     Ok(out)
 }
 
-/// Pads an image (H,W,C) at the right and the bottom by mirroring; the edge pixel is repeated.
-pub(crate) fn mirror(
-    pixels: &[f32],
-    [h, w]: [usize; 2],
-    [full_h, full_w]: [usize; 2],
-    c: usize,
-) -> Vec<f32> {
-    let mut out = Vec::with_capacity(full_h * full_w * c);
-    for i in 0..full_h {
-        for j in 0..full_w {
-            let at = (mirrored(i, h) * w + mirrored(j, w)) * c;
-            out.extend_from_slice(&pixels[at..at + c]);
+/// Pads an image (H,W,C) at the right and the bottom to the size `to` by mirroring; the edge pixel
+/// is repeated.
+pub(crate) fn mirror(pixels: &[f32], from: Dims, to: Size) -> Vec<f32> {
+    let mut out = Vec::with_capacity(to.area() * from.c);
+    for i in 0..to.h {
+        for j in 0..to.w {
+            let at = from.offset(0, mirrored(i, from.h), mirrored(j, from.w));
+            out.extend_from_slice(&pixels[at..at + from.c]);
         }
     }
     out
@@ -131,7 +127,7 @@ mod tests {
     #[test]
     fn mirroring_repeats_the_edge_pixel() {
         assert_eq!(
-            mirror(&[1.0, 2.0, 3.0], [1, 3], [1, 8], 1),
+            mirror(&[1.0, 2.0, 3.0], Dims::new(1, 1, 3), Size::new(1, 8)),
             [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0, 2.0]
         );
     }

@@ -1,6 +1,7 @@
 //! Restoration of images of any size by a convolutional model: overlapping tiles, joined without
 //! seams.
 
+use crate::advice::Advice;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
@@ -33,11 +34,13 @@ pub fn check_task(spec: &ModelSpec, task: Task) -> Result<()> {
         Some(trained) if trained == task => Ok(()),
         Some(other) => Err(Error::usage(format!(
             "the model was trained to {other}, not to {task}: use the bundled model {task}, or \
-             train one by csae train DATA --task {task}"
+             {} {task}",
+            Advice::TrainForTask
         ))),
         None => Err(Error::usage(format!(
-            "the model was not trained for restoration: use the bundled model {task}, or train one \
-             by csae train DATA --task {task}"
+            "the model was not trained for restoration: use the bundled model {task}, or {} \
+             {task}",
+            Advice::TrainForTask
         ))),
     }
 }
@@ -49,8 +52,8 @@ pub struct Code {
     pub values: Vec<f32>,
     /// Size of the code.
     pub dims: Dims,
-    /// Height and width of the part of the image.
-    pub of: (usize, usize),
+    /// Size of the part of the image.
+    pub of: Size,
 }
 
 impl Restorer {
@@ -82,12 +85,12 @@ impl Restorer {
     pub fn restore(
         &self,
         device: &mut Device,
-        [h, w, c]: [usize; 3],
+        dims: Dims,
         condition: &Condition,
         mut read: impl FnMut(usize, std::ops::Range<usize>, &mut Vec<f32>),
         mut write: impl FnMut(Strip) -> Result<()>,
     ) -> Result<()> {
-        let channels = self.channels();
+        let (channels, c) = (self.channels(), dims.c);
         if channels != 1 && c != 1 && channels != c {
             return Err(Error::usage(format!(
                 "the model takes {} channels, but the image has {c}; convert the image, or use a \
@@ -95,14 +98,14 @@ impl Restorer {
                 channels
             )));
         }
-        let tiles = self.tiling.tiles(device, Size::new(h, w))?;
-        let (tile_h, tile_w) = tiles.size();
-        let graph = self.tiling.graph(Size::new(tile_h, tile_w))?;
+        let tiles = self.tiling.tiles(device, dims.size())?;
+        let tile_size = tiles.size();
+        let graph = self.tiling.graph(tile_size)?;
         graph.check_autoencoder()?;
         graph.check_reconstructs_images()?;
         // Half of the dihedral transforms exchange height and width.
-        let transposed = if self.ensemble && tile_h != tile_w {
-            self.tiling.graph(Size::new(tile_w, tile_h))?
+        let transposed = if self.ensemble && tile_size.h != tile_size.w {
+            self.tiling.graph(Size::new(tile_size.w, tile_size.h))?
         } else {
             graph.clone()
         };
@@ -118,7 +121,7 @@ impl Restorer {
             let mask = condition.mask.as_ref().map(|mask| cut_mask(&tiles, &tile, mask));
             let run = |pixels: &[f32], mean: Option<Vec<f32>>| {
                 let condition = Condition { mask: mask.clone(), mean, ..*condition };
-                self.run_tile(device, &mut passes, (tile_h, tile_w), pixels, &condition)
+                self.run_tile(device, &mut passes, tile_size, pixels, &condition)
             };
             let restored = with_channels(channels, &pixels, c, mean.as_deref(), run)?;
             if let Some(mask) = mask {
@@ -136,12 +139,12 @@ impl Restorer {
         Ok(())
     }
 
-    /// Memory in bytes for the pass over the largest tile of an image of h×w.
+    /// Memory in bytes for the pass over the largest tile of an image.
     ///
     /// # Errors
     /// When the model does not accept the size of a tile.
-    pub fn planned_bytes(&self, device: &Device, h: usize, w: usize) -> Result<u64> {
-        self.tiling.planned_bytes(device, Size::new(h, w))
+    pub fn planned_bytes(&self, device: &Device, size: Size) -> Result<u64> {
+        self.tiling.planned_bytes(device, size)
     }
 
     /// Restores a tile with the model's number of channels (H,W,C). `passes` has the pass for tiles
@@ -150,24 +153,24 @@ impl Restorer {
         &self,
         device: &mut Device,
         passes: &mut [Inference; 2],
-        (h, w): (usize, usize),
+        size: Size,
         pixels: &[f32],
         condition: &Condition,
     ) -> Result<Vec<f32>> {
         if !self.ensemble {
             return passes[0].run_output(device, pixels, std::slice::from_ref(condition));
         }
-        let mut mean = vec![0.0; pixels.len()];
+        let (mut mean, dims) = (vec![0.0; pixels.len()], Dims::of(size, self.channels()));
         for transform in (0..8).map(Dihedral) {
             let mask = condition.mask.as_ref().map(|mask| {
-                let (h, w) = transform.sides((h, w));
-                Mask { h, w, missing: transform.apply(&mask.missing, (mask.h, mask.w), 1) }
+                let missing = transform.apply(&mask.missing, Dims::of(mask.size, 1));
+                Mask { size: transform.size(size), missing }
             });
             let condition = Condition { mask, ..condition.clone() };
-            let transformed = transform.apply(pixels, (h, w), self.channels());
-            let pass = &mut passes[usize::from(transform.swaps_sides() && h != w)];
+            let transformed = transform.apply(pixels, dims);
+            let pass = &mut passes[usize::from(transform.swaps_sides() && size.h != size.w)];
             let restored = pass.run_output(device, &transformed, &[condition])?;
-            let restored = transform.invert(&restored, (h, w), self.channels());
+            let restored = transform.invert(&restored, dims);
             mean.iter_mut().zip(restored).for_each(|(mean, v)| *mean += v / 8.0);
         }
         Ok(mean)
@@ -182,24 +185,23 @@ impl Restorer {
     pub fn code(
         &self,
         device: &mut Device,
-        [h, w, c]: [usize; 3],
+        dims: Dims,
         condition: &Condition,
         pixels: &[f32],
     ) -> Result<Option<Code>> {
         let align = self.tiling.geometry.align;
-        let [fit_h, fit_w] = [h, w].map(|side| side.min(MAX_TILE) / align * align);
-        if c != self.channels() || fit_h * fit_w == 0 {
+        let fit = dims.size().map(|side| side.min(MAX_TILE) / align * align);
+        if dims.c != self.channels() || fit.area() == 0 {
             return Ok(None);
         }
-        let graph = self.tiling.graph(Size::new(fit_h, fit_w))?;
+        let graph = self.tiling.graph(fit)?;
         let mut inference = Inference::new(&graph, &self.tiling.store);
-        let cut = crop(pixels, w, c, 0..fit_h, 0..fit_w);
-        let missing = |mask: &Mask| crop(&mask.missing, w, 1, 0..fit_h, 0..fit_w);
-        let mask =
-            condition.mask.as_ref().map(|mask| Mask { h: fit_h, w: fit_w, missing: missing(mask) });
+        let cut = crop(pixels, dims, (0, 0), fit);
+        let missing = |mask: &Mask| crop(&mask.missing, Dims::of(dims.size(), 1), (0, 0), fit);
+        let mask = condition.mask.as_ref().map(|mask| Mask { size: fit, missing: missing(mask) });
         let values =
             inference.run_code(device, &cut, &[Condition { mask, ..condition.clone() }])?;
-        Ok(Some(Code { values, dims: graph.nodes[graph.code].dims, of: (fit_h, fit_w) }))
+        Ok(Some(Code { values, dims: graph.nodes[graph.code].dims, of: fit }))
     }
 
     /// Restores an image in memory (H,W,C; 0–1 scale); see [`Restorer::restore`].
@@ -209,15 +211,16 @@ impl Restorer {
     pub fn restore_pixels(
         &self,
         device: &mut Device,
-        [h, w, c]: [usize; 3],
+        dims: Dims,
         condition: &Condition,
         pixels: &[f32],
     ) -> Result<Vec<f32>> {
         let mut out = Vec::with_capacity(pixels.len());
         let read = |y: usize, columns: std::ops::Range<usize>, row: &mut Vec<f32>| {
-            row.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c]);
+            let start = dims.offset(0, y, columns.start);
+            row.extend_from_slice(&pixels[start..start + columns.len() * dims.c]);
         };
-        self.restore(device, [h, w, c], condition, read, |strip| {
+        self.restore(device, dims, condition, read, |strip| {
             out.extend(strip.pixels);
             Ok(())
         })?;
@@ -259,9 +262,11 @@ fn with_channels(
 /// The part of a mask that belongs to a tile. Beyond the image it is mirrored as the pixels are.
 fn cut_mask(tiles: &Tiles, tile: &ImageTile, mask: &Mask) -> Mask {
     let cut = tiles.cut(tile, 1, |y, columns, out| {
-        out.extend(mask.missing[y * mask.w..][columns].iter().map(|missing| f32::from(*missing)));
+        out.extend(
+            mask.missing[y * mask.size.w..][columns].iter().map(|missing| f32::from(*missing)),
+        );
     });
-    Mask { h: tile.h, w: tile.w, missing: cut.into_iter().map(|v| v as u8).collect() }
+    Mask { size: tile.size, missing: cut.into_iter().map(|v| v as u8).collect() }
 }
 
 #[cfg(test)]

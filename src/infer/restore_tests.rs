@@ -86,7 +86,7 @@ fn random_model(stream: &mut Stream) -> String {
 }
 
 fn restored(device: &mut Device, restorer: &Restorer, pixels: &[f32]) -> Vec<f32> {
-    let size = [SIDE, SIDE, 1];
+    let size = Dims::new(1, SIDE, SIDE);
     restorer.restore_pixels(device, size, &Condition::default(), pixels).unwrap()
 }
 

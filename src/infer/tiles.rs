@@ -10,6 +10,7 @@
 use std::ops::Range;
 
 use crate::error::{Error, Result};
+use crate::shape::Size;
 
 /// Width in pixels of the ramp between neighbours. A wider ramp hides more of a difference between
 /// two tiles, but enlarges their overlap.
@@ -89,14 +90,12 @@ pub struct ImageTile {
     pub top: usize,
     /// First column in the image.
     pub left: usize,
-    /// Height, a multiple of the alignment.
-    pub h: usize,
-    /// Width, a multiple of the alignment.
-    pub w: usize,
+    /// Height and width, multiples of the alignment.
+    pub size: Size,
 }
 
 impl Tiles {
-    /// A grid of tiles of about `tile`×`tile` pixels over an image of `h`×`w`.
+    /// A grid of tiles of about `tile`×`tile` pixels over an image.
     ///
     /// `halo` is the number of pixels to discard at the border of a tile: the radius of the model's
     /// receptive field. `align` is the total stride of the model: sides and positions of tiles are
@@ -105,22 +104,22 @@ impl Tiles {
     ///
     /// # Errors
     /// When the image has no pixels or the alignment is 0.
-    pub fn new(h: usize, w: usize, tile: usize, halo: usize, align: usize) -> Result<Self> {
-        if h * w == 0 || align == 0 {
+    pub fn new(image: Size, tile: usize, halo: usize, align: usize) -> Result<Self> {
+        if image.area() == 0 || align == 0 {
             return Err(Error::usage(format!(
-                "an image of {w}x{h} pixels cannot be cut into tiles aligned to {align}; both must \
+                "an image of {image} pixels cannot be cut into tiles aligned to {align}; both must \
                  be above 0"
             )));
         }
         Ok(Self {
-            rows: TileAxis::new(h, tile, halo, align),
-            columns: TileAxis::new(w, tile, halo, align),
+            rows: TileAxis::new(image.h, tile, halo, align),
+            columns: TileAxis::new(image.w, tile, halo, align),
         })
     }
 
     /// Height and width of every tile.
-    pub fn size(&self) -> (usize, usize) {
-        (self.rows.tile, self.columns.tile)
+    pub const fn size(&self) -> Size {
+        Size { h: self.rows.tile, w: self.columns.tile }
     }
 
     /// Number of tiles.
@@ -134,7 +133,7 @@ impl Tiles {
         (0..self.count()).map(move |number| {
             let (row, column) = (number / columns, number % columns);
             let (top, left) = (self.rows.starts[row], self.columns.starts[column]);
-            ImageTile { row, column, top, left, h: self.rows.tile, w: self.columns.tile }
+            ImageTile { row, column, top, left, size: self.size() }
         })
     }
 
@@ -148,9 +147,9 @@ impl Tiles {
         mut read: impl FnMut(usize, Range<usize>, &mut Vec<f32>),
     ) -> Vec<f32> {
         let (rows, columns) = (self.rows.covered(tile.row), self.columns.covered(tile.column));
-        let row_len = tile.w * c;
-        let mut out: Vec<f32> = Vec::with_capacity(tile.h * row_len);
-        for y in 0..tile.h {
+        let row_len = tile.size.w * c;
+        let mut out: Vec<f32> = Vec::with_capacity(tile.size.h * row_len);
+        for y in 0..tile.size.h {
             let from = mirrored(y, rows.len());
             if from < y {
                 out.extend_from_within(from * row_len..(from + 1) * row_len);
@@ -162,7 +161,7 @@ impl Tiles {
                 y * row_len + columns.len() * c,
                 "`read` must append the columns asked for"
             );
-            for x in columns.len()..tile.w {
+            for x in columns.len()..tile.size.w {
                 let from = y * row_len + mirrored(x, columns.len()) * c;
                 out.extend_from_within(from..from + c);
             }
@@ -253,7 +252,7 @@ impl Blend {
         let Self { tiles, c, .. } = self;
         let (row_len, c) = (tiles.columns.length * *c, *c);
         assert_eq!(Some(*tile), tiles.iter().nth(self.next), "tiles must come in order");
-        assert_eq!(y.len(), tile.h * tile.w * c, "a tile has {}x{} pixels", tile.w, tile.h);
+        assert_eq!(y.len(), tile.size.area() * c, "a tile has {} pixels", tile.size);
         self.next += 1;
         let (rows, columns) = (tiles.rows.covered(tile.row), tiles.columns.covered(tile.column));
         self.rows.resize((rows.end - self.top) * row_len, 0.0);
@@ -266,7 +265,7 @@ impl Blend {
             }
             let out = &mut self.rows[(at - self.top) * row_len + columns.start * c..]
                 [..columns.len() * c];
-            let from = &y[(at - rows.start) * tile.w * c..][..columns.len() * c];
+            let from = &y[(at - rows.start) * tile.size.w * c..][..columns.len() * c];
             for ((out, from), across) in
                 out.chunks_exact_mut(c).zip(from.chunks_exact(c)).zip(&across)
             {
@@ -291,51 +290,51 @@ impl Blend {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shape::Dims;
 
-    fn image(h: usize, w: usize, c: usize) -> Vec<f32> {
-        (0..h * w * c).map(|i| ((i * 7919) % 1009) as f32 / 1009.0).collect()
+    fn image(dims: Dims) -> Vec<f32> {
+        (0..dims.len()).map(|i| ((i * 7919) % 1009) as f32 / 1009.0).collect()
     }
 
     /// Cuts an image into tiles, applies `f` to each, and blends the results. Returns the image,
     /// and the maximum number of values that the blend held.
     fn map_tiles(
         pixels: &[f32],
-        (h, w, c): (usize, usize, usize),
+        dims: Dims,
         (tile, halo, align): (usize, usize, usize),
         f: impl Fn(&ImageTile, Vec<f32>) -> Vec<f32>,
     ) -> (Vec<f32>, usize) {
-        let tiles = Tiles::new(h, w, tile, halo, align).unwrap();
-        let mut blend = Blend::new(&tiles, c);
+        let tiles = Tiles::new(dims.size(), tile, halo, align).unwrap();
+        let mut blend = Blend::new(&tiles, dims.c);
         let (mut out, mut held) = (Vec::new(), 0);
         for tile in tiles.iter() {
             assert!(
                 tile.top % align == 0
                     && tile.left % align == 0
-                    && tile.h % align == 0
-                    && tile.w % align == 0
+                    && tile.size.h % align == 0
+                    && tile.size.w % align == 0
             );
-            let y = f(&tile, tiles.cut_from(&tile, c, pixels));
+            let y = f(&tile, tiles.cut_from(&tile, dims.c, pixels));
             let strip = blend.add(&tile, &y);
             held = held.max(blend.rows.len());
             if let Some(strip) = strip {
-                assert_eq!(strip.top * w * c, out.len(), "strips must be contiguous");
+                assert_eq!(strip.top * dims.w * dims.c, out.len(), "strips must be contiguous");
                 out.extend(strip.pixels);
             }
         }
         (out, held)
     }
 
-    /// (h, w, c).
-    const SIZES: [(usize, usize, usize); 9] = [
-        (1, 1, 1),
-        (5, 3, 3),
-        (64, 64, 1),
-        (65, 63, 1),
-        (31, 200, 3),
-        (257, 129, 1),
-        (97, 101, 3),
-        (1, 300, 1),
-        (128, 40, 1),
+    const SIZES: [Dims; 9] = [
+        Dims::new(1, 1, 1),
+        Dims::new(3, 5, 3),
+        Dims::new(1, 64, 64),
+        Dims::new(1, 65, 63),
+        Dims::new(3, 31, 200),
+        Dims::new(1, 257, 129),
+        Dims::new(3, 97, 101),
+        Dims::new(1, 1, 300),
+        Dims::new(1, 128, 40),
     ];
     /// (tile, halo, align).
     const GEOMETRIES: [(usize, usize, usize); 6] =
@@ -343,25 +342,26 @@ mod tests {
 
     #[test]
     fn the_identity_reproduces_the_image() {
-        for size in SIZES {
-            let pixels = image(size.0, size.1, size.2);
+        for dims in SIZES {
+            let pixels = image(dims);
             for geometry in GEOMETRIES {
-                let (out, held) = map_tiles(&pixels, size, geometry, |_, x| x);
-                assert_eq!(out.len(), pixels.len(), "{size:?} {geometry:?}");
+                let (out, held) = map_tiles(&pixels, dims, geometry, |_, x| x);
+                assert_eq!(out.len(), pixels.len(), "{dims} {geometry:?}");
                 assert!(
                     out.iter().zip(&pixels).all(|(a, b)| (a - b).abs() <= 1e-6),
-                    "{size:?} {geometry:?}"
+                    "{dims} {geometry:?}"
                 );
                 let (tile, halo, align) = geometry;
-                let tiles = Tiles::new(size.0, size.1, tile, halo, align).unwrap();
-                assert!(held <= tiles.size().0 * size.1 * size.2, "{held}");
+                let tiles = Tiles::new(dims.size(), tile, halo, align).unwrap();
+                assert!(held <= tiles.size().h * dims.w * dims.c, "{held}");
             }
         }
         // Control: a function that changes one pixel of one tile is detected.
-        let pixels = image(65, 63, 1);
-        let (out, _) = map_tiles(&pixels, (65, 63, 1), (32, 4, 1), |tile, mut x| {
+        let dims = Dims::new(1, 65, 63);
+        let pixels = image(dims);
+        let (out, _) = map_tiles(&pixels, dims, (32, 4, 1), |tile, mut x| {
             if tile.row == 1 && tile.column == 1 {
-                x[16 * tile.w + 16] += 0.1;
+                x[16 * tile.size.w + 16] += 0.1;
             }
             x
         });
@@ -372,19 +372,19 @@ mod tests {
     /// the result. Overwriting more than the halo must be detected.
     #[test]
     fn halos_are_discarded() {
-        let survives_spoiled = |size: (usize, usize, usize), geometry, halo: usize| {
-            let pixels = image(size.0, size.1, 1);
-            let (out, _) = map_tiles(&pixels, size, geometry, |tile, mut x| {
-                for y in 0..tile.h {
-                    for z in 0..tile.w {
+        let survives_spoiled = |dims: Dims, geometry, halo: usize| {
+            let pixels = image(dims);
+            let (out, _) = map_tiles(&pixels, dims, geometry, |tile, mut x| {
+                for y in 0..tile.size.h {
+                    for z in 0..tile.size.w {
                         let inner = |at: usize, start: usize, side: usize, length: usize| {
                             (start == 0 || at >= halo)
                                 && (start + side >= length || at < side - halo)
                         };
-                        if !inner(y, tile.top, tile.h, size.0)
-                            || !inner(z, tile.left, tile.w, size.1)
+                        if !inner(y, tile.top, tile.size.h, dims.h)
+                            || !inner(z, tile.left, tile.size.w, dims.w)
                         {
-                            x[y * tile.w + z] = f32::NAN;
+                            x[y * tile.size.w + z] = f32::NAN;
                         }
                     }
                 }
@@ -392,13 +392,13 @@ mod tests {
             });
             out.iter().zip(&pixels).all(|(a, b)| (a - b).abs() <= 1e-6)
         };
-        for size in [(200, 150, 1), (97, 301, 1), (65, 64, 1)] {
+        for dims in [Dims::new(1, 200, 150), Dims::new(1, 97, 301), Dims::new(1, 65, 64)] {
             for geometry in [(32, 4, 1), (64, 8, 4), (48, 20, 8)] {
-                assert!(survives_spoiled(size, geometry, geometry.1), "{size:?} {geometry:?}");
+                assert!(survives_spoiled(dims, geometry, geometry.1), "{dims} {geometry:?}");
             }
         }
         assert!(
-            !survives_spoiled((200, 150, 1), (32, 4, 1), 4 + RAMP),
+            !survives_spoiled(Dims::new(1, 200, 150), (32, 4, 1), 4 + RAMP),
             "spoiling more than the halo must change the result"
         );
     }
@@ -407,7 +407,8 @@ mod tests {
     #[test]
     fn a_local_filter_has_no_seams() {
         let (h, w, radius) = (150, 131, 3_usize);
-        let pixels = image(h, w, 1);
+        let dims = Dims::new(1, h, w);
+        let pixels = image(dims);
         let blur = |x: &[f32], h: usize, w: usize| -> Vec<f32> {
             let at = |y: usize, z: usize| {
                 let rows = y.saturating_sub(radius)..(y + radius + 1).min(h);
@@ -422,32 +423,35 @@ mod tests {
         };
         let whole = blur(&pixels, h, w);
         let (good, _) =
-            map_tiles(&pixels, (h, w, 1), (40, radius, 1), |tile, x| blur(&x, tile.h, tile.w));
+            map_tiles(&pixels, dims, (40, radius, 1), |tile, x| blur(&x, tile.size.h, tile.size.w));
         assert!(good.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-5));
         // Control: without a halo the borders of tiles are visible.
         let (bad, _) =
-            map_tiles(&pixels, (h, w, 1), (24, 0, 1), |tile, x| blur(&x, tile.h, tile.w));
+            map_tiles(&pixels, dims, (24, 0, 1), |tile, x| blur(&x, tile.size.h, tile.size.w));
         let error = bad.iter().zip(&whole).fold(0.0_f32, |m, (a, b)| m.max((a - b).abs()));
         assert!(error > 1e-3, "{error}");
     }
 
     #[test]
     fn tiles_are_mirrored_beyond_the_image() {
-        let tiles = Tiles::new(1, 3, 8, 0, 8).unwrap();
-        assert_eq!((tiles.size(), tiles.count()), ((8, 8), 1));
+        let tiles = Tiles::new(Size::new(1, 3), 8, 0, 8).unwrap();
+        assert_eq!((tiles.size(), tiles.count()), (Size::new(8, 8), 1));
         let tile = tiles.iter().next().unwrap();
         let cut = tiles.cut_from(&tile, 1, &[1.0, 2.0, 3.0]);
         assert!(
             cut.chunks(8).all(|row| row == [1.0, 2.0, 3.0, 3.0, 2.0, 1.0, 1.0, 2.0]),
             "{cut:?}"
         );
-        assert!(Tiles::new(0, 3, 8, 0, 8).is_err() && Tiles::new(3, 3, 8, 0, 0).is_err());
+        assert!(
+            Tiles::new(Size::new(0, 3), 8, 0, 8).is_err()
+                && Tiles::new(Size::new(3, 3), 8, 0, 0).is_err()
+        );
     }
 
     #[test]
     fn the_overlap_of_tiles_is_small() {
-        let tiles = Tiles::new(10_000, 10_000, 512, 32, 8).unwrap();
-        assert_eq!(tiles.size(), (512, 512));
+        let tiles = Tiles::new(Size::new(10_000, 10_000), 512, 32, 8).unwrap();
+        assert_eq!(tiles.size(), Size::new(512, 512));
         assert!(tiles.count() <= 24 * 24, "{}", tiles.count());
     }
 }

@@ -52,7 +52,7 @@ impl Tiling {
     /// on whole maps but the device cannot hold the whole image.
     pub fn tiles(&self, device: &Device, image: Size) -> Result<Tiles> {
         let TileGeometry { align, halo, .. } = self.geometry;
-        Tiles::new(image.h, image.w, self.side(device, image)?, halo, align)
+        Tiles::new(image, self.side(device, image)?, halo, align)
     }
 
     /// The model for a tile of this size.
@@ -60,7 +60,7 @@ impl Tiling {
     /// # Errors
     /// When the model cannot have this size.
     pub fn graph(&self, tile: Size) -> Result<Graph> {
-        Graph::new(&self.spec, Dims::new(self.channels, tile.h, tile.w))
+        Graph::new(&self.spec, Dims::of(tile, self.channels))
     }
 
     /// Memory in bytes for the pass over the largest tile of an image.
@@ -69,10 +69,12 @@ impl Tiling {
     /// As [`Tiling::tiles`].
     pub fn planned_bytes(&self, device: &Device, image: Size) -> Result<u64> {
         let side = self.side(device, image)?;
-        let [h, w] =
-            [image.h, image.w].map(|of| of.min(side).next_multiple_of(self.geometry.align));
-        let graph = self.graph(Size::new(h, w))?;
+        let graph = self.graph(self.aligned(image.at_most(Size::new(side, side))))?;
         Ok(Inference::new(&graph, &self.store).planned_bytes(device, 1))
+    }
+
+    fn aligned(&self, size: Size) -> Size {
+        size.map(|side| side.next_multiple_of(self.geometry.align))
     }
 
     /// Side of a tile: that of the image if a layer depends on whole maps. Otherwise
@@ -81,9 +83,8 @@ impl Tiling {
         let fits = |size: Size| -> Result<bool> {
             Ok(Inference::new(&self.graph(size)?, &self.store).fits(device))
         };
-        let aligned = |side: usize| side.next_multiple_of(self.geometry.align);
         if self.geometry.whole {
-            if !fits(Size::new(aligned(image.h), aligned(image.w)))? {
+            if !fits(self.aligned(image))? {
                 return Err(Error::usage(format!(
                     "a layer of the model depends on the whole image, and {image} pixels need more \
                      memory than the device has; use a smaller image"
@@ -92,7 +93,7 @@ impl Tiling {
             return Ok(image.h.max(image.w));
         }
         let mut side = self.max_tile;
-        while side > MIN_TILE && !fits(Size::new(aligned(side), aligned(side)))? {
+        while side > MIN_TILE && !fits(self.aligned(Size::new(side, side)))? {
             side /= 2;
         }
         Ok(side)

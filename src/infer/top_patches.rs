@@ -1,7 +1,7 @@
 //! Top-activating patches: for each unit, the parts of images where it is strongest.
 
 use crate::model::{Graph, receptive_field};
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 
 /// Maximum number of patches kept for each unit, each from another image: a row on a page.
 pub const MAX_PATCHES: usize = 9;
@@ -32,7 +32,7 @@ pub struct TopPatches {
     /// First row and column of the patch at each position of the code.
     starts: Vec<(isize, isize)>,
     /// Height and width of a patch.
-    pub size: (usize, usize),
+    pub size: Size,
     /// Number of patches kept for each unit.
     pub kept: usize,
     /// The patches of each unit, in descending order of their value.
@@ -47,9 +47,8 @@ impl TopPatches {
     pub fn new(graph: &Graph, room: Option<u64>) -> Self {
         let (code, input) = (graph.nodes[graph.code].dims, graph.nodes[0].dims);
         let centre = receptive_field(graph, graph.code, code.h / 2, code.w / 2);
-        let (h, w) = centre.size();
         // A patch is at most as large as the image, at the centre of the receptive field.
-        let size = (h.min(input.h), w.min(input.w));
+        let size = centre.size().at_most(input.size());
         let start = |(first, last): (isize, isize), size: usize, whole: usize| {
             if size == whole { 0 } else { first + (last - first + 1 - size as isize) / 2 }
         };
@@ -57,11 +56,11 @@ impl TopPatches {
             .map(|place| receptive_field(graph, graph.code, place / code.w, place % code.w));
         let starts = places
             .map(|field| {
-                (start(field.rows, size.0, input.h), start(field.columns, size.1, input.w))
+                (start(field.rows, size.h, input.h), start(field.columns, size.w, input.w))
             })
             .collect();
         // Pixels of one patch of every unit.
-        let pixels = (size.0 * size.1 * code.c).max(1);
+        let pixels = (size.area() * code.c).max(1);
         let kept = (MAX_PIXELS / pixels).clamp(1, MAX_PATCHES);
         let fitting =
             room.map_or(kept as u64, |room| room / 16 / (pixels * input.c * BYTES) as u64);
@@ -71,7 +70,7 @@ impl TopPatches {
 
     /// Memory in bytes for all patches, and for their contact sheet while a page is written.
     pub fn bytes(&self) -> u64 {
-        let pixels = self.code.c * self.kept * self.size.0 * self.size.1;
+        let pixels = self.code.c * self.kept * self.size.area();
         (pixels * self.input.c * BYTES) as u64
     }
 
@@ -108,9 +107,9 @@ impl TopPatches {
     /// The patch at a position of the code.
     fn cut(&self, x: &[f32], place: usize) -> Vec<u8> {
         let (Dims { c, h, w }, (top, left)) = (self.input, self.starts[place]);
-        let mut pixels = Vec::with_capacity(self.size.0 * self.size.1 * c);
-        for row in top..top + self.size.0 as isize {
-            for column in left..left + self.size.1 as isize {
+        let mut pixels = Vec::with_capacity(self.size.area() * c);
+        for row in top..top + self.size.h as isize {
+            for column in left..left + self.size.w as isize {
                 if (0..h as isize).contains(&row) && (0..w as isize).contains(&column) {
                     let at = &x[(row as usize * w + column as usize) * c..][..c];
                     pixels.extend(at.iter().map(|x| (x.clamp(0.0, 1.0) * 255.0).round() as u8));
@@ -139,7 +138,7 @@ mod tests {
         // 2 units, patches of 9 pixels, 9 bytes each: 2 patches of each unit fit into a sixteenth.
         assert_eq!(TopPatches::new(&graph, Some(16 * 2 * 2 * 9 * 9)).kept, 2);
         assert_eq!(TopPatches::new(&graph, Some(100)).bytes(), 0);
-        assert_eq!((top_patches.size, top_patches.kept), ((3, 3), MAX_PATCHES));
+        assert_eq!((top_patches.size, top_patches.kept), (Size::new(3, 3), MAX_PATCHES));
         // In image i, unit 0 has value i % 13 at the corner. Unit 1 is never positive.
         for i in 0..40 {
             let x: Vec<f32> = (0..30).map(|p| (p + i) as f32 / 255.0).collect();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Entry, Images};
+use crate::data::Images;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::infer::conditions::{Condition, degrade};
@@ -10,7 +10,7 @@ use crate::infer::restore::Restorer;
 use crate::metrics::quality;
 use crate::model::{Graph, Store};
 use crate::raster::crop;
-use crate::shape::lcm;
+use crate::shape::{Dims, Size, lcm};
 use crate::spec::{Config, CorruptionSpec};
 
 /// Mean scores of restored images.
@@ -30,19 +30,19 @@ pub struct WholeImageScores {
 #[derive(Clone, Debug)]
 pub struct RestoredExample {
     /// Height and width.
-    pub size: (usize, usize),
+    pub size: Size,
     /// Degraded, restored and clean image, H,W,C each.
     pub pictures: [Vec<f32>; 3],
 }
 
-/// Maximum side in pixels of an image; larger ones are cropped, to bound the time of a validation.
-const MAX_SIDE: usize = 1024;
+/// Maximum size of an image; larger ones are cropped, to bound the time of a validation.
+const MAX_SIZE: Size = Size::new(1024, 1024);
 
 /// An image of a data set, clean and degraded.
 #[derive(Clone, Debug)]
 pub struct DegradedImage {
     /// Height and width.
-    pub size: (usize, usize),
+    pub size: Size,
     /// The clean image (H,W,C).
     pub clean: Vec<f32>,
     /// The degraded image (H,W,C).
@@ -61,20 +61,20 @@ pub fn degrade_image(
     number: usize,
     (spec, seed): (&CorruptionSpec, u64),
 ) -> Result<DegradedImage> {
-    let (entry, c) = (images.table[number], images.channels);
+    let (whole, c) = (images.table[number].size, images.channels);
     let multiple = spec.scales.iter().fold(1, |multiple, scale| lcm(multiple, *scale));
-    let [h, w] = [entry.h, entry.w].map(|side| side.min(MAX_SIDE) / multiple * multiple);
-    if h * w == 0 {
+    let size = whole.at_most(MAX_SIZE).map(|side| side / multiple * multiple);
+    if size.area() == 0 {
         return Err(Error::usage(format!(
-            "{} has {}x{} pixels, too few to be shrunk; remove this image",
-            images.names[number], entry.w, entry.h
+            "{} has {whole} pixels, too few to be shrunk; remove this image",
+            images.names[number]
         )));
     }
-    let (top, left) = ((entry.h - h) / 2, (entry.w - w) / 2);
-    let clean = crop(&images.image_f32(number), entry.w, c, top..top + h, left..left + w);
+    let start = ((whole.h - size.h) / 2, (whole.w - size.w) / 2);
+    let clean = crop(&images.image_f32(number), Dims::of(whole, c), start, size);
     let mut given = clean.clone();
-    let condition = degrade(spec, seed, number, (h, w, c), &mut given)?;
-    Ok(DegradedImage { size: (h, w), clean, given, condition })
+    let condition = degrade(spec, seed, number, Dims::of(size, c), &mut given)?;
+    Ok(DegradedImage { size, clean, given, condition })
 }
 
 /// Degrades an image of a data set as [`degrade_image`] does, and restores it.
@@ -88,12 +88,12 @@ pub fn restore_example(
     number: usize,
     corruption: (&CorruptionSpec, u64),
 ) -> Result<RestoredExample> {
-    let DegradedImage { size: (h, w), clean, given, condition } =
+    let DegradedImage { size, clean, given, condition } =
         degrade_image(images, number, corruption)?;
-    let size = [h, w, images.channels];
-    let mut restored = restorer.restore_pixels(device, size, &condition, &given)?;
+    let dims = Dims::of(size, images.channels);
+    let mut restored = restorer.restore_pixels(device, dims, &condition, &given)?;
     restored.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-    Ok(RestoredExample { size: (h, w), pictures: [given, restored, clean] })
+    Ok(RestoredExample { size, pictures: [given, restored, clean] })
 }
 
 /// The restorer for validation on whole images during training. `None` if the model does not
@@ -105,7 +105,7 @@ pub fn validation_restorer(
     images: &Images,
 ) -> Option<Restorer> {
     let input = graph.nodes[0].dims;
-    let larger = images.table.iter().any(|entry| (entry.h, entry.w) != (input.h, input.w));
+    let larger = images.sizes().any(|size| size != input.size());
     (larger && !config.corruption.is_none()).then(|| Restorer::new(graph, store).ok()).flatten()
 }
 
@@ -118,11 +118,9 @@ const MAX_PIXELS: usize = 2 << 20;
 /// # Errors
 /// When the model does not accept the size of a tile.
 pub fn planned_bytes(device: &Device, restorer: &Restorer, images: &Images) -> Result<u64> {
-    let side =
-        |of: fn(&Entry) -> usize| images.table.iter().map(of).max().unwrap_or(1).min(MAX_SIDE);
-    let (h, w, c) = (side(|entry| entry.h), side(|entry| entry.w), images.channels);
-    let pass = restorer.planned_bytes(device, h, w)?;
-    Ok(pass + 4 * 6 * (h * w * c) as u64)
+    let size = images.sizes().reduce(Size::at_least).unwrap_or(Size::new(1, 1)).at_most(MAX_SIZE);
+    let pass = restorer.planned_bytes(device, size)?;
+    Ok(pass + 4 * 6 * (size.area() * images.channels) as u64)
 }
 
 /// Scores the restoration of the first images of a data set, degraded as in training: at least one
@@ -139,7 +137,7 @@ pub fn score(
     let mut sums = WholeImageScores { images: 0, psnr_before: 0.0, psnr: 0.0, ssim: 0.0 };
     let mut pixels = 0;
     for number in 0..images.len() {
-        let RestoredExample { size: (h, w), pictures: [given, restored, clean] } =
+        let RestoredExample { size, pictures: [given, restored, clean] } =
             restore_example(device, restorer, images, number, corruption)?;
         sums.images += 1;
         // A perfect result has an infinite PSNR; 100 dB keeps the mean finite.
@@ -149,8 +147,8 @@ pub fn score(
         };
         sums.psnr_before += psnr(&given);
         sums.psnr += psnr(&restored);
-        sums.ssim += quality::ssim(&clean, &restored, h, w, images.channels);
-        pixels += h * w;
+        sums.ssim += quality::ssim(&clean, &restored, Dims::of(size, images.channels));
+        pixels += size.area();
         if pixels >= MAX_PIXELS {
             break;
         }

@@ -9,6 +9,7 @@
 use nalgebra::{DMatrix, SymmetricEigen};
 use serde::Serialize;
 
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::linalg::distances::{BLOCK, map_distances};
 use crate::linalg::gemm::{Matrix, gemm};
@@ -159,7 +160,8 @@ pub fn check_depth(depth: usize) -> Result<()> {
     if depth > MAX_DEPTH {
         return Err(Error::usage(format!(
             "the classifier has {depth} features per image, but at most {MAX_DEPTH} can be \
-             compared; use one with fewer (csae finetune --grid)"
+             compared; use a classifier with {}",
+            Advice::CoarserGrid
         )));
     }
     Ok(())

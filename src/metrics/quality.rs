@@ -2,6 +2,8 @@
 //!
 //! They do not clip. A caller whose image can exceed 0–1 clips it first, as saving does.
 
+use crate::shape::Dims;
+
 /// Standard deviation of the Gaussian window of SSIM in pixels (Wang et al. 2004).
 const SIGMA: f64 = 1.5;
 /// The window is cut off at this many standard deviations, as in scikit-image: radius 5, 11×11
@@ -34,14 +36,15 @@ pub fn psnr(a: &[f32], b: &[f32]) -> f64 {
 ///
 /// scikit-image refuses images smaller than the 11×11 window. Here the window shrinks to the
 /// largest odd side that fits, with the same σ.
-pub fn ssim(a: &[f32], b: &[f32], h: usize, w: usize, c: usize) -> f64 {
+pub fn ssim(a: &[f32], b: &[f32], dims: Dims) -> f64 {
     assert!(
-        a.len() == h * w * c && b.len() == a.len() && !a.is_empty(),
-        "two pictures of {h}x{w}x{c}"
+        a.len() == dims.len() && b.len() == a.len() && !a.is_empty(),
+        "two pictures of {dims:?}"
     );
-    let radius = ((TRUNCATE * SIGMA + 0.5) as usize).min((h.min(w) - 1) / 2);
+    let radius = ((TRUNCATE * SIGMA + 0.5) as usize).min((dims.h.min(dims.w) - 1) / 2);
     let window = gaussian(radius);
-    (0..c).map(|channel| channel_ssim(a, b, (h, w, c), channel, &window)).sum::<f64>() / c as f64
+    (0..dims.c).map(|channel| channel_ssim(a, b, dims, channel, &window)).sum::<f64>()
+        / dims.c as f64
 }
 
 /// A Gaussian window of 2·radius + 1 weights that sum to 1.
@@ -57,13 +60,8 @@ const MOMENTS: usize = 5;
 
 /// The mean SSIM of one channel. Each row is filtered horizontally once and kept in a ring buffer
 /// of as many rows as the window has, so that memory grows only with the width.
-fn channel_ssim(
-    a: &[f32],
-    b: &[f32],
-    (h, w, c): (usize, usize, usize),
-    channel: usize,
-    window: &[f64],
-) -> f64 {
+fn channel_ssim(a: &[f32], b: &[f32], dims: Dims, channel: usize, window: &[f64]) -> f64 {
+    let Dims { c, h, w } = dims;
     let size = window.len();
     let (rows, columns) = (h + 1 - size, w + 1 - size);
     let mut moments = vec![[0.0f64; MOMENTS]; w];
@@ -120,13 +118,13 @@ mod tests {
     use super::*;
 
     /// A pattern with a little noise, by integer arithmetic. The Python function below is the same.
-    fn picture(h: usize, w: usize, c: usize, k: u64) -> Vec<f32> {
+    fn picture(dims: Dims, k: u64) -> Vec<f32> {
         let sample = |i: usize| {
             let noise = ((i as u64 * 2_654_435_761 + k * 40_503) & 0xffff_ffff) >> 24;
-            let (y, x) = ((i / c / w) as u64, (i / c % w) as u64);
+            let (y, x) = ((i / dims.c / dims.w) as u64, (i / dims.c % dims.w) as u64);
             (((y * 7 + x * 3 + k * 11) % 200) as f32 + (noise % 56) as f32) / 255.0
         };
-        (0..h * w * c).map(sample).collect()
+        (0..dims.len()).map(sample).collect()
     }
 
     /// The expected values are those of scikit-image 0.26.0 in float64, for `picture(…, 1)` against
@@ -146,41 +144,41 @@ mod tests {
     fn equals_scikit_image() {
         let cases = [
             (
-                (28, 28, 1),
+                Dims::new(1, 28, 28),
                 [21.743129374767605, 0.8493902354253412, 8.174702718037446, 0.24279152544902055],
             ),
             (
-                (11, 11, 1),
+                Dims::new(1, 11, 11),
                 [27.30294858206735, 0.991386643840866, 9.239509527433608, 0.7701089002886222],
             ),
             (
-                (11, 17, 3),
+                Dims::new(3, 11, 17),
                 [27.301169858421183, 0.9940711744536651, 9.069882713652916, 0.8013276795454614],
             ),
             (
-                (40, 33, 3),
+                Dims::new(3, 40, 33),
                 [22.521034397395248, 0.9022248217854303, 8.252920801331827, 0.3451224986002235],
             ),
             (
-                (64, 100, 1),
+                Dims::new(1, 64, 100),
                 [21.91854327215525, 0.8866525604837239, 8.211994546602417, 0.33470063415273316],
             ),
         ];
-        for ((h, w, c), expected) in cases {
-            let a = picture(h, w, c, 1);
+        for (dims, expected) in cases {
+            let a = picture(dims, 1);
             let mixed: Vec<f32> =
-                a.iter().zip(picture(h, w, c, 5)).map(|(a, b)| 0.75 * a + 0.25 * b).collect();
-            let other = picture(h, w, c, 9);
+                a.iter().zip(picture(dims, 5)).map(|(a, b)| 0.75 * a + 0.25 * b).collect();
+            let other = picture(dims, 9);
             let got = [
                 psnr(&a, &mixed),
-                ssim(&a, &mixed, h, w, c),
+                ssim(&a, &mixed, dims),
                 psnr(&a, &other),
-                ssim(&a, &other, h, w, c),
+                ssim(&a, &other, dims),
             ];
             for (got, expected) in got.into_iter().zip(expected) {
                 assert!(
                     (got - expected).abs() <= 1e-9 * expected,
-                    "{h}x{w}x{c}: {got} instead of {expected}"
+                    "{dims}: {got} instead of {expected}"
                 );
             }
         }
@@ -188,29 +186,32 @@ mod tests {
 
     #[test]
     fn equal_images_have_the_highest_values() {
-        let a = picture(20, 20, 3, 1);
+        let dims = Dims::new(3, 20, 20);
+        let a = picture(dims, 1);
         assert_eq!(psnr(&a, &a), f64::INFINITY);
-        assert!((ssim(&a, &a, 20, 20, 3) - 1.0).abs() < 1e-12);
+        assert!((ssim(&a, &a, dims) - 1.0).abs() < 1e-12);
     }
 
     #[test]
     fn black_against_white_has_the_lowest_values() {
         assert_eq!(psnr(&[0.0; 4], &[1.0; 4]), 0.0);
-        let black_white = ssim(&[0.0; 144], &[1.0; 144], 12, 12, 1);
+        let black_white = ssim(&[0.0; 144], &[1.0; 144], Dims::new(1, 12, 12));
         assert!((black_white - C1 / (1.0 + C1)).abs() < 1e-12, "{black_white}");
     }
 
     #[test]
     fn images_smaller_than_the_window_have_a_smaller_window() {
         for (h, w) in [(1, 1), (1, 30), (2, 2), (8, 8), (10, 40)] {
-            let (a, b) = (picture(h, w, 1, 1), picture(h, w, 1, 2));
-            assert!((ssim(&a, &a, h, w, 1) - 1.0).abs() < 1e-12);
-            let value = ssim(&a, &b, h, w, 1);
-            assert!(value > -1.0 && value < 1.0, "{h}x{w}: {value}");
+            let dims = Dims::new(1, h, w);
+            let (a, b) = (picture(dims, 1), picture(dims, 2));
+            assert!((ssim(&a, &a, dims) - 1.0).abs() < 1e-12);
+            let value = ssim(&a, &b, dims);
+            assert!(value > -1.0 && value < 1.0, "{dims}: {value}");
         }
         // Expected: the same formula with scipy's gaussian_filter(truncate=2), which has radius 3,
         // without the border of 3 pixels.
-        let value = ssim(&picture(8, 8, 1, 1), &picture(8, 8, 1, 9), 8, 8, 1);
+        let dims = Dims::new(1, 8, 8);
+        let value = ssim(&picture(dims, 1), &picture(dims, 9), dims);
         assert!((value - 0.7501951285148839).abs() < 1e-9, "{value}");
     }
 }

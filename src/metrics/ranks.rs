@@ -2,6 +2,8 @@
 //! memory does not depend on the number of scores, so that they can be computed over all pixels of
 //! a data set.
 
+use crate::shape::Size;
+
 /// Number of leading bits of a score that select its bin: the sign, the exponent and eight bits of
 /// the mantissa. Scores of a bin, which differ by less than 0.4 %, count as equal. The three
 /// histograms of 2¹⁷ bins take 3 MiB.
@@ -119,10 +121,11 @@ impl ScoreHistogram {
 
 /// Labels the connected components (8-connectivity) of a mask (H,W): returns the number of the
 /// region of each pixel, from 1, and 0 outside the mask.
-pub fn regions(mask: &[bool], h: usize, w: usize) -> Vec<u32> {
-    let mut labels = vec![0_u32; h * w];
+pub fn regions(mask: &[bool], size: Size) -> Vec<u32> {
+    let Size { h, w } = size;
+    let mut labels = vec![0_u32; size.area()];
     let (mut number, mut open) = (0, Vec::new());
-    for first in 0..h * w {
+    for first in 0..size.area() {
         if !mask[first] || labels[first] > 0 {
             continue;
         }
@@ -181,7 +184,7 @@ mod tests {
     fn overlap_counts_regions_not_pixels() {
         // A region of 1 pixel with the highest score, and one of 4 pixels with the lowest.
         let mask = [true, false, true, true, false, false, true, true];
-        let labels = regions(&mask, 2, 4);
+        let labels = regions(&mask, Size::new(2, 4));
         assert_eq!(labels, [1, 0, 2, 2, 0, 0, 2, 2]);
         let mut scores = ScoreHistogram::default();
         scores.add_pixels(&[9.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0], &labels);
@@ -194,6 +197,6 @@ mod tests {
 
     #[test]
     fn diagonal_neighbours_are_one_region() {
-        assert_eq!(regions(&[true, false, false, true], 2, 2), [1, 0, 0, 1]);
+        assert_eq!(regions(&[true, false, false, true], Size::new(2, 2)), [1, 0, 0, 1]);
     }
 }

@@ -3,6 +3,7 @@
 
 use super::encoder::HEAD;
 use super::graph::Graph;
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::model::{
     ConcatSpec, Conv2dSpec, ConvTranspose2dSpec, FilterCount, Init, LayerOp, LayerSpec,
@@ -102,15 +103,17 @@ pub fn decoder(
     let named_head = |layer: &LayerSpec| layer.defines(HEAD) || layer.name.starts_with("head.");
     if encoder.layers.iter().any(named_head) {
         return Err(Error::usage(format!(
-            "the model already has a layer {HEAD}: name the last layer of its encoder by --layer"
+            "the model already has a layer {HEAD}: {}, such as the last of its encoder",
+            Advice::OtherLayer
         )));
     }
     let vector = graph.nodes.iter().find(|node| matches!(node.op, Some(LayerOp::Linear(_))));
     if let Some(layer) = vector {
         return Err(Error::usage(format!(
-            "layer {} is fully connected, so that positions are lost; name a layer of maps before \
-             it by --layer, or train a convolutional model (--preset pyramid)",
-            layer.name
+            "layer {} is fully connected, so that positions are lost; {}, one before it, or train \
+             a convolutional model such as preset pyramid",
+            layer.name,
+            Advice::OtherLayer
         )));
     }
     let input = graph.nodes[0].dims;
@@ -143,8 +146,8 @@ pub fn decoder(
             Decoder::Unpool => {
                 let Some(LayerOp::MaxPool2d(_)) = graph.nodes[pool].op else {
                     return Err(Error::usage(format!(
-                        "layer {name} is not a max_pool2d, so that it has no switches; use \
-                         --decoder deconv"
+                        "layer {name} is not a max_pool2d, so that it has no switches; {}",
+                        Advice::Deconv
                     )));
                 };
                 // Unpooling needs the channel count of the switches.
@@ -163,13 +166,14 @@ pub fn decoder(
         let skip_name = if from == 0 { "input".to_owned() } else { graph.nodes[from].name.clone() };
         let both = add("skip", vec![enlarged, skip_name], LayerOp::Concat(ConcatSpec {}));
         end = add("mix", vec![both], convolution(filters, 3, Activation::Relu));
-        dims = Dims::new(filters, skip.h, skip.w);
+        dims = Dims::of(skip.size(), filters);
     }
     if strides(dims) != (Some(stride), Some(stride)) {
         return Err(Error::usage(format!(
             "the model has no maps {stride} times smaller than its input; from layer {} a decoder \
-             reaches {dims} of {input}; name another layer by --layer",
-            encoder.code
+             reaches {dims} of {input}; {}",
+            encoder.code,
+            Advice::OtherLayer
         )));
     }
     for (i, dilation) in context.iter().enumerate() {
@@ -228,7 +232,8 @@ mod tests {
                 decoder(&spec, &graph, (how, stride, 2), &[], Vec::new()).unwrap_err().to_string()
             };
         assert!(
-            refused("article", Dims::new(3, 16, 16), None, Decoder::Deconv, 1).contains("--layer")
+            refused("article", Dims::new(3, 16, 16), None, Decoder::Deconv, 1)
+                .contains("another layer")
         );
         assert!(
             refused("pyramid", Dims::new(3, 64, 64), None, Decoder::Deconv, 3)

@@ -1,6 +1,7 @@
 //! Encoders and classifiers cut from a trained model, as model configurations of their own.
 
 use super::graph::Graph;
+use crate::advice::Advice;
 use crate::error::{Error, Result, did_you_mean};
 use crate::model::{
     AvgPool2dSpec, DropoutSpec, Init, LayerOp, LayerSpec, LinearSpec, MaxPool2dSpec, ModelSpec,
@@ -151,7 +152,8 @@ pub const HEAD: &str = "head";
 pub fn classifier(encoder: &ModelSpec, classes: Vec<String>, dropout: f64) -> Result<ModelSpec> {
     if encoder.layers.iter().any(|layer| layer.defines(HEAD)) {
         return Err(Error::usage(format!(
-            "the model already has a layer {HEAD}: name the layer to read features from by --layer"
+            "the model already has a layer {HEAD}: {} to read features from",
+            Advice::OtherLayer
         )));
     }
     let mut layers = encoder.layers.clone();

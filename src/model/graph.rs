@@ -3,6 +3,7 @@
 
 use super::layers;
 use super::params::{InitialValues, Packing, Param, ParamRole};
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::model::{LayerOp, ModelSpec};
 use crate::ops::CELL;
@@ -179,9 +180,9 @@ impl Graph {
             return Ok(());
         }
         Err(Error::usage(format!(
-            "the model reconstructs the output of layer {}, not images; use `csae eval` or \
-             `csae features` with it",
-            self.nodes[self.target].name
+            "the model reconstructs the output of layer {}, not images; {}",
+            self.nodes[self.target].name,
+            Advice::UseFeatures
         )))
     }
 

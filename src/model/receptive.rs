@@ -4,7 +4,7 @@ use super::graph::{Graph, Node};
 use super::layers;
 use crate::error::{Error, Result};
 use crate::model::LayerOp;
-use crate::shape::{Window, gcd, lcm};
+use crate::shape::{Size, Window, gcd, lcm};
 
 /// A rectangle of input pixels. Rows and columns outside the input are padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +17,11 @@ pub struct ReceptiveField {
 
 impl ReceptiveField {
     /// Height and width.
-    pub const fn size(self) -> (usize, usize) {
-        ((self.rows.1 - self.rows.0 + 1) as usize, (self.columns.1 - self.columns.0 + 1) as usize)
+    pub const fn size(self) -> Size {
+        Size {
+            h: (self.rows.1 - self.rows.0 + 1) as usize,
+            w: (self.columns.1 - self.columns.0 + 1) as usize,
+        }
     }
 
     /// The smallest rectangle that contains both.
@@ -233,6 +236,6 @@ mod tests {
             Dims::new(1, 6, 8),
         )
         .unwrap();
-        assert_eq!(receptive_field(&whole, whole.code, 0, 0).size(), (6, 8));
+        assert_eq!(receptive_field(&whole, whole.code, 0, 0).size(), Size::new(6, 8));
     }
 }

@@ -6,7 +6,7 @@ use super::alone::Alone;
 use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 
 shaders! {
     GatherBatch "gather_batch",
@@ -45,10 +45,10 @@ pub struct Draw {
 }
 
 impl Draw {
-    /// The position within the crop from which element (h, w) of a sample of this size comes.
-    pub const fn from(self, [h, w]: [usize; 2], [height, width]: [usize; 2]) -> [usize; 2] {
-        let [h, w] = if self.turn { [w, h] } else { [h, w] };
-        [if self.flip_y { height - 1 - h } else { h }, if self.flip_x { width - 1 - w } else { w }]
+    /// The position within the crop from which element (y, x) of a sample of `size` comes.
+    pub const fn from(self, [y, x]: [usize; 2], size: Size) -> [usize; 2] {
+        let [y, x] = if self.turn { [x, y] } else { [y, x] };
+        [if self.flip_y { size.h - 1 - y } else { y }, if self.flip_x { size.w - 1 - x } else { x }]
     }
 }
 

@@ -42,7 +42,7 @@ impl Codes {
             for chosen in chosen.chunks(inference.batch(device)) {
                 values.extend(inference.run_code(
                     device,
-                    &patches::cut(images, chosen, size.h, size.w),
+                    &patches::cut(images, chosen, size.size()),
                     &[],
                 )?);
                 progress(values.len() / units);

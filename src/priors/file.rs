@@ -8,6 +8,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::priors::masked::{Masked, Sizes};
@@ -142,15 +143,15 @@ impl Prior {
     /// # Errors
     /// When there is no file, it is damaged, or it belongs to another model.
     pub fn load(path: &Path, model: &str) -> Result<Self> {
-        let fit = "fit one with the model's training images: `csae generate MODEL --fit DATA`";
         if !path.is_file() {
             return Err(Error::usage(format!(
-                "the model has no fitted prior ({} does not exist); {fit}",
-                path.display()
+                "the model has no fitted prior ({} does not exist); {}",
+                path.display(),
+                Advice::FitPrior
             )));
         }
         let bad = |what: String| {
-            Error::usage(format!("{}: {what}; {fit}, and add --force", path.display()))
+            Error::usage(format!("{}: {what}; {}", path.display(), Advice::RefitPrior))
         };
         let bytes = files::read(path)?;
         let damaged = |error: &dyn std::fmt::Display| bad(format!("not a prior file ({error})"));
@@ -271,7 +272,7 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         for cut in [0, 7, bytes.len() / 2, bytes.len() - 4] {
             std::fs::write(&path, &bytes[..cut]).unwrap();
-            assert!(message("abc").contains("--fit"), "{cut}");
+            assert!(message("abc").contains("again"), "{cut}");
         }
         std::fs::remove_file(&path).unwrap();
         assert!(message("abc").contains("no fitted prior"));

@@ -3,6 +3,7 @@
 
 use rayon::prelude::*;
 
+use crate::advice::Advice;
 use crate::device::Device;
 use crate::error::{Error, Result, did_you_mean};
 use crate::priors::codes::Codes;
@@ -158,22 +159,23 @@ impl Prior {
     pub fn class(&self, name: &str) -> Result<u32> {
         if self.classes.is_empty() {
             return Err(Error::usage(format!(
-                "--class {name}: the prior was fitted to unlabelled images; fit it again to \
-                 labelled ones by --fit DATA --force"
+                "there is no class {name}, the prior was fitted to unlabelled images; {}, with \
+                 labelled ones",
+                Advice::RefitPrior
             )));
         }
         let found = self.classes.iter().position(|known| known == name).ok_or_else(|| {
             let hint = did_you_mean(name, self.classes.iter().map(String::as_str));
             Error::usage(format!(
-                "--class {name}: unknown class; use one of {}{hint}",
+                "unknown class {name}; use one of {}{hint}",
                 self.classes.join(", ")
             ))
         })? as u32;
         let known = self.mixture.classes.as_ref().is_some_and(|classes| classes.contains(&found));
         known.then_some(found).ok_or_else(|| {
             Error::usage(format!(
-                "--class {name}: the prior was fitted without images of this class; fit it again \
-                 by --fit DATA --force with some"
+                "the prior was fitted without images of class {name}; {} with some",
+                Advice::RefitPrior
             ))
         })
     }
@@ -185,9 +187,10 @@ impl Prior {
     pub fn sample(&self, request: &SampleRequest) -> Result<Vec<f32>> {
         let (class, temperature) = (request.class, request.temperature as f32);
         if class.is_some() && request.kind == PriorKind::Gaussian {
-            return Err(Error::usage(
-                "--class: the single Gaussian has no classes; use --prior mixture or sparse",
-            ));
+            return Err(Error::usage(format!(
+                "the single Gaussian has no classes; {}",
+                Advice::ClassPrior
+            )));
         }
         Ok(self.sample_each(request, |stream, out| match request.kind {
             PriorKind::Gaussian => self.gaussian.sample(None, temperature, stream, out),
@@ -237,14 +240,14 @@ impl Prior {
         let units = self.units.len();
         let Some([rate, strength]) = self.units.get(unit) else {
             return Err(Error::usage(format!(
-                "--unit {unit}: no such unit; the code has units 0 to {}",
+                "there is no unit {unit}; the code has units 0 to {}",
                 units - 1
             )));
         };
         if *rate == 0.0 {
             return Err(Error::usage(format!(
-                "--unit {unit}: it fired on none of the images that the prior was fitted to; \
-                 choose another unit"
+                "unit {unit} fired on none of the images that the prior was fitted to; choose \
+                 another unit"
             )));
         }
         let mut means: Vec<&[f32]> =
@@ -327,11 +330,11 @@ mod tests {
         }
         let gaussian = SampleRequest { kind: PriorKind::Gaussian, class: Some(1), ..request };
         let message = |error: Error| error.to_string();
-        assert!(message(prior.sample(&gaussian).unwrap_err()).contains("--prior mixture"));
+        assert!(message(prior.sample(&gaussian).unwrap_err()).contains("mixture"));
         assert!(message(prior.class("rihgt").unwrap_err()).contains("did you mean"));
         assert!(message(prior.class("none").unwrap_err()).contains("without images"));
         let unlabelled = crate::priors::prior::tests::prior(false);
-        assert!(message(unlabelled.class("left").unwrap_err()).contains("--fit"));
+        assert!(message(unlabelled.class("left").unwrap_err()).contains("again"));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use crate::names::names;
 use crate::raster::glyphs;
 use crate::rng::Stream;
+use crate::shape::Size;
 
 /// Maximum number of shapes in one mask. It bounds the time that a share near 1 takes, when most
 /// shapes cover pixels that are missing already.
@@ -26,10 +27,8 @@ pub fn add_noise(pixels: &mut [f32], sigma: f64, stream: &mut Stream) {
 /// A mask of the missing pixels of an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
-    /// Height in pixels.
-    pub h: usize,
-    /// Width in pixels.
-    pub w: usize,
+    /// Height and width.
+    pub size: Size,
     /// H,W; 1 for a missing pixel, 0 for a known one.
     pub missing: Vec<u8>,
 }
@@ -55,9 +54,9 @@ impl MaskKind {
     /// [`MaskKind::Pixels`] removes exactly round(share·H·W) pixels, every subset of that size with
     /// the same probability. The other kinds add shapes until at least that many pixels are
     /// missing, so the last shape can exceed the share. They stop after 10,000 shapes.
-    pub fn draw(self, h: usize, w: usize, share: f64, stream: &mut Stream) -> Mask {
-        let mut mask = Mask { h, w, missing: vec![0; h * w] };
-        let target = (share.clamp(0.0, 1.0) * (h * w) as f64).round() as usize;
+    pub fn draw(self, size: Size, share: f64, stream: &mut Stream) -> Mask {
+        let mut mask = Mask { size, missing: vec![0; size.area()] };
+        let target = (share.clamp(0.0, 1.0) * size.area() as f64).round() as usize;
         if self == Self::Pixels {
             mask.remove_pixels(target, stream);
             return mask;
@@ -83,7 +82,7 @@ impl Mask {
 
     /// Sets every channel of the missing pixels of an image (H,W,C) to `value`.
     pub fn apply(&self, pixels: &mut [f32], c: usize, value: f32) {
-        assert_eq!(pixels.len(), self.h * self.w * c, "a mask of the image's size");
+        assert_eq!(pixels.len(), self.missing.len() * c, "a mask of the image's size");
         let missing =
             pixels.chunks_exact_mut(c).zip(&self.missing).filter(|(_, missing)| **missing == 1);
         missing.for_each(|(pixel, _)| pixel.fill(value));
@@ -103,12 +102,13 @@ impl Mask {
 
     /// Removes the part of a rectangle that is inside the image. This and the methods below return
     /// the number of pixels that were not missing before.
-    fn remove_rectangle(&mut self, top: i64, left: i64, h: usize, w: usize) -> usize {
+    fn remove_rectangle(&mut self, top: i64, left: i64, rectangle: Size) -> usize {
         let clip = |at: i64, side: usize| at.clamp(0, side as i64) as usize;
-        let columns = clip(left, self.w)..clip(left + w as i64, self.w);
+        let Size { h, w } = self.size;
+        let columns = clip(left, w)..clip(left + rectangle.w as i64, w);
         let mut removed = 0;
-        for y in clip(top, self.h)..clip(top + h as i64, self.h) {
-            for missing in &mut self.missing[y * self.w..][columns.clone()] {
+        for y in clip(top, h)..clip(top + rectangle.h as i64, h) {
+            for missing in &mut self.missing[y * w..][columns.clone()] {
                 removed += usize::from(*missing == 0);
                 *missing = 1;
             }
@@ -119,23 +119,24 @@ impl Mask {
     /// Removes a random rectangle; its sides are between 1/16 and 1/4 of the shorter side of the
     /// image.
     fn remove_block(&mut self, stream: &mut Stream) -> usize {
-        let side = self.h.min(self.w);
+        let side = self.size.h.min(self.size.w);
         let (min, max) = ((side / 16).max(1), (side / 4).max(1));
         let [h, w] = [0; 2].map(|_| min + stream.below(max - min + 1));
         // The block can extend over the edges. Otherwise the middle of the image would be missing
         // more often than its border.
-        let top = stream.below(self.h + h - 1) as i64 - (h as i64 - 1);
-        let left = stream.below(self.w + w - 1) as i64 - (w as i64 - 1);
-        self.remove_rectangle(top, left, h, w)
+        let top = stream.below(self.size.h + h - 1) as i64 - (h as i64 - 1);
+        let left = stream.below(self.size.w + w - 1) as i64 - (w as i64 - 1);
+        self.remove_rectangle(top, left, Size { h, w })
     }
 
     /// Removes a polyline of 3 to 8 segments with a round brush. It turns by up to 90° at each
     /// joint. Its radius (0.5 % to 2.5 %) and its segments (5 % to 20 %) are fractions of the
     /// shorter side of the image, so that masks look alike at every resolution.
     fn remove_stroke(&mut self, stream: &mut Stream) -> usize {
-        let side = self.h.min(self.w) as f32;
+        let Size { h, w } = self.size;
+        let side = h.min(w) as f32;
         let radius = (side * (0.005 + 0.02 * stream.uniform())).max(0.5);
-        let (mut y, mut x) = (stream.uniform() * self.h as f32, stream.uniform() * self.w as f32);
+        let (mut y, mut x) = (stream.uniform() * h as f32, stream.uniform() * w as f32);
         let mut angle = std::f32::consts::TAU * stream.uniform();
         let mut removed = 0;
         for _ in 0..3 + stream.below(6) {
@@ -160,7 +161,8 @@ impl Mask {
                     (x - half.sqrt() - 0.5).ceil() as i64,
                     (x + half.sqrt() - 0.5).floor() as i64 + 1,
                 );
-                removed += self.remove_rectangle(row, first, 1, (end - first).max(0) as usize);
+                let line = Size::new(1, (end - first).max(0) as usize);
+                removed += self.remove_rectangle(row, first, line);
             }
         }
         removed
@@ -169,10 +171,11 @@ impl Mask {
     /// Removes a line of 4 to 24 random letters. A dot of a letter is a square of 1 to 4 pixels;
     /// larger images can have larger dots.
     fn remove_text(&mut self, stream: &mut Stream) -> usize {
-        let max = (self.h.min(self.w) / 64).clamp(1, 4);
+        let Size { h, w } = self.size;
+        let max = (h.min(w) / 64).clamp(1, 4);
         let dot = 1 + stream.below(max);
-        let top = stream.below(self.h + glyphs::H * dot) as i64 - (glyphs::H * dot) as i64;
-        let mut left = stream.below(self.w) as i64 - (self.w / 2) as i64;
+        let top = stream.below(h + glyphs::H * dot) as i64 - (glyphs::H * dot) as i64;
+        let mut left = stream.below(w) as i64 - (w / 2) as i64;
         let mut removed = 0;
         for _ in 0..4 + stream.below(21) {
             // One in six is a space, about as in English text.
@@ -185,8 +188,7 @@ impl Mask {
                         removed += self.remove_rectangle(
                             top + (row * dot) as i64,
                             left + (column * dot) as i64,
-                            dot,
-                            dot,
+                            Size::new(dot, dot),
                         );
                     }
                 }
@@ -233,7 +235,7 @@ mod tests {
             (4, 4, 1.0, 16),
             (10, 10, 0.123, 12),
         ] {
-            let mask = MaskKind::Pixels.draw(h, w, share, &mut stream(1, "mask", 0));
+            let mask = MaskKind::Pixels.draw(Size { h, w }, share, &mut stream(1, "mask", 0));
             assert_eq!(mask.count(), expected, "{h}x{w} {share}");
         }
     }
@@ -242,7 +244,7 @@ mod tests {
     fn pixel_masks_remove_every_pixel_equally_often() {
         let mut counts = [0usize; 24];
         for image in 0..4000 {
-            let mask = MaskKind::Pixels.draw(4, 6, 0.5, &mut stream(1, "mask", image));
+            let mask = MaskKind::Pixels.draw(Size::new(4, 6), 0.5, &mut stream(1, "mask", image));
             counts.iter_mut().zip(&mask.missing).for_each(|(count, &m)| *count += usize::from(m));
         }
         assert!(counts.iter().all(|&count| (1850..2150).contains(&count)), "{counts:?}");
@@ -252,17 +254,19 @@ mod tests {
     fn shape_masks_have_about_their_share_and_differ_between_images() {
         for kind in MaskKind::ALL {
             let name = kind.name();
-            for (h, w) in [(120, 90), (64, 64), (33, 200)] {
-                let draw = |seed, image| kind.draw(h, w, 0.25, &mut stream(seed, "mask", image));
+            for size in [Size::new(120, 90), Size::new(64, 64), Size::new(33, 200)] {
+                let draw = |seed, image| kind.draw(size, 0.25, &mut stream(seed, "mask", image));
                 let mask = draw(1, 0);
-                let share = mask.count() as f64 / (h * w) as f64;
-                assert!((0.24..0.40).contains(&share), "{name} {h}x{w}: {share}");
+                let share = mask.count() as f64 / size.area() as f64;
+                assert!((0.24..0.40).contains(&share), "{name} {size}: {share}");
                 assert!(mask.missing.iter().all(|&m| m <= 1));
                 assert_eq!(mask, draw(1, 0));
                 assert!(mask != draw(1, 1) && mask != draw(2, 0), "{name}");
             }
-            assert_eq!(kind.draw(1, 1, 1.0, &mut stream(1, "mask", 0)).count(), 1, "{name}");
-            assert_eq!(kind.draw(5, 3, 0.0, &mut stream(1, "mask", 0)).count(), 0, "{name}");
+            let count = |h: usize, w: usize, share: f64| {
+                kind.draw(Size { h, w }, share, &mut stream(1, "mask", 0)).count()
+            };
+            assert_eq!((count(1, 1, 1.0), count(5, 3, 0.0)), (1, 0), "{name}");
         }
     }
 
@@ -271,7 +275,7 @@ mod tests {
     #[test]
     fn shapes_are_connected() {
         let connected = |kind: MaskKind| {
-            let mask = kind.draw(128, 128, 0.2, &mut stream(5, "mask", 0));
+            let mask = kind.draw(Size::new(128, 128), 0.2, &mut stream(5, "mask", 0));
             let pairs =
                 mask.missing.chunks(128).flat_map(|row| row.windows(2)).filter(|pair| pair[0] == 1);
             let (both, all) =
@@ -288,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_mask_is_applied_to_every_channel() {
-        let mask = Mask { h: 1, w: 3, missing: vec![0, 1, 0] };
+        let mask = Mask { size: Size::new(1, 3), missing: vec![0, 1, 0] };
         let mut pixels = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
         mask.apply(&mut pixels, 2, 0.5);
         assert_eq!(pixels, [1.0, 2.0, 0.5, 0.5, 5.0, 6.0]);

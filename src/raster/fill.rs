@@ -6,6 +6,7 @@
 //! finest: an unknown pixel takes the bilinear interpolation of the coarser level.
 
 use crate::raster::corrupt::Mask;
+use crate::shape::Size;
 
 /// The arithmetic that [`pull_push`] needs.
 pub trait Value: Copy + std::ops::Add<Output = Self> + std::ops::Mul<Output = Self> {
@@ -27,8 +28,7 @@ impl Value for f64 {
 
 /// A level of the image pyramid.
 struct Level<T> {
-    h: usize,
-    w: usize,
+    size: Size,
     /// H,W.
     values: Vec<T>,
     /// H,W; whether each value is known.
@@ -38,22 +38,23 @@ struct Level<T> {
 impl<T: Value> Level<T> {
     /// The next coarser level (pull).
     fn coarser(&self) -> Self {
-        let (h, w) = (self.h.div_ceil(2), self.w.div_ceil(2));
-        let (mut values, mut known) = (Vec::with_capacity(h * w), Vec::with_capacity(h * w));
-        for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+        let (fine, size) = (self.size, self.size.map(|side| side.div_ceil(2)));
+        let (mut values, mut known) =
+            (Vec::with_capacity(size.area()), Vec::with_capacity(size.area()));
+        for (y, x) in (0..size.h).flat_map(|y| (0..size.w).map(move |x| (y, x))) {
             let (mut sum, mut count) = (T::real(0.0), 0);
             for (y, x) in
                 [(2 * y, 2 * x), (2 * y, 2 * x + 1), (2 * y + 1, 2 * x), (2 * y + 1, 2 * x + 1)]
             {
-                if y < self.h && x < self.w && self.known[y * self.w + x] {
-                    sum = sum + self.values[y * self.w + x];
+                if y < fine.h && x < fine.w && self.known[y * fine.w + x] {
+                    sum = sum + self.values[y * fine.w + x];
                     count += 1;
                 }
             }
             values.push(sum * T::real(1.0 / f64::from(count.max(1))));
             known.push(count > 0);
         }
-        Self { h, w, values, known }
+        Self { size, values, known }
     }
 
     /// The bilinear interpolation of this level at pixel (y, x) of the next finer level (push).
@@ -68,10 +69,11 @@ impl<T: Value> Level<T> {
             };
             [at / 2, other]
         };
-        let (rows, columns) = (neighbours(y, self.h), neighbours(x, self.w));
+        let Size { h, w } = self.size;
+        let (rows, columns) = (neighbours(y, h), neighbours(x, w));
         let row = |y: usize| {
-            self.values[y * self.w + columns[0]] * T::real(0.75)
-                + self.values[y * self.w + columns[1]] * T::real(0.25)
+            self.values[y * w + columns[0]] * T::real(0.75)
+                + self.values[y * w + columns[1]] * T::real(0.25)
         };
         row(rows[0]) * T::real(0.75) + row(rows[1]) * T::real(0.25)
     }
@@ -79,10 +81,10 @@ impl<T: Value> Level<T> {
 
 /// Replaces the unknown values (H,W) by a smooth guess and returns all values. `known[i]` is
 /// whether `values[i]` is known. If no value is known, the result is 0 everywhere.
-pub fn pull_push<T: Value>(h: usize, w: usize, values: Vec<T>, known: Vec<bool>) -> Vec<T> {
-    assert!(values.len() == h * w && known.len() == h * w, "values and mask of {h}x{w}");
-    let mut levels = vec![Level { h, w, values, known }];
-    while let Some(last) = levels.last().filter(|level| level.h * level.w > 1) {
+pub fn pull_push<T: Value>(size: Size, values: Vec<T>, known: Vec<bool>) -> Vec<T> {
+    assert!([values.len(), known.len()] == [size.area(); 2], "values and mask of {size} pixels");
+    let mut levels = vec![Level { size, values, known }];
+    while let Some(last) = levels.last().filter(|level| level.size.area() > 1) {
         levels.push(last.coarser());
     }
     let mut coarse = levels.pop().expect("there is a level");
@@ -92,7 +94,7 @@ pub fn pull_push<T: Value>(h: usize, w: usize, values: Vec<T>, known: Vec<bool>)
     while let Some(mut level) = levels.pop() {
         for at in 0..level.values.len() {
             if !level.known[at] {
-                level.values[at] = coarse.interpolate(at / level.w, at % level.w);
+                level.values[at] = coarse.interpolate(at / level.size.w, at % level.size.w);
             }
         }
         coarse = level;
@@ -105,12 +107,8 @@ pub fn fill(pixels: &mut [f32], c: usize, mask: &Mask) {
     assert_eq!(pixels.len(), mask.missing.len() * c, "a mask of the image's size");
     for channel in 0..c {
         let plane = pixels.iter().skip(channel).step_by(c).copied().collect();
-        let filled = pull_push(
-            mask.h,
-            mask.w,
-            plane,
-            mask.missing.iter().map(|missing| *missing == 0).collect(),
-        );
+        let known = mask.missing.iter().map(|missing| *missing == 0).collect();
+        let filled = pull_push(mask.size, plane, known);
         pixels.iter_mut().skip(channel).step_by(c).zip(filled).for_each(|(to, from)| *to = from);
     }
 }
@@ -122,12 +120,11 @@ mod tests {
     #[test]
     fn gaps_are_filled_smoothly_and_known_pixels_stay() {
         // A ramp with a hole: the guess lies between the ends of the hole and increases along it.
-        let (h, w) = (9, 16);
-        let ramp: Vec<f64> = (0..h * w).map(|i| (i % w) as f64).collect();
-        let known: Vec<bool> = (0..h * w).map(|i| !(5..11).contains(&(i % w))).collect();
+        let (size, w) = (Size::new(9, 16), 16);
+        let ramp: Vec<f64> = (0..size.area()).map(|i| (i % w) as f64).collect();
+        let known: Vec<bool> = (0..size.area()).map(|i| !(5..11).contains(&(i % w))).collect();
         let filled = pull_push(
-            h,
-            w,
+            size,
             ramp.iter().zip(&known).map(|(v, known)| if *known { *v } else { 1e9 }).collect(),
             known.clone(),
         );
@@ -146,19 +143,20 @@ mod tests {
 
     #[test]
     fn one_known_pixel_fills_the_image() {
-        let filled = pull_push(3, 5, vec![7.0_f32; 15], (0..15).map(|i| i == 4).collect());
+        let known = (0..15).map(|i| i == 4).collect();
+        let filled = pull_push(Size::new(3, 5), vec![7.0_f32; 15], known);
         assert!(filled.iter().all(|v| *v == 7.0), "{filled:?}");
-        assert_eq!(pull_push(1, 1, vec![5.0_f32], vec![true]), [5.0]);
+        assert_eq!(pull_push(Size::new(1, 1), vec![5.0_f32], vec![true]), [5.0]);
     }
 
     #[test]
     fn an_image_without_known_pixels_is_0() {
-        assert_eq!(pull_push(2, 3, vec![5.0_f32; 6], vec![false; 6]), [0.0; 6]);
+        assert_eq!(pull_push(Size::new(2, 3), vec![5.0_f32; 6], vec![false; 6]), [0.0; 6]);
     }
 
     #[test]
     fn channels_are_filled_separately() {
-        let mask = Mask { h: 1, w: 2, missing: vec![0, 1] };
+        let mask = Mask { size: Size::new(1, 2), missing: vec![0, 1] };
         let mut pixels = [0.25, 0.5, 9.0, 9.0];
         fill(&mut pixels, 2, &mask);
         assert_eq!(pixels, [0.25, 0.5, 0.25, 0.5]);

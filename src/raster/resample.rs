@@ -10,6 +10,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::shape::{Dims, Size};
 
 /// Half the width of the kernel at scale 1.
 const RADIUS: f64 = 2.0;
@@ -107,22 +108,17 @@ fn resize_rows(pixels: &[f32], width: usize, c: usize, weights: &[WeightedInputs
     out
 }
 
-fn resize(
-    pixels: &[f32],
-    (h, w): (usize, usize),
-    c: usize,
-    (to_h, to_w): (usize, usize),
-    scales: [f64; 2],
-) -> Vec<f32> {
+fn resize(pixels: &[f32], from: Dims, to: Size, scales: [f64; 2]) -> Vec<f32> {
     assert!(
-        pixels.len() == h * w * c && !pixels.is_empty() && to_h * to_w > 0,
-        "a picture of {h}x{w}x{c} to {to_h}x{to_w}"
+        pixels.len() == from.len() && !pixels.is_empty() && to.area() > 0,
+        "a picture of {from:?} to {to:?}"
     );
-    let (rows, columns) = (resize_weights(h, to_h, scales[0]), resize_weights(w, to_w, scales[1]));
+    let Dims { c, h, w } = from;
+    let (rows, columns) = (resize_weights(h, to.h, scales[0]), resize_weights(w, to.w, scales[1]));
     if scales[0] <= scales[1] {
         resize_rows(&resize_columns(pixels, w * c, &rows), w, c, &columns)
     } else {
-        resize_columns(&resize_rows(pixels, w, c, &columns), to_w * c, &rows)
+        resize_columns(&resize_rows(pixels, w, c, &columns), to.w * c, &rows)
     }
 }
 
@@ -138,36 +134,26 @@ pub fn scaled(side: usize, scale: f64) -> usize {
     side as usize
 }
 
-/// Resizes an image (H,W,C) by a factor, like `imresize(A, scale)`. Returns the pixels, the height
-/// and the width; the sides are those of [`scaled`]. Values are neither clipped nor rounded, as
-/// with floats in MATLAB.
+/// Resizes an image (H,W,C) by a factor, like `imresize(A, scale)`. Returns the pixels and their
+/// size; the sides are those of [`scaled`]. Values are neither clipped nor rounded, as with floats
+/// in MATLAB.
 ///
 /// # Errors
 /// If the scale is not a finite number above 0.
-pub fn imresize(
-    pixels: &[f32],
-    (h, w): (usize, usize),
-    c: usize,
-    scale: f64,
-) -> Result<(Vec<f32>, usize, usize)> {
+pub fn imresize(pixels: &[f32], from: Dims, scale: f64) -> Result<(Vec<f32>, Size)> {
     if !(scale > 0.0 && scale.is_finite()) {
         return Err(Error::usage(format!(
             "an image cannot be resized by {scale}; give a scale above 0"
         )));
     }
-    let to = (scaled(h, scale), scaled(w, scale));
-    Ok((resize(pixels, (h, w), c, to, [scale; 2]), to.0, to.1))
+    let to = from.size().map(|side| scaled(side, scale));
+    Ok((resize(pixels, from, to, [scale; 2]), to))
 }
 
-/// Resizes an image (H,W,C) to the size `to` (height, width), like `imresize(A, [rows columns])`.
-/// Each side has its own scale.
-pub fn imresize_to(
-    pixels: &[f32],
-    (h, w): (usize, usize),
-    c: usize,
-    to: (usize, usize),
-) -> Vec<f32> {
-    resize(pixels, (h, w), c, to, [to.0 as f64 / h as f64, to.1 as f64 / w as f64])
+/// Resizes an image (H,W,C) to the size `to`, like `imresize(A, [rows columns])`. Each side has its
+/// own scale.
+pub fn imresize_to(pixels: &[f32], from: Dims, to: Size) -> Vec<f32> {
+    resize(pixels, from, to, [to.h as f64 / from.h as f64, to.w as f64 / from.w as f64])
 }
 
 /// Quantises samples on the 0–1 scale to 8 bits, with clipping, as saving to a file does.
@@ -189,8 +175,8 @@ mod tests {
     fn upscaling_by_two_samples_the_kernel() {
         let [a, b, c, d] = [-0.0234375, 0.2265625, 0.8671875, -0.0703125];
         assert_eq!([1.75, 0.75, 0.25, 1.25].map(cubic), [a, b, c, d]);
-        let (out, h, w) = imresize(&[1.0, 0.0, 0.0, 0.0], (1, 4), 1, 2.0).unwrap();
-        assert_eq!((h, w), (2, 8));
+        let (out, size) = imresize(&[1.0, 0.0, 0.0, 0.0], Dims::new(1, 1, 4), 2.0).unwrap();
+        assert_eq!(size, Size::new(2, 8));
         // The input is 1 at its first pixel and hence at the mirror image of that pixel.
         let expected = [c + b, c + d, b + a, d, a, 0.0, 0.0, 0.0];
         assert!(close(&out[..8], &expected, 1e-7) && close(&out[8..], &expected, 1e-7), "{out:?}");
@@ -202,8 +188,8 @@ mod tests {
     fn downscaling_stretches_the_kernel() {
         let mut pixels = vec![0.0; 16];
         pixels[8] = 1.0;
-        let (out, _, w) = imresize(&pixels, (1, 16), 1, 0.5).unwrap();
-        assert_eq!(w, 8);
+        let (out, size) = imresize(&pixels, Dims::new(1, 1, 16), 0.5).unwrap();
+        assert_eq!(size.w, 8);
         let [a, b, c, d] = [-0.0234375, 0.2265625, 0.8671875, -0.0703125].map(|v| v / 2.0);
         assert!(close(&out, &[0.0, 0.0, a, b, c, d, 0.0, 0.0], 1e-7), "{out:?}");
     }
@@ -218,17 +204,18 @@ mod tests {
 
     #[test]
     fn constant_images_stay_constant() {
-        for (size, scale) in [((5, 7), 0.3), ((1, 1), 4.0), ((3, 2), 0.25), ((31, 17), 1.7)] {
-            let (out, h, w) = imresize(&vec![0.4; size.0 * size.1 * 3], size, 3, scale).unwrap();
-            assert_eq!(out.len(), h * w * 3);
-            assert!(out.iter().all(|v| (v - 0.4).abs() < 1e-6), "{size:?} {scale}");
+        for (h, w, scale) in [(5, 7, 0.3), (1, 1, 4.0), (3, 2, 0.25), (31, 17, 1.7)] {
+            let dims = Dims::new(3, h, w);
+            let (out, size) = imresize(&vec![0.4; dims.len()], dims, scale).unwrap();
+            assert_eq!(out.len(), size.area() * 3);
+            assert!(out.iter().all(|v| (v - 0.4).abs() < 1e-6), "{dims} {scale}");
         }
     }
 
     #[test]
     fn invalid_scales_are_refused() {
         for scale in [f64::NAN, f64::INFINITY, 0.0, -1.0] {
-            assert!(imresize(&[0.0], (1, 1), 1, scale).is_err(), "{scale}");
+            assert!(imresize(&[0.0], Dims::flat(1), scale).is_err(), "{scale}");
         }
     }
 
@@ -237,9 +224,11 @@ mod tests {
         let pixels: Vec<f32> = (0..6 * 9 * 2).map(|i| ((i * 29) % 31) as f32 / 31.0).collect();
         let one =
             |channel: usize| pixels.iter().skip(channel).step_by(2).copied().collect::<Vec<f32>>();
-        let both = imresize_to(&pixels, (6, 9), 2, (4, 20));
+        let (dims, to) = (Dims::new(2, 6, 9), Size::new(4, 20));
+        let gray = Dims { c: 1, ..dims };
+        let both = imresize_to(&pixels, dims, to);
         for channel in 0..2 {
-            let alone = imresize_to(&one(channel), (6, 9), 1, (4, 20));
+            let alone = imresize_to(&one(channel), gray, to);
             assert_eq!(both.iter().skip(channel).step_by(2).copied().collect::<Vec<_>>(), alone);
         }
         // The transposed image gives the transposed result, except for rounding between the passes.
@@ -247,11 +236,11 @@ mod tests {
             (0..h * w).map(|i| p[i % h * w + i / h]).collect::<Vec<f32>>()
         };
         let (a, b) = (
-            imresize_to(&one(0), (6, 9), 1, (4, 20)),
-            imresize_to(&transposed(&one(0), 6, 9), (9, 6), 1, (20, 4)),
+            imresize_to(&one(0), gray, to),
+            imresize_to(&transposed(&one(0), 6, 9), Dims::new(1, 9, 6), Size::new(20, 4)),
         );
         assert!(transposed(&a, 4, 20).iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-6));
-        assert_eq!(imresize_to(&pixels, (6, 9), 2, (6, 9)), pixels);
+        assert_eq!(imresize_to(&pixels, dims, dims.size()), pixels);
     }
 
     #[test]

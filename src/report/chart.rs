@@ -10,9 +10,10 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
 use crate::report::picture::{Picture, TileGrid};
+use crate::shape::{Dims, Size};
 
-/// Size of a chart in pixels (width, height). Two side by side fit on most screens.
-const SIZE: (u32, u32) = (640, 400);
+/// Size of a chart. Two side by side fit on most screens.
+const SIZE: Size = Size::new(400, 640);
 /// Height of text in pixels.
 pub(crate) const TEXT: u32 = 15;
 /// Height of a title in pixels.
@@ -224,34 +225,32 @@ pub(crate) const fn fine(pixels: usize) -> i32 {
     pixels as i32 * FINE as i32
 }
 
-/// Draws a picture of `w`×`h` pixels on a white background. `draw` draws in supersampled
-/// coordinates, see [`fine`].
-pub(crate) fn page(
-    (w, h): (u32, u32),
-    draw: impl FnOnce(&DrawingArea<BitMapBackend, Shift>),
-) -> Picture {
-    let (wide, high) = (w * FINE, h * FINE);
-    let mut bytes = vec![255_u8; 3 * wide as usize * high as usize];
+/// Draws a picture of `size` on a white background. `draw` draws in supersampled coordinates, see
+/// [`fine`].
+pub(crate) fn page(size: Size, draw: impl FnOnce(&DrawingArea<BitMapBackend, Shift>)) -> Picture {
+    let fine = FINE as usize;
+    let (Size { h, w }, drawn) = (size, size.map(|side| side * fine));
+    let mut bytes = vec![255_u8; 3 * drawn.area()];
     {
-        let area = BitMapBackend::with_buffer(&mut bytes, (wide, high)).into_drawing_area();
+        let area = BitMapBackend::with_buffer(&mut bytes, (drawn.w as u32, drawn.h as u32))
+            .into_drawing_area();
         draw(&area);
         area.present().expect(DRAWN);
     }
-    let (w, h, fine) = (w as usize, h as usize, FINE as usize);
-    let mut pixels = Vec::with_capacity(3 * w * h);
+    let mut pixels = Vec::with_capacity(3 * size.area());
     for (y, x, c) in (0..h).flat_map(|y| (0..w).flat_map(move |x| (0..3).map(move |c| (y, x, c)))) {
-        let at = |i: usize| ((y * fine + i / fine) * wide as usize + x * fine + i % fine) * 3 + c;
+        let at = |i: usize| ((y * fine + i / fine) * drawn.w + x * fine + i % fine) * 3 + c;
         let sum: u32 = (0..fine * fine).map(|i| u32::from(bytes[at(i)])).sum();
         pixels.push(sum as f32 / (255 * FINE * FINE) as f32);
     }
-    Picture { h, w, c: 3, pixels }
+    Picture { dims: Dims::of(size, 3), pixels }
 }
 
 /// Draws charts row by row in `columns` columns.
 pub fn charts(charts: &[Chart], columns: usize) -> Picture {
     let columns = columns.clamp(1, charts.len().max(1));
     let rows = charts.len().div_ceil(columns).max(1);
-    page((SIZE.0 * columns as u32, SIZE.1 * rows as u32), |page| {
+    page(Size::new(SIZE.h * rows, SIZE.w * columns), |page| {
         for (chart, area) in charts.iter().zip(page.split_evenly((rows, columns))) {
             draw(chart, &area);
         }
@@ -385,8 +384,8 @@ const GAP: usize = 10;
 /// If the numbers of tiles and captions differ.
 pub fn captioned(title: &str, tiles: &TileGrid, captions: &[[String; 2]]) -> Picture {
     assert_eq!(tiles.tiles.len(), captions.len(), "a caption for each tile");
-    let scale = MIN_TILE.div_ceil(tiles.w);
-    let (w, h) = (tiles.w * scale, tiles.h * scale);
+    let scale = MIN_TILE.div_ceil(tiles.dims.w);
+    let Size { h, w } = tiles.dims.size().map(|side| side * scale);
     let columns = ((WIDTH - GAP) / (w + GAP)).clamp(1, captions.len().max(1));
     let rows = captions.len().div_ceil(columns);
     let (top, line) = (2 * GAP + TITLE as usize, TEXT as usize);
@@ -394,7 +393,7 @@ pub fn captioned(title: &str, tiles: &TileGrid, captions: &[[String; 2]]) -> Pic
     // An upper bound for the width of the title: a character is less than 0.6 of its height wide.
     let width =
         (columns * step_x + GAP).max(title.chars().count() * TITLE as usize * 6 / 10 + 2 * GAP);
-    let mut picture = page((width as u32, (top + rows * step_y + GAP) as u32), |page| {
+    let mut picture = page(Size::new(top + rows * step_y + GAP, width), |page| {
         page.draw_text(title, &text(TITLE, INK), (fine(GAP), fine(GAP))).expect(DRAWN);
         for (i, lines) in captions.iter().enumerate() {
             let centre = GAP + i % columns * step_x + w / 2;
@@ -407,11 +406,14 @@ pub fn captioned(title: &str, tiles: &TileGrid, captions: &[[String; 2]]) -> Pic
         }
     });
     for (i, tile) in tiles.tiles.iter().enumerate() {
-        let colour: Vec<f32> =
-            if tiles.c == 3 { tile.clone() } else { tile.iter().flat_map(|v| [*v; 3]).collect() };
+        let colour: Vec<f32> = if tiles.dims.c == 3 {
+            tile.clone()
+        } else {
+            tile.iter().flat_map(|v| [*v; 3]).collect()
+        };
         picture.paint(
             &colour,
-            (tiles.h, tiles.w),
+            tiles.dims.size(),
             scale,
             top + i / columns * step_y,
             GAP + i % columns * step_x,
@@ -493,7 +495,7 @@ mod tests {
     #[test]
     fn a_chart_depends_on_its_values_only() {
         let drawn = charts(&[chart(&[(0.0, 1.0), (10.0, 100.0)])], 1);
-        assert_eq!((drawn.w, drawn.h, drawn.c), (640, 400, 3));
+        assert_eq!(drawn.dims, Dims::new(3, 400, 640));
         assert!(blue_pixels(&drawn) > 500);
         assert_eq!(drawn, charts(&[chart(&[(0.0, 1.0), (10.0, 100.0)])], 1), "the same bytes");
         assert_ne!(drawn, charts(&[chart(&[(0.0, 1.0), (10.0, 90.0)])], 1));
@@ -509,7 +511,7 @@ mod tests {
             &[(0.0, 1e-300), (1e300, 1e300)],
         ] {
             let drawn = charts(&[chart(points), chart(points), chart(points)], 2);
-            assert_eq!((drawn.w, drawn.h), (1280, 800));
+            assert_eq!(drawn.dims.size(), Size::new(800, 1280));
         }
     }
 
@@ -526,11 +528,12 @@ mod tests {
 
     #[test]
     fn captioned_tiles_keep_their_pixels() {
-        let tiles = TileGrid { h: 2, w: 3, c: 1, columns: 1, tiles: vec![vec![0.0; 6]; 40] };
+        let tiles =
+            TileGrid { dims: Dims::new(1, 2, 3), columns: 1, tiles: vec![vec![0.0; 6]; 40] };
         let captions: Vec<[String; 2]> =
             (0..40).map(|i| [format!("{i} %"), format!("#{i}")]).collect();
         let picture = captioned("forty", &tiles, &captions);
-        assert!(picture.w <= WIDTH, "{}", picture.w);
+        assert!(picture.dims.w <= WIDTH, "{}", picture.dims.w);
         // Tiles are 66×44 pixels of pure black; text is dark gray.
         let black = picture.pixels.chunks(3).filter(|p| p.iter().all(|v| *v == 0.0)).count();
         assert_eq!(black, 40 * 66 * 44);

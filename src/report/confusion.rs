@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::report::chart::{DRAWN, INK, TEXT, TITLE, fine, page, text};
 use crate::report::picture::Picture;
+use crate::shape::Size;
 
 /// Approximate side of the drawn matrix in pixels.
 const SIDE: usize = 520;
@@ -92,7 +93,7 @@ impl Confusion {
         let names = count <= MAX_NUMBERED;
         let bottom = if names { 130 } else { 40 };
         let width = (LEFT + side + 24).max(title.chars().count() * TITLE as usize * 6 / 10 + 24);
-        page((width as u32, (TOP + side + bottom) as u32), |area| {
+        page(Size::new(TOP + side + bottom, width), |area| {
             area.draw_text(title, &text(TITLE, INK), (fine(12), fine(12))).expect(DRAWN);
             for (row, counts) in self.counts.iter().enumerate() {
                 let all = counts.iter().sum::<u64>().max(1);
@@ -185,13 +186,13 @@ mod tests {
         let classes: Vec<String> =
             ["cat", "a very long name of a class"].map(String::from).to_vec();
         let picture = Confusion::new(&classes, &[0, 1], &[0, 1]).picture("two classes");
-        assert!(picture.w > 200 && picture.h > 200);
+        assert!(picture.dims.w > 200 && picture.dims.h > 200);
         assert_ne!(picture, Confusion::new(&classes, &[0], &[1]).picture("two classes"));
     }
 
     #[test]
     fn many_classes_are_drawn_without_names() {
         let many: Vec<String> = (0..300).map(|i| i.to_string()).collect();
-        assert!(Confusion::new(&many, &[1], &[2]).picture("many").h > 600);
+        assert!(Confusion::new(&many, &[1], &[2]).picture("many").dims.h > 600);
     }
 }

@@ -13,7 +13,7 @@ use crate::infer::whole_images;
 use crate::model::Node;
 use crate::report::picture;
 use crate::report::picture::TileGrid;
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 use crate::spec::{CorruptionSpec, LayerOp};
 
 /// The file names of all pictures that this module writes.
@@ -80,18 +80,19 @@ fn reconstructions(
     let dims = inference.graph.nodes[0].dims;
     let step = (chosen.len() / PATCHES).max(1);
     let shown: Vec<Patch> = chosen.iter().step_by(step).take(PATCHES).copied().collect();
-    let x = patches::cut(images, &shown, dims.h, dims.w);
+    let x = patches::cut(images, &shown, dims.size());
     let y = inference.run(device, &x)?.y;
     let tiles = |data: &[f32]| data.chunks(dims.len()).map(<[f32]>::to_vec).collect::<Vec<_>>();
-    let columns = picture::columns_for(shown.len(), dims.h, dims.w).min(shown.len());
-    picture::pairs(&tiles(&x), &tiles(&y), dims.h, dims.w, dims.c, columns)
+    let columns = picture::columns_for(shown.len(), dims.size()).min(shown.len());
+    picture::pairs(&tiles(&x), &tiles(&y), dims, columns)
         .save(&folder.join("reconstructions.png"))?;
-    let (h, w) = (images.table[0].h, images.table[0].w);
-    if (h, w) != (dims.h, dims.w) && inference.degradation.is_none() {
+    let size = images.table[0].size;
+    if size != dims.size() && inference.degradation.is_none() {
         let original = images.image_f32(0);
-        let mut whole = reconstruct::image(device, inference, &original, h, w)?;
+        let mut whole = reconstruct::image(device, inference, &original, size)?;
         whole.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
-        picture::grid(&[original, whole], h, w, dims.c, 2, 4).save(&folder.join("whole.png"))?;
+        picture::grid(&[original, whole], Dims::of(size, dims.c), 2, 4)
+            .save(&folder.join("whole.png"))?;
         written.push("whole.png");
     }
     Ok(written)
@@ -99,9 +100,9 @@ fn reconstructions(
 
 /// Maximum number of images in `restored.png`.
 const RESTORED: usize = 4;
-/// Maximum side of an image in `restored.png`, in pixels. Larger images are cropped and not
-/// downscaled, which would hide noise.
-const RESTORED_SIDE: usize = 320;
+/// Maximum size of an image in `restored.png`. Larger images are cropped and not downscaled, which
+/// would hide noise.
+const RESTORED_SIZE: Size = Size::new(320, 320);
 
 /// Writes `restored.png` into a folder: a row per image with the corrupted, the restored and the
 /// clean image. Of large images it shows the centre. Returns the file name.
@@ -119,21 +120,20 @@ pub fn restored(
     let shown = (0..count)
         .map(|i| whole_images::restore_example(device, restorer, images, i, corruption))
         .collect::<Result<Vec<_>>>()?;
-    let side = |of: fn(&whole_images::RestoredExample) -> usize| {
-        shown.iter().map(of).min().unwrap_or(1).min(RESTORED_SIDE)
-    };
-    let (h, w, c) = (side(|shown| shown.size.0), side(|shown| shown.size.1), images.channels);
+    let smallest = shown.iter().map(|shown| shown.size).reduce(Size::at_most);
+    let Size { h, w } = smallest.unwrap_or(Size::new(1, 1)).at_most(RESTORED_SIZE);
     // The aspect ratio is limited to 3:2, so that a panorama does not make the picture too wide.
-    let (h, w) = (h.min(w * 3 / 2).max(1), w.min(h * 3 / 2).max(1));
-    let centre = |picture: &[f32], (from_h, from_w): (usize, usize)| -> Vec<f32> {
-        let (top, left) = ((from_h - h) / 2, (from_w - w) / 2);
-        crate::raster::crop(picture, from_w, c, top..top + h, left..left + w)
+    let size = Size::new(h.min(w * 3 / 2).max(1), w.min(h * 3 / 2).max(1));
+    let c = images.channels;
+    let centre = |picture: &[f32], from: Size| -> Vec<f32> {
+        let start = ((from.h - size.h) / 2, (from.w - size.w) / 2);
+        crate::raster::crop(picture, Dims::of(from, c), start, size)
     };
     let tiles: Vec<Vec<f32>> = shown
         .iter()
         .flat_map(|shown| shown.pictures.iter().map(|picture| centre(picture, shown.size)))
         .collect();
-    picture::grid(&tiles, h, w, c, 3, 4).save(&folder.join("restored.png"))?;
+    picture::grid(&tiles, Dims::of(size, c), 3, 4).save(&folder.join("restored.png"))?;
     Ok("restored.png")
 }
 
@@ -195,9 +195,9 @@ pub fn codes(
     corruption: (&CorruptionSpec, u64),
 ) -> Result<Option<&'static str>> {
     let posed = whole_images::degrade_image(images, 0, corruption)?;
-    let ((h, w), c) = (posed.size, images.channels);
-    let Some(Code { values, dims, of: (part_h, part_w) }) =
-        restorer.code(device, [h, w, c], &posed.condition, &posed.given)?
+    let (Size { h, w }, c) = (posed.size, images.channels);
+    let Some(Code { values, dims, of: part }) =
+        restorer.code(device, Dims::new(c, h, w), &posed.condition, &posed.given)?
     else {
         return Ok(None);
     };
@@ -207,14 +207,14 @@ pub fn codes(
     let mut units: Vec<usize> = (0..dims.c).collect();
     units.sort_by(|a, b| sum(*b).total_cmp(&sum(*a)));
     // The first channel of the image, subsampled to the size of the code.
-    let [down, across] = [(part_h / dims.h).max(1), (part_w / dims.w).max(1)];
+    let [down, across] = [(part.h / dims.h).max(1), (part.w / dims.w).max(1)];
     let pixel = |at: usize| {
         posed.given[((at / dims.w * down).min(h - 1) * w + (at % dims.w * across).min(w - 1)) * c]
     };
     let mut tiles = vec![(0..dims.area()).map(pixel).collect::<Vec<f32>>()];
     tiles.extend(units.into_iter().take(MAPS - 1).map(map));
-    let columns = picture::columns_for(tiles.len(), dims.h, dims.w);
-    picture::grid(&tiles, dims.h, dims.w, 1, columns, 4).save(&folder.join("codes.png"))?;
+    let columns = picture::columns_for(tiles.len(), dims.size());
+    picture::grid(&tiles, Dims { c: 1, ..dims }, columns, 4).save(&folder.join("codes.png"))?;
     Ok(Some("codes.png"))
 }
 
@@ -262,7 +262,7 @@ pub fn atoms(
     }
     let (atoms, dims) =
         if code.area() > 1 { crop_to_support(&atoms, output) } else { (atoms, output) };
-    Ok(Some(picture::atoms(&atoms, dims.h, dims.w, dims.c)))
+    Ok(Some(picture::atoms(&atoms, dims)))
 }
 
 /// Crops pictures (H,W,C) to the smallest common rectangle that contains every pixel above 0.1 % of

@@ -286,7 +286,7 @@ nonsense
     #[test]
     fn the_picture_has_four_panels_even_for_an_empty_history() {
         let (full, empty) = (History::parse(LOG).picture(true), History::default().picture(true));
-        assert_eq!((full.w, full.h), (empty.w, empty.h));
+        assert_eq!(full.dims, empty.dims);
         assert_ne!(full, empty);
     }
 

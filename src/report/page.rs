@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::error::Result;
 use crate::report::picture;
 use crate::report::picture::Picture;
+use crate::shape::{Dims, Size};
 
 /// Number of tiles in a row of a sheet. More columns make the picture wider, fewer make it taller;
 /// browsers limit both sides.
@@ -38,8 +39,8 @@ fn data_uri(png: &[u8]) -> String {
 pub struct Sheet {
     /// The CSS class of its tiles.
     pub class: &'static str,
-    h: usize,
-    w: usize,
+    /// Size of a tile.
+    size: Size,
     /// CSS pixels per pixel of a tile.
     scale: f64,
     css: String,
@@ -54,38 +55,39 @@ impl Sheet {
     pub fn new(
         class: &'static str,
         tiles: &[Vec<f32>],
-        [h, w, c]: [usize; 3],
+        dims: Dims,
         side: f64,
     ) -> Result<Option<Self>> {
         if tiles.is_empty() {
             return Ok(None);
         }
         let (columns, rows) = (COLUMNS.min(tiles.len()), tiles.len().div_ceil(COLUMNS));
-        let (sheet_h, sheet_w) = (rows * h, columns * w);
-        let mut pixels = vec![0.0; sheet_h * sheet_w * c];
+        let Dims { c, h, w } = dims;
+        let sheet = Dims::new(c, rows * h, columns * w);
+        let mut pixels = vec![0.0; sheet.len()];
         for (i, tile) in tiles.iter().enumerate() {
             let (top, left) = (i / COLUMNS * h, i % COLUMNS * w);
             for (y, row) in tile.chunks_exact(w * c).enumerate() {
-                pixels[((top + y) * sheet_w + left) * c..][..w * c].copy_from_slice(row);
+                pixels[sheet.offset(0, top + y, left)..][..w * c].copy_from_slice(row);
             }
         }
         let scale = side / h.max(w) as f64;
-        let size = |pixels: usize| format!("{:.2}px", pixels as f64 * scale);
+        let css_length = |pixels: usize| format!("{:.2}px", pixels as f64 * scale);
         let css = format!(
             ".{class}{{width:{};height:{};background-size:{} {};background-image:url({})}}\n",
-            size(w),
-            size(h),
-            size(sheet_w),
-            size(sheet_h),
-            data_uri(&picture::png(&pixels, sheet_h, sheet_w, c)?)
+            css_length(w),
+            css_length(h),
+            css_length(sheet.w),
+            css_length(sheet.h),
+            data_uri(&picture::png(&pixels, sheet)?)
         );
-        Ok(Some(Self { class, h, w, scale, css }))
+        Ok(Some(Self { class, size: dims.size(), scale, css }))
     }
 
     /// The HTML element that shows tile `index`. `title` is its tooltip; it can be empty.
     pub fn tile(&self, index: usize, title: &str) -> String {
-        let offset = |place: usize, size: usize| -((place * size) as f64 * self.scale);
-        let (x, y) = (offset(index % COLUMNS, self.w), offset(index / COLUMNS, self.h));
+        let offset = |place: usize, side: usize| -((place * side) as f64 * self.scale);
+        let (x, y) = (offset(index % COLUMNS, self.size.w), offset(index / COLUMNS, self.size.h));
         let title =
             if title.is_empty() { String::new() } else { format!(" title=\"{}\"", escaped(title)) };
         format!(
@@ -100,12 +102,12 @@ impl Sheet {
 /// # Errors
 /// If the picture has too many pixels for a PNG file.
 pub fn image(picture: &Picture, alt: &str) -> Result<String> {
-    let png = picture::png(&picture.pixels, picture.h, picture.w, picture.c)?;
+    let png = picture::png(&picture.pixels, picture.dims)?;
     Ok(format!(
         "<img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{}\">\n",
         data_uri(&png),
-        picture.w,
-        picture.h,
+        picture.dims.w,
+        picture.dims.h,
         escaped(alt)
     ))
 }
@@ -146,11 +148,11 @@ mod tests {
     #[test]
     fn tiles_are_at_their_positions_in_the_sheet() {
         let tiles: Vec<Vec<f32>> = (0..60).map(|i| vec![i as f32 / 255.0; 6]).collect();
-        let sheet = Sheet::new("a", &tiles, [2, 3, 1], 6.0).unwrap().unwrap();
+        let sheet = Sheet::new("a", &tiles, Dims::new(1, 2, 3), 6.0).unwrap().unwrap();
         let (_, encoded) = sheet.css.split_once("base64,").unwrap();
         let png = STANDARD.decode(encoded.split_once(')').unwrap().0).unwrap();
         let decoded = crate::data::formats::decode::decode(&png).unwrap();
-        assert_eq!((decoded.h, decoded.w), (4, 144));
+        assert_eq!(decoded.dims.size(), Size::new(4, 144));
         assert!(
             sheet.css.contains("width:6.00px;height:4.00px;background-size:288.00px 8.00px"),
             "{}",
@@ -171,6 +173,6 @@ mod tests {
 
     #[test]
     fn there_is_no_sheet_without_tiles() {
-        assert!(Sheet::new("a", &[], [2, 3, 1], 6.0).unwrap().is_none());
+        assert!(Sheet::new("a", &[], Dims::new(1, 2, 3), 6.0).unwrap().is_none());
     }
 }

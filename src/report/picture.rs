@@ -7,6 +7,7 @@ use image::{ExtendedColorType, ImageEncoder};
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::shape::{Dims, Size};
 
 /// Tiles are enlarged by the largest whole factor for which the picture is at most this wide, in
 /// pixels. It fits on most screens.
@@ -27,12 +28,8 @@ const FILTER_CHANNELS: usize = 8;
 /// A gray (1 channel) or RGB (3 channels) picture on the 0–1 scale.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Picture {
-    /// Height in pixels.
-    pub h: usize,
-    /// Width in pixels.
-    pub w: usize,
-    /// Channels, 1 or 3.
-    pub c: usize,
+    /// Its size, with 1 or 3 channels.
+    pub dims: Dims,
     /// The samples, H,W,C.
     pub pixels: Vec<f32>,
 }
@@ -40,12 +37,8 @@ pub struct Picture {
 /// Tiles of one size (H,W,C, on the 0–1 scale) and the number of columns to arrange them in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TileGrid {
-    /// Height of a tile in pixels.
-    pub h: usize,
-    /// Width of a tile in pixels.
-    pub w: usize,
-    /// Channels of a tile.
-    pub c: usize,
+    /// Size of a tile.
+    pub dims: Dims,
     /// Number of columns.
     pub columns: usize,
     /// The tiles, row by row.
@@ -55,7 +48,7 @@ pub struct TileGrid {
 impl TileGrid {
     /// The picture of the grid, with gaps of four pixels.
     pub fn picture(&self) -> Picture {
-        grid(&self.tiles, self.h, self.w, self.c, self.columns, 4)
+        grid(&self.tiles, self.dims, self.columns, 4)
     }
 
     /// Moran's I of a tile: the spatial autocorrelation of pixels that share an edge (Moran, "Notes
@@ -63,7 +56,7 @@ impl TileGrid {
     /// and negative for alternating pixels. Sums run over all channels. Returns `None` for a
     /// constant tile, and if there is no tile of this index.
     pub fn moran(&self, tile: usize) -> Option<f64> {
-        let (h, w, c, pixels) = (self.h, self.w, self.c, self.tiles.get(tile)?);
+        let (Dims { c, h, w }, pixels) = (self.dims, self.tiles.get(tile)?);
         let (mut covariance, mut variance) = (0.0, 0.0);
         for channel in 0..c {
             let value = |at: usize| f64::from(pixels[at * c + channel]);
@@ -89,30 +82,30 @@ impl Picture {
     /// # Errors
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        save_png(path, &self.pixels, self.h, self.w, self.c)
+        save_png(path, &self.pixels, self.dims)
     }
 
     /// A picture of the background colour.
-    fn blank(h: usize, w: usize, c: usize) -> Self {
-        Self { h, w, c, pixels: vec![BACKGROUND; h * w * c] }
+    fn blank(dims: Dims) -> Self {
+        Self { dims, pixels: vec![BACKGROUND; dims.len()] }
     }
 
-    /// Draws a tile of `h`×`w` pixels at (`top`, `left`), each of its pixels as a square of
+    /// Draws a tile of `size` at (`top`, `left`), each of its pixels as a square of
     /// `scale`×`scale`. The tile has the channels of the picture.
     pub(crate) fn paint(
         &mut self,
         tile: &[f32],
-        (h, w): (usize, usize),
+        size: Size,
         scale: usize,
         top: usize,
         left: usize,
     ) {
-        for y in 0..h * scale {
-            let start = ((top + y) * self.w + left) * self.c;
-            for x in 0..w * scale {
-                let from = ((y / scale) * w + x / scale) * self.c;
-                self.pixels[start + x * self.c..][..self.c]
-                    .copy_from_slice(&tile[from..from + self.c]);
+        let Dims { c, w, .. } = self.dims;
+        for y in 0..size.h * scale {
+            let start = ((top + y) * w + left) * c;
+            for x in 0..size.w * scale {
+                let from = ((y / scale) * size.w + x / scale) * c;
+                self.pixels[start + x * c..][..c].copy_from_slice(&tile[from..from + c]);
             }
         }
     }
@@ -124,24 +117,25 @@ impl Picture {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn save_png(path: &Path, pixels: &[f32], h: usize, w: usize, c: usize) -> Result<()> {
-    files::write_atomically(path, &png(pixels, h, w, c).map_err(|error| error.at(path.display()))?)
+pub fn save_png(path: &Path, pixels: &[f32], dims: Dims) -> Result<()> {
+    files::write_atomically(path, &png(pixels, dims).map_err(|error| error.at(path.display()))?)
 }
 
 /// The bytes of a PNG file of samples (H,W,C); see [`save_png`].
 ///
 /// # Errors
 /// If there are too many pixels for a PNG file.
-pub fn png(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<Vec<u8>> {
-    assert!(pixels.len() == h * w * c && !pixels.is_empty(), "a picture of {h}x{w}x{c}");
-    let shown = visible(pixels, c);
+pub fn png(pixels: &[f32], dims: Dims) -> Result<Vec<u8>> {
+    assert!(pixels.len() == dims.len() && !pixels.is_empty(), "a picture of {dims:?}");
+    let (shown, size) = (visible(pixels, dims.c), dims.size());
     let bytes: Vec<u8> = shown.iter().map(|&v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
     let color =
-        if shown_channels(c) == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+        if shown_channels(dims.c) == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let mut png = Vec::new();
-    let encoded = PngEncoder::new(&mut png).write_image(&bytes, w as u32, h as u32, color);
+    let encoded =
+        PngEncoder::new(&mut png).write_image(&bytes, size.w as u32, size.h as u32, color);
     encoded
-        .map_err(|error| Error::failed(format!("cannot encode {w}x{h} pixels as PNG: {error}")))?;
+        .map_err(|error| Error::failed(format!("cannot encode {size} pixels as PNG: {error}")))?;
     Ok(png)
 }
 
@@ -165,27 +159,20 @@ fn scale(w: usize, columns: usize, gap: usize) -> usize {
 
 /// Arranges tiles (H,W,C each) row by row in `columns` columns, with gaps of `gap` pixels. Small
 /// tiles are enlarged by a whole factor until the picture is up to 1000 pixels wide.
-pub fn grid(
-    tiles: &[Vec<f32>],
-    h: usize,
-    w: usize,
-    c: usize,
-    columns: usize,
-    gap: usize,
-) -> Picture {
+pub fn grid(tiles: &[Vec<f32>], dims: Dims, columns: usize, gap: usize) -> Picture {
     let columns = columns.clamp(1, tiles.len().max(1));
     let rows = tiles.len().div_ceil(columns).max(1);
-    let scale = scale(w, columns, gap);
-    let (step_y, step_x) = (h * scale + gap, w * scale + gap);
-    let mut picture =
-        Picture::blank(gap + rows * step_y, gap + columns * step_x, shown_channels(c));
+    let scale = scale(dims.w, columns, gap);
+    let step = dims.size().map(|side| side * scale + gap);
+    let size = Size::new(gap + rows * step.h, gap + columns * step.w);
+    let mut picture = Picture::blank(Dims::of(size, shown_channels(dims.c)));
     for (i, tile) in tiles.iter().enumerate() {
         picture.paint(
-            &visible(tile, c),
-            (h, w),
+            &visible(tile, dims.c),
+            dims.size(),
             scale,
-            gap + (i / columns) * step_y,
-            gap + (i % columns) * step_x,
+            gap + (i / columns) * step.h,
+            gap + (i % columns) * step.w,
         );
     }
     picture
@@ -199,30 +186,32 @@ pub fn grid(
 pub fn pairs(
     originals: &[Vec<f32>],
     reconstructions: &[Vec<f32>],
-    h: usize,
-    w: usize,
-    c: usize,
+    dims: Dims,
     columns: usize,
 ) -> Picture {
     assert_eq!(originals.len(), reconstructions.len(), "a reconstruction for each original");
     let columns = columns.clamp(1, originals.len().max(1));
     let rows = originals.len().div_ceil(columns).max(1);
-    let scale = scale(w, columns, PAIR_GAP);
-    let (tile_h, step_x) = (h * scale, w * scale + PAIR_GAP);
+    let scale = scale(dims.w, columns, PAIR_GAP);
+    let (tile_h, step_x) = (dims.h * scale, dims.w * scale + PAIR_GAP);
     let step_y = 2 * tile_h + PAIR_GAP + ROW_GAP;
-    let height = rows * step_y - ROW_GAP + 2 * PAIR_GAP;
-    let mut picture = Picture::blank(height, PAIR_GAP + columns * step_x, shown_channels(c));
+    let size = Size::new(rows * step_y - ROW_GAP + 2 * PAIR_GAP, PAIR_GAP + columns * step_x);
+    let mut picture = Picture::blank(Dims::of(size, shown_channels(dims.c)));
     for (i, (original, reconstruction)) in originals.iter().zip(reconstructions).enumerate() {
         let (top, left) = (PAIR_GAP + (i / columns) * step_y, PAIR_GAP + (i % columns) * step_x);
-        picture.paint(&visible(original, c), (h, w), scale, top, left);
-        picture.paint(&visible(reconstruction, c), (h, w), scale, top + tile_h + PAIR_GAP, left);
+        let mut paint = |tile: &[f32], top: usize| {
+            picture.paint(&visible(tile, dims.c), dims.size(), scale, top, left);
+        };
+        paint(original, top);
+        paint(reconstruction, top + tile_h + PAIR_GAP);
     }
     picture
 }
 
-/// The number of columns for which a grid of `count` tiles has an aspect ratio of about 3:2.
-pub fn columns_for(count: usize, h: usize, w: usize) -> usize {
-    let columns = (1.5 * count as f64 * h as f64 / w as f64).sqrt().round() as usize;
+/// The number of columns for which a grid of `count` tiles of `size` has an aspect ratio of about
+/// 3:2.
+pub fn columns_for(count: usize, size: Size) -> usize {
+    let columns = (1.5 * count as f64 * size.h as f64 / size.w as f64).sqrt().round() as usize;
     columns.clamp(1, count.max(1))
 }
 
@@ -247,10 +236,8 @@ pub fn filters(weights: &[f32], k: usize, c: usize, r: usize, s: usize) -> TileG
         let colour =
             |filter: Vec<f32>| (0..area * 3).map(|i| filter[(i % 3) * area + i / 3]).collect();
         return TileGrid {
-            h: r,
-            w: s,
-            c: 3,
-            columns: columns_for(k, r, s),
+            dims: Dims::new(3, r, s),
+            columns: columns_for(k, Size::new(r, s)),
             tiles: scaled.map(colour).collect(),
         };
     }
@@ -261,15 +248,16 @@ pub fn filters(weights: &[f32], k: usize, c: usize, r: usize, s: usize) -> TileG
         })
         .collect();
     // A row has a whole number of filters, so that the channels of a filter stay side by side.
-    let columns = if c == 1 { columns_for(k, r, s) } else { shown * columns_for(k, r, s * shown) };
-    TileGrid { h: r, w: s, c: 1, columns, tiles }
+    let columns = shown * columns_for(k, Size::new(r, s * shown));
+    TileGrid { dims: Dims::new(1, r, s), columns, tiles }
 }
 
 /// Tiles of decoder atoms (H,W,C: what one unit of the code adds to the image), each scaled by
 /// [`centred`].
-pub fn atoms(atoms: &[Vec<f32>], h: usize, w: usize, c: usize) -> TileGrid {
-    let tiles = atoms.iter().map(|atom| centred(&visible(atom, c))).collect();
-    TileGrid { h, w, c: shown_channels(c), columns: columns_for(atoms.len(), h, w), tiles }
+pub fn atoms(atoms: &[Vec<f32>], dims: Dims) -> TileGrid {
+    let tiles = atoms.iter().map(|atom| centred(&visible(atom, dims.c))).collect();
+    let columns = columns_for(atoms.len(), dims.size());
+    TileGrid { dims: Dims { c: shown_channels(dims.c), ..dims }, columns, tiles }
 }
 
 #[cfg(test)]
@@ -289,7 +277,11 @@ mod tests {
         let noise =
             tile(&|y, x| crate::rng::word(y as u32, x as u32, 1, 2) as f32 / u32::MAX as f32);
         let constant = vec![0.3; h * w];
-        let grid = TileGrid { h, w, c: 1, columns: 4, tiles: vec![wave, board, noise, constant] };
+        let grid = TileGrid {
+            dims: Dims::new(1, h, w),
+            columns: 4,
+            tiles: vec![wave, board, noise, constant],
+        };
         let found: Vec<Option<f64>> = (0..5).map(|i| grid.moran(i)).collect();
         assert!(found[0].unwrap() > 0.8, "{found:?}");
         assert!((found[1].unwrap() + 1.0).abs() < 1e-9, "{found:?}");
@@ -300,7 +292,8 @@ mod tests {
     #[test]
     fn moran_equals_a_hand_computation() {
         // 0 0 1 has the mean 1/3: products of pairs 1/9 − 2/9, variance 6/9, 3 pixels, 2 pairs.
-        let row = TileGrid { h: 1, w: 3, c: 1, columns: 1, tiles: vec![vec![0.0, 0.0, 1.0]] };
+        let row =
+            TileGrid { dims: Dims::new(1, 1, 3), columns: 1, tiles: vec![vec![0.0, 0.0, 1.0]] };
         assert!((row.moran(0).unwrap() + 0.25).abs() < 1e-9);
     }
 
@@ -320,11 +313,11 @@ mod tests {
                 .iter()
                 .flat_map(|&v| (0..c).map(move |i| if i == 0 { v } else { 0.2 }))
                 .collect();
-            save_png(&path, &pixels, 2, 2, c).unwrap();
+            save_png(&path, &pixels, Dims::new(c, 2, 2)).unwrap();
             let decoded = decode_file(&path).unwrap();
-            assert_eq!((decoded.h, decoded.w, decoded.channels), (2, 2, if c < 3 { 1 } else { 3 }));
+            assert_eq!(decoded.dims, Dims::new(if c < 3 { 1 } else { 3 }, 2, 2));
             assert_eq!(
-                decoded.pixels.iter().step_by(decoded.channels).copied().collect::<Vec<u8>>(),
+                decoded.pixels.iter().step_by(decoded.dims.c).copied().collect::<Vec<u8>>(),
                 expected
             );
         }
@@ -334,25 +327,26 @@ mod tests {
     #[test]
     fn a_picture_that_cannot_be_saved_leaves_no_file() {
         let folder = Folder::new("png-failed");
-        let message =
-            save_png(&folder.path.join("none/a.png"), &[0.0], 1, 1, 1).unwrap_err().to_string();
+        let save = |path: &Path| save_png(path, &[0.0], Dims::flat(1));
+        let message = save(&folder.path.join("none/a.png")).unwrap_err().to_string();
         assert!(message.contains("a.png could not be written"), "{message}");
         // A folder has the name.
         std::fs::create_dir(folder.path.join("taken.png")).unwrap();
-        assert!(save_png(&folder.path.join("taken.png"), &[0.0], 1, 1, 1).is_err());
+        assert!(save(&folder.path.join("taken.png")).is_err());
         assert_eq!(std::fs::read_dir(&folder.path).unwrap().count(), 1);
-        assert!(save_png(Path::new("/"), &[0.0], 1, 1, 1).is_err());
+        assert!(save(Path::new("/")).is_err());
     }
 
     #[test]
     fn tiles_are_enlarged_and_in_order() {
         let tiles: Vec<Vec<f32>> = (0..5).map(|i| vec![i as f32 / 10.0; 64]).collect();
-        let picture = grid(&tiles, 8, 8, 1, 3, 4);
-        assert!((600..=1000).contains(&picture.w), "{}", picture.w);
-        assert_eq!((picture.w - 4) % 3, 0);
-        let step = (picture.w - 4) / 3;
-        assert_eq!(picture.h, 4 + 2 * step);
-        let at = |y: usize, x: usize| picture.pixels[y * picture.w + x];
+        let picture = grid(&tiles, Dims::new(1, 8, 8), 3, 4);
+        let Size { h, w } = picture.dims.size();
+        assert!((600..=1000).contains(&w), "{w}");
+        assert_eq!((w - 4) % 3, 0);
+        let step = (w - 4) / 3;
+        assert_eq!(h, 4 + 2 * step);
+        let at = |y: usize, x: usize| picture.pixels[y * w + x];
         for (i, tile) in tiles.iter().enumerate() {
             let (top, left) = (4 + i / 3 * step, 4 + i % 3 * step);
             assert_eq!((at(top, left), at(top + step - 5, left + step - 5)), (tile[0], tile[0]));
@@ -364,12 +358,13 @@ mod tests {
     #[test]
     fn enlargement_is_limited() {
         let (large, small) = (vec![vec![0.0; 300 * 700 * 3]], vec![vec![0.0]]);
-        assert_eq!(grid(&large, 300, 700, 3, 9, 1).w, 702);
-        assert_eq!(grid(&small, 1, 1, 1, 1, 0).w, MAX_SCALE);
-        assert_eq!(grid(&[], 8, 8, 1, 4, 1).c, 1);
-        for w in [28, 32, 64, 96, 128] {
-            let picture = grid(&vec![vec![0.0; w * w]; 16], w, w, 1, 8, 2);
-            assert!((500..=1042).contains(&picture.w), "{w}: {}", picture.w);
+        assert_eq!(grid(&large, Dims::new(3, 300, 700), 9, 1).dims.w, 702);
+        assert_eq!(grid(&small, Dims::flat(1), 1, 0).dims.w, MAX_SCALE);
+        assert_eq!(grid(&[], Dims::new(1, 8, 8), 4, 1).dims.c, 1);
+        for side in [28, 32, 64, 96, 128] {
+            let dims = Dims::new(1, side, side);
+            let w = grid(&vec![vec![0.0; dims.len()]; 16], dims, 8, 2).dims.w;
+            assert!((500..=1042).contains(&w), "{side}: {w}");
         }
     }
 
@@ -377,9 +372,8 @@ mod tests {
     fn reconstructions_are_below_their_originals() {
         let originals = vec![vec![0.1; 4], vec![0.2; 4], vec![0.3; 4]];
         let reconstructions = vec![vec![0.4; 4], vec![0.5; 4], vec![0.6; 4]];
-        let picture = pairs(&originals, &reconstructions, 2, 2, 1, 2);
-        let mut column: Vec<f32> =
-            (0..picture.h).map(|y| picture.pixels[y * picture.w + PAIR_GAP]).collect();
+        let Picture { dims, pixels } = pairs(&originals, &reconstructions, Dims::new(1, 2, 2), 2);
+        let mut column: Vec<f32> = (0..dims.h).map(|y| pixels[y * dims.w + PAIR_GAP]).collect();
         let gaps: Vec<usize> =
             column.split(|&v| v != BACKGROUND).map(<[f32]>::len).filter(|&n| n > 0).collect();
         assert_eq!(gaps, [PAIR_GAP, PAIR_GAP, ROW_GAP, PAIR_GAP, PAIR_GAP]);
@@ -402,7 +396,7 @@ mod tests {
         // [2, 3, 1, 2]
         let weights: Vec<f32> = vec![1.0, 2.0, 3.0, 4.0, 0.0, -4.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.5];
         let colour = filters(&weights, 2, 3, 1, 2);
-        assert_eq!((colour.tiles.len(), colour.c), (2, 3));
+        assert_eq!((colour.tiles.len(), colour.dims.c), (2, 3));
         assert_eq!(colour.tiles[0], [0.625, 0.875, 0.5, 0.75, 1.0, 0.0]);
         assert_eq!(colour.tiles[1], [0.5, 0.5, 0.5, 0.5, 0.5, 1.0]);
     }
@@ -411,17 +405,17 @@ mod tests {
     fn other_filters_are_gray_tiles_side_by_side() {
         let weights = [0.5; 12];
         let gray = filters(&weights, 12, 1, 1, 1);
-        assert_eq!((gray.tiles.len(), gray.c), (12, 1));
+        assert_eq!((gray.tiles.len(), gray.dims.c), (12, 1));
         let two = filters(&weights, 3, 2, 1, 2);
         assert_eq!((two.tiles.len(), two.columns % 2), (6, 0));
         let many = filters(&vec![1.0; 4 * 20 * 9], 4, 20, 3, 3);
         assert_eq!((many.tiles.len(), many.columns % 8), (32, 0));
-        assert!(many.picture().w > 500);
+        assert!(many.picture().dims.w > 500);
     }
 
     #[test]
     fn atoms_of_two_channels_show_the_first() {
-        let atoms = atoms(&[vec![1.0, 9.0, -2.0, 9.0]], 2, 1, 2);
-        assert_eq!((atoms.c, atoms.tiles[0].clone()), (1, vec![0.75, 0.0]));
+        let atoms = atoms(&[vec![1.0, 9.0, -2.0, 9.0]], Dims::new(2, 2, 1));
+        assert_eq!((atoms.dims.c, atoms.tiles[0].clone()), (1, vec![0.75, 0.0]));
     }
 }

@@ -27,7 +27,7 @@ pub fn from_toml(text: &str) -> Result<Value> {
 /// name.
 pub fn apply(tree: &mut Value, assignment: &str) -> Result<()> {
     let (path, text) = assignment.split_once('=').ok_or_else(|| {
-        Error::usage(format!("--set {assignment}: write key=value, such as optimizer.lr=0.01"))
+        Error::usage(format!("override {assignment}: write key=value, such as optimizer.lr=0.01"))
     })?;
     let (path, text) = (path.trim(), text.trim());
     let value = match toml::from_str::<toml::Table>(&format!("v = {text}")) {
@@ -35,7 +35,7 @@ pub fn apply(tree: &mut Value, assignment: &str) -> Result<()> {
             .map_err(|error| Error::usage(error.to_string()))?,
         Err(_) => Value::from(text),
     };
-    let bad = |what: String| Error::usage(format!("--set {assignment}: {what}"));
+    let bad = |what: String| Error::usage(format!("override {assignment}: {what}"));
     let mut at = tree;
     let mut rest = path;
     loop {

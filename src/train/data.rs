@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::budget::Budget;
 use crate::data::{Catalogue, Images, LoadOptions, Opened, Pixels, bundled, open, patches};
 use crate::error::Result;
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 use crate::spec::{Config, DataSpec, FitName};
 
 /// Training and validation images, ready to use.
@@ -24,9 +24,9 @@ pub struct Prepared {
     pub dims: Dims,
 }
 
-/// Images of one common size up to this side are used uncropped if the model leaves its input size
+/// Images of one common size up to this size are used uncropped if the model leaves its input size
 /// open.
-const WHOLE: usize = 64;
+const WHOLE: Size = Size::new(64, 64);
 
 /// Loads and splits the data and fits it to the model's input, or an open input to the data.
 ///
@@ -52,7 +52,7 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     let dims = match config.model.input {
         Some([c, h, w]) => Dims::new(c, h, w),
         None => match pixels.common_size() {
-            Some((h, w)) if h <= WHOLE && w <= WHOLE => Dims::new(channels, h, w),
+            Some(size) if size.fits(WHOLE) => Dims::of(size, channels),
             _ => Dims::new(channels, spec.crop, spec.crop),
         },
     };
@@ -92,7 +92,7 @@ pub fn prepare_images(config: &Config, images: Images) -> Result<Prepared> {
     let (spec, limit) = (&config.data, Budget::default().data);
     let dims = match (config.model.input, images.common_size()) {
         (Some([c, h, w]), _) => Dims::new(c, h, w),
-        (None, Some((h, w))) if h <= WHOLE && w <= WHOLE => Dims::new(images.channels, h, w),
+        (None, Some(size)) if size.fits(WHOLE) => Dims::of(size, images.channels),
         (None, _) => Dims::new(images.channels, spec.crop, spec.crop),
     };
     let description = images.describe();
@@ -135,23 +135,23 @@ impl Fit<'_> {
 
     /// Resizes images, or enlarges those that are too small, according to `data.fit`.
     fn sized(&self, pixels: Pixels) -> Result<Pixels> {
-        let Dims { h, w, .. } = self.dims;
+        let size = self.dims.size();
         let resize = self.spec.fit == FitName::Resize;
         Ok(match pixels {
             Pixels::Resident(mut images) => {
                 if resize {
-                    images.resize_all(h, w)?;
+                    images.resize_all(size)?;
                 } else {
-                    images.ensure_at_least(h, w)?;
+                    images.ensure_at_least(size)?;
                 }
                 Pixels::Resident(images)
             }
             Pixels::Streamed(catalogue) => {
                 let mut catalogue = Arc::unwrap_or_clone(catalogue);
                 if resize {
-                    catalogue.resize_all(h, w)?;
+                    catalogue.resize_all(size)?;
                 } else {
-                    catalogue.ensure_at_least(h, w)?;
+                    catalogue.ensure_at_least(size)?;
                 }
                 Pixels::Streamed(Arc::new(catalogue))
             }
@@ -159,15 +159,15 @@ impl Fit<'_> {
     }
 
     fn train(&self, pixels: Pixels) -> Result<Pixels> {
-        let Dims { h, w, .. } = self.dims;
+        let size = self.dims.size();
         let cut = self.spec.fit == FitName::Patches;
         match self.sized(pixels)? {
             Pixels::Resident(images) if cut => {
-                Ok(Pixels::Resident(patches::images(&images, h, w)?))
+                Ok(Pixels::Resident(patches::images(&images, size)?))
             }
             Pixels::Resident(images) => Ok(Pixels::Resident(images)),
             Pixels::Streamed(catalogue) => {
-                let catalogue = if cut { Arc::new(catalogue.patches(h, w)?) } else { catalogue };
+                let catalogue = if cut { Arc::new(catalogue.patches(size)?) } else { catalogue };
                 self.load_if_fits(catalogue)
             }
         }
@@ -183,7 +183,7 @@ impl Fit<'_> {
     }
 
     fn validation(&self, pixels: Pixels) -> Result<Images> {
-        let Dims { h, w, .. } = self.dims;
+        let size = self.dims.size();
         match self.sized(pixels)? {
             Pixels::Resident(images) => Ok(images),
             // Chooses the same patches that validation would choose from images in memory.
@@ -194,8 +194,8 @@ impl Fit<'_> {
                     0 => fitting,
                     patches => patches.min(fitting),
                 };
-                let chosen = patches::grid_of(catalogue.sizes(), h, w, wanted, self.seed);
-                catalogue.windows(&chosen, h, w).collect()
+                let chosen = patches::grid_of(catalogue.sizes(), size, wanted, self.seed);
+                catalogue.windows(&chosen, size).collect()
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::data::{Images, Pixels};
 use crate::device::{Allocation, Device, Program};
 use crate::error::{Error, Result};
 use crate::ops::{Augment, GatherBatch};
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 use crate::spec::{Config, DataSpec};
 use crate::view::{StepParams, View};
 
@@ -26,10 +26,10 @@ const PIECE: usize = 4 << 20;
 /// # Errors
 /// If there are no images, or too many samples.
 pub fn samples(pixels: &Pixels, dims: Dims, spec: &DataSpec, batch: usize) -> Result<Samples> {
-    let exact = pixels.common_size() == Some((dims.h, dims.w));
-    let count = |(h, w): (usize, usize)| match (exact, spec.crops_per_image) {
+    let exact = pixels.common_size() == Some(dims.size());
+    let count = |size: Size| match (exact, spec.crops_per_image) {
         (true, _) => 1,
-        (false, 0) => (h * w).div_ceil(dims.area()),
+        (false, 0) => size.area().div_ceil(dims.area()),
         (false, crops) => crops,
     };
     let of = pixels
@@ -135,7 +135,7 @@ impl Feed {
     ) -> Result<Self> {
         let (spec, seed, batch, parts) =
             (&config.data, config.seed, config.train.batch, config.train.accumulate);
-        let exact = pixels.common_size() == Some((dims.h, dims.w));
+        let exact = pixels.common_size() == Some(dims.size());
         let augment =
             Augment { crop: !exact, flip_x: spec.flip_x, flip_y: spec.flip_y, turn: spec.turn };
         let steps_per_epoch = samples.len() / batch;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::advice::Advice;
 use crate::budget::Budget;
 use crate::data::bundled;
 use crate::error::{Error, Result};
@@ -91,8 +92,9 @@ impl RunFolder {
         Lock::take(&self.file(LOCK))?.ok_or_else(|| {
             Error::failed(format!(
                 "{}: another csae is training in this folder; wait until it ends, stop it, or \
-                 choose another folder with train --out",
-                self.0.display()
+                 {}",
+                self.0.display(),
+                Advice::OtherRunFolder
             ))
         })
     }
@@ -110,9 +112,10 @@ impl RunFolder {
         }
         self.create_new(config, origin)?.ok_or_else(|| {
             Error::usage(format!(
-                "{} exists already, another run created it meanwhile: choose another folder, \
-                 or add --force to overwrite it",
-                self.0.display()
+                "{} exists already, another run created it meanwhile: {}, or {}",
+                self.0.display(),
+                Advice::OtherRunFolder,
+                Advice::OverwriteRun
             ))
         })
     }
@@ -125,8 +128,9 @@ impl RunFolder {
         let free = (1..10_000).map(|i| runs.join(format!("{i:03}"))).find(|path| !path.exists());
         free.map(Self).ok_or_else(|| {
             Error::usage(format!(
-                "{}/ has no free number: choose a folder with --out",
-                runs.display()
+                "{}/ has no free number: {}",
+                runs.display(),
+                Advice::OtherRunFolder
             ))
         })
     }
@@ -149,8 +153,9 @@ impl RunFolder {
             folder = Self(folder.0.with_file_name(format!("{:03}", number + 1)));
         }
         Err(Error::usage(format!(
-            "{}: no following number is free: choose a folder with --out",
-            self.0.display()
+            "{}: no following number is free: {}",
+            self.0.display(),
+            Advice::OtherRunFolder
         )))
     }
 

@@ -6,6 +6,7 @@ use super::order::Samples;
 use super::plan;
 use super::prefetch::Ahead;
 use super::step::{self, Planned};
+use crate::advice::Advice;
 use crate::data::{Patch, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -92,7 +93,7 @@ impl Fixed {
         };
         let dims = graph.nodes[0].dims;
         let patches: usize =
-            prepared.validation.table.iter().map(|e| (e.h / dims.h) * (e.w / dims.w)).sum();
+            prepared.validation.sizes().map(|size| (size.h / dims.h) * (size.w / dims.w)).sum();
         let wanted = if config.data.validation_patches == 0 {
             patches
         } else {
@@ -165,13 +166,14 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         return Err(Error::usage(format!(
             "parameters {:.1} MiB, data {:.1}, images read ahead {:.1}, validation {:.1}, \
              losses to be logged {:.1}: nothing of {:.1} MiB is left for a step; use a smaller \
-             model, a lower data.validation_patches or a larger --max-memory",
+             model or a lower data.validation_patches, or {}",
             mib(fixed.parameters),
             mib(fixed.data),
             mib(min_ahead),
             mib(fixed.validation),
             mib(fixed.losses),
-            mib(budget)
+            mib(budget),
+            Advice::RaiseMemoryLimit
         )));
     }
     let allowed = Allowed { one, own: budget.map(|budget| budget - fixed.all() - min_ahead) };
@@ -261,7 +263,7 @@ fn advice(batch: usize, parts: usize, fitting: usize, in_parts: usize) -> String
         .take(if in_parts == 0 { 0 } else { 1 << 20 })
         .find(|parts| batch.is_multiple_of(*parts));
     let accumulate =
-        more.map_or(String::new(), |parts| format!(", or this one by --accumulate {parts}"));
+        more.map_or(String::new(), |parts| format!(", or {} {parts}", Advice::Accumulate));
     format!("a batch of {} would fit{accumulate}", fitting * parts)
 }
 
@@ -282,11 +284,13 @@ pub(super) fn check_labelled(
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     Err(Error::usage(format!(
         "train.batch = {}: parameters {:.2} MiB, data {:.2} and a step {:.2} exceed the limit \
-         of {:.2} MiB; use a smaller batch or smaller images, or raise --max-memory",
+         of {:.2} MiB; {} or smaller images, or {}",
         config.train.batch,
         mib(parameters),
         mib(data),
         mib(step.total),
-        mib(budget)
+        mib(budget),
+        Advice::SmallerBatch,
+        Advice::RaiseMemoryLimit
     )))
 }

@@ -10,7 +10,7 @@ use super::order::{ORDERS, Order, Samples};
 use crate::data::{Catalogue, Handles};
 use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::ops::Augment;
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 
 /// Everything that samples are made from.
 #[derive(Debug)]
@@ -54,14 +54,14 @@ impl Source {
         let mut out = vec![0; entries.len() * self.dims.len()];
         self.catalogue.for_each(&images, handles, |at, pixels| {
             let (entry, image) = (by_image[at], images[at]);
-            let (height, width) = self.catalogue.size(image);
+            let Size { h: height, w: width } = self.catalogue.size(image);
             let step = epoch * self.steps() + (entry / self.batch) as u64;
             let draw =
                 self.augment.draw(entry as u32, step as u32, self.seed, height - h, width - w);
             let sample = &mut out[(entry - start) * self.dims.len()..][..self.dims.len()];
             if draw.turn {
                 for (at, to) in sample.chunks_exact_mut(c).enumerate() {
-                    let [y, x] = draw.from([at / w, at % w], [h, w]);
+                    let [y, x] = draw.from([at / w, at % w], self.dims.size());
                     to.copy_from_slice(
                         &pixels[((draw.top + y) * width + draw.left + x) * c..][..c],
                     );

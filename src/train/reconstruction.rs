@@ -43,7 +43,7 @@ fn data_hash(prepared: &Prepared) -> u64 {
         Pixels::Resident(images) => whole(Hash::default(), images),
         streamed @ Pixels::Streamed(_) => {
             let sizes: Vec<u64> =
-                streamed.sizes().flat_map(|(h, w)| [h as u64, w as u64]).collect();
+                streamed.sizes().flat_map(|size| [size.h as u64, size.w as u64]).collect();
             Hash::default().with(bytemuck::cast_slice(&sizes))
         }
     };
@@ -65,11 +65,9 @@ impl<'a> Run<'a, Reconstruction<'a>> {
         from: Option<&Checkpoint>,
     ) -> Result<Self> {
         let mut trainer = Trainer::new(device, config, graph, prepared)?;
-        let dims = prepared.dims;
         let chosen = patches::grid(
             &prepared.validation,
-            dims.h,
-            dims.w,
+            prepared.dims.size(),
             config.data.validation_patches,
             config.seed,
         );

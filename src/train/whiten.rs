@@ -65,12 +65,12 @@ fn maps(
     let dims = graph.nodes[0].dims;
     let x = match train {
         Pixels::Resident(images) => {
-            let chosen = grid(images, dims.h, dims.w, IMAGES, seed);
-            cut(images, &chosen, dims.h, dims.w)
+            let chosen = grid(images, dims.size(), IMAGES, seed);
+            cut(images, &chosen, dims.size())
         }
         Pixels::Streamed(catalogue) => {
-            let chosen = grid_of(train.sizes(), dims.h, dims.w, IMAGES, seed);
-            let images: Images = catalogue.windows(&chosen, dims.h, dims.w).collect()?;
+            let chosen = grid_of(train.sizes(), dims.size(), IMAGES, seed);
+            let images: Images = catalogue.windows(&chosen, dims.size()).collect()?;
             (0..images.len()).flat_map(|image| images.image_f32(image)).collect()
         }
     };

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use csae::internals::data::formats::decode::decode_file;
 use csae::internals::report::picture::save_png;
+use csae::internals::shape::{Dims, Size};
 use serde_json::Value;
 
 use crate::support::files::{copy_folder, exists, list};
@@ -113,9 +114,9 @@ fn scores_come_with_a_mask_and_a_picture_beside_the_image() {
     for kind in ["good", "speckle"] {
         for line in score(&format!("{}/{kind}", fitted().test), &folder.path(kind)) {
             let picture = Path::new(line["picture"].as_str().unwrap());
-            let mask = decode_file(&picture.with_extension("mask.png")).unwrap();
-            let both = decode_file(picture).unwrap();
-            assert_eq!([both.h, both.w], [mask.h, 2 * mask.w + 4]);
+            let mask = decode_file(&picture.with_extension("mask.png")).unwrap().dims;
+            let both = decode_file(picture).unwrap().dims;
+            assert_eq!(both.size(), Size::new(mask.h, 2 * mask.w + 4));
         }
     }
 }
@@ -268,8 +269,8 @@ fn copied_test(folder: &TempFolder) -> (String, String) {
 fn an_empty_mask_is_reported_and_an_error_with_strict() {
     let folder = TempFolder::new("anomaly-empty-mask");
     let (test, mask) = copied_test(&folder);
-    let good = decode_file(Path::new(&mask)).unwrap();
-    save_png(Path::new(&mask), &vec![0.0; good.h * good.w], good.h, good.w, 1).unwrap();
+    let dims = Dims { c: 1, ..decode_file(Path::new(&mask)).unwrap().dims };
+    save_png(Path::new(&mask), &vec![0.0; dims.len()], dims).unwrap();
     let eval = eval(&fitted().detector, &test).on_cpu().arg("-v");
     eval.warns(&["marks nothing"]);
     assert!(!eval.arg("--strict").output().succeeded());
@@ -279,7 +280,7 @@ fn an_empty_mask_is_reported_and_an_error_with_strict() {
 fn a_mask_of_another_size_is_reported() {
     let folder = TempFolder::new("anomaly-mask-size");
     let (test, mask) = copied_test(&folder);
-    save_png(Path::new(&mask), &[1.0; 12], 4, 3, 1).unwrap();
+    save_png(Path::new(&mask), &[1.0; 12], Dims::new(1, 4, 3)).unwrap();
     let eval = eval(&fitted().detector, &test).on_cpu().arg("-v");
     eval.warns(&["the mask has 3x4 pixels"]);
 }

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use csae::internals::data::annotations::box_files::read_voc;
 use csae::internals::data::formats::decode::decode_file;
+use csae::internals::shape::Dims;
 use serde_json::Value;
 
 use crate::support::images::{SHAPES, Shapes, shapes, voc_annotation};
@@ -110,7 +111,7 @@ fn predictions_are_drawn_and_written_as_annotations() {
     let predict = Command::new("detect predict").arg(run).arg(&shapes.images);
     predict.out(&found).on_cpu().quiet().succeed();
     let picture = decode_file(&Path::new(&found).join("03.png")).unwrap();
-    assert_eq!([picture.h, picture.w, picture.channels], [SHAPES[0], SHAPES[1], 3]);
+    assert_eq!(picture.dims, Dims::new(3, SHAPES[0], SHAPES[1]));
     let all: Value = serde_json::from_str(&text(format!("{found}/detections.json"))).unwrap();
     let own = all.as_array().unwrap().iter().filter(|one| one["image"] == "03.png").count();
     let boxes = read_voc(&Path::new(&found).join("03.xml")).unwrap();

@@ -8,7 +8,7 @@ use csae::internals::data::{bundled, patches};
 use csae::internals::device::Device;
 use csae::internals::infer::batches::Inference;
 use csae::internals::model::{self, Graph, Purpose};
-use csae::internals::shape::{Dims, to_nchw};
+use csae::internals::shape::{Dims, Size, to_nchw};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -81,9 +81,10 @@ fn by_library() -> &'static (Dims, Vec<f32>) {
         let mut device = Device::cpu();
         let store = loaded.place(&mut device, &graph, Purpose::Infer).unwrap();
         let digits = bundled::load("digits").unwrap();
-        let chosen = patches::grid(&digits, 8, 8, 0, 0);
+        let size = Size::new(8, 8);
+        let chosen = patches::grid(&digits, size, 0, 0);
         let z = Inference::new(&graph, &store)
-            .run(&mut device, &patches::cut(&digits, &chosen, 8, 8))
+            .run(&mut device, &patches::cut(&digits, &chosen, size))
             .unwrap()
             .z;
         let dims = graph.nodes[graph.code].dims;

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use csae::internals::data::image_file::ImageFile;
 use csae::internals::report::picture;
+use csae::internals::shape::Dims;
 use serde_json::{Value, json};
 
 use crate::support::files::{copy_folder, exists};
@@ -97,7 +98,7 @@ fn down() -> String {
 /// How much more rows differ from each other than columns do: above 0 for horizontal bars.
 fn horizontal(path: &str) -> f64 {
     let image = ImageFile::read(Path::new(path)).unwrap();
-    let (pixels, side) = (image.pixels(), image.w);
+    let (pixels, side) = (image.pixels(), image.dims.w);
     let apart = |step: usize| {
         let both = (0..pixels.len())
             .filter(|p| if step == 1 { p % side + 1 < side } else { p + step < pixels.len() });
@@ -331,7 +332,7 @@ fn wrong_judges_are_refused() {
 fn an_image_of_another_size_is_refused_without_resize() {
     let folder = TempFolder::new("generate-large");
     let (large, out) = (folder.path("large.png"), folder.path("out"));
-    picture::save_png(Path::new(&large), &[0.5; 20 * 20 * 3], 20, 20, 3).unwrap();
+    picture::save_png(Path::new(&large), &[0.5; 20 * 20 * 3], Dims::new(3, 20, 20)).unwrap();
     refused(&["--like", &large], &["--resize"]);
     let resized = generate(&fitted().run, &out).option("--like", &large);
     resized.flags("--resize --n 1").succeed();

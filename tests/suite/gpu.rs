@@ -129,10 +129,7 @@ fn cooperative_matrices_are_used_only_on_request() {
     assert_eq!(traits(open()).matrices, Matrices::None);
     let mut device = open();
     let error = device.as_gpu().unwrap().choose(Choice::Matrix).unwrap_err().to_string();
-    assert!(
-        error.contains("--kernels matrix") && error.contains("cooperative matrices"),
-        "{error}"
-    );
+    assert!(error.contains("kernels matrix") && error.contains("cooperative matrices"), "{error}");
     let mut features = Vec::new();
     let wanted = |adapter: &Adapter| {
         features.push(adapter.has_matrices());
@@ -530,5 +527,5 @@ fn atoms_are_decoded_one_at_a_time_if_two_do_not_fit_a_binding() {
     let atoms =
         gallery::atoms(&mut device, &inference, &[(0, 1.0)]).unwrap().expect("there is a unit");
     // The atom of a unit has one pixel: its weight, to which the picture is scaled.
-    assert_eq!((atoms.tiles.len(), atoms.h, atoms.w), (1, 1, 1));
+    assert_eq!((atoms.tiles.len(), atoms.dims.area()), (1, 1));
 }

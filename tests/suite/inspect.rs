@@ -7,6 +7,7 @@ use csae::internals::data::{bundled, patches};
 use csae::internals::device::Device;
 use csae::internals::infer::batches::Inference;
 use csae::internals::model::{self, Purpose};
+use csae::internals::shape::Size;
 use serde_json::{Value, json};
 
 use crate::support::arrays::digits as digits_file;
@@ -33,9 +34,10 @@ fn by_hand(file: &str, images: usize) -> (Vec<(f64, f64)>, f64) {
     let mut device = Device::cpu();
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer).unwrap();
     let digits = bundled::load("digits").unwrap();
-    let chosen = &patches::grid(&digits, 8, 8, 0, 0)[..images];
+    let size = Size::new(8, 8);
+    let chosen = &patches::grid(&digits, size, 0, 0)[..images];
     let codes = Inference::new(&loaded.graph, &store)
-        .run(&mut device, &patches::cut(&digits, chosen, 8, 8))
+        .run(&mut device, &patches::cut(&digits, chosen, size))
         .unwrap()
         .z;
     let dims = loaded.graph.nodes[loaded.graph.code].dims;

@@ -131,8 +131,8 @@ fn a_restorer_returns_the_memory_of_its_tiles() {
     assert_eq!(device.allocated(), placed, "the restorer shares the values");
     restorer.ensemble = true;
     let (condition, pixels) = (Condition::default(), vec![0.5; 30 * 40]);
-    restorer.restore_pixels(&mut device, [30, 40, 1], &condition, &pixels).unwrap();
-    restorer.code(&mut device, [30, 40, 1], &condition, &pixels).unwrap();
+    restorer.restore_pixels(&mut device, Dims::new(1, 30, 40), &condition, &pixels).unwrap();
+    restorer.code(&mut device, Dims::new(1, 30, 40), &condition, &pixels).unwrap();
     assert_eq!(device.allocated(), placed);
     drop(restorer);
     assert_eq!(device.allocated(), 0);

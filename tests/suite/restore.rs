@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use csae::internals::raster::resample::imresize;
 use csae::internals::rng::Stream;
+use csae::internals::shape::Dims;
 use image::{ColorType, DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba};
 use serde_json::Value;
 
@@ -572,11 +573,11 @@ fn the_bundled_model_fills_half_of_a_photograph() {
 
 #[test]
 fn the_bundled_model_enlarges_a_photograph() {
-    let size = (PART[0] as usize, PART[1] as usize);
+    let dims = Dims::new(3, PART[0] as usize, PART[1] as usize);
     let reals: Vec<f32> = photograph().iter().map(|v| f32::from(*v) / 255.0).collect();
-    let (small, h, w) = imresize(&reals, size, 3, 0.5).unwrap();
+    let (small, size) = imresize(&reals, dims, 0.5).unwrap();
     let bytes = small.iter().map(|v| (v * 255.0).round().clamp(0.0, 255.0) as u8).collect();
-    let small = RgbImage::from_raw(w as u32, h as u32, bytes).unwrap();
+    let small = RgbImage::from_raw(size.w as u32, size.h as u32, bytes).unwrap();
     let (gain, psnr) = by_bundled("upscale", &small, "--scale 2");
     assert!(gain > 0.3, "{gain} {psnr}");
 }

@@ -1,5 +1,5 @@
-//! The rooms of the library: imports only point down the picture in `src/lib.rs`, and no room holds
-//! too much of the code.
+//! The rooms of the library: imports only point down the picture in `src/lib.rs`, no room holds too
+//! much of the code, and no text names a flag of the program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -34,10 +34,14 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// The part of a source that is compiled outside of tests.
+fn untested(source: &str) -> &str {
+    source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
+}
+
 /// The part of a source that is compiled outside of tests, without comments.
 fn code(source: &str) -> String {
-    let end = source.find("#[cfg(test)]\nmod tests {").unwrap_or(source.len());
-    source[..end]
+    untested(source)
         .lines()
         .map(|line| line.split("//").next().unwrap_or_default())
         .collect::<Vec<_>>()
@@ -151,4 +155,87 @@ fn an_upward_import_is_found() {
     assert_eq!(file("top", "use crate::{middle::A, ground::B};"), 0);
     assert_eq!(file("ground", "// as crate::top does"), 0);
     assert_eq!(file("ground", "#[cfg(test)]\nmod tests {\n    use crate::top::A;\n}"), 0);
+}
+
+/// The string literals of a source, as they are written, each with the number of its first line.
+fn literals(source: &str) -> Vec<(usize, &str)> {
+    // The end of what starts at `from` and ends with `end`; a backslash hides what follows it.
+    let until = |from: usize, end: &str, escapes: bool| {
+        let mut at = from;
+        while at < source.len() && !source[at..].starts_with(end) {
+            let skipped = if escapes && source[at..].starts_with('\\') { 2 } else { 1 };
+            at += source[at..].chars().take(skipped).map(char::len_utf8).sum::<usize>();
+        }
+        at
+    };
+    let (mut found, mut at, mut word) = (Vec::new(), 0, false);
+    while let Some(letter) = source[at..].chars().next() {
+        let rest = &source[at..];
+        let hashes = rest[1..].chars().take_while(|letter| *letter == '#').count();
+        let raw = letter == 'r' && !word && rest[1 + hashes..].starts_with('"');
+        word = letter.is_alphanumeric() || letter == '_';
+        if rest.starts_with("//") {
+            at = until(at, "\n", false);
+        } else if raw || letter == '"' {
+            let start = if raw { at + hashes + 2 } else { at + 1 };
+            let end = if raw { format!("\"{}", "#".repeat(hashes)) } else { "\"".to_owned() };
+            let last = until(start, &end, !raw);
+            found.push((source[..at].matches('\n').count() + 1, &source[start..last]));
+            at = last + end.len();
+        } else if rest.starts_with("'\\") {
+            at = until(at + 1, "'", true) + 1;
+        } else if letter == '\'' && rest.chars().nth(2) == Some('\'') {
+            at = until(at + 1 + rest[1..].chars().next().unwrap().len_utf8(), "'", false) + 1;
+        } else {
+            at += letter.len_utf8();
+        }
+    }
+    found
+}
+
+/// Whether a text names a flag, such as `--resize`. Two dashes that are an operator do not count.
+fn names_flag(text: &str) -> bool {
+    text.match_indices("--").any(|(at, dashes)| {
+        let before = text[..at].chars().next_back();
+        let after = text[at + dashes.len()..].chars().next();
+        before.is_none_or(|letter| !letter.is_alphanumeric() && letter != '-')
+            && after.is_some_and(|letter| letter.is_ascii_lowercase())
+    })
+}
+
+/// The literals of a source that name a flag, outside of tests.
+fn flags(source: &str) -> Vec<(usize, &str)> {
+    literals(untested(source)).into_iter().filter(|(_, text)| names_flag(text)).collect()
+}
+
+/// A user of the library cannot set a flag. See `src/advice.rs`.
+#[test]
+fn no_text_of_the_library_names_a_flag() {
+    let (lib, files) = library();
+    let mut found: Vec<String> =
+        flags(&lib).into_iter().map(|(line, text)| format!("lib.rs:{line}: {text}")).collect();
+    for (file, (_, source)) in &files {
+        if file.to_string_lossy().ends_with("_tests.rs") {
+            continue;
+        }
+        let named = flags(source).into_iter();
+        found.extend(named.map(|(line, text)| format!("{}:{line}: {text}", file.display())));
+    }
+    assert!(found.is_empty(), "texts with flags:\n{}", found.join("\n"));
+}
+
+/// The check can fail: literals of every form are found, with their lines. Comments, tests and
+/// operators are not texts with flags.
+#[test]
+fn a_text_with_a_flag_is_found() {
+    let lines =
+        |source: &str| -> Vec<usize> { flags(source).into_iter().map(|(line, _)| line).collect() };
+    let none: [usize; 0] = [];
+    assert_eq!(lines("fn f() {\n    g(\"--set a: no key\");\n}"), [2]);
+    assert_eq!(lines("\"too large; \\\n    raise --max-memory\""), [1]);
+    assert_eq!(lines("('\"', '\\'', \"a \\\" (--grid)\")"), [1]);
+    assert_eq!(lines("let x: &'static str =\n\nr#\"say \"--out\"\"#;"), [3]);
+    assert_eq!(lines("// --set\n/// \"--set\"\n\"a\" // --set"), none);
+    assert_eq!(lines("\"for (; i--;) { a - -b } | --- | a--b\""), none);
+    assert_eq!(lines("#[cfg(test)]\nmod tests {\n    \"--set\"\n}"), none);
 }

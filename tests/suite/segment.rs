@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use csae::internals::data::annotations::label_image::{read_labels, write_labels};
 use csae::internals::data::formats::decode::decode_file;
 use csae::internals::report::picture::save_png;
+use csae::internals::shape::{Dims, Size};
 use serde_json::Value;
 
 use crate::support::files::exists;
@@ -110,9 +111,9 @@ fn predictions_have_labels_overlays_and_probabilities_that_agree() {
     let predict = Command::new("segment predict").arg(run).arg(format!("{test}/images"));
     predict.out(&out).arg("--probabilities").on_cpu().quiet().succeed();
     let labels = read_labels(&Path::new(&out).join("0.png")).unwrap();
-    assert_eq!([labels.h, labels.w], [DISCS, DISCS]);
+    assert_eq!(labels.size, Size::new(DISCS, DISCS));
     assert!(labels.values.contains(&1) && labels.values.iter().all(|value| *value < 2));
-    assert_eq!(decode_file(&Path::new(&out).join("0.overlay.png")).unwrap().channels, 3);
+    assert_eq!(decode_file(&Path::new(&out).join("0.overlay.png")).unwrap().dims.c, 3);
     let bytes = bytes(format!("{out}/0.npy"));
     let values: Vec<f32> = bytes[bytes.len() - 8 * DISCS * DISCS..]
         .chunks_exact(4)
@@ -158,7 +159,7 @@ fn wrong_options_of_a_training_are_refused() {
     let folder = TempFolder::new("segment-bad");
     let (data, out) = (discs(&folder, "train", 4), folder.path("out"));
     let cases: &[(&str, &[&str])] = &[
-        ("--labels nowhere", &["--labels nowhere"]),
+        ("--labels nowhere", &["nowhere", "does not exist", "--labels"]),
         ("--classes a,b", &["label 3", "--instances"]),
         ("--instances --classes a,b,c", &["two names"]),
         ("--instances --class-weights 1,2,3", &["--class-weights", "2 numbers"]),
@@ -192,9 +193,9 @@ fn evaluation_and_prediction_refuse_a_model_without_a_decoder() {
 fn bad_labels(folder: &TempFolder) -> String {
     let data = discs(folder, "train", 4);
     let label = |image: usize| format!("{data}/labels/{image}.png");
-    write_labels(Path::new(&label(0)), &[1; 12], 3, 4).unwrap();
+    write_labels(Path::new(&label(0)), &[1; 12], Size::new(3, 4)).unwrap();
     let colour = [0.2, 0.4, 0.6].repeat(DISCS * DISCS);
-    save_png(Path::new(&label(1)), &colour, DISCS, DISCS, 3).unwrap();
+    save_png(Path::new(&label(1)), &colour, Dims::new(3, DISCS, DISCS)).unwrap();
     std::fs::remove_file(label(2)).unwrap();
     data
 }
@@ -225,7 +226,7 @@ fn bad_labels_are_an_error_with_strict() {
 fn a_folder_without_good_labels_is_refused() {
     let folder = TempFolder::new("segment-none");
     let data = bad_labels(&folder);
-    write_labels(Path::new(&format!("{data}/labels/3.png")), &[1; 12], 3, 4).unwrap();
+    write_labels(Path::new(&format!("{data}/labels/3.png")), &[1; 12], Size::new(3, 4)).unwrap();
     let train = train(&data, &folder.path("out"));
     let train = train.flags("--force --instances --crop 32").on_cpu().quiet();
     train.fails(2, &["none of the 4 images"]);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use csae::internals::report::picture::save_png;
+use csae::internals::shape::Dims;
 
 use crate::support::files::exists;
 use crate::support::images::BRICK;
@@ -59,7 +60,7 @@ fn denoise_skips_an_image_that_is_too_small() {
     let folder = TempFolder::new("several-tiny");
     let [good, _] = good_and_broken(&folder);
     let tiny = folder.path("tiny.png");
-    save_png(Path::new(&tiny), &[0.5; 3], 1, 1, 3).unwrap();
+    save_png(Path::new(&tiny), &[0.5; 3], Dims::new(3, 1, 1)).unwrap();
     let denoise = Command::new("denoise").args([tiny, good]).out(folder.path("out"));
     denoise.on_cpu().warns(&["tiny.png: an image of 1x1"]);
 }

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use csae::internals::data::image_file::ImageFile;
 use csae::internals::report::picture;
+use csae::internals::shape::Dims;
 use serde_json::Value;
 
 use crate::support::files::exists;
@@ -23,7 +24,7 @@ fn bricks(folder: &TempFolder, name: &str, [h, w]: [usize; 2]) -> String {
     };
     let pixels: Vec<f32> = (0..h * w).flat_map(pixel).collect();
     let path = folder.path(name);
-    picture::save_png(Path::new(&path), &pixels, h, w, 3).unwrap();
+    picture::save_png(Path::new(&path), &pixels, Dims::new(3, h, w)).unwrap();
     path
 }
 
@@ -31,7 +32,7 @@ fn bricks(folder: &TempFolder, name: &str, [h, w]: [usize; 2]) -> String {
 fn pixels(path: &str) -> (Vec<u8>, usize, usize) {
     let image = ImageFile::read(Path::new(path)).unwrap();
     let bytes = image.pixels().iter().map(|v| (v * 255.0).round() as u8).collect();
-    (bytes, image.h, image.w)
+    (bytes, image.dims.h, image.dims.w)
 }
 
 /// Synthesizes a texture, over the one there is.
@@ -190,7 +191,7 @@ fn a_mask_limits_the_style_to_its_white_half() {
     let folder = TempFolder::new("style-mask");
     let mask = folder.path("mask.png");
     let rows = [[0.0; 16], [1.0; 16]].concat().repeat(4);
-    picture::save_png(Path::new(&mask), &rows, 4, 32, 1).unwrap();
+    picture::save_png(Path::new(&mask), &rows, Dims::new(1, 4, 32)).unwrap();
     let half = stylize(&["--mask", &mask]).pixels;
     let (white, black) =
         (difference(&half, &styled().pixels, 70..96), difference(&half, &styled().pixels, 0..26));
@@ -327,7 +328,7 @@ fn results_are_not_overwritten_without_force() {
 fn transparency_of_the_content_is_kept() {
     let folder = TempFolder::new("style-clear");
     let (large, clear) = (bricks(&folder, "large.png", [64, 64]), folder.path("clear.png"));
-    let mut file = ImageFile::from_pixels(&[0.5; 64 * 64 * 3], 64, 64, 3, false);
+    let mut file = ImageFile::from_pixels(&[0.5; 64 * 64 * 3], Dims::new(3, 64, 64), false);
     file.set_alpha(Some(&[0.25; 64 * 64]));
     file.save(Path::new(&clear)).unwrap();
     let stylize = Command::new("stylize").option("--content", &clear).option("--style", &large);

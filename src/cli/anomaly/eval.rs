@@ -107,7 +107,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let dims = fitted.tiled.dims();
     let held = set.sets().map(csae::internals::data::Pixels::held_bytes).sum::<u64>();
     let peak = set.sets().map(|set| {
-        set.sizes().map(|(h, w)| Image::bytes(dims, h, w)).max().unwrap_or(0) + set.reading_bytes()
+        set.sizes().map(|size| Image::bytes(dims, size)).max().unwrap_or(0) + set.reading_bytes()
     });
     let reserved = held + peak.max().unwrap_or(0);
     let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;

@@ -141,7 +141,7 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     let tile = TiledModel::tile(&loaded, images.sizes());
     let tiled = TiledModel::new(&loaded, &spec, tile)?;
     let dims = tiled.dims();
-    let largest = images.sizes().map(|(h, w)| Image::bytes(dims, h, w)).max().unwrap_or(0);
+    let largest = images.sizes().map(|size| Image::bytes(dims, size)).max().unwrap_or(0);
     let taken = images.held_bytes() + images.reading_bytes() + largest;
     let mut extractor = ViewExtractor::open(&mut device, &loaded, &tiled, taken)?;
     let bar = features::bar(&args.common, "images", images.len());

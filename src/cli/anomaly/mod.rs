@@ -11,6 +11,7 @@ use clap::Args;
 use csae::bail_usage;
 use csae::internals::error::Result;
 use csae::internals::model::{self, Graph, LoadedModel};
+use csae::internals::shape::Size;
 use csae::internals::tasks::anomaly::{Detector, TiledModel};
 
 use super::{CommandArgs, Common, commands};
@@ -70,7 +71,8 @@ impl Fitted {
                 detector.calibration.layer
             );
         }
-        let tiled = TiledModel::new(&loaded, &spec, detector.calibration.tile)?;
+        let tile = detector.calibration.tile.map(|[h, w]| Size { h, w });
+        let tiled = TiledModel::new(&loaded, &spec, tile)?;
         Ok(Self { loaded, detector, tiled })
     }
 }

@@ -9,6 +9,7 @@ use csae::internals::error::{Error, Result};
 use csae::internals::files;
 use csae::internals::raster::corrupt;
 use csae::internals::report::picture;
+use csae::internals::shape::{Dims, Size};
 use csae::internals::tasks::anomaly::{Defect, Image, MIN_SIDE, PaintedDefect, paint};
 use serde_json::json;
 
@@ -44,25 +45,21 @@ pub struct PaintArgs {
     common: Common,
 }
 
-/// A rectangle of an image.
-fn crop(image: &Image, rows: std::ops::Range<usize>, columns: std::ops::Range<usize>) -> Image {
-    let (h, w) = (rows.len(), columns.len());
-    Image {
-        pixels: csae::internals::raster::crop(&image.pixels, image.w, image.c, rows, columns),
-        h,
-        w,
-        c: image.c,
-    }
+/// The part of an image of `size` with the first row and column `start`.
+fn crop(image: &Image, start: (usize, usize), size: Size) -> Image {
+    let pixels = csae::internals::raster::crop(&image.pixels, image.dims, start, size);
+    Image { pixels, dims: Dims::of(size, image.dims.c) }
 }
 
 /// The bottom right quarter.
 fn bottom_right(image: &Image) -> Image {
-    crop(image, image.h - image.h / 2..image.h, image.w - image.w / 2..image.w)
+    let size = image.dims.size().map(|side| side / 2);
+    crop(image, (image.dims.h - size.h, image.dims.w - size.w), size)
 }
 
 fn save(folder: &Path, name: &str, image: &Image) -> Result<()> {
     files::make_folder(folder)?;
-    picture::save_png(&folder.join(format!("{name}.png")), &image.pixels, image.h, image.w, image.c)
+    picture::save_png(&folder.join(format!("{name}.png")), &image.pixels, image.dims)
 }
 
 impl CommandArgs for PaintArgs {
@@ -95,10 +92,10 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
     )?;
     args.common.report_skipped(&found.skipped);
     let images = found.pixels;
-    if let Some((h, w)) = images.sizes().find(|(h, w)| h / 2 < MIN_SIDE || w / 2 < MIN_SIDE) {
+    if let Some(size) = images.sizes().find(|size| size.h.min(size.w) / 2 < MIN_SIDE) {
         let min_side = 2 * MIN_SIDE;
         return Err(Error::usage(format!(
-            "{}: an image of {w}x{h} is too small; both sides need at least {min_side} pixels",
+            "{}: an image of {size} is too small; both sides need at least {min_side} pixels",
             args.data
         ))
         .into());
@@ -114,13 +111,9 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
         let name = format!("{i:04}-{stem}");
         let set = if args.each { args.out.join(&name) } else { args.out.clone() };
         let whole = Image::read(&images, i, &mut handles)?;
-        let (h, w) = (whole.h / 2, whole.w / 2);
-        for (quarter, (y, x)) in [(0, 0), (0, w), (h, 0)].into_iter().enumerate() {
-            save(
-                &set.join("normal"),
-                &format!("{name}-{quarter}"),
-                &crop(&whole, y..y + h, x..x + w),
-            )?;
+        let size = whole.dims.size().map(|side| side / 2);
+        for (quarter, start) in [(0, 0), (0, size.w), (size.h, 0)].into_iter().enumerate() {
+            save(&set.join("normal"), &format!("{name}-{quarter}"), &crop(&whole, start, size))?;
         }
         let image = bottom_right(&whole);
         save(&set.join("test/good"), &name, &image)?;
@@ -136,7 +129,7 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
             save(
                 &set.join("test/masks").join(*kind),
                 &name,
-                &Image { pixels: mask, c: 1, ..image },
+                &Image { pixels: mask, dims: Dims { c: 1, ..image.dims } },
             )?;
             *painted += 1;
         }

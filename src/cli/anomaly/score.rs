@@ -6,7 +6,8 @@ use clap::Args;
 use csae::internals::data::{Handles, LoadOptions};
 use csae::internals::error::Result;
 use csae::internals::files;
-use csae::internals::report::picture;
+use csae::internals::report::picture::{self, Picture};
+use csae::internals::shape::Dims;
 use csae::internals::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
 use serde_json::json;
 
@@ -52,35 +53,34 @@ fn mask_file(picture: &Path) -> PathBuf {
 
 /// The image, and beside it the same in gray with the heat map in yellow to red, from half the
 /// threshold to twice the threshold.
-fn overlay(image: &Image, views: &Views, threshold: f32) -> (Vec<f32>, usize) {
+fn overlay(image: &Image, views: &Views, threshold: f32) -> Picture {
     const GAP: usize = 4;
-    let wide = 2 * image.w + GAP;
-    let mut out = vec![1.0_f32; image.h * wide * 3];
-    for (at, pixel) in image.pixels.chunks_exact(image.c).enumerate() {
-        let colour: [f32; 3] =
-            if image.c >= 3 { [pixel[0], pixel[1], pixel[2]] } else { [pixel[0]; 3] };
+    let Dims { c, h, w } = image.dims;
+    let dims = Dims::new(3, h, 2 * w + GAP);
+    let mut pixels = vec![1.0_f32; dims.len()];
+    for (at, pixel) in image.pixels.chunks_exact(c).enumerate() {
+        let colour: [f32; 3] = if c >= 3 { [pixel[0], pixel[1], pixel[2]] } else { [pixel[0]; 3] };
         let gray = colour.iter().sum::<f32>() / 3.0;
         let over = (views.heat[at] / threshold.max(1e-6) - 0.5).clamp(0.0, 1.5) / 1.5;
         let (shade, share) = ([1.0, 1.0 - over, 0.0], (1.5 * over).min(0.8));
-        let left = (at / image.w * wide + at % image.w) * 3;
-        let right = left + 3 * (image.w + GAP);
-        out[left..left + 3].copy_from_slice(&colour);
-        out[right..right + 3]
+        let left = dims.offset(0, at / w, at % w);
+        let right = left + 3 * (w + GAP);
+        pixels[left..left + 3].copy_from_slice(&colour);
+        pixels[right..right + 3]
             .iter_mut()
             .zip(shade)
             .for_each(|(value, shade)| *value = gray + share * (shade - gray));
     }
-    (out, wide)
+    Picture { dims, pixels }
 }
 
 fn write(target: &Path, image: &Image, views: &Views, detector: &Detector) -> Result<()> {
     let threshold = detector.calibration.pixel_threshold;
-    let (picture, wide) = overlay(image, views, threshold);
     files::make_folder(target.parent().unwrap_or(Path::new("")))?;
-    picture::save_png(target, &picture, image.h, wide, 3)?;
+    overlay(image, views, threshold).save(target)?;
     let above: Vec<f32> =
         views.heat.iter().map(|heat| f32::from(u8::from(*heat > threshold))).collect();
-    picture::save_png(&mask_file(target), &above, image.h, image.w, 1)
+    picture::save_png(&mask_file(target), &above, Dims { c: 1, ..image.dims })
 }
 
 impl CommandArgs for ScoreArgs {
@@ -120,7 +120,7 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let dims = fitted.tiled.dims();
-    let reserved = targets.bytes(|h, w| Image::bytes(dims, h, w));
+    let reserved = targets.bytes(|size| Image::bytes(dims, size));
     let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;
     let mut handles = Handles::default();
     let threshold = detector.calibration.image_threshold;

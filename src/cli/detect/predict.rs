@@ -12,6 +12,7 @@ use csae::internals::error::Result;
 use csae::internals::files;
 use csae::internals::model::Purpose;
 use csae::internals::report::picture;
+use csae::internals::shape::Dims;
 use csae::internals::tasks::detect::Detector;
 use serde_json::{Value, json};
 
@@ -59,7 +60,7 @@ pub struct PredictArgs {
 }
 
 /// The image with a frame around each detection, those with the highest scores on top.
-fn draw_boxes(pixels: &[u8], [h, w, c]: [usize; 3], found: &[Detection]) -> Vec<f32> {
+fn draw_boxes(pixels: &[u8], Dims { c, h, w }: Dims, found: &[Detection]) -> Vec<f32> {
     let value =
         |pixel: &[u8], channel: usize| f32::from(pixel[if c >= 3 { channel } else { 0 }]) / 255.0;
     let mut out: Vec<f32> = pixels
@@ -132,21 +133,21 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     detector.fit(
         &device,
         2 * store.bytes(),
-        targets.bytes(|h, w| (h * w * (channels + 3 * 4)) as u64),
+        targets.bytes(|size| (size.area() * (channels + 3 * 4)) as u64),
     )?;
     let classes = detector.classes();
     let (mut handles, mut lines) = (Handles::default(), Vec::new());
     for Job { source, image, target } in &targets.jobs {
         let set = &targets.sources[*source];
-        let (name, (h, w)) = (set.name(*image), set.size(*image));
-        let size = [h, w, channels];
+        let (name, dims) = (set.name(*image), Dims::of(set.size(*image), channels));
         let pixels = set.read(*image, &mut handles)?;
-        let found = detector.find(&mut device, &[(&pixels, size)], args.score)?.remove(0);
+        let found = detector.find(&mut device, &[(&pixels, dims)], args.score)?.remove(0);
         files::make_folder(target.parent().unwrap_or(Path::new("")))?;
-        picture::save_png(target, &draw_boxes(&pixels, size, &found), h, w, 3)?;
+        let boxes = draw_boxes(&pixels, dims, &found);
+        picture::save_png(target, &boxes, Dims { c: 3, ..dims })?;
         files::write_atomically(
             &target.with_extension("xml"),
-            to_voc(&name, size, classes, &found).as_bytes(),
+            to_voc(&name, dims, classes, &found).as_bytes(),
         )?;
         let objects = as_json(&name, classes, &found);
         if args.common.json {

@@ -102,7 +102,7 @@ fn random_subset(sample: &Sample, count: usize, size: Dims, seed: u64) -> Result
             .map(|(patch, _)| *patch)
             .collect();
         before += chosen.len();
-        pixels.extend(patches::cut(images, &some, size.h, size.w));
+        pixels.extend(patches::cut(images, &some, size.size()));
         Ok(())
     })?;
     Ok(pixels)
@@ -260,8 +260,7 @@ pub fn run(
         args.seed(),
         args.judge.as_deref().unwrap_or(Path::new("")).display()
     );
-    let page =
-        gallery::samples("Priors compared", &note, &rows, &sections, [size.h, size.w, size.c])?;
+    let page = gallery::samples("Priors compared", &note, &rows, &sections, size)?;
     files::write_atomically(&args.out.join(show::GALLERY), page.as_bytes())?;
     let numbers = json!({
         "kind": "judge", "images": count, "features": depth, "temperature": args.temperature,

@@ -224,13 +224,12 @@ impl GenerateArgs {
 
     /// Fails if the prior lacks what the flags ask for.
     fn check_prior(&self, prior: &Prior) -> Result<()> {
-        let request = self.sample_request(
-            self.prior.kind(),
-            0,
-            self.class.as_deref().map(|class| prior.class(class)).transpose()?,
-        );
-        prior.sample(&request)?;
-        self.unit.map_or(Ok(()), |unit| prior.unit_sweep(unit, &[]).map(drop))
+        let class = self.class.as_deref().map(|class| prior.class(class)).transpose();
+        class
+            .and_then(|class| prior.sample(&self.sample_request(self.prior.kind(), 0, class)))
+            .map_err(|error| error.at("--class"))?;
+        let sweep = self.unit.map(|unit| prior.unit_sweep(unit, &[])).transpose();
+        sweep.map(drop).map_err(|error| error.at("--unit"))
     }
 
     /// The codes to decode, and the heading of the page. `given` holds the codes of the given
@@ -472,7 +471,7 @@ fn read_one(args: &GenerateArgs, graph: &Graph, source: &str, budget: Budget) ->
     }
     let mut pixels = Vec::new();
     sample.each_part(|images, chosen| {
-        pixels = csae::internals::data::patches::cut(images, chosen, size.h, size.w);
+        pixels = csae::internals::data::patches::cut(images, chosen, size.size());
         Ok(())
     })?;
     Ok(pixels)

@@ -85,7 +85,7 @@ pub fn nearest(train: &Sample, images: &[f32], dims: Dims) -> Result<Vec<(usize,
     train.each_part(|images, chosen| {
         chosen
             .chunks(AT_ONCE)
-            .for_each(|chosen| nearest.add(&patches::cut(images, chosen, dims.h, dims.w)));
+            .for_each(|chosen| nearest.add(&patches::cut(images, chosen, dims.size())));
         Ok(())
     })?;
     Ok(nearest.found.into_iter().map(|(_, number, pixels)| (number, pixels)).collect())
@@ -97,21 +97,21 @@ impl Samples {
     /// # Errors
     /// If a file cannot be written, or a training image can no longer be read.
     pub fn write(self, args: &GenerateArgs, train: Option<&Sample>) -> Result<()> {
-        let Dims { c, h, w } = self.dims;
+        let dims = self.dims;
         files::make_folder(&args.out)?;
         let images: Vec<Vec<f32>> =
-            self.generated.chunks_exact(h * w * c).map(<[f32]>::to_vec).collect();
+            self.generated.chunks_exact(dims.len()).map(<[f32]>::to_vec).collect();
         let Heading { title, note, columns: by } = &self.heading;
         let names = names(args.start(), images.len());
         for (image, name) in images.iter().zip(&names) {
-            picture::save_png(&args.out.join(name), image, h, w, c)?;
+            picture::save_png(&args.out.join(name), image, dims)?;
         }
         let shown = &images[..images.len().min(MAX_IMAGES)];
         let mut files: Vec<PathBuf> = vec![args.out.join(PICTURE), args.out.join(GALLERY)];
-        let columns = by.unwrap_or_else(|| picture::columns_for(shown.len(), h, w));
-        picture::grid(shown, h, w, c, columns, 2).save(&files[0])?;
+        let columns = by.unwrap_or_else(|| picture::columns_for(shown.len(), dims.size()));
+        picture::grid(shown, dims, columns, 2).save(&files[0])?;
         let found = train
-            .map(|train| nearest(train, &self.generated[..shown.len() * h * w * c], self.dims))
+            .map(|train| nearest(train, &self.generated[..shown.len() * dims.len()], dims))
             .transpose()?;
         let notes = |i: usize| {
             found
@@ -148,7 +148,7 @@ impl Samples {
             notes,
             columns: *by,
         });
-        let page = gallery::samples(title, note, &[], &sections, [h, w, c])?;
+        let page = gallery::samples(title, note, &[], &sections, dims)?;
         files::write_atomically(&files[1], page.as_bytes())?;
         let stale = stale(&args.out, args.start(), &names)?;
         if stale > 0 {

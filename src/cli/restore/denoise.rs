@@ -47,9 +47,7 @@ fn parse_sigma(text: &str) -> std::result::Result<Sigma, String> {
 
 /// The estimated noise level of an image, from its centre if it is large.
 fn estimate(image: &ImageFile) -> Result<f64> {
-    noise_level::estimate_middle(image.size(), image.c, |y, columns, row| {
-        image.read_row(y, columns, row);
-    })
+    noise_level::estimate_middle(image.dims, |y, columns, row| image.read_row(y, columns, row))
 }
 
 impl CommandArgs for DenoiseArgs {

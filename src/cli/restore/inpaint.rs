@@ -7,6 +7,7 @@ use csae::internals::data::image_file::ImageFile;
 use csae::internals::error::{Error, Result};
 use csae::internals::infer::conditions::Condition;
 use csae::internals::raster::corrupt::Mask;
+use csae::internals::shape::Dims;
 use csae::internals::spec::Task;
 use csae::internals::tasks::restore::image::{guess, marked};
 use serde_json::json;
@@ -81,21 +82,21 @@ fn mask_file(job: &Job, mask: &Path) -> Result<PathBuf> {
 
 fn read_mask(path: &Path, image: &ImageFile) -> Result<Mask> {
     let mask = ImageFile::read(path).map_err(|error| error.at("--mask"))?;
-    if (mask.h, mask.w) != (image.h, image.w) {
+    if mask.size() != image.size() {
         return Err(Error::usage(format!(
             "--mask: {} has {}x{} pixels, but the image has {}x{}; give a mask of the image's size",
             path.display(),
-            mask.w,
-            mask.h,
-            image.w,
-            image.h
+            mask.dims.w,
+            mask.dims.h,
+            image.dims.w,
+            image.dims.h
         )));
     }
-    Ok(marked(mask.size(), &mask.pixels(), mask.c, mask.alpha().as_deref()))
+    Ok(marked(mask.dims, &mask.pixels(), mask.alpha().as_deref()))
 }
 
 fn by_color(Rgb(color): Rgb, image: &ImageFile) -> Result<Mask> {
-    if image.c == 1 && (color[0] != color[1] || color[1] != color[2]) {
+    if image.dims.c == 1 && (color[0] != color[1] || color[1] != color[2]) {
         return Err(Error::usage(
             "--mask-color: a gray image has no coloured pixels; give a gray colour or use --mask",
         ));
@@ -103,14 +104,15 @@ fn by_color(Rgb(color): Rgb, image: &ImageFile) -> Result<Mask> {
     let is = |pixel: &[f32]| {
         pixel.iter().zip(color).all(|(v, color)| (v * 255.0).round() as u8 == color)
     };
-    let mut missing = Vec::with_capacity(image.h * image.w);
+    let Dims { c, h, w } = image.dims;
+    let mut missing = Vec::with_capacity(h * w);
     let mut row = Vec::new();
-    for y in 0..image.h {
+    for y in 0..h {
         row.clear();
-        image.read_row(y, 0..image.w, &mut row);
-        missing.extend(row.chunks_exact(image.c).map(|pixel| u8::from(is(pixel))));
+        image.read_row(y, 0..w, &mut row);
+        missing.extend(row.chunks_exact(c).map(|pixel| u8::from(is(pixel))));
     }
-    Ok(Mask { h: image.h, w: image.w, missing })
+    Ok(Mask { size: image.size(), missing })
 }
 
 impl CommandArgs for InpaintArgs {
@@ -143,7 +145,7 @@ fn run(args: InpaintArgs) -> anyhow::Result<()> {
             (None, None) => unreachable!("one of them was given"),
         };
         let mut pixels = image.pixels();
-        guess(&mut pixels, image.c, &mask)?;
+        guess(&mut pixels, image.dims.c, &mask)?;
         let count = mask.count();
         let lossy = job
             .image
@@ -159,7 +161,7 @@ fn run(args: InpaintArgs) -> anyhow::Result<()> {
         if count == 0 {
             common.status(&format!("note: {}: no pixel is missing", job.image.display()));
         }
-        let share = count as f64 / (image.h * image.w) as f64;
+        let share = count as f64 / image.dims.area() as f64;
         let summary = format!("{:.1} % missing", 100.0 * share);
         let input =
             Input::whole(image, Condition::missing(mask), summary, json!({"missing": share}));

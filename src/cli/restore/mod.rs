@@ -18,6 +18,7 @@ use csae::internals::infer::conditions::Condition;
 use csae::internals::infer::restore::{Restorer, check_task};
 use csae::internals::metrics::quality;
 use csae::internals::model::{self, LoadedModel, Purpose};
+use csae::internals::shape::{Dims, Size};
 use csae::internals::spec::Task;
 use csae::internals::tasks::restore::image;
 use csae::internals::train::shows_bar;
@@ -147,7 +148,7 @@ fn run(
         if args.common.json {
             let mut line = json!({
                 "kind": task.name(), "file": job.target.display().to_string(),
-                "width": result.w, "height": result.h
+                "width": result.dims.w, "height": result.dims.h
             });
             let table = line.as_object_mut().expect("`line` is an object");
             table.extend(input.fields);
@@ -161,12 +162,7 @@ fn run(
                 format!("  PSNR {p0:.2} → {p1:.2} dB  SSIM {s0:.4} → {s1:.4}")
             });
             let (number, count, target) = (number + 1, jobs.len(), job.target.display());
-            outln!(
-                "[{number}/{count}] {target}  {}x{}  {}{quality}",
-                result.w,
-                result.h,
-                input.summary
-            );
+            outln!("[{number}/{count}] {target}  {}  {}{quality}", result.size(), input.summary);
         }
     }
     args.common.report_skipped(&skipped);
@@ -181,8 +177,8 @@ fn progress(args: &RestoreArgs, image: &ImageFile, number: usize, count: usize) 
     }
     let style = ProgressStyle::with_template("{msg} {bar:30} {percent} %  {eta} left")
         .expect("the template is valid");
-    let bar = ProgressBar::new(image.h as u64).with_style(style);
-    bar.with_message(format!("[{}/{count}] {}x{}", number + 1, image.w, image.h))
+    let bar = ProgressBar::new(image.dims.h as u64).with_style(style);
+    bar.with_message(format!("[{}/{count}] {}", number + 1, image.size()))
 }
 
 fn restore(
@@ -193,18 +189,19 @@ fn restore(
 ) -> Result<ImageFile> {
     let pixels = input.pixels.take();
     let before = &input.before;
-    let (w, c) = (before.w, before.c);
-    let mut result = before.like(before.h, w);
+    let dims = before.dims;
+    let mut result = before.like(dims.size());
+    let at = |y: usize, column: usize| dims.offset(0, y, column);
     let read = |y: usize, columns: Range<usize>, row: &mut Vec<f32>| match &pixels {
         Some(pixels) => {
-            row.extend_from_slice(&pixels[(y * w + columns.start) * c..(y * w + columns.end) * c])
+            row.extend_from_slice(&pixels[at(y, columns.start)..at(y, columns.end)]);
         }
         None => before.read_row(y, columns, row),
     };
-    let (image, how) = ((before.size(), c), (&input.condition, input.luma));
-    image::restore(restorer, device, image, how, read, |top, rows| {
+    let how = (&input.condition, input.luma);
+    image::restore(restorer, device, dims, how, read, |top, rows| {
         result.write_rows(top, rows);
-        bar.set_position((top + rows.len() / (w * c)) as u64);
+        bar.set_position((top + rows.len() / (dims.w * dims.c)) as u64);
         Ok(())
     })?;
     Ok(result)
@@ -218,23 +215,22 @@ fn measure(
     after: &ImageFile,
 ) -> Result<[f64; 4]> {
     let clean = ImageFile::read(clean)?;
-    if (clean.h, clean.w, clean.c) != (after.h, after.w, after.c) {
+    if clean.dims != after.dims {
         return Err(Error::usage(format!(
             "--compare: the clean image has {}x{} pixels and {} channels, but the result of {} has \
              {}x{} pixels and {} channels",
-            clean.w,
-            clean.h,
-            clean.c,
+            clean.dims.w,
+            clean.dims.h,
+            clean.dims.c,
             job.image.display(),
-            after.w,
-            after.h,
-            after.c
+            after.dims.w,
+            after.dims.h,
+            after.dims.c
         )));
     }
     let [clean, before, restored] = [&clean, before, after].map(ImageFile::pixels);
-    let of = |pixels: &[f32]| {
-        (quality::psnr(&clean, pixels), quality::ssim(&clean, pixels, after.h, after.w, after.c))
-    };
+    let of =
+        |pixels: &[f32]| (quality::psnr(&clean, pixels), quality::ssim(&clean, pixels, after.dims));
     let ((p0, s0), (p1, s1)) = (of(&before), of(&restored));
     Ok([p0, s0, p1, s1])
 }
@@ -242,8 +238,8 @@ fn measure(
 /// Before and after with a gap between them.
 fn side_by_side(before: &ImageFile, after: &ImageFile) -> ImageFile {
     const GAP: usize = 8;
-    let (h, w, c) = (before.h, before.w, before.c);
-    let mut both = before.like(h, 2 * w + GAP);
+    let Dims { c, h, w } = before.dims;
+    let mut both = before.like(Size::new(h, 2 * w + GAP));
     for y in 0..h {
         let mut row = Vec::with_capacity((2 * w + GAP) * c);
         before.read_row(y, 0..w, &mut row);

@@ -4,6 +4,7 @@ use clap::Args;
 use csae::internals::data::image_file::ImageFile;
 use csae::internals::error::Result;
 use csae::internals::infer::conditions::Condition;
+use csae::internals::shape::Dims;
 use csae::internals::spec::Task;
 use csae::internals::tasks::restore::image as restore;
 use serde_json::json;
@@ -36,11 +37,11 @@ pub struct UpscaleArgs {
 /// The image, with its transparency, enlarged by bicubic interpolation; and its samples before
 /// rounding.
 fn enlarge(image: &ImageFile, scale: usize) -> Result<(ImageFile, Vec<f32>)> {
-    let grown = |pixels: &[f32], c: usize| restore::enlarge(pixels, image.size(), c, scale);
-    let (pixels, size) = grown(&image.pixels(), image.c)?;
-    let mut large = image.like(size.h, size.w);
+    let (pixels, size) = restore::enlarge(&image.pixels(), image.dims, scale)?;
+    let mut large = image.like(size);
     large.write_rows(0, &pixels);
-    let alpha = image.alpha().map(|alpha| grown(&alpha, 1)).transpose()?;
+    let opacity = Dims { c: 1, ..image.dims };
+    let alpha = image.alpha().map(|alpha| restore::enlarge(&alpha, opacity, scale)).transpose()?;
     large.set_alpha(alpha.as_ref().map(|(alpha, _)| &alpha[..]));
     Ok((large, pixels))
 }

@@ -15,6 +15,7 @@ use csae::internals::data::annotations::label_set::{LabelOptions, SegmentationSe
 use csae::internals::device::Device;
 use csae::internals::error::Result;
 use csae::internals::model::{self, LoadedModel, Purpose};
+use csae::internals::shape::Size;
 use csae::internals::tasks::segment::{SegmentationScores, Segmenter};
 use serde_json::{Value, json};
 
@@ -106,15 +107,15 @@ fn load(path: &Path) -> Result<LoadedModel> {
 fn check_memory(
     device: &Device,
     segmenter: &Segmenter,
-    sizes: impl Iterator<Item = (usize, usize)>,
+    sizes: impl Iterator<Item = Size>,
     held: u64,
     budget: &Budget,
 ) -> Result<()> {
-    let Some((h, w)) = sizes.max_by_key(|(h, w)| h * w) else { return Ok(()) };
-    let needed = held + segmenter.planned_bytes(device, h, w)?;
+    let Some(size) = sizes.max_by_key(|size| size.area()) else { return Ok(()) };
+    let needed = held + segmenter.planned_bytes(device, size)?;
     match budget.all {
         Some(all) if needed > all => Err(csae::internals::error::Error::usage(format!(
-            "segmenting an image of {w}x{h} needs {} MiB, more than the memory budget of {} MiB; \
+            "segmenting an image of {size} needs {} MiB, more than the memory budget of {} MiB; \
              raise --max-memory",
             needed.div_ceil(1 << 20),
             all >> 20

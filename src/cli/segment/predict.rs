@@ -8,6 +8,7 @@ use csae::internals::data::{Handles, LoadOptions};
 use csae::internals::error::Result;
 use csae::internals::files;
 use csae::internals::report::picture;
+use csae::internals::shape::Dims;
 use csae::internals::tasks::features::npy_header;
 use csae::internals::tasks::segment::most_likely;
 use serde_json::{Value, json};
@@ -107,8 +108,8 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     let mut handles = Handles::default();
     let size_of = |job: &Job| targets.sources[job.source].size(job.image);
     for jobs in targets.jobs.chunk_by(|a, b| size_of(a) == size_of(b)) {
-        let (h, w) = size_of(&jobs[0]);
-        let plan = segmenter.plan(&device, h, w)?;
+        let size = size_of(&jobs[0]);
+        let plan = segmenter.plan(&device, size)?;
         let mut pass = plan.pass();
         for Job { source, image, target } in jobs {
             let set = &targets.sources[*source];
@@ -120,16 +121,15 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
             let probabilities = pass.probabilities(&mut device, &pixels)?;
             let classes = most_likely(&probabilities, names.len());
             files::make_folder(target.parent().unwrap_or(Path::new("")))?;
-            write_labels(target, &classes, h, w)?;
+            write_labels(target, &classes, size)?;
             picture::save_png(
                 &beside(target, "overlay.png"),
                 &overlay(&pixels, channels, &classes),
-                h,
-                w,
-                3,
+                Dims::of(size, 3),
             )?;
             if args.probabilities {
-                write_probabilities(&beside(target, "npy"), &probabilities, [h, w, names.len()])?;
+                let dims = Dims::of(size, names.len());
+                write_probabilities(&beside(target, "npy"), &probabilities, dims)?;
             }
             let share = |class: usize| {
                 classes.iter().filter(|found| usize::from(**found) == class).count() as f64
@@ -160,8 +160,8 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write_probabilities(path: &Path, values: &[f32], shape: [usize; 3]) -> Result<()> {
-    let bytes = npy_header("<f4", &shape)
+fn write_probabilities(path: &Path, values: &[f32], dims: Dims) -> Result<()> {
+    let bytes = npy_header("<f4", &[dims.h, dims.w, dims.c])
         .into_iter()
         .chain(values.iter().flat_map(|value| value.to_le_bytes()));
     files::write_atomically(path, &bytes.collect::<Vec<u8>>())

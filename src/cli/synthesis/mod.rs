@@ -14,6 +14,7 @@ use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
 use csae::internals::model::{self, Store};
 use csae::internals::report::picture::Picture;
+use csae::internals::shape::{Dims, Size};
 use csae::internals::tasks::synthesis::Synthesizer;
 use csae::internals::tasks::synthesis::{Method, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -137,8 +138,8 @@ fn check_files_exist(paths: &[PathBuf]) -> Result<()> {
 /// the transparency.
 fn read_rgb(path: &Path) -> Result<(Picture, ImageFile)> {
     let file = ImageFile::read(path)?;
-    let (mut pixels, c) = (file.pixels(), file.c);
-    if c == 1 {
+    let mut pixels = file.pixels();
+    if file.dims.c == 1 {
         pixels = pixels.iter().flat_map(|v| [*v; 3]).collect();
     }
     if let Some(alpha) = file.alpha() {
@@ -147,7 +148,7 @@ fn read_rgb(path: &Path) -> Result<(Picture, ImageFile)> {
             .zip(&alpha)
             .for_each(|(pixel, a)| pixel.iter_mut().for_each(|v| *v = *v * a + 1.0 - a));
     }
-    Ok((Picture { h: file.h, w: file.w, c: 3, pixels }, file))
+    Ok((Picture { dims: Dims::of(file.size(), 3), pixels }, file))
 }
 
 /// A file's name without folder and extension.
@@ -155,13 +156,13 @@ fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Parses a size, such as 256 or 320x200, to [height, width].
-fn parse_size(text: &str) -> Result<[usize; 2]> {
+/// Parses a size, such as 256 or 320x200.
+fn parse_size(text: &str) -> Result<Size> {
     const LARGEST: usize = 1 << 14;
     let side = |text: &str| text.parse::<usize>().ok().filter(|side| (16..=LARGEST).contains(side));
     let (w, h) = text.split_once(['x', '×']).unwrap_or((text, text));
     match (side(w), side(h)) {
-        (Some(w), Some(h)) => Ok([h, w]),
+        (Some(w), Some(h)) => Ok(Size { h, w }),
         _ => Err(Error::usage(format!(
             "--size {text}: give one side or WIDTHxHEIGHT, each from 16 to {LARGEST} pixels"
         ))),

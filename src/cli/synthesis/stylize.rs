@@ -8,6 +8,7 @@ use csae::bail_usage;
 use csae::internals::data::image_file::ImageFile;
 use csae::internals::files;
 use csae::internals::report::picture::Picture;
+use csae::internals::shape::{Dims, Size};
 use csae::internals::tasks::synthesis::Method;
 use csae::internals::tasks::synthesis::gallery;
 use csae::internals::tasks::synthesis::gallery::StyleEntry;
@@ -151,36 +152,28 @@ impl StylizeArgs {
         let (picture, file) = read_rgb(&self.content[content])?;
         let alpha = file.alpha();
         let Some(size) = self.size else { return Ok((picture, alpha)) };
-        let by = size as f64 / picture.h.max(picture.w) as f64;
-        let to = [picture.h, picture.w].map(|side| ((by * side as f64).round() as usize).max(1));
-        let resize = |values: &[f32], c: usize| {
-            let mut values = csae::internals::raster::resample::imresize_to(
-                values,
-                (picture.h, picture.w),
-                c,
-                (to[0], to[1]),
-            );
-            values.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-            values
-        };
+        let own = picture.dims.size();
+        let by = size as f64 / own.h.max(own.w) as f64;
+        let to = own.map(|side| ((by * side as f64).round() as usize).max(1));
+        let resize = |values: &[f32], c: usize| resized(values, Dims::of(own, c), to);
         Ok((
-            Picture { h: to[0], w: to[1], c: 3, pixels: resize(&picture.pixels, 3) },
+            Picture { dims: Dims::of(to, 3), pixels: resize(&picture.pixels, 3) },
             alpha.map(|alpha| resize(&alpha, 1)),
         ))
     }
 }
 
-/// A mask resized to a picture: the share of the style at each pixel.
-fn read_mask(
-    path: &std::path::Path,
-    [h, w]: [usize; 2],
-) -> csae::internals::error::Result<Vec<f32>> {
-    let (mask, _) = read_rgb(path)?;
-    let values = brightness(&mask.pixels);
-    let mut values =
-        csae::internals::raster::resample::imresize_to(&values, (mask.h, mask.w), 1, (h, w));
+/// Resizes values (H,W,C) on the 0–1 scale, with clipping.
+fn resized(values: &[f32], from: Dims, to: Size) -> Vec<f32> {
+    let mut values = csae::internals::raster::resample::imresize_to(values, from, to);
     values.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
-    Ok(values)
+    values
+}
+
+/// A mask resized to a picture: the share of the style at each pixel.
+fn read_mask(path: &std::path::Path, to: Size) -> csae::internals::error::Result<Vec<f32>> {
+    let (mask, _) = read_rgb(path)?;
+    Ok(resized(&brightness(&mask.pixels), Dims { c: 1, ..mask.dims }, to))
 }
 
 impl CommandArgs for StylizeArgs {
@@ -220,7 +213,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
         (Vec::new(), Vec::new());
     for job in &jobs {
         let (content, alpha) = args.read_content(job.content)?;
-        let (h, w) = (content.h, content.w);
+        let size = content.dims.size();
         let start = Instant::now();
         let mut made: Vec<StyledPicture> = Vec::new();
         for part in &job.parts {
@@ -255,13 +248,13 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
             content.pixels.clone()
         };
         for (mask, styled) in args.mask.iter().zip(&made) {
-            let shares = read_mask(mask, [h, w])?;
+            let shares = read_mask(mask, size)?;
             pixels.iter_mut().enumerate().for_each(|(at, v)| {
                 *v += shares[at / 3] * (styled.picture.pixels[at] - content.pixels[at])
             });
         }
         let seconds = start.elapsed().as_secs_f64();
-        let mut file = ImageFile::from_pixels(&pixels, h, w, 3, false);
+        let mut file = ImageFile::from_pixels(&pixels, content.dims, false);
         file.set_alpha(alpha.as_deref());
         files::make_folder(&args.out)?;
         file.save(&job.target)?;
@@ -279,12 +272,12 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
                 "{}",
                 json!({
                     "kind": "stylize", "file": job.target.display().to_string(),
-                    "width": w, "height": h, "distance": distance, "before": before,
+                    "width": size.w, "height": size.h, "distance": distance, "before": before,
                     "ssim": ssim, "seconds": seconds
                 })
             );
         } else {
-            outln!("{}  {w}x{h}  {caption}  {seconds:.1} s", job.target.display());
+            outln!("{}  {size}  {caption}  {seconds:.1} s", job.target.display());
         }
         let name = stem(&args.content[job.content]);
         let style = stem(&job.target)
@@ -292,7 +285,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
             .map_or_else(String::new, |(_, style)| style.to_owned());
         shown.push(StyleEntry {
             names: [name.clone(), style],
-            picture: Picture { h, w, c: 3, pixels },
+            picture: Picture { dims: content.dims, pixels },
             caption,
         });
         if contents.iter().all(|(known, _)| *known != name) {

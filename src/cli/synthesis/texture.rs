@@ -6,7 +6,6 @@ use std::time::Instant;
 use clap::Args;
 use csae::internals::error::Result;
 use csae::internals::files;
-use csae::internals::report::picture;
 use csae::internals::report::picture::Picture;
 use csae::internals::tasks::synthesis::gallery;
 use csae::internals::tasks::synthesis::gallery::TextureEntry;
@@ -84,13 +83,14 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
         .iter()
         .map(|path| Ok(read_rgb(path)?.0))
         .collect::<Result<Vec<Picture>>>()?;
-    let size_of = |exemplar: &Picture| wanted.unwrap_or([2 * exemplar.h, 2 * exemplar.w]);
+    let size_of =
+        |exemplar: &Picture| wanted.unwrap_or_else(|| exemplar.dims.size().map(|side| 2 * side));
     let (mut device, synthesizers) = args.synthesis.open()?;
     // All sizes are checked before the first texture is synthesized.
     for (path, exemplar) in args.exemplars.iter().zip(&exemplars) {
         let coarsest = &synthesizers[0].0;
         let fits = coarsest
-            .check_size([exemplar.h, exemplar.w])
+            .check_size(exemplar.dims.size())
             .and_then(|()| coarsest.check_size(size_of(exemplar)));
         fits.map_err(|error| error.at(path.display()))?;
     }
@@ -107,7 +107,7 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
         let made = made.map_err(|error| error.at(path.display()))?;
         let seconds = start.elapsed().as_secs_f64();
         files::make_folder(&args.out)?;
-        picture::save_png(target, &made.picture.pixels, made.picture.h, made.picture.w, 3)?;
+        made.picture.save(target)?;
         let caption = format!(
             "distance {:.3}, {:.1} % of the distance of shuffled pixels",
             made.distance,
@@ -118,12 +118,12 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
                 "{}",
                 json!({
                     "kind": "texture", "file": target.display().to_string(),
-                    "width": size[1], "height": size[0], "distance": made.distance,
+                    "width": size.w, "height": size.h, "distance": made.distance,
                     "shuffled": made.shuffled, "seconds": seconds
                 })
             );
         } else {
-            outln!("{}  {}x{}  {caption}  {seconds:.1} s", target.display(), size[1], size[0]);
+            outln!("{}  {size}  {caption}  {seconds:.1} s", target.display());
         }
         shown.push(TextureEntry {
             name: stem(path),

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use crate::data::annotations::boxes::{Bounds, Detection};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::shape::Dims;
 
 /// An annotated object in an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -113,11 +114,11 @@ fn parse_object(object: Node<'_, '_>) -> Result<NamedObject> {
     Ok(NamedObject { name, bounds, difficult: text("difficult") == Some("1"), crowd: false })
 }
 
-/// The text of a Pascal VOC annotation file with the detections in an image of `h`×`w` pixels and
-/// `c` channels. Each object has a `<confidence>`.
+/// The text of a Pascal VOC annotation file with the detections in an image of this size. Each
+/// object has a `<confidence>`.
 pub fn to_voc(
     image: &str,
-    [h, w, c]: [usize; 3],
+    Dims { c, h, w }: Dims,
     classes: &[String],
     detections: &[Detection],
 ) -> String {
@@ -224,7 +225,7 @@ mod tests {
     fn voc_annotations_survive_a_round_trip() {
         let classes = ["a & b".to_owned()];
         let detection = Detection { class: 0, score: 0.5, bounds: BOUNDS };
-        let text = to_voc("x<y>.png", [10, 20, 3], &classes, &[detection]);
+        let text = to_voc("x<y>.png", Dims::new(3, 10, 20), &classes, &[detection]);
         assert_eq!(
             parse_voc(&text).unwrap(),
             [NamedObject {

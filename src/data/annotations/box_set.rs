@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::advice::Advice;
 use crate::data::AnnotatedImages;
 use crate::data::annotations::box_files::{NamedObject, Object, read_coco, read_voc};
 use crate::data::{self, Handles, LoadOptions, Opened, Pixels};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::shape::Dims;
 
 /// The image folder of a Pascal VOC data set.
 const IMAGES: &str = "JPEGImages";
@@ -127,9 +129,9 @@ impl DetectionSet {
                 };
                 if !folder.is_dir() {
                     return Err(Error::usage(format!(
-                        "{source}: no annotations found, the folder {} does not exist; name a \
-                         folder of Pascal VOC files with --annotations, or a COCO file with --coco",
-                        folder.display()
+                        "{source}: no annotations found, the folder {} does not exist; {}",
+                        folder.display(),
+                        Advice::AnnotationFiles
                     )));
                 }
                 let file = |image: usize| folder.join(format!("{}.xml", stem(image)));
@@ -210,17 +212,17 @@ impl DetectionSet {
     /// Returns the objects of an image with a known class and a valid box, clipped to the image.
     /// Records the others in `clipped`, `dropped` and `other`.
     fn validate(&mut self, image: usize, objects: Vec<NamedObject>) -> Vec<Object> {
-        let (h, w) = self.images.size(image);
+        let size = self.images.size(image);
         let mut kept = Vec::new();
         for NamedObject { name, bounds, difficult, crowd } in objects {
             let Some(class) = self.classes.iter().position(|class| *class == name) else {
                 *self.other.entry(name).or_default() += 1;
                 continue;
             };
-            let inside = bounds.clipped(h, w);
+            let inside = bounds.clipped(size);
             if inside.right - inside.left < MIN_SIDE || inside.bottom - inside.top < MIN_SIDE {
                 let reason = if bounds.area() > 0.0 {
-                    format!("is outside of the {w}x{h} pixels")
+                    format!("is outside of the {size} pixels")
                 } else {
                     "has no area".to_owned()
                 };
@@ -255,9 +257,8 @@ impl DetectionSet {
     }
 
     /// Height, width and channels of an annotated image.
-    pub fn size(&self, index: usize) -> [usize; 3] {
-        let (h, w) = self.images.size(self.annotated[index].0);
-        [h, w, self.images.channels()]
+    pub fn dims(&self, index: usize) -> Dims {
+        Dims::of(self.images.size(self.annotated[index].0), self.images.channels())
     }
 
     /// The pixels (H,W,C) of an annotated image.

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::shape::Size;
+
 /// A bounding box in pixels. The coordinates are those of edges: pixel x extends from x to x + 1,
 /// and the width of the box is `right - left`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -50,9 +52,10 @@ impl Bounds {
         if union > 0.0 { intersection / union } else { 0.0 }
     }
 
-    /// The part of the box inside an image of `h`×`w` pixels.
-    pub const fn clipped(&self, h: usize, w: usize) -> Self {
-        self.intersection(&Self { left: 0.0, top: 0.0, right: w as f64, bottom: h as f64 })
+    /// The part of the box inside an image of `size`.
+    pub const fn clipped(&self, size: Size) -> Self {
+        let (right, bottom) = (size.w as f64, size.h as f64);
+        self.intersection(&Self { left: 0.0, top: 0.0, right, bottom })
     }
 }
 
@@ -99,7 +102,10 @@ mod tests {
 
     #[test]
     fn boxes_are_clipped_to_the_image() {
-        assert_eq!(bounds(-1.0, -2.0, 9.0, 3.0).clipped(2, 5), bounds(0.0, 0.0, 5.0, 2.0));
+        assert_eq!(
+            bounds(-1.0, -2.0, 9.0, 3.0).clipped(Size::new(2, 5)),
+            bounds(0.0, 0.0, 5.0, 2.0)
+        );
     }
 
     #[test]

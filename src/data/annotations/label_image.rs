@@ -5,8 +5,10 @@ use std::path::Path;
 
 use png::{BitDepth, ColorType, Decoder, Encoder, Transformations};
 
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::files;
+use crate::shape::Size;
 
 /// Maximum number of pixels of a label image. It bounds the memory that a forged header can ask
 /// for: 512 MiB of 16-bit numbers.
@@ -15,10 +17,8 @@ const MAX_PIXELS: u64 = 1 << 28;
 /// A decoded label image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelImage {
-    /// Height in pixels.
-    pub h: usize,
-    /// Width in pixels.
-    pub w: usize,
+    /// Height and width.
+    pub size: Size,
     /// The number of each pixel (H,W).
     pub values: Vec<u16>,
 }
@@ -58,9 +58,9 @@ impl Labelling {
         image.values.iter().map(class).collect::<Result<_, _>>().map_err(|value| {
             let (last, names) = (self.classes.len() - 1, self.classes.join(", "));
             Error::usage(format!(
-                "the label {value} is not a class; classes are 0 to {last} ({names}). Name more \
-                 with --classes, use --ignore {value}, or use --instances if labels are numbers of \
-                 objects"
+                "the label {value} is not a class; classes are 0 to {last} ({names}); {}, or {}",
+                Advice::MoreClasses,
+                Advice::LabelNumbers
             ))
         })
     }
@@ -119,7 +119,7 @@ fn decode(bytes: &[u8]) -> Result<LabelImage> {
             }
         }
     }
-    Ok(LabelImage { h, w, values })
+    Ok(LabelImage { size: Size { h, w }, values })
 }
 
 /// The colour of a class in the palette of PASCAL VOC: the bits of the class number are distributed
@@ -139,10 +139,10 @@ pub fn class_colour(class: usize) -> [u8; 3] {
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write_labels(path: &Path, classes: &[u8], h: usize, w: usize) -> Result<()> {
+pub fn write_labels(path: &Path, classes: &[u8], size: Size) -> Result<()> {
     let mut bytes = Vec::new();
     let failed = |error: png::EncodingError| Error::failed(format!("{}: {error}", path.display()));
-    let mut encoder = Encoder::new(&mut bytes, w as u32, h as u32);
+    let mut encoder = Encoder::new(&mut bytes, size.w as u32, size.h as u32);
     encoder.set_color(ColorType::Indexed);
     encoder.set_depth(BitDepth::Eight);
     encoder.set_palette((0..256).flat_map(class_colour).collect::<Vec<u8>>());
@@ -202,16 +202,16 @@ mod tests {
 
     #[test]
     fn instances_are_background_and_foreground() {
-        let image = LabelImage { h: 1, w: 4, values: vec![0, 2, 300, 1] };
+        let image = LabelImage { size: Size::new(1, 4), values: vec![0, 2, 300, 1] };
         let classes = labelling(2, true, Some(2)).classes_of(&image).unwrap();
         assert_eq!(classes, [0, IGNORED, 1, 1]);
     }
 
     #[test]
     fn numbers_beyond_the_classes_are_refused() {
-        let image = LabelImage { h: 1, w: 4, values: vec![0, 2, 300, 1] };
+        let image = LabelImage { size: Size::new(1, 4), values: vec![0, 2, 300, 1] };
         let message = labelling(3, false, None).classes_of(&image).unwrap_err().to_string();
-        assert!(message.contains("label 300") && message.contains("--instances"), "{message}");
+        assert!(message.contains("label 300") && message.contains("instances"), "{message}");
     }
 
     #[test]

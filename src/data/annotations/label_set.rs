@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use crate::advice::Advice;
 use crate::data::AnnotatedImages;
 use crate::data::annotations::label_image::{IGNORED, LabelImage, Labelling, read_labels};
 use crate::data::{self, Handles, LoadOptions, Pixels};
 use crate::error::{Error, Result};
+use crate::shape::Size;
 
 /// The image folder inside a source, if the label folder is not given.
 const IMAGES: &str = "images";
@@ -95,16 +97,17 @@ impl SegmentationSet {
             (None, Some(folder)) => (root.join(IMAGES), folder),
             (None, None) => {
                 return Err(Error::usage(format!(
-                    "{source}: no label images found; name their folder with --labels, or use a \
-                     folder with {IMAGES}/ and {}/",
+                    "{source}: no label images found; {}, or use a folder with {IMAGES}/ and {}/",
+                    Advice::LabelFolder,
                     LABELS[0]
                 )));
             }
         };
         if !folder.is_dir() {
             return Err(Error::usage(format!(
-                "--labels {}: this folder does not exist",
-                folder.display()
+                "{}: this folder of label images does not exist; {}",
+                folder.display(),
+                Advice::LabelFolder
             )));
         }
         let opened = data::open(&images.to_string_lossy(), wanted, limit)?;
@@ -124,11 +127,10 @@ impl SegmentationSet {
             .par_iter()
             .map(|(image, file)| {
                 let labels = read_labels(file)?;
-                let (h, w) = pixels.size(*image);
-                if (labels.h, labels.w) != (h, w) {
+                let (size, own) = (pixels.size(*image), labels.size);
+                if own != size {
                     return Err(Error::usage(format!(
-                        "the label image has {}x{} pixels, but its image has {w}x{h}",
-                        labels.w, labels.h
+                        "the label image has {own} pixels, but its image has {size}"
                     )));
                 }
                 labelling.classes_of(&labels)
@@ -191,7 +193,7 @@ impl SegmentationSet {
     }
 
     /// Height and width of a labelled image.
-    pub fn size(&self, index: usize) -> (usize, usize) {
+    pub fn size(&self, index: usize) -> Size {
         self.images.size(self.labelled[index].image)
     }
 
@@ -231,8 +233,7 @@ impl LabelOptions {
         let classes = if !classes.is_empty() {
             if instances && classes.len() != 2 {
                 return Err(Error::usage(
-                    "--classes with --instances: give two names, of the background and of the \
-                     objects",
+                    "classes with instances: give two names, of the background and of the objects",
                 ));
             }
             classes
@@ -259,9 +260,9 @@ impl LabelOptions {
         };
         if classes.len() > usize::from(IGNORED) {
             return Err(Error::usage(format!(
-                "labels go up to {}, but at most {IGNORED} classes are supported; use --instances \
-                 if labels are numbers of objects, or --ignore to leave one number out",
-                classes.len() - 1
+                "labels go up to {}, but at most {IGNORED} classes are supported; {}",
+                classes.len() - 1,
+                Advice::LabelNumbers
             )));
         }
         Ok(Labelling { classes, instances, ignore })

@@ -11,6 +11,7 @@ use crate::data::images::Labels;
 use crate::data::records::{self, Arrays, reader};
 use crate::data::{LoadOptions, Opened};
 use crate::error::{Error, Result};
+use crate::shape::Dims;
 
 /// Height and width of an image.
 const SIDE: usize = 32;
@@ -180,9 +181,7 @@ fn labels(
         start: 0,
         count: count as usize,
         skip,
-        h: SIDE,
-        w: SIDE,
-        c: 3,
+        dims: Dims::new(3, SIDE, SIDE),
         planar: true,
         sample: SampleType::U8,
     };
@@ -193,6 +192,7 @@ fn labels(
 mod tests {
     use super::*;
     use crate::data::{LoadOptions, load};
+    use crate::shape::Size;
     use crate::testing::Folder;
     use std::io::Cursor;
 
@@ -221,7 +221,10 @@ mod tests {
         let loaded = load(folder.path.to_str().unwrap(), &LoadOptions::default()).unwrap();
         let labels = loaded.images.labels.clone().unwrap();
         assert_eq!((labels.of, labels.classes[7].as_str()), (vec![7, 0, 3, 9], "horse"));
-        assert_eq!((loaded.images.channels, loaded.images.common_size()), (3, Some((32, 32))));
+        assert_eq!(
+            (loaded.images.channels, loaded.images.common_size()),
+            (3, Some(Size::new(32, 32)))
+        );
         assert_eq!(loaded.images.image(1)[..6], [1, 101, 201, 2, 102, 202]);
         assert_eq!(loaded.images.names[3], "data_batch_10.bin/0");
     }

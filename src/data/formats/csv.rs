@@ -14,6 +14,7 @@ use crate::data::images::{Images, Labels, MAX_BYTES};
 use crate::data::pixels::Pixels;
 use crate::data::{LoadOptions, Opened};
 use crate::error::{Error, Result};
+use crate::shape::Size;
 
 /// Maximum length of a line in bytes. A line of a 2048×2048 image has at most 16 MiB.
 const MAX_LINE: u64 = 64 << 20;
@@ -115,7 +116,7 @@ pub fn read(mut text: impl BufRead, limit: u64) -> Result<Images> {
         };
         let (label, pixels) = image(&fields, columns).map_err(at)?;
         names.extend(label);
-        images.push((number).to_string(), columns.side, columns.side, &pixels)?;
+        images.push(number.to_string(), Size::new(columns.side, columns.side), &pixels)?;
         if images.held_bytes() > limit.min(MAX_BYTES as u64) {
             return Err(Error::usage(
                 "the images do not fit into the memory allowed, and a CSV file cannot be streamed; \
@@ -188,7 +189,10 @@ mod tests {
     #[test]
     fn the_first_column_is_the_label_if_the_others_fill_a_square() {
         let found = images("7,0,1,2,255\n10,3,4,5,6\n7,9,9,9,9\n").unwrap();
-        assert_eq!((found.len(), found.channels, found.common_size()), (3, 1, Some((2, 2))));
+        assert_eq!(
+            (found.len(), found.channels, found.common_size()),
+            (3, 1, Some(Size::new(2, 2)))
+        );
         assert_eq!((found.image(0), found.image(1)), (&[0, 1, 2, 255][..], &[3, 4, 5, 6][..]));
         let labels = found.labels.unwrap();
         assert_eq!((labels.classes, labels.of), (vec!["7".to_owned(), "10".into()], vec![0, 1, 0]));

@@ -11,6 +11,7 @@ use super::{Format, no_folder};
 use crate::data::folder;
 use crate::data::images::{gray_to_rgb, rgb_to_gray};
 use crate::error::{Error, Result};
+use crate::shape::Dims;
 
 /// Maximum memory for one decoded image, and for decoding it, in bytes. A forged header must not
 /// exhaust the memory; 512 MiB are 178 megapixels of RGB.
@@ -26,12 +27,8 @@ pub(super) const FORMAT: Format =
 /// A decoded image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// Height in pixels.
-    pub h: usize,
-    /// Width in pixels.
-    pub w: usize,
-    /// Number of channels: 1 (gray) if red, green and blue are equal in every pixel, otherwise 3.
-    pub channels: usize,
+    /// Size, with 1 channel (gray) if red, green and blue are equal in every pixel, otherwise 3.
+    pub dims: Dims,
     /// The samples, H,W,C.
     pub pixels: Vec<u8>,
 }
@@ -39,7 +36,7 @@ pub struct Decoded {
 impl Decoded {
     /// Converts the samples to gray (1 channel) or RGB (3 channels).
     pub(crate) fn into_channels(self, channels: usize) -> Vec<u8> {
-        match (self.channels, channels) {
+        match (self.dims.c, channels) {
             (1, 3) => gray_to_rgb(&self.pixels),
             (3, 1) => rgb_to_gray(&self.pixels),
             _ => self.pixels,
@@ -268,12 +265,13 @@ fn reduce(image: DynamicImage) -> Decoded {
         }
     };
     if !color.has_color() {
-        return Decoded { h, w, channels: 1, pixels };
+        return Decoded { dims: Dims::new(1, h, w), pixels };
     }
     if pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]) {
-        return Decoded { h, w, channels: 1, pixels: pixels.into_iter().step_by(3).collect() };
+        let pixels = pixels.into_iter().step_by(3).collect();
+        return Decoded { dims: Dims::new(1, h, w), pixels };
     }
-    Decoded { h, w, channels: 3, pixels }
+    Decoded { dims: Dims::new(3, h, w), pixels }
 }
 
 #[cfg(test)]
@@ -286,7 +284,7 @@ mod tests {
     fn a_jpeg_that_is_cut_off_is_refused_wherever_it_is_cut() {
         let image = GrayImage::from_fn(90, 70, |x, y| image::Luma([(x * 7 + y * y) as u8]));
         let whole = encoded(&image.into(), ImageFormat::Jpeg);
-        assert_eq!(decode(&whole).unwrap().h, 70);
+        assert_eq!(decode(&whole).unwrap().dims.h, 70);
         // Some cameras write data after the end marker.
         assert!(decode(&[&whole[..], b"\xff\xe1 more"].concat()).is_ok());
         for end in (2..whole.len()).step_by(37).chain([whole.len() - 1]) {

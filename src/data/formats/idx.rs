@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::MultiGzDecoder;
 
 use super::{Format, no_folder};
+use crate::advice::Advice;
 use crate::data::array::{Array, MAX_COUNT, SampleType};
 use crate::data::images::{Entry, Images, Labels, MAX_BYTES, too_large};
 use crate::data::pixels::Pixels;
 use crate::data::records;
 use crate::data::{LoadOptions, Opened};
 use crate::error::{Error, Result};
+use crate::shape::Dims;
 
 /// Maximum compression ratio of deflate (<https://zlib.net/zlib_tech.html>). A header with more
 /// values than this allows for the size of the file is refused before anything is unpacked.
@@ -95,16 +97,17 @@ fn to_stream(path: &Path, limit: u64) -> Result<Option<(Array, Option<Labels>)>>
     if packed {
         return Err(with_path(Error::usage(format!(
             "{bytes} bytes of images do not fit into memory, and gzip cannot be streamed; unpack \
-             the file (gunzip), or raise --max-memory"
+             the file (gunzip), or {}",
+            Advice::RaiseMemoryLimit
         ))));
     }
     let start = 4 + 4 * dims.len() as u64;
     if size > start + bytes {
         return Err(with_path(too_long(&shape_text(&dims))));
     }
-    let (n, h, w, c) =
+    let (n, dims) =
         sizes(&dims.iter().map(|&dim| dim as usize).collect::<Vec<_>>()).map_err(with_path)?;
-    let array = Array { start, count: n, skip: 0, h, w, c, planar: false, sample: SampleType::U8 };
+    let array = Array { start, count: n, skip: 0, dims, planar: false, sample: SampleType::U8 };
     Ok(Some((array, labels_for(path, n)?)))
 }
 
@@ -155,16 +158,15 @@ fn with_classes(of: Vec<u8>) -> Labels {
 
 fn images(reader: impl BufRead, size: u64) -> Result<Images> {
     let (dims, bytes) = read(reader, size)?;
-    let (n, h, w, channels) = sizes(&dims)?;
-    let each = h * w * channels;
-    let table = (0..n).map(|i| Entry { offset: i * each, h, w }).collect();
+    let (n, dims) = sizes(&dims)?;
+    let table = (0..n).map(|i| Entry { offset: i * dims.len(), size: dims.size() }).collect();
     let digits = (n - 1).to_string().len();
     let names = (0..n).map(|i| format!("{i:0digits$}")).collect();
-    Ok(Images { bytes, table, channels, names, labels: None })
+    Ok(Images { bytes, table, channels: dims.c, names, labels: None })
 }
 
-/// Number, height, width and channels of images with these dimensions.
-fn sizes(dims: &[usize]) -> Result<(usize, usize, usize, usize)> {
+/// Number and size of images with these dimensions.
+fn sizes(dims: &[usize]) -> Result<(usize, Dims)> {
     let &[n, h, w, ref rest @ ..] = dims else {
         return Err(Error::usage(if dims.len() == 1 {
             "the file has 1 dimension, so it looks like labels; name the file of the images \
@@ -189,7 +191,7 @@ fn sizes(dims: &[usize]) -> Result<(usize, usize, usize, usize)> {
             )));
         }
     };
-    Ok((n, h, w, channels))
+    Ok((n, Dims::new(channels, h, w)))
 }
 
 fn labels(reader: impl BufRead, size: u64) -> Result<Vec<u8>> {
@@ -343,6 +345,7 @@ fn labels_beside(path: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shape::Size;
     use crate::testing::Folder;
     use std::io::Write;
 
@@ -364,7 +367,10 @@ mod tests {
         let values: Vec<u8> = (0..30).collect();
         let plain = idx(8, &[5, 2, 3], &values);
         let images = images_from(&plain).unwrap();
-        assert_eq!((images.len(), images.channels, images.common_size()), (5, 1, Some((2, 3))));
+        assert_eq!(
+            (images.len(), images.channels, images.common_size()),
+            (5, 1, Some(Size::new(2, 3)))
+        );
         assert_eq!(images.image(4), &values[24..]);
         assert_eq!(images.names[4], "4");
         assert_eq!(images_from(&gzip(&plain)).unwrap(), images);
@@ -374,7 +380,10 @@ mod tests {
     fn four_dimensions_have_channels() {
         let values: Vec<u8> = (0..30).collect();
         let colour = images_from(&idx(8, &[2, 1, 5, 3], &values)).unwrap();
-        assert_eq!((colour.len(), colour.channels, colour.common_size()), (2, 3, Some((1, 5))));
+        assert_eq!(
+            (colour.len(), colour.channels, colour.common_size()),
+            (2, 3, Some(Size::new(1, 5)))
+        );
     }
 
     #[test]

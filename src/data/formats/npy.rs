@@ -15,6 +15,7 @@ use crate::data::images::Labels;
 use crate::data::records::{self, reader};
 use crate::data::{LoadOptions, Opened};
 use crate::error::{Error, Result};
+use crate::shape::Dims;
 
 /// Maximum length of a header in bytes. NumPy itself refuses headers above 10,000 bytes.
 const MAX_HEADER: usize = 1 << 16;
@@ -104,12 +105,12 @@ pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
     };
     check_size(&header, sample.size() as u64, size)?;
     let shape = shape_text(&header.shape);
-    let dims: Vec<usize> = header.shape.iter().map(|&dim| dim as usize).collect();
+    let axes: Vec<usize> = header.shape.iter().map(|&axis| axis as usize).collect();
     let channels = |c: usize| c == 1 || c == 3;
-    let (count, h, w, c, planar) = match dims[..] {
-        [n, h, w] => (n, h, w, 1, false),
-        [n, c, h, w] if channels(c) => (n, h, w, c, true),
-        [n, h, w, c] if channels(c) => (n, h, w, c, false),
+    let (count, dims, planar) = match axes[..] {
+        [n, h, w] => (n, Dims::new(1, h, w), false),
+        [n, c, h, w] if channels(c) => (n, Dims::new(c, h, w), true),
+        [n, h, w, c] if channels(c) => (n, Dims::new(c, h, w), false),
         [_, _, _, _] => {
             return Err(Error::usage(format!(
                 "shape {shape}: images have 1 or 3 channels, N×C×H×W or N×H×W×C"
@@ -132,7 +133,7 @@ pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
         )));
     }
     let sample = with_scale(file, &header, sample)?;
-    Ok(Array { start: header.start, count, skip: 0, h, w, c, planar, sample })
+    Ok(Array { start: header.start, count, skip: 0, dims, planar, sample })
 }
 
 /// Reads labels: a vector of integers (N or N×1) of any type. The names of the classes are their

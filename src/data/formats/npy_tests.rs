@@ -4,6 +4,7 @@ use std::io::Cursor;
 
 use super::*;
 use crate::data::images::Images;
+use crate::shape::Size;
 
 /// A file with the given header text.
 fn npy(version: u8, dictionary: &str, values: &[u8]) -> Vec<u8> {
@@ -41,7 +42,7 @@ fn floats(values: &[f32]) -> Vec<u8> {
 fn three_dimensions_are_gray_images() {
     let values: Vec<u8> = (0..24).collect();
     let gray = read(&plain("|u1", "(2, 3, 4)", &values)).unwrap();
-    assert_eq!((gray.len(), gray.channels, gray.common_size()), (2, 1, Some((3, 4))));
+    assert_eq!((gray.len(), gray.channels, gray.common_size()), (2, 1, Some(Size::new(3, 4))));
     assert_eq!(gray.image(1), &values[12..]);
 }
 

@@ -85,9 +85,8 @@ mod tests {
             seen.push(scale);
             let nhwc: Vec<f32> =
                 x[i * dims.len()..(i + 1) * dims.len()].iter().map(|v| *v as f32).collect();
-            let (small, h, w) =
-                imresize(&nhwc, (dims.h, dims.w), dims.c, 1.0 / scale as f64).unwrap();
-            let (large, ..) = imresize(&small, (h, w), dims.c, scale as f64).unwrap();
+            let (small, size) = imresize(&nhwc, dims, 1.0 / scale as f64).unwrap();
+            let (large, _) = imresize(&small, Dims::of(size, dims.c), scale as f64).unwrap();
             let large: Vec<f64> = large.into_iter().map(f64::from).collect();
             assert_close(&restored[i * dims.len()..(i + 1) * dims.len()], &large, 2e-6);
         }

@@ -30,7 +30,7 @@ impl Reference for GatherBatch {
             let draw = augment.draw(entry, step.step, seed, height - dims.h, width - dims.w);
             for (h, row) in x.chunks_exact_mut(dims.w * dims.c).enumerate() {
                 for (w, pixel) in row.chunks_exact_mut(dims.c).enumerate() {
-                    let [from_h, from_w] = draw.from([h, w], [dims.h, dims.w]);
+                    let [from_h, from_w] = draw.from([h, w], dims.size());
                     let at = offset + ((draw.top + from_h) * width + draw.left + from_w) * dims.c;
                     for (c, x) in pixel.iter_mut().enumerate() {
                         let byte = bytes[(at + c) / 4] >> (8 * ((at + c) % 4)) & 0xff;

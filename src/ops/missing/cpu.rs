@@ -184,7 +184,7 @@ impl Reference for FillMissing {
                 let plane: Vec<f64> = x.iter().skip(channel).step_by(c).map(|x| x.f64()).collect();
                 let known =
                     known.iter().skip(channel).step_by(c).map(|known| *known == T::ONE).collect();
-                let filled = pull_push(dims.h, dims.w, plane, known);
+                let filled = pull_push(dims.size(), plane, known);
                 y.iter_mut()
                     .skip(channel)
                     .step_by(c)

@@ -12,7 +12,7 @@ use crate::infer::batches::{Inference, MemoryInUse};
 use crate::infer::reconstruct;
 use crate::metrics::ranks::ScoreHistogram;
 use crate::model::{Graph, LoadedModel, Purpose, tile_geometry};
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 use crate::spec::ModelSpec;
 
 /// Names of the views, in storage order.
@@ -134,15 +134,12 @@ const MAX_TILE: usize = 256;
 impl TiledModel {
     /// Height and width of the tiles that suit images of these sizes. `None` if the model fixes its
     /// input size.
-    pub fn tile(
-        loaded: &LoadedModel,
-        sizes: impl Iterator<Item = (usize, usize)>,
-    ) -> Option<[usize; 2]> {
+    pub fn tile(loaded: &LoadedModel, sizes: impl Iterator<Item = Size>) -> Option<Size> {
         let align = tile_geometry(&loaded.graph).ok()?.align;
-        let max = sizes.fold([1, 1], |max, (h, w)| [max[0].max(h), max[1].max(w)]);
+        let max = sizes.fold(Size::new(1, 1), Size::at_least);
         let tile = max.map(|side| side.min(MAX_TILE).next_multiple_of(align.max(1)));
         // other layers can also fix the input size
-        Graph::new(&loaded.graph.spec, Dims::new(loaded.graph.nodes[0].dims.c, tile[0], tile[1]))
+        Graph::new(&loaded.graph.spec, Dims::of(tile, loaded.graph.nodes[0].dims.c))
             .ok()
             .map(|_| tile)
     }
@@ -151,13 +148,9 @@ impl TiledModel {
     ///
     /// # Errors
     /// If the layers do not fit that size.
-    pub fn new(
-        loaded: &LoadedModel,
-        encoder: &ModelSpec,
-        tile: Option<[usize; 2]>,
-    ) -> Result<Self> {
+    pub fn new(loaded: &LoadedModel, encoder: &ModelSpec, tile: Option<Size>) -> Result<Self> {
         let own = loaded.graph.nodes[0].dims;
-        let dims = tile.map_or(own, |[h, w]| Dims::new(own.c, h, w));
+        let dims = tile.map_or(own, |tile| Dims::of(tile, own.c));
         let quarters = if tile.is_some() { 3 } else { 1 };
         Ok(Self {
             full: Graph::new(&loaded.graph.spec, dims)?,
@@ -227,17 +220,13 @@ impl<'a> ViewExtractor<'a> {
         image: &Image,
         smoothing: f64,
     ) -> Result<[Vec<f32>; 2]> {
-        let Image { pixels, h, w, c } = image;
-        let mut reconstructed = reconstruct::by_tiles(
-            device,
-            &mut self.reconstruction,
-            pixels,
-            [*h, *w],
-            self.quarters,
-        )?;
+        let Image { pixels, dims } = image;
+        let size = dims.size();
+        let mut reconstructed =
+            reconstruct::by_tiles(device, &mut self.reconstruction, pixels, size, self.quarters)?;
         reconstructed.iter_mut().for_each(|value| *value = value.clamp(0.0, 1.0));
-        let error = blur(&squared_error(pixels, &reconstructed, *c), *h, *w, smoothing);
-        let structure = blur(&structure(pixels, &reconstructed, *h, *w, *c), *h, *w, smoothing);
+        let error = blur(&squared_error(pixels, &reconstructed, dims.c), size, smoothing);
+        let structure = blur(&structure(pixels, &reconstructed, *dims), size, smoothing);
         // The root, because squared errors of a defect would outweigh the other views.
         Ok([error.into_iter().map(|value| value.max(0.0).sqrt()).collect(), structure])
     }
@@ -250,9 +239,10 @@ impl<'a> ViewExtractor<'a> {
         smoothing: f64,
     ) -> Result<[Vec<f32>; 3]> {
         let [error, structure] = self.residuals(device, image, smoothing)?;
-        let grid = self.describer.describe(device, &image.pixels, image.h, image.w)?;
-        let far = grid.interpolate(&bank.distances(&grid.values), image.h, image.w);
-        Ok([error, structure, blur(&far, image.h, image.w, smoothing)])
+        let size = image.dims.size();
+        let grid = self.describer.describe(device, &image.pixels, size)?;
+        let far = grid.interpolate(&bank.distances(&grid.values), size);
+        Ok([error, structure, blur(&far, size, smoothing)])
     }
 }
 
@@ -261,12 +251,8 @@ impl<'a> ViewExtractor<'a> {
 pub struct Image {
     /// Values in 0–1.
     pub pixels: Vec<f32>,
-    /// Height.
-    pub h: usize,
-    /// Width.
-    pub w: usize,
-    /// Number of channels.
-    pub c: usize,
+    /// Its size.
+    pub dims: Dims,
 }
 
 impl Image {
@@ -275,17 +261,17 @@ impl Image {
     /// # Errors
     /// If its file can no longer be read.
     pub fn read(images: &Pixels, image: usize, handles: &mut Handles) -> Result<Self> {
-        let (h, w) = images.size(image);
+        let dims = Dims::of(images.size(image), images.channels());
         let pixels =
             images.read(image, handles)?.iter().map(|byte| f32::from(*byte) / 255.0).collect();
-        Ok(Self { pixels, h, w, c: images.channels() })
+        Ok(Self { pixels, dims })
     }
 
-    /// Bytes needed for an image of h×w, besides the model's batches.
-    pub fn bytes(dims: Dims, h: usize, w: usize) -> u64 {
+    /// Bytes needed for an image of `size`, besides the batches of a model with an input of `dims`.
+    pub fn bytes(dims: Dims, size: Size) -> u64 {
         // a copy of the channels, eight maps for SSIM's moments and eight for views, 4 bytes a
         // value
-        reconstruct::bytes(dims, h, w) + (h * w) as u64 * (4 * dims.c as u64 + 8 * 4 + 8 * 4)
+        reconstruct::bytes(dims, size) + size.area() as u64 * (4 * dims.c as u64 + 8 * 4 + 8 * 4)
     }
 }
 
@@ -326,7 +312,7 @@ impl Detector {
     pub fn fit(
         device: &mut Device,
         extractor: &mut ViewExtractor<'_>,
-        (model, layer, tile): (&str, &str, Option<[usize; 2]>),
+        (model, layer, tile): (&str, &str, Option<Size>),
         images: &Pixels,
         options: &DetectorOptions,
         mut progress: impl FnMut(usize, usize),
@@ -350,7 +336,7 @@ impl Detector {
         for image in &known {
             let image = Image::read(images, *image, &mut handles)?;
             builder.add(
-                &extractor.describer.describe(device, &image.pixels, image.h, image.w)?.values,
+                &extractor.describer.describe(device, &image.pixels, image.dims.size())?.values,
             );
             step();
         }
@@ -369,7 +355,7 @@ impl Detector {
         let calibration = Calibration {
             model: model.to_owned(),
             layer: layer.to_owned(),
-            tile,
+            tile: tile.map(|Size { h, w }| [h, w]),
             weights: options.weights,
             smoothing: options.smoothing,
             statistics: std::array::from_fn(|view| sums[view].statistics()),
@@ -417,7 +403,7 @@ impl Detector {
         }
         let all = weights.iter().sum::<f64>();
         let share: [f32; 3] = weights.map(|weight| (weight / all) as f32);
-        let heat = (0..image.h * image.w)
+        let heat = (0..image.dims.area())
             .map(|at| (0..3).map(|view| share[view] * maps[view][at]).sum())
             .collect();
         Ok(Views { maps, heat })

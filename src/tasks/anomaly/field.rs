@@ -4,7 +4,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::infer::batches::Inference;
 use crate::infer::reconstruct::{mirror, starts, window};
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 
 /// Minimum distance between descriptors, in pixels. A finer grid gives more descriptors to compare
 /// with the bank; a coarser one localises defects less well.
@@ -28,10 +28,10 @@ pub struct DescriptorGrid {
 }
 
 impl DescriptorGrid {
-    /// Interpolates one value per descriptor to an image of h×w: linearly between grid positions,
-    /// constant outside of them.
-    pub fn interpolate(&self, values: &[f32], h: usize, w: usize) -> Vec<f32> {
-        let along = |positions: &[f64], size: usize| -> Vec<(usize, usize, f32)> {
+    /// Interpolates one value per descriptor to an image of `size`: linearly between grid
+    /// positions, constant outside of them.
+    pub fn interpolate(&self, values: &[f32], size: Size) -> Vec<f32> {
+        let along = |positions: &[f64], side: usize| -> Vec<(usize, usize, f32)> {
             let position = |at: usize| {
                 let at = at as f64 + 0.5;
                 let after = positions.partition_point(|position| *position <= at);
@@ -45,11 +45,11 @@ impl DescriptorGrid {
                     (None, _) => (0, 0, 0.0),
                 }
             };
-            (0..size).map(position).collect()
+            (0..side).map(position).collect()
         };
-        let (down, across) = (along(&self.rows, h), along(&self.columns, w));
+        let (down, across) = (along(&self.rows, size.h), along(&self.columns, size.w));
         let n = self.columns.len();
-        let mut out = Vec::with_capacity(h * w);
+        let mut out = Vec::with_capacity(size.area());
         for (top, bottom, dy) in down {
             for (left, right, dx) in &across {
                 let row = |y: usize| values[y * n + left] * (1.0 - dx) + values[y * n + right] * dx;
@@ -96,21 +96,20 @@ impl<'a> Describer<'a> {
         &mut self,
         device: &mut Device,
         pixels: &[f32],
-        h: usize,
-        w: usize,
+        size: Size,
     ) -> Result<DescriptorGrid> {
         let [input, maps] = self.dims();
-        let (full_h, full_w) = (h.max(input.h), w.max(input.w));
-        let padded = mirror(pixels, [h, w], [full_h, full_w], input.c);
+        let full = size.at_least(input.size());
+        let padded = mirror(pixels, Dims::of(size, input.c), full);
         let (ys, xs) =
-            (starts(full_h, input.h, self.quarters), starts(full_w, input.w, self.quarters));
+            (starts(full.h, input.h, self.quarters), starts(full.w, input.w, self.quarters));
         let vector = maps.area() == 1;
         let pitch = |side: usize, cells: usize| MIN_PITCH.max(side.div_ceil(cells.max(1)));
         let (down, across) = (pitch(input.h, maps.h), pitch(input.w, maps.w));
         let (rows, columns) = if vector {
             (ys.len(), xs.len())
         } else {
-            (full_h.div_ceil(down), full_w.div_ceil(across))
+            (full.h.div_ceil(down), full.w.div_ceil(across))
         };
         let depth = maps.c;
         let (mut sum, mut weight) =
@@ -123,7 +122,7 @@ impl<'a> Describer<'a> {
             let mut x = Vec::with_capacity(part.len() * input.len());
             for (row, column) in part {
                 for y in ys[*row]..ys[*row] + input.h {
-                    let start = (y * full_w + xs[*column]) * input.c;
+                    let start = (y * full.w + xs[*column]) * input.c;
                     x.extend_from_slice(&padded[start..start + input.w * input.c]);
                 }
             }
@@ -209,7 +208,7 @@ mod tests {
             depth: 1,
             values: vec![0.0; 2],
         };
-        let interpolated = grid.interpolate(&[0.0, 2.0], 2, 5);
+        let interpolated = grid.interpolate(&[0.0, 2.0], Size::new(2, 5));
         let row = [0.0, 0.5, 1.5, 2.0, 2.0];
         assert_eq!(interpolated, [row, row].concat());
     }

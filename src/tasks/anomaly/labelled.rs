@@ -10,6 +10,7 @@ use crate::data::{Handles, LoadOptions, Opened, Pixels, folder};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::metrics::ranks::{ScoreHistogram, regions};
+use crate::shape::Size;
 
 /// Name of the folder of normal images, as in the MVTec AD data set.
 pub const GOOD: &str = "good";
@@ -142,20 +143,21 @@ fn mask_of(masks: &Path, kind: &str, image: &str, only: bool) -> Option<PathBuf>
     folders.into_iter().flatten().flat_map(names).find(|path| path.is_file())
 }
 
-/// Reads a mask for an image of h×w. Pixels brighter than half of the mask's brightest pixel belong
-/// to the defect.
+/// Reads a mask for an image of `size`. Pixels brighter than half of the mask's brightest pixel
+/// belong to the defect.
 ///
 /// # Errors
 /// If it does not decode, has another size, or marks no pixel.
-pub fn read_mask(path: &Path, h: usize, w: usize) -> Result<Vec<bool>> {
+pub fn read_mask(path: &Path, size: Size) -> Result<Vec<bool>> {
     let mask = decode_file(path).map_err(|error| error.at(path.display()))?;
     let bad = |what: String| Error::usage(format!("{}: {what}", path.display()));
-    if (mask.h, mask.w) != (h, w) {
-        return Err(bad(format!("the mask has {}x{} pixels, its image {w}x{h}", mask.w, mask.h)));
+    let own = mask.dims.size();
+    if own != size {
+        return Err(bad(format!("the mask has {own} pixels, its image {size}")));
     }
     let bright: Vec<u8> = mask
         .pixels
-        .chunks_exact(mask.channels)
+        .chunks_exact(mask.dims.c)
         .map(|pixel| pixel.iter().copied().max().unwrap_or(0))
         .collect();
     let brightest = bright.iter().copied().max().unwrap_or(0);
@@ -257,9 +259,10 @@ pub fn evaluate(
         let mut evaluation = good.clone();
         for i in 0..kind.images.len() {
             let image = Image::read(&kind.images, i, &mut handles)?;
-            let mask = kind.masks[i].as_ref().map(|path| (path, read_mask(path, image.h, image.w)));
+            let size = image.dims.size();
+            let mask = kind.masks[i].as_ref().map(|path| (path, read_mask(path, size)));
             let marked = match mask {
-                Some((_, Ok(mask))) => Some(regions(&mask, image.h, image.w)),
+                Some((_, Ok(mask))) => Some(regions(&mask, size)),
                 Some((_, Err(error))) if strict => return Err(error),
                 Some((path, Err(error))) => {
                     skipped.push((path.display().to_string(), error.to_string()));

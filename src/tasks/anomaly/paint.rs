@@ -7,6 +7,7 @@
 use super::Image;
 use super::residual::blur;
 use crate::rng::Stream;
+use crate::shape::{Dims, Size};
 
 /// Minimum mean change inside a mask for a defect to count as visible.
 const MIN_CHANGE: f32 = 0.08;
@@ -62,19 +63,16 @@ pub fn paint(
     other: &Image,
     stream: &mut Stream,
 ) -> Option<PaintedDefect> {
-    assert_eq!(image.c, other.c, "both images have the same channels");
+    assert_eq!(image.dims.c, other.dims.c, "both images have the same channels");
     (0..ATTEMPTS)
         .map(|_| attempt(defect, image, other, stream))
         .find(|painted| is_visible(image, painted))
 }
 
 fn is_visible(image: &Image, painted: &PaintedDefect) -> bool {
-    let of = painted.mask.iter().filter(|on| **on).count() * image.c;
-    let pairs = image
-        .pixels
-        .chunks_exact(image.c)
-        .zip(painted.pixels.chunks_exact(image.c))
-        .zip(&painted.mask);
+    let c = image.dims.c;
+    let of = painted.mask.iter().filter(|on| **on).count() * c;
+    let pairs = image.pixels.chunks_exact(c).zip(painted.pixels.chunks_exact(c)).zip(&painted.mask);
     let changed: f32 = pairs
         .filter(|(_, on)| **on)
         .flat_map(|((a, b), _)| a.iter().zip(b))
@@ -84,9 +82,9 @@ fn is_visible(image: &Image, painted: &PaintedDefect) -> bool {
 }
 
 fn attempt(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) -> PaintedDefect {
-    let Image { h, w, c, .. } = *image;
-    let side = h.min(w) as f32;
-    let shape = if defect == Defect::Scratch { line(h, w, stream) } else { spot(h, w, stream) };
+    let (c, size) = (image.dims.c, image.dims.size());
+    let side = size.h.min(size.w) as f32;
+    let shape = if defect == Defect::Scratch { line(size, stream) } else { spot(size, stream) };
     let mut over = image.pixels.clone();
     let mut opacity = 1.0;
     match defect {
@@ -103,7 +101,7 @@ fn attempt(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) ->
         Defect::Smear => {
             for channel in 0..c {
                 let of: Vec<f32> = image.pixels.iter().skip(channel).step_by(c).copied().collect();
-                let smooth = blur(&of, h, w, 0.08 * f64::from(side));
+                let smooth = blur(&of, size, 0.08 * f64::from(side));
                 over.iter_mut()
                     .skip(channel)
                     .step_by(c)
@@ -115,16 +113,17 @@ fn attempt(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) ->
             .iter_mut()
             .for_each(|value| *value = (*value + 0.25 * stream.normal()).clamp(0.0, 1.0)),
         Defect::Patch => {
-            let (down, across) = (stream.below(other.h), stream.below(other.w));
+            let Dims { h, w, .. } = other.dims;
+            let (down, across) = (stream.below(h), stream.below(w));
             for (at, pixel) in over.chunks_exact_mut(c).enumerate() {
-                let from = (at / w + down) % other.h * other.w + (at % w + across) % other.w;
+                let from = (at / size.w + down) % h * w + (at % size.w + across) % w;
                 pixel.copy_from_slice(&other.pixels[from * c..(from + 1) * c]);
             }
         }
     }
     // soften the edge over about one pixel
     let soft =
-        blur(&shape.iter().map(|on| f32::from(u8::from(*on))).collect::<Vec<f32>>(), h, w, 0.5);
+        blur(&shape.iter().map(|on| f32::from(u8::from(*on))).collect::<Vec<f32>>(), size, 0.5);
     let mut pixels = image.pixels.clone();
     for ((pixel, over), soft) in pixels.chunks_exact_mut(c).zip(over.chunks_exact(c)).zip(&soft) {
         let share = opacity * soft;
@@ -136,7 +135,7 @@ fn attempt(defect: Defect, image: &Image, other: &Image, stream: &mut Stream) ->
 }
 
 /// A spot with a wavy edge and a mean radius of 0.08·s to 0.2·s.
-fn spot(h: usize, w: usize, stream: &mut Stream) -> Vec<bool> {
+fn spot(Size { h, w }: Size, stream: &mut Stream) -> Vec<bool> {
     let side = h.min(w) as f32;
     let radius = side * (0.08 + 0.12 * stream.uniform());
     let (y, x) = (
@@ -166,7 +165,7 @@ fn spot(h: usize, w: usize, stream: &mut Stream) -> Vec<bool> {
 }
 
 /// A line of length 0.3·s to 0.8·s whose direction drifts.
-fn line(h: usize, w: usize, stream: &mut Stream) -> Vec<bool> {
+fn line(Size { h, w }: Size, stream: &mut Stream) -> Vec<bool> {
     let side = h.min(w) as f32;
     let (length, half) = (side * (0.3 + 0.5 * stream.uniform()), 0.5 + stream.uniform());
     let (mut y, mut x) = (h as f32 * stream.uniform(), w as f32 * stream.uniform());
@@ -198,7 +197,7 @@ mod tests {
         let pixels = (0..64 * 48 * 3)
             .map(|i| (76 + 102 * ((i / 3 % 48 / (2 + k)) % 2)) as f32 / 255.0)
             .collect();
-        Image { pixels, h: 64, w: 48, c: 3 }
+        Image { pixels, dims: Dims::new(3, 64, 48) }
     }
 
     #[test]
@@ -225,7 +224,7 @@ mod tests {
 
     #[test]
     fn invisible_defects_are_skipped() {
-        let even = Image { pixels: vec![0.5; 32 * 32], h: 32, w: 32, c: 1 };
+        let even = Image { pixels: vec![0.5; 32 * 32], dims: Dims::new(1, 32, 32) };
         assert_eq!(paint(Defect::Smear, &even, &even, &mut Stream::new(1, "a")), None);
         assert_eq!(paint(Defect::Patch, &even, &even, &mut Stream::new(1, "a")), None);
         assert!(paint(Defect::Blot, &even, &even, &mut Stream::new(1, "a")).is_some());

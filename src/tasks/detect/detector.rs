@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::infer::batches::{Inference, MemoryInUse};
 use crate::model::{Graph, HEAD, Store};
 use crate::ops::{CELL, SIZES};
+use crate::shape::Dims;
 
 /// Non-maximum suppression: of detections of a class with a higher IoU, the one with the highest
 /// score remains.
@@ -82,7 +83,7 @@ impl<'a> Detector<'a> {
     pub fn find(
         &mut self,
         device: &mut Device,
-        images: &[(&[u8], [usize; 3])],
+        images: &[(&[u8], Dims)],
         min_score: f64,
     ) -> Result<Vec<Vec<Detection>>> {
         let graph = self.inference.graph;
@@ -92,19 +93,17 @@ impl<'a> Detector<'a> {
         for part in images.chunks(self.batch(device)) {
             let squares: Vec<(Vec<f32>, Frame)> = part
                 .par_iter()
-                .map(|(pixels, size)| letterbox(pixels, *size, side, 1.0, [0.5, 0.5]))
+                .map(|(pixels, dims)| letterbox(pixels, *dims, side, 1.0, [0.5, 0.5]))
                 .collect();
             let x: Vec<f32> =
                 squares.iter().flat_map(|(pixels, _)| pixels.iter().copied()).collect();
             let y = self.inference.run_output(device, &x, &[])?;
-            for ((y, (_, frame)), (_, [h, w, _])) in
-                y.chunks_exact(grid.len()).zip(&squares).zip(part)
-            {
+            for ((y, (_, frame)), (_, dims)) in y.chunks_exact(grid.len()).zip(&squares).zip(part) {
                 let cells = y.chunks_exact(CELL + classes).enumerate();
                 let stride = side as f64 / grid.w as f64;
                 let found = cells.filter_map(|(at, cell)| {
                     let one = decode(cell, [at / grid.w, at % grid.w], stride)?;
-                    let bounds = frame.to_image(&one.bounds).clipped(*h, *w);
+                    let bounds = frame.to_image(&one.bounds).clipped(dims.size());
                     (one.score >= min_score && bounds.area() > 0.0)
                         .then_some(Detection { bounds, ..one })
                 });

@@ -2,6 +2,7 @@
 
 use crate::data::annotations::boxes::Bounds;
 use crate::raster::resample::imresize_to;
+use crate::shape::Dims;
 
 /// Value of the pixels of a square that the image does not cover.
 const GRAY: f32 = 0.5;
@@ -47,36 +48,37 @@ impl Frame {
 /// it, 1 aligns it with the bottom or right edge.
 pub fn letterbox(
     pixels: &[u8],
-    [h, w, c]: [usize; 3],
+    dims: Dims,
     side: usize,
     zoom: f64,
     at: [f64; 2],
 ) -> (Vec<f32>, Frame) {
+    let Dims { c, h, w } = dims;
     let scale = zoom * side as f64 / h.max(w) as f64;
-    let to = [h, w].map(|length| ((length as f64 * scale).round() as usize).max(1));
+    let to = dims.size().map(|length| ((length as f64 * scale).round() as usize).max(1));
     let reals: Vec<f32> = pixels.iter().map(|byte| f32::from(*byte) / 255.0).collect();
-    let resized = if to == [h, w] { reals } else { imresize_to(&reals, (h, w), c, (to[0], to[1])) };
+    let resized = if to == dims.size() { reals } else { imresize_to(&reals, dims, to) };
     let place = |length: usize, at: f64| ((side as f64 - length as f64) * at).round() as isize;
-    let (top, left) = (place(to[0], at[0]), place(to[1], at[1]));
+    let (top, left) = (place(to.h, at[0]), place(to.w, at[1]));
     let mut out = vec![GRAY; side * side * c];
     for y in 0..side as isize {
         let from_y = y - top;
-        if !(0..to[0] as isize).contains(&from_y) {
+        if !(0..to.h as isize).contains(&from_y) {
             continue;
         }
         for x in 0..side as isize {
             let from_x = x - left;
-            if (0..to[1] as isize).contains(&from_x) {
+            if (0..to.w as isize).contains(&from_x) {
                 let (to_at, from) = (
                     (y as usize * side + x as usize) * c,
-                    (from_y as usize * to[1] + from_x as usize) * c,
+                    (from_y as usize * to.w + from_x as usize) * c,
                 );
                 let values = out[to_at..to_at + c].iter_mut().zip(&resized[from..from + c]);
                 values.for_each(|(to, value)| *to = value.clamp(0.0, 1.0));
             }
         }
     }
-    let scale = [to[0] as f64 / h as f64, to[1] as f64 / w as f64];
+    let scale = [to.h as f64 / h as f64, to.w as f64 / w as f64];
     (out, Frame { scale, left: left as f64, top: top as f64 })
 }
 
@@ -89,14 +91,15 @@ mod tests {
         let mut pixels = vec![0_u8; 40 * 80];
         // A bright block in rows 10–20 and columns 40–60.
         (10..20).for_each(|y| pixels[y * 80 + 40..y * 80 + 60].fill(255));
-        let (square, frame) = letterbox(&pixels, [40, 80, 1], 40, 1.0, [0.5, 0.5]);
+        let dims = Dims::new(1, 40, 80);
+        let (square, frame) = letterbox(&pixels, dims, 40, 1.0, [0.5, 0.5]);
         let bounds = Bounds { left: 40.0, top: 10.0, right: 60.0, bottom: 20.0 };
         let inside = frame.to_square(&bounds);
         assert_eq!(inside, Bounds { left: 20.0, top: 15.0, right: 30.0, bottom: 20.0 });
         assert_eq!(frame.to_image(&inside), bounds);
         assert!(square[17 * 40 + 25] > 0.9 && square[17 * 40 + 10] < 0.1 && square[0] == GRAY);
         // An image larger than the square: its lower right part is visible.
-        let (_, near) = letterbox(&pixels, [40, 80, 1], 40, 2.0, [1.0, 1.0]);
+        let (_, near) = letterbox(&pixels, dims, 40, 2.0, [1.0, 1.0]);
         assert_eq!([near.left, near.top], [-40.0, 0.0]);
     }
 }

@@ -7,6 +7,7 @@ use crate::data::annotations::box_files::Object;
 use crate::data::annotations::boxes::Bounds;
 use crate::data::augment::{Flips, Jitter};
 use crate::rng::Stream;
+use crate::shape::{Dims, Size};
 use crate::spec::PoseAugment;
 
 /// An object is assigned to the cells inside it whose centres are within this many cells of its own
@@ -26,8 +27,7 @@ pub(super) const WORDS: u64 = 8;
 pub(super) struct AnnotatedImage<'a> {
     /// H,W,C bytes.
     pub pixels: Cow<'a, [u8]>,
-    /// Height, width and channels.
-    pub size: [usize; 3],
+    pub dims: Dims,
     pub objects: &'a [Object],
 }
 
@@ -60,7 +60,7 @@ pub(super) fn augmented_square(
     jitter: f64,
     stream: &mut Stream,
 ) -> Square {
-    let AnnotatedImage { pixels, size, objects } = image;
+    let AnnotatedImage { pixels, dims, objects } = image;
     let (moves, all) = (augment != PoseAugment::None, augment == PoseAugment::All);
     let range = if all { jitter } else { 0.0 };
     let mut uniform = |from: f64, to: f64| from + (to - from) * f64::from(stream.uniform());
@@ -72,14 +72,14 @@ pub(super) fn augmented_square(
     let brightness = uniform(-range, range) as f32;
     let jitter = Jitter { brightness, contrast: 1.0 + uniform(-range, range) as f32 };
     let flips = Flips::draw(Flips { flip_x: moves, flip_y: all, transpose: all }, stream);
-    let (square, frame) = letterbox(pixels, *size, side, zoom, at);
-    let c = size[2];
+    let (square, frame) = letterbox(pixels, *dims, side, zoom, at);
+    let inside = Dims::new(dims.c, side, side);
     let mut pixels = Vec::with_capacity(square.len());
     for y in 0..side {
         for x in 0..side {
-            let (y, x) = flips.source(y, x, side, side);
-            let from = (y * side + x) * c;
-            pixels.extend(square[from..from + c].iter().map(|value| jitter.apply(*value)));
+            let (y, x) = flips.source(y, x, inside.size());
+            let from = inside.offset(0, y, x);
+            pixels.extend(square[from..from + dims.c].iter().map(|value| jitter.apply(*value)));
         }
     }
     let transformed = |object: &Object| {
@@ -101,7 +101,7 @@ fn cell_targets(objects: &[Object], side: usize, cells: usize) -> CellTargets {
     // Area of the object of each cell.
     let mut areas = vec![f64::INFINITY; n];
     for object in objects {
-        let visible = object.bounds.clipped(side, side);
+        let visible = object.bounds.clipped(Size::new(side, side));
         if visible.area() <= 0.0 {
             continue;
         }
@@ -208,7 +208,7 @@ mod tests {
         for seed in 0..24 {
             let image = AnnotatedImage {
                 pixels: Cow::Borrowed(&pixels),
-                size: [24, 32, 1],
+                dims: Dims::new(1, 24, 32),
                 objects: &objects,
             };
             let mut stream = Stream::new(seed, "test");

@@ -16,6 +16,7 @@ use crate::model::{Graph, HEAD, Store};
 use crate::ops::{GridDetection, SCALAR_PARTIALS};
 use crate::record::Builder;
 use crate::rng::Stream;
+use crate::shape::Dims;
 use crate::spec::{Config, Objectness, PoseAugment};
 use crate::train::feed::{Batches, Inputs};
 use crate::train::labelled::Epochs;
@@ -130,7 +131,7 @@ pub fn begin_training<'a>(
 /// Hash of the images' numbers and sizes and of their objects' boxes.
 fn data_hash(part: &Subset<DetectionSet>) -> Hash {
     part.indices.iter().fold(Hash::default(), |hash, number| {
-        let [h, w, _] = part.set.size(*number);
+        let Dims { h, w, .. } = part.set.dims(*number);
         let mut words = vec![*number as u64, h as u64, w as u64];
         for object in &part.set.annotated[*number].1 {
             let Bounds { left, top, right, bottom } = object.bounds;
@@ -148,7 +149,7 @@ fn initialise_head(device: &mut Device, graph: &Graph, store: &Store, part: &Sub
     let mut sizes = [0.0_f64; 2];
     let mut count = 0.0_f64;
     for number in &part.indices {
-        let [h, w, _] = part.set.size(*number);
+        let Dims { h, w, .. } = part.set.dims(*number);
         let cells = grid.w as f64 / h.max(w) as f64;
         for object in &part.set.annotated[*number].1 {
             let Bounds { left, top, right, bottom } = object.bounds;
@@ -282,7 +283,7 @@ impl Squares<'_> {
         for number in &samples {
             read.push(AnnotatedImage {
                 pixels: set.bytes(*number, &mut self.handles)?,
-                size: set.size(*number),
+                dims: set.dims(*number),
                 objects: &set.annotated[*number].1,
             });
         }
@@ -315,10 +316,10 @@ pub fn evaluate(
     for part in indices.chunks(BATCH) {
         let mut images = Vec::with_capacity(part.len());
         for index in part {
-            images.push((set.bytes(*index, &mut handles)?, set.size(*index)));
+            images.push((set.bytes(*index, &mut handles)?, set.dims(*index)));
         }
-        let images: Vec<(&[u8], [usize; 3])> =
-            images.iter().map(|(bytes, size)| (bytes.as_ref(), *size)).collect();
+        let images: Vec<(&[u8], Dims)> =
+            images.iter().map(|(bytes, dims)| (bytes.as_ref(), *dims)).collect();
         let found: Vec<Vec<Detection>> = detector.find(device, &images, MIN_SCORE)?;
         part.iter()
             .zip(&found)

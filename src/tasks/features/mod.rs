@@ -61,7 +61,7 @@ impl<'a> Extractor<'a> {
         let mut done = 0;
         sample.each_part(|images, chosen| {
             for chosen in chosen.chunks(self.inference.batch(device)) {
-                let x = patches::cut(images, chosen, size.h, size.w);
+                let x = patches::cut(images, chosen, size.size());
                 let mut values = to_nchw(&self.inference.run_code(device, &x, &[])?, self.dims);
                 values.iter_mut().for_each(|value| *value *= self.scale);
                 take(done, &values)?;

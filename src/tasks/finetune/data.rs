@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::advice::Advice;
 use crate::data::{Images, Labels, Sample};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
@@ -40,10 +41,11 @@ impl Labelled {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             return Err(Error::usage(format!(
                 "{} labelled images take {} MiB, more than the {} MiB allowed; use fewer images, \
-                 or raise --max-memory",
+                 or {}",
                 sample.len(),
                 mib(bytes),
-                mib(allowed)
+                mib(allowed),
+                Advice::RaiseMemoryLimit
             )));
         }
         let mut pixels = Vec::with_capacity(bytes as usize);

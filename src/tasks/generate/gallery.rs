@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::error::Result;
 use crate::metrics::frechet::Likeness;
 use crate::report::page::{Sheet, escaped, page};
+use crate::shape::Dims;
 
 /// Displayed length of an image's longer side, in CSS pixels.
 const SIDE: f64 = 84.0;
@@ -44,7 +45,7 @@ pub fn samples(
     note: &str,
     rows: &[Row],
     sections: &[Section],
-    size: [usize; 3],
+    dims: Dims,
 ) -> Result<String> {
     let mut body = format!("<h1>{}</h1>\n<p class=note>{}</p>\n", escaped(title), escaped(note));
     if !rows.is_empty() {
@@ -60,16 +61,16 @@ pub fn samples(
         }
         body.push_str("</table>\n");
     }
-    let (h, w, c) = (size[0], size[1], size[2]);
-    let channels = if c >= 3 { 3 } else { 1 };
+    let channels = if dims.c >= 3 { 3 } else { 1 };
     let visible = |image: &Vec<f32>| -> Vec<f32> {
-        image.chunks_exact(c).flat_map(|p| p[..channels].iter().copied()).collect()
+        image.chunks_exact(dims.c).flat_map(|p| p[..channels].iter().copied()).collect()
     };
     let all = sections
         .iter()
         .flat_map(|section| section.images.iter().chain(section.below.iter().flatten()));
     let tiles: Vec<Vec<f32>> = all.map(visible).collect();
-    let Some(sheet) = Sheet::new("samples", &tiles, [h, w, channels], SIDE)? else {
+    let shown = Dims { c: channels, ..dims };
+    let Some(sheet) = Sheet::new("samples", &tiles, shown, SIDE)? else {
         return Ok(page(title, &[], &body, false));
     };
     let mut at = 0;
@@ -115,7 +116,8 @@ mod tests {
             likeness: Likeness { distance: 12.345, precision: 0.5, recall: 0.25 },
         };
         let plain = Section { below: None, notes: Vec::new(), columns: None, ..section.clone() };
-        let page = samples("Samples", "of 3", &[row], &[section, plain], [2, 3, 2]).unwrap();
+        let page =
+            samples("Samples", "of 3", &[row], &[section, plain], Dims::new(2, 2, 3)).unwrap();
         assert_eq!(page.matches("class=\"sheet samples\"").count(), 15);
         assert!(
             page.contains("12.35<td>50.0 %<td>25.0 %")

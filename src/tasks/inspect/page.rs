@@ -8,6 +8,7 @@ use crate::infer::top_patches::TopPatches;
 use crate::report::chart;
 use crate::report::page;
 use crate::report::page::{Sheet, escaped};
+use crate::shape::Dims;
 use crate::tasks::inspect::{Inspection, l0, percent, rates};
 
 /// Side in CSS pixels at which an atom is shown.
@@ -63,14 +64,16 @@ pub fn write(found: &Inspection, name: &str, top_patches: &TopPatches) -> Result
     let s = &report.statistics;
     let order = s.by_rate();
     let atoms = match &found.atoms {
-        Some(tiles) => Sheet::new("atom", &tiles.tiles, [tiles.h, tiles.w, tiles.c], ATOM)?,
+        Some(tiles) => Sheet::new("atom", &tiles.tiles, tiles.dims, ATOM)?,
         None => None,
     };
     // Patches are on the sheet in the order of the cards.
-    let channels =
-        top_patches.units.iter().flatten().next().map_or(1, |patch| {
-            patch.pixels.len() / (top_patches.size.0 * top_patches.size.1).max(1)
-        });
+    let channels = top_patches
+        .units
+        .iter()
+        .flatten()
+        .next()
+        .map_or(1, |patch| patch.pixels.len() / top_patches.size.area().max(1));
     // Images with other channel counts are shown by their first channel or first three.
     let c = if channels >= 3 { 3 } else { 1 };
     let visible = |pixels: &[u8]| -> Vec<f32> {
@@ -84,7 +87,7 @@ pub fn write(found: &Inspection, name: &str, top_patches: &TopPatches) -> Result
         .flat_map(|unit| &top_patches.units[*unit])
         .map(|patch| visible(&patch.pixels))
         .collect();
-    let sheet = Sheet::new("part", &patches, [top_patches.size.0, top_patches.size.1, c], PATCH)?;
+    let sheet = Sheet::new("part", &patches, Dims::of(top_patches.size, c), PATCH)?;
 
     let mut body = format!("<h1>{}</h1>\n", escaped(name));
     let _ = writeln!(

@@ -2,6 +2,7 @@
 
 use super::linear::{Design, Scaling};
 use super::{HELD_OUT, match_labels};
+use crate::advice::Advice;
 use crate::data::split::held_out;
 use crate::data::{Labels, Sample};
 use crate::error::{Error, Result};
@@ -76,10 +77,12 @@ impl<'a> ProbeTask<'a> {
                 let mib = |bytes: u64| bytes.div_ceil(1 << 20);
                 Err(Error::usage(format!(
                     "{width} features of {} images need {} MiB, more than the {} MiB allowed; pool \
-                     them on a coarser --grid, or raise --max-memory",
+                     them on {}, or {}",
                     self.train.len() + self.test.len(),
                     mib(self.bytes(width)),
-                    mib(allowed)
+                    mib(allowed),
+                    Advice::CoarserGrid,
+                    Advice::RaiseMemoryLimit
                 )))
             }
             _ => Ok(()),

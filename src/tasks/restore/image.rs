@@ -11,7 +11,7 @@ use crate::raster::color;
 use crate::raster::corrupt::Mask;
 use crate::raster::fill::fill;
 use crate::raster::resample::imresize;
-use crate::shape::Size;
+use crate::shape::{Dims, Size};
 use crate::spec::ModelSpec;
 
 /// Brightness from which a pixel of a mask counts as missing. The soft edges of a brush are gray,
@@ -33,21 +33,22 @@ const BYTES: usize = 14;
 pub fn restore(
     restorer: &Restorer,
     device: &mut Device,
-    (Size { h, w }, c): (Size, usize),
+    dims: Dims,
     (condition, luma): (&Condition, bool),
     read: impl Fn(usize, Range<usize>, &mut Vec<f32>),
     mut write: impl FnMut(usize, &[f32]) -> Result<()>,
 ) -> Result<()> {
+    let Dims { c, w, .. } = dims;
     if !(luma && c == 3 && restorer.channels() == 1) {
         return restorer
-            .restore(device, [h, w, c], condition, read, |strip| write(strip.top, &strip.pixels));
+            .restore(device, dims, condition, read, |strip| write(strip.top, &strip.pixels));
     }
     let brightness = |y: usize, columns: Range<usize>, row: &mut Vec<f32>| {
         let mut rgb = Vec::with_capacity(3 * columns.len());
         read(y, columns, &mut rgb);
         row.extend(color::luma(&rgb, 3));
     };
-    restorer.restore(device, [h, w, 1], condition, brightness, |strip| {
+    restorer.restore(device, Dims::of(dims.size(), 1), condition, brightness, |strip| {
         for (y, luma) in (strip.top..).zip(strip.pixels.chunks_exact(w)) {
             let mut rgb = Vec::with_capacity(3 * w);
             read(y, 0..w, &mut rgb);
@@ -61,15 +62,15 @@ pub fn restore(
 
 /// The mask of missing pixels from an image of it: pixels with at least a quarter of white that are
 /// at least half opaque. `pixels` is H,W,C and `alpha` H,W, both on the 0–1 scale.
-pub fn marked(size: Size, pixels: &[f32], c: usize, alpha: Option<&[f32]>) -> Mask {
+pub fn marked(dims: Dims, pixels: &[f32], alpha: Option<&[f32]>) -> Mask {
     let white = |pixel: &[f32]| pixel.iter().sum::<f32>() >= WHITE * pixel.len() as f32;
     let opaque = |at: usize| alpha.is_none_or(|alpha| alpha[at] >= 0.5);
     let missing = pixels
-        .chunks_exact(c)
+        .chunks_exact(dims.c)
         .enumerate()
         .map(|(at, pixel)| u8::from(opaque(at) && white(pixel)))
         .collect();
-    Mask { h: size.h, w: size.w, missing }
+    Mask { size: dims.size(), missing }
 }
 
 /// Replaces missing pixels (H,W,C) by a smooth guess. It is computed over the whole image, since a
@@ -100,11 +101,12 @@ pub fn check_scale(spec: &ModelSpec, scale: usize) -> Result<()> {
     Err(Error::usage(format!("the model was trained for {known}; use one of these scales")))
 }
 
-/// Checks that an image with `c` channels can be enlarged.
+/// Checks that an image of this size can be enlarged.
 ///
 /// # Errors
 /// When a side would exceed 65535 pixels, or there is not enough memory.
-pub fn check_enlarged(size: Size, c: usize, scale: usize) -> Result<()> {
+pub fn check_enlarged(dims: Dims, scale: usize) -> Result<()> {
+    let size = dims.size();
     let side = |side: usize| side.checked_mul(scale).filter(|side| *side <= u16::MAX as usize);
     if side(size.h).zip(side(size.w)).is_none() {
         return Err(Error::usage(format!(
@@ -113,7 +115,7 @@ pub fn check_enlarged(size: Size, c: usize, scale: usize) -> Result<()> {
             u16::MAX
         )));
     }
-    let needed = (size.area() * scale * scale * c * BYTES) as u64;
+    let needed = (dims.len() * scale * scale * BYTES) as u64;
     if let Some(free) = budget::free().filter(|free| needed > *free) {
         return Err(Error::usage(format!(
             "enlarging {size} pixels {scale} times needs about {} MiB, but {} MiB are free; \
@@ -130,8 +132,7 @@ pub fn check_enlarged(size: Size, c: usize, scale: usize) -> Result<()> {
 ///
 /// # Errors
 /// As [`check_enlarged`].
-pub fn enlarge(pixels: &[f32], size: Size, c: usize, scale: usize) -> Result<(Vec<f32>, Size)> {
-    check_enlarged(size, c, scale)?;
-    let (pixels, h, w) = imresize(pixels, (size.h, size.w), c, scale as f64)?;
-    Ok((pixels, Size { h, w }))
+pub fn enlarge(pixels: &[f32], dims: Dims, scale: usize) -> Result<(Vec<f32>, Size)> {
+    check_enlarged(dims, scale)?;
+    imresize(pixels, dims, scale as f64)
 }

@@ -21,8 +21,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::advice::Advice;
 use crate::error::{Error, Result};
-use crate::shape::Size;
+use crate::shape::{Dims, Size};
 
 /// Side of a patch in pixels.
 const PATCH: usize = 8;
@@ -43,11 +44,12 @@ const ROWS_AT_ONCE: usize = 8;
 ///
 /// # Errors
 /// When the image has fewer patches than a patch has values, which are too few for a covariance.
-pub fn estimate(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<f64> {
-    assert!(pixels.len() == h * w * c && (c == 1 || c == 3), "an image of {h}x{w}x{c}");
+pub fn estimate(pixels: &[f32], dims: Dims) -> Result<f64> {
+    let Dims { c, h, w } = dims;
+    assert!(pixels.len() == dims.len() && (c == 1 || c == 3), "an image of {dims:?}");
     if c == 3 && pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]) {
         let gray: Vec<f32> = pixels.iter().step_by(3).copied().collect();
-        return estimate(&gray, h, w, 1);
+        return estimate(&gray, Dims { c: 1, ..dims });
     }
     let places =
         |side: usize, step: usize| if side < PATCH { 0 } else { (side - PATCH) / step + 1 };
@@ -55,7 +57,8 @@ pub fn estimate(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<f64> {
     let d = PATCH * PATCH * c;
     if count(1) < d {
         return Err(Error::usage(format!(
-            "an image of {w}x{h} pixels is too small for estimating its noise; set it by --sigma"
+            "an image of {w}x{h} pixels is too small for estimating its noise; {}",
+            Advice::NoiseLevel
         )));
     }
     let step = (1..).find(|step| count(*step) * d <= MAX_VALUES).unwrap_or(1);
@@ -83,15 +86,14 @@ pub fn estimate(pixels: &[f32], h: usize, w: usize, c: usize) -> Result<f64> {
 /// # Errors
 /// As [`estimate`].
 pub fn estimate_middle(
-    size: Size,
-    c: usize,
+    dims: Dims,
     read: impl Fn(usize, Range<usize>, &mut Vec<f32>),
 ) -> Result<f64> {
-    let (h, w) = (size.h.min(MIDDLE), size.w.min(MIDDLE));
-    let (top, left) = ((size.h - h) / 2, (size.w - w) / 2);
-    let mut pixels = Vec::with_capacity(h * w * c);
-    (top..top + h).for_each(|y| read(y, left..left + w, &mut pixels));
-    estimate(&pixels, h, w, c)
+    let middle = Dims::of(dims.size().at_most(Size::new(MIDDLE, MIDDLE)), dims.c);
+    let (top, left) = ((dims.h - middle.h) / 2, (dims.w - middle.w) / 2);
+    let mut pixels = Vec::with_capacity(middle.len());
+    (top..top + middle.h).for_each(|y| read(y, left..left + middle.w, &mut pixels));
+    estimate(&pixels, middle)
 }
 
 /// The sum of squared gradients that a patch of noise with variance 1 stays below with a
@@ -295,8 +297,8 @@ mod tests {
     #[test]
     fn pure_noise_is_estimated_within_two_percent() {
         for (c, sigma) in [(1, 10.0), (3, 40.0)] {
-            let pixels = noisy(&vec![0.5; 200 * 150 * c], sigma, 0);
-            let got = estimate(&pixels, 200, 150, c).unwrap();
+            let dims = Dims::new(c, 200, 150);
+            let got = estimate(&noisy(&vec![0.5; dims.len()], sigma, 0), dims).unwrap();
             assert!((got / sigma - 1.0).abs() < 0.02, "{got} instead of {sigma}");
         }
     }
@@ -307,7 +309,7 @@ mod tests {
     fn photographs() {
         let photos = bundled::load("photos").unwrap();
         for image in 0..photos.len() {
-            let (h, w) = (photos.table[image].h, photos.table[image].w);
+            let size = photos.table[image].size;
             let rgb = photos.image_f32(image);
             let green: Vec<f32> = rgb.iter().skip(1).step_by(3).copied().collect();
             // Two of the four photographs are gray.
@@ -315,10 +317,11 @@ mod tests {
             for (clean, c) in
                 [(&rgb, 3), (&green, 1)].into_iter().filter(|(_, c)| *c == 1 || !is_gray)
             {
-                let own = estimate(clean, h, w, c).unwrap();
+                let dims = Dims::of(size, c);
+                let own = estimate(clean, dims).unwrap();
                 for sigma in if c == 1 { &[5.0, 15.0, 25.0, 50.0][..] } else { &[5.0, 25.0] } {
                     let sigma = *sigma;
-                    let got = estimate(&noisy(clean, sigma, image), h, w, c).unwrap();
+                    let got = estimate(&noisy(clean, sigma, image), dims).unwrap();
                     println!("{} c={c} own {own:.2}: {sigma} -> {got:.2}", photos.names[image]);
                     let bound = 0.05 * sigma + 0.3 + (sigma.hypot(own) - sigma);
                     assert!(
@@ -356,14 +359,15 @@ mod tests {
     fn equal_channels_are_gray_and_small_images_are_refused() {
         let gray = noisy(&vec![0.3; 64 * 64], 20.0, 1);
         let rgb: Vec<f32> = gray.iter().flat_map(|&v| [v; 3]).collect();
-        assert_eq!(estimate(&gray, 64, 64, 1).unwrap(), estimate(&rgb, 64, 64, 3).unwrap());
+        let of = |pixels: &[f32], c: usize, h: usize, w: usize| estimate(pixels, Dims { c, h, w });
+        assert_eq!(of(&gray, 1, 64, 64).unwrap(), of(&rgb, 3, 64, 64).unwrap());
         for (h, w) in [(1, 1), (7, 900), (14, 14)] {
-            let message = estimate(&vec![0.0; h * w], h, w, 1).unwrap_err().to_string();
-            assert!(message.contains("--sigma"), "{message}");
+            let message = of(&vec![0.0; h * w], 1, h, w).unwrap_err().to_string();
+            assert!(message.contains("too small"), "{message}");
         }
-        let small = estimate(&noisy(&[0.5; 32 * 32], 25.0, 0), 32, 32, 1).unwrap();
+        let small = of(&noisy(&[0.5; 32 * 32], 25.0, 0), 1, 32, 32).unwrap();
         assert!((small - 25.0).abs() < 5.0, "{small}");
-        assert_eq!(estimate(&[0.5; 32 * 32], 32, 32, 1).unwrap(), 0.0);
+        assert_eq!(of(&[0.5; 32 * 32], 1, 32, 32).unwrap(), 0.0);
     }
 
     /// Mean absolute error of the estimate on the test sets of denoising.
@@ -383,7 +387,8 @@ mod tests {
                     let decoded = decode_file(path).unwrap();
                     let clean: Vec<f32> =
                         decoded.pixels.iter().map(|&v| f32::from(v) / 255.0).collect();
-                    estimate(&noisy(&clean, sigma, image), decoded.h, decoded.w, 1).unwrap() - sigma
+                    let dims = Dims { c: 1, ..decoded.dims };
+                    estimate(&noisy(&clean, sigma, image), dims).unwrap() - sigma
                 };
                 let errors: Vec<f64> =
                     files.par_iter().enumerate().map(|(i, path)| error((i, path))).collect();

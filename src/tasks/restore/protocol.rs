@@ -26,6 +26,7 @@ use crate::raster::corrupt;
 use crate::raster::corrupt::{Mask, MaskKind};
 use crate::raster::resample::{imresize, quantise};
 use crate::report::picture::Picture;
+use crate::shape::{Dims, Size};
 use crate::spec::Task;
 use crate::tasks::restore::published::{Published, published};
 
@@ -189,7 +190,7 @@ pub fn degrade(
     seed: u64,
     image: usize,
 ) -> Result<(Picture, Degraded)> {
-    assert_eq!(clean.c, 1, "the protocols use gray images");
+    assert_eq!(clean.dims.c, 1, "the protocols use gray images");
     let mut reference = clean.clone();
     let mut mask = None;
     let picture = match degradation {
@@ -204,8 +205,7 @@ pub fn degrade(
         }
         Degradation::Missing(share) => {
             let missing = MaskKind::Pixels.draw(
-                clean.h,
-                clean.w,
+                clean.dims.size(),
                 share,
                 &mut corrupt::stream(seed, "mask", image),
             );
@@ -215,28 +215,23 @@ pub fn degrade(
             holes
         }
         Degradation::Scale(scale) => {
-            let (h, w) = (clean.h / scale * scale, clean.w / scale * scale);
-            if h * w == 0 {
-                crate::bail_usage!(
-                    "{}x{} pixels cannot be shrunk by {scale}; remove this image",
-                    clean.w,
-                    clean.h
-                );
+            let own = clean.dims.size();
+            let size = own.map(|side| side / scale * scale);
+            if size.area() == 0 {
+                crate::bail_usage!("{own} pixels cannot be shrunk by {scale}; remove this image");
             }
-            reference = crop(clean, 0, 0, h, w);
-            let (pixels, h, w) = imresize(&reference.pixels, (h, w), 1, 1.0 / scale as f64)?;
-            Picture { h, w, c: 1, pixels }
+            reference = crop(clean, 0, size);
+            let (pixels, small) = imresize(&reference.pixels, reference.dims, 1.0 / scale as f64)?;
+            Picture { dims: Dims::of(small, 1), pixels }
         }
     };
     Ok((reference, Degraded { picture, degradation, mask }))
 }
 
-fn crop(picture: &Picture, top: usize, left: usize, h: usize, w: usize) -> Picture {
-    let (c, pixels) = (
-        picture.c,
-        crate::raster::crop(&picture.pixels, picture.w, picture.c, top..top + h, left..left + w),
-    );
-    Picture { h, w, c, pixels }
+/// The part of a picture of `size` that begins in row and column `start`.
+fn crop(picture: &Picture, start: usize, size: Size) -> Picture {
+    let pixels = crate::raster::crop(&picture.pixels, picture.dims, (start, start), size);
+    Picture { dims: Dims::of(size, picture.dims.c), pixels }
 }
 
 /// PSNR (dB) and SSIM of a result against its reference. The result is clipped to 0–1. For
@@ -249,29 +244,28 @@ pub fn score(
     restored: &Picture,
     degradation: Degradation,
 ) -> Result<(f64, f64)> {
-    let Picture { h, w, c, .. } = *reference;
-    if (restored.h, restored.w, restored.c) != (h, w, c) {
+    let (size, c) = (reference.dims.size(), reference.dims.c);
+    if restored.dims != reference.dims {
         return Err(Error::failed(format!(
-            "the result has {}x{} pixels and {} channels instead of {w}x{h} and {c}; use a model \
-             for this task and this scale",
-            restored.w, restored.h, restored.c
+            "the result has {} pixels and {} channels instead of {size} and {c}; use a model for \
+             this task and this scale",
+            restored.dims.size(),
+            restored.dims.c
         )));
     }
     let (mut a, mut b) = (reference.clone(), restored.clone());
     b.pixels.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
     if let Degradation::Scale(scale) = degradation {
-        if h.min(w) <= 2 * scale {
+        if size.h.min(size.w) <= 2 * scale {
             return Err(Error::usage(format!(
-                "{w}x{h} pixels are nothing but border at x{scale}; remove this image"
+                "{size} pixels are nothing but border at x{scale}; remove this image"
             )));
         }
         quantise(&mut b.pixels);
-        (a, b) = (
-            crop(&a, scale, scale, h - 2 * scale, w - 2 * scale),
-            crop(&b, scale, scale, h - 2 * scale, w - 2 * scale),
-        );
+        let inside = size.map(|side| side - 2 * scale);
+        (a, b) = (crop(&a, scale, inside), crop(&b, scale, inside));
     }
-    Ok((quality::psnr(&a.pixels, &b.pixels), quality::ssim(&a.pixels, &b.pixels, a.h, a.w, c)))
+    Ok((quality::psnr(&a.pixels, &b.pixels), quality::ssim(&a.pixels, &b.pixels, a.dims)))
 }
 
 /// The result of a restorer.
@@ -332,19 +326,19 @@ pub struct ProtocolReport {
 /// When the file cannot be decoded.
 pub fn clean(protocol: Protocol, file: &Path) -> Result<Picture> {
     let decoded = decode_file(file).map_err(|error| error.at(file.display()))?;
-    let (h, w) = (decoded.h, decoded.w);
+    let dims = Dims { c: 1, ..decoded.dims };
     let reals =
         |bytes: Vec<u8>| bytes.into_iter().map(|v| f32::from(v) / 255.0).collect::<Vec<f32>>();
     let pixels = match protocol {
         // A gray file is already luma: the published MATLAB scripts leave it unchanged.
-        Protocol::Set5 | Protocol::Set14 if decoded.channels == 3 => {
+        Protocol::Set5 | Protocol::Set14 if decoded.dims.c == 3 => {
             let mut luma = color::luma(&reals(decoded.pixels), 3);
             quantise(&mut luma);
             luma
         }
         _ => reals(decoded.into_channels(1)),
     };
-    Ok(Picture { h, w, c: 1, pixels })
+    Ok(Picture { dims, pixels })
 }
 
 /// Runs a protocol on the images of a folder, for each of the degradations. `restore` must return

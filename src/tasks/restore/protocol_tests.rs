@@ -4,7 +4,7 @@ use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 
 fn gray(h: usize, w: usize) -> Picture {
     let sample = |i: usize| (((i / w * 5 + i % w * 3) % 256) as f32) / 255.0;
-    Picture { h, w, c: 1, pixels: (0..h * w).map(sample).collect() }
+    Picture { dims: Dims::new(1, h, w), pixels: (0..h * w).map(sample).collect() }
 }
 
 /// A folder with `count` small images 01.png, 02.png, ….
@@ -29,9 +29,9 @@ fn data(set: &str) -> Option<PathBuf> {
 
 fn bicubic(degraded: &Degraded) -> Result<Restored> {
     let Degradation::Scale(scale) = degraded.degradation else { unreachable!("super-resolution") };
-    let Picture { h, w, ref pixels, .. } = degraded.picture;
-    let (pixels, h, w) = imresize(pixels, (h, w), 1, scale as f64)?;
-    let large = Picture { h, w, c: 1, pixels };
+    let Picture { dims, ref pixels } = degraded.picture;
+    let (pixels, size) = imresize(pixels, dims, scale as f64)?;
+    let large = Picture { dims: Dims::of(size, 1), pixels };
     Ok(Restored { before: large.clone(), after: large })
 }
 
@@ -39,7 +39,7 @@ fn bicubic(degraded: &Degraded) -> Result<Restored> {
 /// the result is clipped.
 #[test]
 fn unchanged_noise_scores_its_sigma() {
-    let flat = Picture { h: 300, w: 300, c: 1, pixels: vec![0.5; 90_000] };
+    let flat = Picture { dims: Dims::new(1, 300, 300), pixels: vec![0.5; 90_000] };
     for (sigma, expected) in [(15.0, 24.61), (25.0, 20.17), (50.0, 14.15)] {
         let degradation = Degradation::Sigma(sigma);
         let (reference, degraded) = degrade(&flat, degradation, 1, 0).unwrap();
@@ -73,7 +73,8 @@ fn half_of_the_pixels_are_missing_and_the_rest_unchanged() {
 fn super_resolution_crops_rounds_and_ignores_the_border() {
     let clean = gray(23, 34);
     let (reference, degraded) = degrade(&clean, Degradation::Scale(3), 0, 0).unwrap();
-    assert_eq!((reference.h, reference.w, degraded.picture.h, degraded.picture.w), (21, 33, 7, 11));
+    assert_eq!(reference.dims, Dims::new(1, 21, 33));
+    assert_eq!(degraded.picture.dims, Dims::new(1, 7, 11));
     assert_eq!(reference.pixels[33..66], clean.pixels[34..67]);
     // Errors in the border are ignored, and an error below half a step of 8 bits is rounded away.
     // An error one pixel inside the border counts.

@@ -33,8 +33,8 @@ pub fn evaluate(
     let (mut dice, mut handles, mut done) = (0.0, Handles::default(), 0);
     // Images of the same size share a pass.
     for run in indices.chunk_by(|a, b| set.size(*a) == set.size(*b)) {
-        let (h, w) = set.size(run[0]);
-        let plan = segmenter.plan(device, h, w)?;
+        let size = set.size(run[0]);
+        let plan = segmenter.plan(device, size)?;
         let mut pass = plan.pass();
         for index in run {
             let pixels: Vec<f32> = set

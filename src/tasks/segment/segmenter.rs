@@ -61,26 +61,25 @@ impl Segmenter {
         self.tiling.channels
     }
 
-    /// Memory in bytes for an image of h×w pixels: the pass over its largest tile, the image and
+    /// Memory in bytes for an image: the pass over its largest tile, the image and
     /// its probabilities.
     ///
     /// # Errors
     /// When the input of the model cannot have the size of the tile.
-    pub fn planned_bytes(&self, device: &Device, h: usize, w: usize) -> Result<u64> {
+    pub fn planned_bytes(&self, device: &Device, size: Size) -> Result<u64> {
         let values = self.channels() + 2 * self.classes().len();
-        let image = (h * w * values) as u64 * 4;
-        Ok(self.tiling.planned_bytes(device, Size::new(h, w))? + image)
+        let image = (size.area() * values) as u64 * 4;
+        Ok(self.tiling.planned_bytes(device, size)? + image)
     }
 
-    /// Plans passes over images of h×w pixels.
+    /// Plans passes over images of one size.
     ///
     /// # Errors
     /// When the input of the model cannot have the size of the tiles.
-    pub fn plan(&self, device: &Device, h: usize, w: usize) -> Result<SegmentationPlan> {
-        let tiles = self.tiling.tiles(device, Size::new(h, w))?;
-        let (tile_h, tile_w) = tiles.size();
-        let graph = self.tiling.graph(Size::new(tile_h, tile_w))?;
-        Ok(SegmentationPlan { graph, tiles, size: (h, w), store: self.tiling.store.clone() })
+    pub fn plan(&self, device: &Device, size: Size) -> Result<SegmentationPlan> {
+        let tiles = self.tiling.tiles(device, size)?;
+        let graph = self.tiling.graph(tiles.size())?;
+        Ok(SegmentationPlan { graph, tiles, size, store: self.tiling.store.clone() })
     }
 }
 
@@ -89,7 +88,7 @@ impl Segmenter {
 pub struct SegmentationPlan {
     graph: Graph,
     tiles: Tiles,
-    size: (usize, usize),
+    size: Size,
     store: Store,
 }
 
@@ -115,14 +114,14 @@ impl Pass<'_> {
     /// # Errors
     /// When the device fails.
     pub fn probabilities(&mut self, device: &mut Device, pixels: &[f32]) -> Result<Vec<f32>> {
-        let SegmentationPlan { graph, tiles, size: (h, w), .. } = self.plan;
+        let SegmentationPlan { graph, tiles, size, .. } = self.plan;
         let (classes, channels) = (graph.spec.classes.len(), graph.nodes[0].dims.c);
         let mut blend = Blend::new(tiles, classes);
         let condition = Condition {
             mean: self.inference.samples_are_tiles.then(|| tiles.mean_of(channels, pixels)),
             ..Condition::default()
         };
-        let mut whole = Vec::with_capacity(h * w * classes);
+        let mut whole = Vec::with_capacity(size.area() * classes);
         for tile in tiles.iter() {
             let tile_pixels = tiles.cut_from(&tile, channels, pixels);
             let mut logits = self.inference.run_output(

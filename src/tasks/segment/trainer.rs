@@ -20,7 +20,7 @@ use crate::model::Graph;
 use crate::ops::{Dice, PixelCrossEntropy, SCALAR_PARTIALS};
 use crate::record::Builder;
 use crate::rng::Stream;
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 use crate::spec::{Config, SegmentAugment, SegmentSpec};
 use crate::train::feed::{Batches, Inputs};
 use crate::train::labelled::Epochs;
@@ -137,7 +137,7 @@ fn data_hash(part: &Subset<SegmentationSet>) -> Hash {
         .indices
         .iter()
         .flat_map(|number| {
-            let (h, w) = part.set.size(*number);
+            let Size { h, w } = part.set.size(*number);
             [*number as u64, h as u64, w as u64]
         })
         .collect();
@@ -146,8 +146,7 @@ fn data_hash(part: &Subset<SegmentationSet>) -> Hash {
 
 /// Number of crops of an image in an epoch: enough to cover its area, at most [`MAX_CROPS`].
 fn crops_of(set: &SegmentationSet, number: usize, input: Dims) -> usize {
-    let (h, w) = set.size(number);
-    (h * w).div_ceil(input.area()).clamp(1, MAX_CROPS)
+    set.size(number).area().div_ceil(input.area()).clamp(1, MAX_CROPS)
 }
 
 /// Number of samples of an epoch over some images, for a model's input.
@@ -270,7 +269,7 @@ impl LabelLoss for PixelLoss {
 
 /// An image with the class of each of its pixels.
 struct Read<'a> {
-    size: (usize, usize),
+    size: Size,
     pixels: Cow<'a, [u8]>,
     classes: Cow<'a, [u8]>,
 }
@@ -377,18 +376,17 @@ fn crop(
     jitter: f64,
     stream: &mut Stream,
 ) -> Crop {
-    let Dims { c, h: side_h, w: side_w } = input;
-    let Read { size: (h, w), pixels, classes } = image;
-    let (h, w) = (*h, *w);
+    let c = input.c;
+    let Read { size: Size { h, w }, ref pixels, ref classes } = *image;
     let mut start = |length: usize, side: usize| {
         if length > side { stream.below(length - side + 1) } else { 0 }
     };
-    let (top, left) = (start(h, side_h), start(w, side_w));
+    let (top, left) = (start(h, input.h), start(w, input.w));
     let all = augment == SegmentAugment::All;
     let allowed = Flips {
         flip_x: augment != SegmentAugment::None,
         flip_y: all,
-        transpose: all && side_h == side_w,
+        transpose: all && input.h == input.w,
     };
     let flips = Flips::draw(allowed, stream);
     let range = if all { jitter } else { 0.0 };
@@ -396,9 +394,9 @@ fn crop(
     let jitter = Jitter { brightness: by(), contrast: 1.0 + by() };
     let mut out =
         Crop { pixels: Vec::with_capacity(input.len()), classes: Vec::with_capacity(input.area()) };
-    for y in 0..side_h {
-        for x in 0..side_w {
-            let (y, x) = flips.source(y, x, side_h, side_w);
+    for y in 0..input.h {
+        for x in 0..input.w {
+            let (y, x) = flips.source(y, x, input.size());
             let (y, x) = (top + y, left + x);
             // The image is mirrored at its edges. Mirrored pixels do not count in the loss.
             let at = mirrored(y, h) * w + mirrored(x, w);
@@ -426,8 +424,11 @@ mod tests {
         // The class of each pixel is its value. The image has 5×7 pixels, so it is smaller than the
         // crop along one side.
         let pixels: Vec<u8> = (0..35).collect();
-        let image =
-            Read { size: (5, 7), pixels: Cow::Borrowed(&pixels), classes: Cow::Borrowed(&pixels) };
+        let image = Read {
+            size: Size::new(5, 7),
+            pixels: Cow::Borrowed(&pixels),
+            classes: Cow::Borrowed(&pixels),
+        };
         let mut corners = std::collections::HashSet::new();
         for seed in 0..40 {
             let mut stream = Stream::new(seed, "test");

@@ -7,6 +7,7 @@
 //! 1×1 convolution of the map with itself, and applying a matrix at every position is such a
 //! convolution.
 
+use crate::advice::Advice;
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::model::{Graph, Store};
@@ -16,7 +17,7 @@ use crate::ops::{
 };
 use crate::record::Memory;
 use crate::record::{Builder, Mode};
-use crate::shape::{Conv2d, Dims, Taps};
+use crate::shape::{Conv2d, Dims, Size, Taps};
 use crate::tasks::synthesis::frame::Frame;
 use crate::tasks::synthesis::moments::Moments;
 use crate::view::{StepParams, View};
@@ -255,7 +256,7 @@ impl MapExtractor {
         reserved: u64,
     ) -> Result<Self> {
         let mut recorded = record(graph, store, layers, output)?;
-        let [h, w] = frame.size();
+        let Size { h, w } = frame.size();
         let (bytes, (largest, what)) = (recorded.b.tape.planned_bytes(), recorded.b.tape.largest());
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         if largest / 4 > device.max_elements() {
@@ -269,9 +270,10 @@ impl MapExtractor {
         if let Some(budget) = device.budget().filter(|budget| reserved + bytes > *budget) {
             return Err(Error::usage(format!(
                 "{w}x{h} pixels need {:.0} MiB, more than the memory budget of {:.0} MiB; make the \
-                 picture smaller or raise the budget (--max-memory)",
+                 picture smaller, or {}",
                 mib(reserved + bytes),
-                mib(budget)
+                mib(budget),
+                Advice::RaiseMemoryLimit
             )));
         }
         let Recorded {
@@ -328,7 +330,7 @@ impl MapExtractor {
     /// # Errors
     /// If the device fails.
     pub fn statistics(&self, device: &mut Device, image: &[f32]) -> Result<(Vec<Moments>, f64)> {
-        let c = self.input.len / (self.frame.padded()[0] * self.frame.padded()[1]);
+        let c = self.input.len / self.frame.padded().area();
         device.write(self.input, &self.frame.pad(image, c));
         device.run(&self.statistics_program, &StepParams::default())?;
         let moments = self.taps.iter().map(|tap| {
@@ -359,7 +361,7 @@ impl MapExtractor {
     /// If the device fails.
     pub fn gradient(&self, device: &mut Device, changes: &[(&[f32], &[f32])]) -> Result<Vec<f32>> {
         let gradient = self.run_output(device, changes)?;
-        let c = gradient.len() / (self.frame.padded()[0] * self.frame.padded()[1]);
+        let c = gradient.len() / self.frame.padded().area();
         Ok(self.frame.pad_adjoint(&gradient, c))
     }
 
@@ -370,12 +372,11 @@ impl MapExtractor {
     /// If the device fails.
     pub fn decode(&self, device: &mut Device, matrix: &[f32], offset: &[f32]) -> Result<Vec<f32>> {
         let picture = self.run_output(device, &[(matrix, offset)])?;
-        let (Dims { c, h, w }, [to_h, to_w]) = (self.decoded, self.frame.size());
-        let align = |padded: usize, decoded: usize| (padded - decoded) / 2;
-        let [padded_h, padded_w] = self.frame.padded();
-        let (top, left) =
-            (self.frame.padding() - align(padded_h, h), self.frame.padding() - align(padded_w, w));
-        Ok(crate::raster::crop(&picture, w, c, top..top + to_h, left..left + to_w))
+        let (decoded, to) = (self.decoded, self.frame.size());
+        let start = |padded: usize, decoded: usize| self.frame.padding() - (padded - decoded) / 2;
+        let padded = self.frame.padded();
+        let (top, left) = (start(padded.h, decoded.h), start(padded.w, decoded.w));
+        Ok(crate::raster::crop(&picture, decoded, (top, left), to))
     }
 
     fn run_output(&self, device: &mut Device, changes: &[(&[f32], &[f32])]) -> Result<Vec<f32>> {

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::raster::crop;
 use crate::report::page::{escaped, image, page};
 use crate::report::picture::Picture;
+use crate::shape::{Dims, Size};
 
 /// Maximum side of thumbnails, in pixels: enough to recognise a picture, and it keeps the page
 /// small.
@@ -40,33 +41,32 @@ pub struct StyleEntry {
 /// Shrinks a picture by an integer factor (box filter) until its longer side is at most
 /// [`THUMBNAIL`].
 fn thumbnail(picture: &Picture) -> Picture {
-    let by = picture.h.max(picture.w).div_ceil(THUMBNAIL);
-    let (h, w) = (picture.h / by, picture.w / by);
-    if by == 1 || h == 0 || w == 0 {
+    let from = picture.dims;
+    let by = from.h.max(from.w).div_ceil(THUMBNAIL);
+    let to = Dims::of(from.size().map(|side| side / by), from.c);
+    if by == 1 || to.area() == 0 {
         return picture.clone();
     }
-    let pixels = (0..h * w * picture.c).map(|at| {
-        let (y, x, c) = (at / picture.c / w, at / picture.c % w, at % picture.c);
+    let pixels = (0..to.len()).map(|at| {
+        let (y, x, c) = (at / to.c / to.w, at / to.c % to.w, at % to.c);
         let sum: f32 = (0..by * by)
-            .map(|i| {
-                picture.pixels[((y * by + i / by) * picture.w + x * by + i % by) * picture.c + c]
-            })
+            .map(|i| picture.pixels[from.offset(c, y * by + i / by, x * by + i % by)])
             .sum();
         sum / (by * by) as f32
     });
-    Picture { h, w, c: picture.c, pixels: pixels.collect() }
+    Picture { dims: to, pixels: pixels.collect() }
 }
 
 /// Repeats a picture twice along each side.
 fn tiled(picture: &Picture) -> Picture {
-    let Picture { h, w, c, pixels } = picture;
-    let mut out = Vec::with_capacity(4 * pixels.len());
+    let Dims { c, h, w } = picture.dims;
+    let mut pixels = Vec::with_capacity(4 * picture.pixels.len());
     for y in 0..2 * h {
-        let row = crop(pixels, *w, *c, y % h..y % h + 1, 0..*w);
-        out.extend_from_slice(&row);
-        out.extend_from_slice(&row);
+        let row = crop(&picture.pixels, picture.dims, (y % h, 0), Size::new(1, w));
+        pixels.extend_from_slice(&row);
+        pixels.extend_from_slice(&row);
     }
-    Picture { h: 2 * h, w: 2 * w, c: *c, pixels: out }
+    Picture { dims: Dims::new(c, 2 * h, 2 * w), pixels }
 }
 
 fn figure(picture: &Picture, name: &str, caption: &str) -> Result<String> {
@@ -89,11 +89,8 @@ pub fn textures(all: &[TextureEntry]) -> Result<String> {
     );
     for TextureEntry { name, exemplar, texture, tiles, caption } in all {
         body.push_str("<div class=row>\n");
-        body.push_str(&figure(
-            exemplar,
-            name,
-            &format!("exemplar, {}×{}", exemplar.w, exemplar.h),
-        )?);
+        let Size { h, w } = exemplar.dims.size();
+        body.push_str(&figure(exemplar, name, &format!("exemplar, {w}×{h}"))?);
         body.push_str(&figure(texture, name, caption)?);
         if *tiles {
             body.push_str(&figure(&tiled(texture), name, "repeated twice along each side")?);
@@ -137,7 +134,8 @@ mod tests {
     use super::*;
 
     fn picture(h: usize, w: usize) -> Picture {
-        Picture { h, w, c: 3, pixels: (0..h * w * 3).map(|i| (i % 7) as f32 / 7.0).collect() }
+        let dims = Dims::new(3, h, w);
+        Picture { dims, pixels: (0..dims.len()).map(|i| (i % 7) as f32 / 7.0).collect() }
     }
 
     #[test]
@@ -176,8 +174,8 @@ mod tests {
     fn tiled_repeats_the_picture() {
         let one = picture(2, 3);
         let four = tiled(&one);
-        assert_eq!((four.h, four.w), (4, 6));
-        let at = |p: &Picture, y: usize, x: usize| p.pixels[(y * p.w + x) * 3];
+        assert_eq!(four.dims, Dims::new(3, 4, 6));
+        let at = |p: &Picture, y: usize, x: usize| p.pixels[p.dims.offset(0, y, x)];
         assert!((0..4).all(|y| (0..6).all(|x| at(&four, y, x) == at(&one, y % 2, x % 3))));
     }
 }

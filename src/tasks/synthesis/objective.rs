@@ -8,9 +8,10 @@ use crate::error::{Error, Result};
 use crate::linalg::lbfgs::{Stop, minimise, workspace_bytes};
 use crate::model::Store;
 use crate::report::picture::Picture;
+use crate::shape::{Dims, Size};
 use crate::tasks::synthesis::RGB;
 use crate::tasks::synthesis::extractor::{Content, MapExtractor, Output};
-use crate::tasks::synthesis::frame::{Border, halve, halve_adjoint};
+use crate::tasks::synthesis::frame::{Border, half, halve, halve_adjoint};
 use crate::tasks::synthesis::moments::TargetMoments;
 use crate::tasks::synthesis::spectrum::Spectrum;
 use crate::tasks::synthesis::synthesizer::Synthesizer;
@@ -31,21 +32,18 @@ pub type Scales = Vec<Vec<TargetMoments>>;
 
 /// The number of scales, each half the size of the one before, at which images of all these sizes
 /// are large enough for the encoder.
-pub fn scale_count(synthesizer: &Synthesizer, sizes: &[[usize; 2]]) -> usize {
-    let [h, w] = synthesizer.min_size();
+pub fn scale_count(synthesizer: &Synthesizer, sizes: &[Size]) -> usize {
+    let min = synthesizer.min_size().map(|side| side + synthesizer.stride);
     let large = |scale: &usize| {
-        sizes.iter().all(|size| {
-            size[0].div_ceil(1 << scale) >= h + synthesizer.stride
-                && size[1].div_ceil(1 << scale) >= w + synthesizer.stride
-        })
+        sizes.iter().all(|size| min.fits(size.map(|side| side.div_ceil(1 << scale))))
     };
     (1..MAX_SCALES).take_while(large).count() + 1
 }
 
 /// An image pyramid of `count` scales, each half the size of the one before.
-pub fn pyramid(image: &Picture, count: usize) -> Vec<(Vec<f32>, [usize; 2])> {
-    let first = (image.pixels.clone(), [image.h, image.w]);
-    std::iter::successors(Some(first), |(pixels, size)| Some(halve(pixels, *size, RGB)))
+pub fn pyramid(image: &Picture, count: usize) -> Vec<(Vec<f32>, Size)> {
+    let first = (image.pixels.clone(), image.dims.size());
+    std::iter::successors(Some(first), |(pixels, size)| Some(halve(pixels, Dims::of(*size, RGB))))
         .take(count)
         .collect()
 }
@@ -57,9 +55,9 @@ pub fn pyramid(image: &Picture, count: usize) -> Vec<(Vec<f32>, [usize; 2])> {
 pub fn target_moments(
     device: &mut Device,
     synthesizers: &[(Synthesizer, Store)],
-    scales: &[(Vec<f32>, [usize; 2])],
+    scales: &[(Vec<f32>, Size)],
 ) -> Result<Scales> {
-    let of = |(pixels, size): &(Vec<f32>, [usize; 2])| {
+    let of = |(pixels, size): &(Vec<f32>, Size)| {
         let mut found = Vec::new();
         for (synthesizer, store) in synthesizers {
             let extractor = synthesizer.statistics_extractor(
@@ -86,7 +84,7 @@ pub struct Objective<'a> {
     /// The weight of each exemplar, and its target moments at each scale.
     exemplars: Vec<(f64, Scales)>,
     spectrum: Option<Spectrum>,
-    size: [usize; 2],
+    size: Size,
 }
 
 impl<'a> Objective<'a> {
@@ -102,14 +100,14 @@ impl<'a> Objective<'a> {
     pub fn new(
         device: &'a mut Device,
         synthesizers: &[(Synthesizer, Store)],
-        size: [usize; 2],
+        size: Size,
         border: Option<Border>,
         exemplars: Vec<(f64, Scales)>,
         contents: Option<&[Content]>,
     ) -> Result<Self> {
         let count = exemplars.iter().map(|(_, scales)| scales.len()).min().unwrap_or(0);
         let (mut extractors, mut at) = (Vec::with_capacity(count), size);
-        let mut reserved = contents.map_or(0, |_| workspace_bytes(size[0] * size[1] * RGB));
+        let mut reserved = contents.map_or(0, |_| workspace_bytes(size.area() * RGB));
         for scale in 0..count {
             let mut of_scale = Vec::with_capacity(synthesizers.len());
             for (i, (synthesizer, store)) in synthesizers.iter().enumerate() {
@@ -127,13 +125,13 @@ impl<'a> Objective<'a> {
                 of_scale.push(extractor);
             }
             extractors.push(of_scale);
-            at = at.map(|side| side.div_ceil(2));
+            at = half(at);
         }
         Ok(Self { device, extractors, exemplars, spectrum: None, size })
     }
 
     /// Adds a term: the image's power spectrum matches that of an exemplar.
-    pub fn match_spectrum(&mut self, exemplar: &[f32], size: [usize; 2]) {
+    pub fn match_spectrum(&mut self, exemplar: &[f32], size: Size) {
         self.spectrum = Some(Spectrum::new(exemplar, size, self.size));
     }
 
@@ -144,7 +142,7 @@ impl<'a> Objective<'a> {
         let mut pyramid = vec![(image.to_vec(), self.size)];
         while pyramid.len() < self.extractors.len() {
             let (pixels, size) = pyramid.last().expect("there is one");
-            pyramid.push(halve(pixels, *size, RGB));
+            pyramid.push(halve(pixels, Dims::of(*size, RGB)));
         }
         let (mut distance, mut cost) = (0.0, 0.0);
         let mut below: Option<Vec<f32>> = None;
@@ -188,7 +186,7 @@ impl<'a> Objective<'a> {
                 }
             }
             if let Some(below) = below.take() {
-                halve_adjoint(&mut own, pyramid[scale].1, RGB, &below);
+                halve_adjoint(&mut own, Dims::of(pyramid[scale].1, RGB), &below);
             }
             below = Some(own);
         }
@@ -260,17 +258,12 @@ mod tests {
     use super::*;
     use crate::model::{self, Graph, Purpose};
     use crate::rng::Stream;
-    use crate::shape::Dims;
     use crate::spec::{Config, preset_text};
 
-    fn noise([h, w]: [usize; 2], name: &str) -> Picture {
-        let mut stream = Stream::new(3, name);
-        Picture {
-            h,
-            w,
-            c: RGB,
-            pixels: (0..h * w * RGB).map(|_| 0.5 + 0.2 * stream.normal()).collect(),
-        }
+    fn noise(size: Size, name: &str) -> Picture {
+        let (mut stream, dims) = (Stream::new(3, name), Dims::of(size, RGB));
+        let pixels = (0..dims.len()).map(|_| 0.5 + 0.2 * stream.normal()).collect();
+        Picture { dims, pixels }
     }
 
     /// An untrained model with smooth activations. Finite differences across a rectifier's kinks
@@ -308,11 +301,11 @@ mod tests {
         let mut device = Device::oracle();
         let synthesizers =
             synthesizers(&mut device, presets.iter().map(|preset| smooth(preset)).collect());
-        let size = [40, 37];
+        let size = Size::new(40, 37);
         let (image, content) = (noise(size, "image"), noise(size, "content"));
         let mut exemplars = Vec::new();
         for (weight, name) in [(0.7, "one"), (0.3, "other")] {
-            let scales = pyramid(&noise([72, 80], name), 2);
+            let scales = pyramid(&noise(Size::new(72, 80), name), 2);
             exemplars.push((weight, target_moments(&mut device, &synthesizers, &scales).unwrap()));
         }
         let (synthesizer, store) = &synthesizers[0];
@@ -372,13 +365,13 @@ mod tests {
     fn minimising_reduces_objective_and_distance() {
         let mut device = Device::cpu();
         let synthesizers = synthesizers(&mut device, vec![model::bundled("paint-1").unwrap()]);
-        let scales = pyramid(&noise([32, 32], "exemplar"), 1);
+        let scales = pyramid(&noise(Size::new(32, 32), "exemplar"), 1);
         let wanted = target_moments(&mut device, &synthesizers, &scales).unwrap();
         let held = device.allocated();
         let mut objective = Objective::new(
             &mut device,
             &synthesizers,
-            [24, 28],
+            Size::new(24, 28),
             Some(Border::Wrap),
             vec![(1.0, wanted)],
             Some(&[]),
@@ -405,13 +398,17 @@ mod tests {
     #[test]
     fn scales_are_added_while_the_encoder_fits() {
         let synthesizer = Synthesizer::new(model::bundled("paint-3").unwrap()).unwrap();
+        let square = |side: usize| Size::new(side, side);
         assert_eq!(
             (synthesizer.stride, synthesizer.field, synthesizer.min_size()),
-            (4, [20, 20], [32, 32])
+            (4, square(20), square(32))
         );
         for (side, levels) in [(32, 1), (70, 1), (72, 2), (144, 3), (288, 4), (4000, 4)] {
-            assert_eq!(scale_count(&synthesizer, &[[side, side], [999, 999]]), levels, "{side}");
+            let sizes = [square(side), square(999)];
+            assert_eq!(scale_count(&synthesizer, &sizes), levels, "{side}");
         }
-        assert!(synthesizer.check_size([31, 99]).unwrap_err().to_string().contains("32x32"));
+        assert!(
+            synthesizer.check_size(Size::new(31, 99)).unwrap_err().to_string().contains("32x32")
+        );
     }
 }

@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use crate::rng::Stream;
+use crate::shape::Size;
 use crate::tasks::synthesis::RGB;
 
 /// Number of candidates for a patch, and for a closing patch, which must agree with neighbours on
@@ -47,12 +48,12 @@ fn min_error_path(error: impl Fn(usize, usize) -> f32, across: usize, along: usi
 struct Torus {
     image: Vec<f32>,
     covered: Vec<bool>,
-    size: [usize; 2],
+    size: Size,
 }
 
 impl Torus {
     const fn at(&self, y: usize, x: usize) -> usize {
-        y % self.size[0] * self.size[1] + x % self.size[1]
+        y % self.size.h * self.size.w + x % self.size.w
     }
 
     fn squared_error(&self, exemplar: &[f32], from: usize, to: usize) -> f32 {
@@ -60,18 +61,17 @@ impl Torus {
     }
 }
 
-/// Covers a torus of `size` [height, width] with patches of an exemplar (H,W,3) of size `[h, w]`.
-pub fn quilt(exemplar: &[f32], [h, w]: [usize; 2], size: [usize; 2], seed: u64) -> Vec<f32> {
-    let smallest = h.min(w).min(size[0]).min(size[1]);
+/// Covers a torus of `size` with patches of an exemplar (H,W,3) of size `from`.
+pub fn quilt(exemplar: &[f32], from: Size, size: Size, seed: u64) -> Vec<f32> {
+    let Size { h, w } = from.at_most(size);
+    let smallest = h.min(w);
+    let Size { h, w } = from;
     let side = (smallest / 3).clamp(PATCH_SIDES.0.min(smallest), PATCH_SIDES.1);
     let step = (side - side / 3).max(1);
     let mut stream = Stream::new(seed, "quilt");
-    let mut torus = Torus {
-        image: vec![0.0; size[0] * size[1] * RGB],
-        covered: vec![false; size[0] * size[1]],
-        size,
-    };
-    let (rows, columns) = (patch_starts(size[0], step), patch_starts(size[1], step));
+    let mut torus =
+        Torus { image: vec![0.0; size.area() * RGB], covered: vec![false; size.area()], size };
+    let (rows, columns) = (patch_starts(size.h, step), patch_starts(size.w, step));
     for (i, &top) in rows.iter().enumerate() {
         for (j, &left) in columns.iter().enumerate() {
             let closing = (j > 0 && j + 1 == columns.len()) || (i > 0 && i + 1 == rows.len());
@@ -126,8 +126,8 @@ pub fn quilt(exemplar: &[f32], [h, w]: [usize; 2], size: [usize; 2], seed: u64) 
             let last = |starts: &[usize], at: usize, of: usize| {
                 if at > 0 && at + 1 == starts.len() { width(starts[at], of) } else { 0 }
             };
-            band(true, last(&columns, j, size[1]), &|across, along| (along, side - 1 - across));
-            band(true, last(&rows, i, size[0]), &|across, along| (side - 1 - across, along));
+            band(true, last(&columns, j, size.w), &|across, along| (along, side - 1 - across));
+            band(true, last(&rows, i, size.h), &|across, along| (side - 1 - across, along));
             for y in 0..side {
                 for x in 0..side {
                     let to = torus.at(top + y, left + x);
@@ -171,8 +171,7 @@ mod tests {
             0.5 + 0.2 * (0.9 * x + 0.3 * y).sin() + 0.2 * (0.7 * y - 0.2 * x + 0.01 * x * y).cos()
         };
         let exemplar: Vec<f32> = (0..60 * 60).flat_map(|at| [wave(at / 60, at % 60); 3]).collect();
-        let size = [72, 72];
-        let image = quilt(&exemplar, [60, 60], size, 3);
+        let image = quilt(&exemplar, Size::new(60, 60), Size::new(72, 72), 3);
         let jump = |x: usize| {
             (0..72)
                 .map(|y| (image[(y * 72 + x) * 3] - image[(y * 72 + x - 1) * 3]).abs())
@@ -190,8 +189,8 @@ mod tests {
         // a pattern of period 6 down and 4 across: patches that agree continue it
         let value = |y: usize, x: usize| if (y / 3 + x / 2).is_multiple_of(2) { 1.0 } else { 0.0 };
         let exemplar: Vec<f32> = (0..36 * 36).flat_map(|at| [value(at / 36, at % 36); 3]).collect();
-        let size = [48, 60];
-        let image = quilt(&exemplar, [36, 36], size, 1);
+        let quilted = |seed| quilt(&exemplar, Size::new(36, 36), Size::new(48, 60), seed);
+        let image = quilted(1);
         assert_eq!(image.len(), 48 * 60 * 3);
         let wrong = (0..48 * 60).filter(|at| {
             let (y, x) = (at / 60, at % 60);
@@ -200,7 +199,7 @@ mod tests {
         });
         let wrong = wrong.count();
         assert!(wrong < 48 * 60 / 20, "{wrong}");
-        assert_eq!(image, quilt(&exemplar, [36, 36], size, 1));
-        assert_ne!(image, quilt(&exemplar, [36, 36], size, 2));
+        assert_eq!(image, quilted(1));
+        assert_ne!(image, quilted(2));
     }
 }

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use rustfft::num_complex::Complex;
 use rustfft::{Fft, FftDirection, FftPlanner};
 
+use crate::shape::{Dims, Size};
 use crate::tasks::synthesis::RGB;
 
 /// The share of a side over which an exemplar fades at each edge. At 0.5 the two fades meet in the
@@ -23,22 +24,22 @@ struct Fft2d {
     /// Forward and inverse transforms along rows and along columns.
     rows: [Arc<dyn Fft<f32>>; 2],
     columns: [Arc<dyn Fft<f32>>; 2],
-    size: [usize; 2],
+    size: Size,
 }
 
 impl Fft2d {
-    fn new(size: [usize; 2]) -> Self {
+    fn new(size: Size) -> Self {
         let mut planner = FftPlanner::new();
         let mut both = |n: usize| {
             [FftDirection::Forward, FftDirection::Inverse]
                 .map(|direction| planner.plan_fft(n, direction))
         };
-        Self { rows: both(size[1]), columns: both(size[0]), size }
+        Self { rows: both(size.w), columns: both(size.h), size }
     }
 
     /// Transforms in place. The inverse lacks the factor 1/(H·W).
     fn apply(&self, spectrum: &mut [Complex32], inverse: bool) {
-        let [h, w] = self.size;
+        let Size { h, w } = self.size;
         self.rows[usize::from(inverse)].process(spectrum);
         let mut turned: Vec<Complex32> =
             (0..h * w).map(|at| spectrum[at % h * w + at / h]).collect();
@@ -70,14 +71,15 @@ pub struct Spectrum {
 
 impl std::fmt::Debug for Spectrum {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Spectrum of {:?}", self.fft.size)
+        write!(f, "Spectrum of {}", self.fft.size)
     }
 }
 
 impl Spectrum {
     /// The spectrum of an exemplar of size `from`, for images of `size`.
-    pub fn new(exemplar: &[f32], from: [usize; 2], size: [usize; 2]) -> Self {
-        let ([h, w], pixels) = (size, (from[0] * from[1]) as f64);
+    pub fn new(exemplar: &[f32], from: Size, size: Size) -> Self {
+        let (area, pixels) = (size.area() as f64, from.area() as f64);
+        let (from, to) = (Dims::of(from, RGB), Dims::of(size, RGB));
         let channel = |c: usize| exemplar.iter().skip(c).step_by(RGB).map(|v| f64::from(*v));
         let means = [0, 1, 2].map(|c| channel(c).sum::<f64>() / pixels);
         let variance: f64 = (0..RGB)
@@ -91,21 +93,20 @@ impl Spectrum {
             let inside = ((at as f64 + 0.5).min(side as f64 - at as f64 - 0.5) / width).min(1.0);
             (0.5 * std::f64::consts::PI * inside).sin()
         };
-        let mut placed = vec![0.0_f32; h * w * RGB];
-        for y in 0..from[0] {
-            for x in 0..from[1] {
-                let share = fade(y, from[0], h) * fade(x, from[1], w);
+        let mut placed = vec![0.0_f32; to.len()];
+        for y in 0..from.h {
+            for x in 0..from.w {
+                let share = fade(y, from.h, to.h) * fade(x, from.w, to.w);
                 for c in 0..RGB {
                     // a larger exemplar wraps around and overlaps itself
-                    placed[(y % h * w + x % w) * RGB + c] += (share
-                        * (f64::from(exemplar[(y * from[1] + x) * RGB + c]) - means[c]))
-                        as f32;
+                    placed[to.offset(c, y % to.h, x % to.w)] +=
+                        (share * (f64::from(exemplar[from.offset(c, y, x)]) - means[c])) as f32;
                 }
             }
         }
-        let norm = variance.max(1e-6) * (h * w) as f64;
+        let norm = variance.max(1e-6) * area;
         let energy: f64 = placed.iter().map(|v| f64::from(*v).powi(2)).sum();
-        let scale = (variance * (h * w) as f64 / energy.max(1e-12)).sqrt();
+        let scale = (variance * area / energy.max(1e-12)).sqrt();
         placed
             .iter_mut()
             .enumerate()
@@ -113,9 +114,10 @@ impl Spectrum {
         let fft = Fft2d::new(size);
         let mut target = [0, 1, 2].map(|c| fft.channel_spectrum(&placed, c));
         // fading shifts the mean, so it is restored
-        target.iter_mut().zip(means).for_each(|(target, mean)| {
-            target[0] = Complex::new((mean * (h * w) as f64) as f32, 0.0)
-        });
+        target
+            .iter_mut()
+            .zip(means)
+            .for_each(|(target, mean)| target[0] = Complex::new((mean * area) as f32, 0.0));
         Self { fft, target, norm }
     }
 
@@ -161,9 +163,10 @@ mod tests {
 
     #[test]
     fn distance_ignores_shifts_only() {
-        let [h, w] = [6, 10];
+        let size = Size::new(6, 10);
+        let Size { h, w } = size;
         let image = noise(h * w * RGB, "a");
-        let spectrum = Spectrum::new(&image, [h, w], [h, w]);
+        let spectrum = Spectrum::new(&image, size, size);
         let shifted: Vec<f32> = (0..h * w)
             .flat_map(|at| image[((at / w + 2) % h * w + (at % w + 3) % w) * RGB..][..RGB].to_vec())
             .collect();
@@ -183,9 +186,9 @@ mod tests {
 
     #[test]
     fn gradient_matches_finite_differences() {
-        let [h, w] = [8, 7];
-        let spectrum = Spectrum::new(&noise(5 * 4 * RGB, "exemplar"), [5, 4], [h, w]);
-        let image = noise(h * w * RGB, "image");
+        let size = Size::new(8, 7);
+        let spectrum = Spectrum::new(&noise(5 * 4 * RGB, "exemplar"), Size::new(5, 4), size);
+        let image = noise(size.area() * RGB, "image");
         let mut gradient = vec![0.0; image.len()];
         spectrum.add_cost(&image, 2.0, Some(&mut gradient));
         for at in [0, 20, 100, 167] {

@@ -10,6 +10,7 @@ use crate::metrics::quality;
 use crate::model::Store;
 use crate::raster::resample::imresize_to;
 use crate::report::picture::Picture;
+use crate::shape::{Dims, Size};
 use crate::tasks::synthesis::RGB;
 use crate::tasks::synthesis::extractor::{Content, Output};
 use crate::tasks::synthesis::frame::Border;
@@ -55,24 +56,21 @@ pub fn brightness(pixels: &[f32]) -> Vec<f32> {
 }
 
 /// Resamples a picture to another size.
-fn resized(picture: &Picture, [h, w]: [usize; 2]) -> Picture {
-    if [picture.h, picture.w] == [h, w] {
+fn resized(picture: &Picture, to: Size) -> Picture {
+    if picture.dims.size() == to {
         return picture.clone();
     }
-    Picture {
-        h,
-        w,
-        c: RGB,
-        pixels: imresize_to(&picture.pixels, (picture.h, picture.w), RGB, (h, w)),
-    }
+    let pixels = imresize_to(&picture.pixels, picture.dims, to);
+    Picture { dims: Dims::of(to, RGB), pixels }
 }
 
 /// Resizes a style to the size at which its moments are taken: its shorter side becomes the
 /// content's, times `scale`. Its strokes then appear at that size in the result.
 fn fitted(style: &Picture, content: &Picture, scale: f64) -> Picture {
-    let by = scale * content.h.min(content.w) as f64 / style.h.min(style.w) as f64;
-    let side = |side: usize| ((by * side as f64).round() as usize).max(1);
-    let mut fitted = resized(style, [side(style.h), side(style.w)]);
+    let shorter = |picture: &Picture| picture.dims.h.min(picture.dims.w) as f64;
+    let by = scale * shorter(content) / shorter(style);
+    let to = style.dims.size().map(|side| ((by * side as f64).round() as usize).max(1));
+    let mut fitted = resized(style, to);
     fitted.pixels.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
     fitted
 }
@@ -115,7 +113,8 @@ pub fn stylize(
     options: &StyleOptions,
     mut should_continue: impl FnMut(Progress) -> bool,
 ) -> Result<StyledPicture> {
-    synthesizers[0].0.check_size([content.h, content.w])?;
+    let size = content.dims.size();
+    synthesizers[0].0.check_size(size)?;
     let mut styles: Vec<(f64, Picture)> =
         styles.iter().map(|(weight, style)| (*weight, fitted(style, content, scale))).collect();
     let mut base = content.clone();
@@ -127,10 +126,10 @@ pub fn stylize(
     for (_, style) in &styles {
         synthesizers[0]
             .0
-            .check_size([style.h, style.w])
+            .check_size(style.dims.size())
             .map_err(|error| error.at("the style, resized to the content"))?;
     }
-    let sizes = styles.iter().map(|(_, style)| [style.h, style.w]).chain([[content.h, content.w]]);
+    let sizes = styles.iter().map(|(_, style)| style.dims.size()).chain([size]);
     let levels = scale_count(&synthesizers[0].0, &sizes.collect::<Vec<_>>()).min(MAX_SCALES);
     let mut exemplars = Vec::with_capacity(styles.len());
     for (weight, style) in &styles {
@@ -157,22 +156,14 @@ pub fn stylize(
     // Measure the rounded result that is saved. If colours are kept, only its brightness was
     // styled, so only that is measured.
     let measured = if options.keep_color { gray(&picture, None).0 } else { picture.clone() };
-    let mut objective = Objective::new(
-        device,
-        synthesizers,
-        [content.h, content.w],
-        Some(Border::Mirror),
-        exemplars,
-        None,
-    )?;
+    let mut objective =
+        Objective::new(device, synthesizers, size, Some(Border::Mirror), exemplars, None)?;
     let (distance, before) =
         (objective.distance(&measured.pixels)?, objective.distance(&base.pixels)?);
     let ssim = quality::ssim(
         &brightness(&content.pixels),
         &brightness(&picture.pixels),
-        content.h,
-        content.w,
-        1,
+        Dims::of(size, 1),
     );
     Ok(StyledPicture { picture, distance, before, ssim })
 }
@@ -204,7 +195,7 @@ fn quick(
         let extractor = synthesizer.decoding_extractor(
             device,
             store,
-            [content.h, content.w],
+            content.dims.size(),
             Border::Mirror,
             reserved,
         )?;
@@ -278,7 +269,7 @@ fn optimised(
     let mut objective = Objective::new(
         device,
         synthesizers,
-        [content.h, content.w],
+        content.dims.size(),
         Some(Border::Mirror),
         exemplars,
         Some(&wanted),

@@ -1,11 +1,12 @@
 //! An autoencoder of colour images, prepared for texture synthesis and style transfer: it accepts
 //! images of any size.
 
+use crate::advice::Advice;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{self, Graph, LoadedModel, Purpose, Store, TileGeometry};
 use crate::report::picture::Picture;
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 use crate::spec::{LayerOp, ModelSpec, Pad, Pair};
 use crate::tasks::synthesis::extractor::{MapExtractor, Output, SHIFT};
 use crate::tasks::synthesis::frame::{Border, Frame};
@@ -28,7 +29,7 @@ pub struct Synthesizer {
     /// padding.
     margin: usize,
     /// Height and width of the code's receptive field.
-    pub field: [usize; 2],
+    pub field: Size,
 }
 
 /// The model with frozen parameters and without padding in the layers up to the code.
@@ -71,10 +72,10 @@ impl Synthesizer {
         graph.check_autoencoder()?;
         graph.check_reconstructs_images()?;
         if graph.nodes[0].dims.c != 3 {
-            return Err(Error::usage(
-                "the model takes gray images; use one of colour images, for example from \
-                 `csae train photos --preset paint-3 --set model.input=[3,64,64]`",
-            ));
+            return Err(Error::usage(format!(
+                "the model takes gray images; use one of colour images, {}",
+                Advice::ColorModel
+            )));
         }
         let autoencoder = without_padding(&graph.spec)?;
         let at = |side: usize| Graph::new(&autoencoder, Dims::new(3, side, side));
@@ -108,7 +109,7 @@ impl Synthesizer {
             stride: align,
             reach: lost_pixels / 2,
             margin: margin.next_multiple_of(align),
-            field: field.into(),
+            field,
             autoencoder,
             encoder,
             loaded,
@@ -126,20 +127,20 @@ impl Synthesizer {
 
     /// Height and width of the smallest image whose moments can be computed. It contains the two
     /// positions of a correlation at a distance.
-    pub fn min_size(&self) -> [usize; 2] {
+    pub fn min_size(&self) -> Size {
         self.field.map(|side| side + SHIFT * self.stride)
     }
 
-    /// Checks that an image of height `h` and width `w` is large enough.
+    /// Checks that an image of `size` is large enough.
     ///
     /// # Errors
     /// If it is smaller than [`Self::min_size`].
-    pub fn check_size(&self, [h, w]: [usize; 2]) -> Result<()> {
-        let [min_h, min_w] = self.min_size();
-        if h < min_h || w < min_w {
+    pub fn check_size(&self, size: Size) -> Result<()> {
+        let min = self.min_size();
+        if !min.fits(size) {
             return Err(Error::usage(format!(
-                "{w}x{h} pixels are too small for the encoder, which needs at least \
-                 {min_w}x{min_h}; use a larger image"
+                "{size} pixels are too small for the encoder, which needs at least {min}; use a \
+                 larger image"
             )));
         }
         Ok(())
@@ -154,7 +155,7 @@ impl Synthesizer {
         &self,
         device: &mut Device,
         store: &Store,
-        size: [usize; 2],
+        size: Size,
         border: Option<Border>,
         output: &Output,
         reserved: u64,
@@ -163,8 +164,7 @@ impl Synthesizer {
             || Frame::unpadded(size),
             |border| Frame::new(size, border, self.reach, self.stride),
         );
-        let [h, w] = frame.padded();
-        let graph = Graph::new(&self.encoder, Dims::new(3, h, w))?;
+        let graph = Graph::new(&self.encoder, Dims::of(frame.padded(), 3))?;
         let convolutions = |node: &usize| matches!(graph.nodes[*node].op, Some(LayerOp::Conv2d(_)));
         let layers: Vec<usize> = (1..graph.nodes.len()).filter(convolutions).collect();
         MapExtractor::new(device, (&graph, store), &layers, frame, output, reserved)
@@ -178,13 +178,12 @@ impl Synthesizer {
         &self,
         device: &mut Device,
         store: &Store,
-        size: [usize; 2],
+        size: Size,
         border: Border,
         reserved: u64,
     ) -> Result<MapExtractor> {
         let frame = Frame::new(size, border, self.reach + self.margin, self.stride);
-        let [h, w] = frame.padded();
-        let graph = Graph::new(&self.autoencoder, Dims::new(3, h, w))?;
+        let graph = Graph::new(&self.autoencoder, Dims::of(frame.padded(), 3))?;
         MapExtractor::new(device, (&graph, store), &[graph.code], frame, &Output::Decoded, reserved)
     }
 
@@ -198,8 +197,8 @@ impl Synthesizer {
         store: &Store,
         picture: &Picture,
     ) -> Result<Moments> {
-        let graph = Graph::new(&self.encoder, Dims::new(3, picture.h, picture.w))?;
-        let frame = Frame::unpadded([picture.h, picture.w]);
+        let graph = Graph::new(&self.encoder, picture.dims)?;
+        let frame = Frame::unpadded(picture.dims.size());
         let extractor = MapExtractor::new(
             device,
             (&graph, store),

@@ -6,9 +6,10 @@ use crate::model::Store;
 use crate::raster::resample::imresize_to;
 use crate::report::picture::Picture;
 use crate::rng::Stream;
+use crate::shape::{Dims, Size};
 use crate::tasks::synthesis::RGB;
 use crate::tasks::synthesis::extractor::Content;
-use crate::tasks::synthesis::frame::Border;
+use crate::tasks::synthesis::frame::{Border, half};
 use crate::tasks::synthesis::objective::{Objective, Scales, pyramid, scale_count, target_moments};
 use crate::tasks::synthesis::quilt::quilt;
 use crate::tasks::synthesis::synthesizer::Synthesizer;
@@ -40,7 +41,7 @@ pub enum Method {
 #[derive(Clone, Copy, Debug)]
 pub struct TextureOptions {
     /// Height and width of the texture.
-    pub size: [usize; 2],
+    pub size: Size,
     /// Whether opposite sides should meet, so that the texture tiles.
     pub tile: bool,
     /// The method.
@@ -81,14 +82,13 @@ fn sampled_pixels(image: &[f32], count: usize, seed: u64) -> Vec<f32> {
 fn optimised(
     device: &mut Device,
     synthesizers: &[(Synthesizer, Store)],
-    scales: &[(Vec<f32>, [usize; 2])],
+    scales: &[(Vec<f32>, Size)],
     target: &Scales,
-    (canvas, steps, seed): ([usize; 2], usize, u64),
+    (canvas, steps, seed): (Size, usize, u64),
     should_continue: &mut impl FnMut(usize, f64) -> bool,
 ) -> Result<Vec<f32>> {
-    let halves =
-        std::iter::successors(Some(canvas), |size| Some(size.map(|side| side.div_ceil(2))));
-    let sizes: Vec<[usize; 2]> = halves.take(scales.len()).collect();
+    let halves = std::iter::successors(Some(canvas), |size| Some(half(*size)));
+    let sizes: Vec<Size> = halves.take(scales.len()).collect();
     // Build the largest objective first, because it needs the most memory: fail before the smaller
     // sizes take their time.
     drop(Objective::new(
@@ -102,10 +102,10 @@ fn optimised(
     let (mut image, mut stopped) = (Vec::new(), false);
     for (level, &size) in sizes.iter().enumerate().rev() {
         image = match sizes.get(level + 1) {
-            None => sampled_pixels(&scales[level].0, size[0] * size[1], seed),
-            Some(&[h, w]) => {
+            None => sampled_pixels(&scales[level].0, size.area(), seed),
+            Some(&smaller) => {
                 let mut stream = Stream::new(seed, &format!("grain {level}"));
-                let mut larger = imresize_to(&image, (h, w), RGB, (size[0], size[1]));
+                let mut larger = imresize_to(&image, Dims::of(smaller, RGB), size);
                 larger.iter_mut().for_each(|v| *v += GRAIN * stream.normal());
                 larger
             }
@@ -131,14 +131,14 @@ fn quick(
     device: &mut Device,
     synthesizers: &[(Synthesizer, Store)],
     exemplar: &Picture,
-    canvas: [usize; 2],
+    canvas: Size,
     seed: u64,
 ) -> Result<Vec<f32>> {
     let (synthesizer, store) = &synthesizers[synthesizers.len() - 1];
     let goal = synthesizer.code_moments(device, store, exemplar)?;
     // Built first, because it may fail for lack of memory.
     let extractor = synthesizer.decoding_extractor(device, store, canvas, Border::Wrap, 0)?;
-    let image = quilt(&exemplar.pixels, [exemplar.h, exemplar.w], canvas, seed);
+    let image = quilt(&exemplar.pixels, exemplar.dims.size(), canvas, seed);
     let own = extractor.statistics(device, &image)?.0.remove(0);
     let (matrix, offset) = Affine::between(&own, &goal).to_f32();
     extractor.decode(device, &matrix, &offset)
@@ -158,12 +158,12 @@ pub fn texture(
     mut should_continue: impl FnMut(Progress) -> bool,
 ) -> Result<Texture> {
     let (synthesizer, _) = &synthesizers[0];
-    synthesizer.check_size([exemplar.h, exemplar.w])?;
-    synthesizer.check_size(options.size)?;
-    let scales =
-        pyramid(exemplar, scale_count(synthesizer, &[[exemplar.h, exemplar.w], options.size]));
+    let (own, size) = (exemplar.dims.size(), options.size);
+    synthesizer.check_size(own)?;
+    synthesizer.check_size(size)?;
+    let scales = pyramid(exemplar, scale_count(synthesizer, &[own, size]));
     let around = if options.tile { 0 } else { MARGIN };
-    let canvas = options.size.map(|side| side + 2 * around);
+    let canvas = size.map(|side| side + 2 * around);
     let target = target_moments(device, synthesizers, &scales)?;
     let mut stopped = false;
     let total = match options.method {
@@ -189,8 +189,7 @@ pub fn texture(
         }
         Method::Quick => quick(device, synthesizers, exemplar, canvas, options.seed)?,
     };
-    let [h, w] = options.size;
-    image = crate::raster::crop(&image, canvas[1], RGB, around..around + h, around..around + w);
+    image = crate::raster::crop(&image, Dims::of(canvas, RGB), (around, around), size);
     let border = options.tile.then_some(Border::Wrap);
     let polish = match options.method {
         Method::Optimise { steps } if !(options.tile || stopped) => steps / POLISH,
@@ -198,7 +197,7 @@ pub fn texture(
     };
     let contents: Option<&[Content]> = (polish > 0).then_some(&[]);
     let mut objective =
-        Objective::new(device, synthesizers, options.size, border, vec![(1.0, target)], contents)?;
+        Objective::new(device, synthesizers, size, border, vec![(1.0, target)], contents)?;
     if polish > 0 {
         // Cutting the margin changes the moments.
         objective.minimise(&mut image, polish, |done, loss| {
@@ -208,6 +207,8 @@ pub fn texture(
     // Round to the 8-bit levels of an image file.
     image.iter_mut().for_each(|v| *v = (v.clamp(0.0, 1.0) * 255.0).round() / 255.0);
     let distance = objective.distance(&image)?;
-    let shuffled = objective.distance(&sampled_pixels(&exemplar.pixels, h * w, options.seed))?;
-    Ok(Texture { picture: Picture { h, w, c: RGB, pixels: image }, distance, shuffled })
+    let shuffled =
+        objective.distance(&sampled_pixels(&exemplar.pixels, size.area(), options.seed))?;
+    let picture = Picture { dims: Dims::of(size, RGB), pixels: image };
+    Ok(Texture { picture, distance, shuffled })
 }

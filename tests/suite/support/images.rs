@@ -6,6 +6,7 @@ use std::path::Path;
 use csae::internals::data::annotations::label_image::write_labels;
 use csae::internals::report::picture::save_png;
 use csae::internals::rng::Stream;
+use csae::internals::shape::{Dims, Size};
 use serde_json::json;
 
 use super::TempFolder;
@@ -104,7 +105,7 @@ pub fn shapes(folder: &TempFolder, name: &str, count: usize) -> Shapes {
             pixels.push((value + 0.04 * stream.normal()).clamp(0.0, 1.0));
         }
         let path = format!("{root}/JPEGImages/{image:02}.png");
-        save_png(Path::new(&path), &pixels, h, w, 1).unwrap();
+        save_png(Path::new(&path), &pixels, Dims::new(1, h, w)).unwrap();
         let corners = |[left, top, side]: [usize; 3]| [left + 1, top + 1, left + side, top + side];
         let text = voc_annotation(&[("disc", corners(disc)), ("square", corners(square))]);
         folder.write(&format!("{name}/Annotations/{image:02}.xml"), text);
@@ -153,8 +154,8 @@ pub fn discs(folder: &TempFolder, name: &str, count: usize) -> String {
             labels.push(disc.map_or(0, |disc| disc as u8 + 1));
         }
         let path = |part: &str| format!("{root}/{part}/{image}.png");
-        save_png(Path::new(&path("images")), &pixels, DISCS, DISCS, 1).unwrap();
-        write_labels(Path::new(&path("labels")), &labels, DISCS, DISCS).unwrap();
+        save_png(Path::new(&path("images")), &pixels, Dims::new(1, DISCS, DISCS)).unwrap();
+        write_labels(Path::new(&path("labels")), &labels, Size::new(DISCS, DISCS)).unwrap();
     }
     root
 }
@@ -170,7 +171,8 @@ pub fn bars(folder: &TempFolder, name: &str, count: usize) -> String {
             if [p / side, p % side][i % 2].abs_diff(at) < 1 + i % 3 / 2 { light } else { 0.0 }
         };
         let pixels: Vec<f32> = (0..side * side).map(pixel).collect();
-        save_png(Path::new(&format!("{class}/{i:03}.png")), &pixels, side, side, 1).unwrap();
+        let path = format!("{class}/{i:03}.png");
+        save_png(Path::new(&path), &pixels, Dims::new(1, side, side)).unwrap();
     }
     folder.path(name)
 }
