@@ -5,8 +5,8 @@
 //   conv2d_epilogue adds the slices.
 // conv2d_bwd_input_matrix for products with too few tiles to fill a large GPU: several workgroups
 //   share the sum of a tile. A slice past the terms of a phase is 0.
-// Layouts: those of conv2d_bwd_input_matrix; partials (slices, N,H,W,C) with `slice_stride` elements
-//   from slice to slice.
+// Layouts: those of conv2d_bwd_input_matrix; partials (slices, N,H,W,C) with `slice_stride`
+//   elements from slice to slice.
 // Workgroup: 64 pixels by 4*COLUMNS channels of one slice.
 // Grid: slices * stride_h*stride_w * ceil(N*ceil(H/stride_h)*ceil(W/stride_w) / 64) *
 //   ceil(C / (4*COLUMNS)) workgroups, channels fastest.

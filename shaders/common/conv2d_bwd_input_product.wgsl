@@ -61,11 +61,12 @@ fn phase_of(number: u32) -> Phase {
     return Phase(number / p.stride_w, number % p.stride_w, rows, columns);
 }
 
-// Four pixels of x: their samples and their places in the phase's grid.
+// Four pixels of x: their places in the phase's grid, and the numbers (n*P + h)*Q + w of the pixels
+// of y at these places.
 struct Pixels {
-    n: vec4<i32>,
     h: vec4<i32>,
     w: vec4<i32>,
+    pixel: vec4<i32>,
 }
 
 // The four pixels from number `first` of the phase on.
@@ -73,72 +74,139 @@ fn locate(first: u32) -> Pixels {
     let pixel = first + vec4<u32>(0u, 1u, 2u, 3u);
     let row = pixel / phase.columns;
     let inside = row < vec4<u32>(p.n * phase.rows);
+    let h = vec4<i32>(row % phase.rows);
+    let w = vec4<i32>(pixel % phase.columns);
+    let at = (vec4<i32>(row / phase.rows) * i32(p.p) + h) * i32(p.q) + w;
     // -2^30 for pixels past the end: outside y whatever a tap adds.
-    let h = select(vec4<i32>(-0x40000000), vec4<i32>(row % phase.rows), inside);
-    return Pixels(vec4<i32>(row / phase.rows), h, vec4<i32>(pixel % phase.columns));
+    return Pixels(select(vec4<i32>(-0x40000000), h, inside), w, at);
 }
 
-// A term of the sum: tap (r,s), counted among the taps of the phase, and filter.
+// Filters are counted in units of vec4s with VEC_K.
+fn unit() -> u32 {
+    return select(1u, 4u, VEC_K);
+}
+
+// How a term's values lie in y and w, in units of filters.
+struct Layout {
+    // Filters of a pixel.
+    filters: u32,
+    // The ends of a term's `h` and `w`.
+    h_end: i32,
+    w_end: i32,
+    // Distances in y from the last filter of a tap to the first of the next one: in its row of
+    // taps, and from the end of a row to the next row.
+    next_tap: i32,
+    next_row: i32,
+    // The same distances in w.
+    next_tap_weight: i32,
+    next_row_weight: i32,
+}
+
+// A copy of parameters, which compilers keep in registers. They read a uniform again at every use
+// in a loop.
+var<private> of_y: Layout;
+
+fn layout_of() -> Layout {
+    let filters = p.k / unit();
+    // Filters of all channels of a tap.
+    let tap = i32(p.c * filters);
+    return Layout(
+        filters,
+        down.offset + i32(down.count) * down.offset_step,
+        along.offset + i32(along.count) * along.offset_step,
+        -(along.offset_step + 1) * i32(filters),
+        (i32(along.count) * along.offset_step - down.offset_step * i32(p.q)) * i32(filters),
+        i32(along.spacing) * tap - i32(filters),
+        (i32(down.spacing * p.s) - i32(along.count * along.spacing)) * tap,
+    );
+}
+
+// A term of the sum: a filter, and the offsets of its tap from a pixel to y. `at` is the distance
+// of its value in y from the first filter of the pixel, `weight` its weight for channel 0.
 struct Step {
-    r: u32,
-    s: u32,
+    h: i32,
+    w: i32,
     k: u32,
+    at: i32,
+    weight: i32,
 }
 
 fn term(number: u32) -> Step {
+    let tap = number / of_y.filters;
     // A phase without taps has no terms.
-    let tap = number / p.k;
-    return Step(tap / max(along.count, 1u), tap % max(along.count, 1u), number % p.k);
+    let r = tap / max(along.count, 1u);
+    let s = tap % max(along.count, 1u);
+    let h = down.offset + i32(r) * down.offset_step;
+    let w = along.offset + i32(s) * along.offset_step;
+    let k = number % of_y.filters;
+    let at = -(h * i32(p.q) + w) * i32(of_y.filters) + i32(k);
+    let first = (down.first + r * down.spacing) * p.s + along.first + s * along.spacing;
+    return Step(h, w, k, at, i32(first * p.c * of_y.filters + k));
 }
 
-// The term `by` terms further on.
-fn advance(step: Step, by: u32) -> Step {
+// The first filter of the next tap, for a step past the filters of its tap.
+fn wrap(step: Step, wraps: bool) -> Step {
     var next = step;
-    next.k += by;
-    // Branch-free. One wrap is enough if `by` is 1, or 4 with K a multiple of 4.
-    let wraps = next.k >= p.k;
-    next.k -= select(0u, p.k, wraps);
-    next.s += u32(wraps);
-    next.r += u32(next.s == along.count);
-    next.s = select(next.s, 0u, next.s == along.count);
+    next.k -= select(0u, of_y.filters, wraps);
+    next.w += select(0, along.offset_step, wraps);
+    next.at += select(0, of_y.next_tap, wraps);
+    next.weight += select(0, of_y.next_tap_weight, wraps);
+    let ends = next.w == of_y.w_end;
+    next.w = select(next.w, along.offset, ends);
+    next.h += select(0, down.offset_step, ends);
+    next.at += select(0, of_y.next_row, ends);
+    next.weight += select(0, of_y.next_row_weight, ends);
+    return next;
+}
+
+// The term `by` units further on.
+fn advance(step: Step, by: u32) -> Step {
+    // Branch-free. One wrap is enough for one unit.
+    var next = Step(step.h, step.w, step.k + by, step.at + i32(by), step.weight + i32(by));
+    next = wrap(next, next.k >= of_y.filters);
     if DEPTH > 4u {
-        while next.k >= p.k {
-            next.k -= p.k;
-            next.s++;
-            if next.s == along.count {
-                next.s = 0u;
-                next.r++;
-            }
+        while next.k >= of_y.filters {
+            next = wrap(next, true);
         }
     }
     return next;
 }
 
-// The indices in y of the four pixels' values for a term, -1 outside y.
-fn under_tap(pixels: Pixels, step: Step) -> vec4<i32> {
-    let row = pixels.h - (down.offset + i32(step.r) * down.offset_step);
-    let column = pixels.w - (along.offset + i32(step.s) * along.offset_step);
+// The indices in y of the four pixels' values for a term, in units of filters; -1 outside y and
+// past the last tap. `first` are the indices of the pixels' first filters.
+fn under_tap(pixels: Pixels, first: vec4<i32>, step: Step) -> vec4<i32> {
+    let row = pixels.h - step.h;
+    let column = pixels.w - step.w;
     let inside = (vec4<u32>(row) < vec4<u32>(p.p))
         & (vec4<u32>(column) < vec4<u32>(p.q))
-        & vec4<bool>(step.r < down.count);
-    let pixel = (pixels.n * i32(p.p) + row) * i32(p.q) + column;
-    return select(vec4<i32>(-1), pixel * i32(p.k) + i32(step.k), inside);
-}
-
-// The index in w of the weights of a term and a channel. Past the last tap the pixels' values are
-// 0, so any weights will do.
-fn weight_of(step: Step, c: u32) -> u32 {
-    let tap = (down.first + step.r * down.spacing) * p.s + along.first + step.s * along.spacing;
-    return select(0u, (tap * p.c + c) * p.k + step.k, step.r < down.count);
+        & vec4<bool>(step.h < of_y.h_end);
+    return select(vec4<i32>(-1), first + step.at, inside);
 }
 
 // Outside the map element 0 is read and discarded, which is cheaper than a branch.
 fn load_y4(at: i32) -> vec4<f32> {
-    return select(map4(y4[u32(max(at, 0)) / 4u]), vec4<f32>(0.0), at < 0);
+    return select(map4(y4[max(at, 0)]), vec4<f32>(0.0), at < 0);
 }
 
 fn load_y(at: i32) -> f32 {
-    return select(f32(y[u32(max(at, 0))]), 0.0, at < 0);
+    return select(f32(y[max(at, 0)]), 0.0, at < 0);
+}
+
+fn load_four(at: vec4<i32>) -> vec4<f32> {
+    return vec4<f32>(load_y(at.x), load_y(at.y), load_y(at.z), load_y(at.w));
+}
+
+// The index in w of a term's weight for the first of four channels. Past the last tap the values of
+// y are 0, so any weights will do.
+fn weight_at(step: Step, channel: i32) -> i32 {
+    return select(0, step.weight + channel, step.h < of_y.h_end);
+}
+
+// The weights of a term for four channels.
+fn load_w(step: Step, channel: i32) -> vec4<f32> {
+    let i = weight_at(step, channel);
+    let k = i32(of_y.filters);
+    return vec4<f32>(w[i], w[i + k], w[i + 2 * k], w[i + 3 * k]);
 }
 
 // Stores four channels of a pixel, numbered within the phase.
@@ -185,36 +253,42 @@ fn main(
         add_to_rows(vec4<f32>(b[column], b[column + 1u], b[column + 2u], b[column + 3u]), local);
     }
     let pixels = locate(first + row_of(local));
+    of_y = layout_of();
+    let places = pixels.pixel * i32(of_y.filters);
+    let channel = i32(column * of_y.filters);
+    let filters = i32(of_y.filters);
     let begin = slice_number * p.slice_terms;
     let end = min(begin + p.slice_terms, taps_down.count * taps_along.count * p.k);
-    var step = term(begin + step_of(local));
+    var step = term((begin + step_of(local)) / unit());
     for (var done = begin; done < end; done += DEPTH) {
         if VEC_K {
-            let at = under_tap(pixels, step);
+            let at = under_tap(pixels, places, step);
             let values = mat4x4<f32>(load_y4(at.x), load_y4(at.y), load_y4(at.z), load_y4(at.w));
-            let i = weight_of(step, column) / 4u;
+            let i = weight_at(step, channel);
             let weights = mat4x4<f32>(
                 four(w4[i]),
-                four(w4[i + p.k / 4u]),
-                four(w4[i + p.k / 2u]),
-                four(w4[i + p.k / 4u * 3u]),
+                four(w4[i + filters]),
+                four(w4[i + 2 * filters]),
+                four(w4[i + 3 * filters]),
             );
             add_products(transpose(weights), transpose(values), local);
-            step = advance(step, DEPTH);
+            step = advance(step, DEPTH / 4u);
         } else {
-            var values: mat4x4<f32>;
-            var weights: mat4x4<f32>;
-            for (var j = 0u; j < 4u; j++) {
-                let at = under_tap(pixels, step);
-                values[j] = vec4<f32>(load_y(at.x), load_y(at.y), load_y(at.z), load_y(at.w));
-                let i = weight_of(step, column);
-                weights[j] = vec4<f32>(w[i], w[i + p.k], w[i + 2u * p.k], w[i + 3u * p.k]);
-                step = advance(step, 1u);
-            }
-            add_products(weights, values, local);
-            if DEPTH > 4u {
-                step = advance(step, DEPTH - 4u);
-            }
+            let at0 = under_tap(pixels, places, step);
+            let weights0 = load_w(step, channel);
+            step = advance(step, 1u);
+            let at1 = under_tap(pixels, places, step);
+            let weights1 = load_w(step, channel);
+            step = advance(step, 1u);
+            let at2 = under_tap(pixels, places, step);
+            let weights2 = load_w(step, channel);
+            step = advance(step, 1u);
+            let at3 = under_tap(pixels, places, step);
+            let weights3 = load_w(step, channel);
+            step = advance(step, DEPTH - 3u);
+            let values =
+                mat4x4<f32>(load_four(at0), load_four(at1), load_four(at2), load_four(at3));
+            add_products(mat4x4<f32>(weights0, weights1, weights2, weights3), values, local);
         }
     }
     store_tile(first, c, local);

@@ -18,7 +18,8 @@ fn under_tap(pixels: Pixels, r: u32, s: u32) -> vec4<i32> {
     let h = pixels.h + i32(r * p.dilation_h);
     let w = pixels.w + i32(s * p.dilation_w);
     let inside = (vec4<u32>(h) < vec4<u32>(p.h)) & (vec4<u32>(w) < vec4<u32>(p.w));
-    return select(vec4<i32>(-1), (pixels.n * i32(p.h) + h) * i32(p.w) + w, inside);
+    let tap = i32(r * p.dilation_h * p.w + s * p.dilation_w);
+    return select(vec4<i32>(-1), pixels.corner + tap, inside);
 }
 
 // Outside the map pixel 0 is read and discarded, which is cheaper than a branch.

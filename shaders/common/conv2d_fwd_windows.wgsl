@@ -7,12 +7,12 @@ override ACTIVATION: u32 = 0u;
 @group(0) @binding(6) var<storage, read_write> y4: array<Map4>;
 @group(0) @binding(7) var<storage, read_write> switches: array<vec4<u32>>;
 
-// The four outputs of the convolution in one pooling window: their samples and the top left corners
-// of their windows in x.
+// The four outputs of the convolution in one pooling window: the top left corners of their windows
+// in x, and the numbers (n*H + h)*W + w of these corners among the pixels of x.
 struct Pixels {
-    n: vec4<i32>,
     h: vec4<i32>,
     w: vec4<i32>,
+    corner: vec4<i32>,
 }
 
 // The outputs of the pooling window that begins at row `first`, a multiple of 4.
@@ -22,10 +22,10 @@ fn locate(first: u32) -> Pixels {
     let down = row % (p.p / 2u) * 2u + vec4<u32>(0u, 0u, 1u, 1u);
     let along = window % (p.q / 2u) * 2u + vec4<u32>(0u, 1u, 0u, 1u);
     let top = vec4<i32>(down * p.stride_h) - i32(p.pad_h);
+    let left = vec4<i32>(along * p.stride_w) - i32(p.pad_w);
+    let corner = (i32(row / (p.p / 2u)) * i32(p.h) + top) * i32(p.w) + left;
     // -2^30 for windows past the end: outside x whatever a tap adds.
-    let h = select(vec4<i32>(-0x40000000), top, first < rows());
-    let n = vec4<i32>(i32(row / (p.p / 2u)));
-    return Pixels(n, h, vec4<i32>(along * p.stride_w) - i32(p.pad_w));
+    return Pixels(select(vec4<i32>(-0x40000000), top, first < rows()), left, corner);
 }
 
 fn rows() -> u32 {

@@ -10,11 +10,11 @@ const DEPTH: u32 = 16u;
 // Vec4s of columns in the tile: 4, 8 or 16.
 override COLUMNS: u32 = 16u;
 
-// For each of 16 terms the tile's rows and columns as 16 vec4s. Arrays of arrays, since naga clamps
-// every index: the clamp of an invocation's place does not depend on the term, so that compilers
-// move it out of the loop.
-var<workgroup> row_tile: array<array<vec4<f32>, 16>, 16>;
-var<workgroup> column_tile: array<array<vec4<f32>, 16>, 16>;
+// For each of 4 by 4 terms the tile's rows and columns as 16 vec4s. They are arrays of arrays: naga
+// clamps every index, and the clamp of an invocation's place does not depend on the term, so that
+// compilers move it out of the loop. A constant index needs no clamp.
+var<workgroup> row_tile: array<array<array<vec4<f32>, 16>, 4>, 4>;
+var<workgroup> column_tile: array<array<array<vec4<f32>, 16>, 4>, 4>;
 
 // sumRC: its column i is row i of the invocation's row group R, and holds the four columns of its
 // column group C.
@@ -49,57 +49,58 @@ fn across() -> u32 {
     return select(4u, COLUMNS / 2u, COLUMNS > 4u);
 }
 
-// Adds one term to the sums of an invocation, whose place in the tile is `down` and `along`.
-fn add_term(term: u32, down: u32, along: u32) {
-    let row0 = row_tile[term][down];
-    let column0 = column_tile[term][along];
+// Adds four rows and columns of the tile, for one term, to the sums of an invocation.
+fn add_term(column0: vec4<f32>, column1: vec4<f32>, row0: vec4<f32>, row1: vec4<f32>) {
     sum00 += outer(column0, row0);
     if COLUMNS > 4u {
-        let column1 = column_tile[term][along + COLUMNS / 2u];
         sum01 += outer(column1, row0);
-        if COLUMNS > 8u {
-            let row1 = row_tile[term][down + 8u];
-            sum10 += outer(column0, row1);
-            sum11 += outer(column1, row1);
-        }
+    }
+    if COLUMNS > 8u {
+        sum10 += outer(column0, row1);
+        sum11 += outer(column1, row1);
     }
 }
 
 // Adds DEPTH terms to the tile. Each invocation contributes four of them: column j of `columns` and
 // of `rows` holds the four columns and rows that it loaded for term j.
 fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
-    let first = local / 16u * 4u;
+    let quad = local / 16u;
     let place = local % 16u;
     workgroupBarrier();
-    row_tile[first][place] = rows[0];
-    row_tile[first + 1u][place] = rows[1];
-    row_tile[first + 2u][place] = rows[2];
-    row_tile[first + 3u][place] = rows[3];
-    column_tile[first][place] = columns[0];
-    column_tile[first + 1u][place] = columns[1];
-    column_tile[first + 2u][place] = columns[2];
-    column_tile[first + 3u][place] = columns[3];
+    row_tile[quad][0][place] = rows[0];
+    row_tile[quad][1][place] = rows[1];
+    row_tile[quad][2][place] = rows[2];
+    row_tile[quad][3][place] = rows[3];
+    column_tile[quad][0][place] = columns[0];
+    column_tile[quad][1][place] = columns[1];
+    column_tile[quad][2][place] = columns[2];
+    column_tile[quad][3][place] = columns[3];
     workgroupBarrier();
-    let down = local / across();
-    let along = local % across();
-    // Unrolled by 4: the loads of a term overlap the sums of the one before it.
-    for (var term = 0u; term < DEPTH; term += 4u) {
-        add_term(term, down, along);
-        add_term(term + 1u, down, along);
-        add_term(term + 2u, down, along);
-        add_term(term + 3u, down, along);
+    // The places of the invocation's rows and columns. A narrow tile has no second ones.
+    let r0 = local / across();
+    let r1 = r0 + select(0u, 8u, COLUMNS > 8u);
+    let c0 = local % across();
+    let c1 = c0 + select(0u, COLUMNS / 2u, COLUMNS > 4u);
+    // Four terms in a row: the loads of a term overlap the sums of the one before it.
+    for (var i = 0u; i < 4u; i++) {
+        let columns_at = &column_tile[i];
+        let rows_at = &row_tile[i];
+        add_term(columns_at[0][c0], columns_at[0][c1], rows_at[0][r0], rows_at[0][r1]);
+        add_term(columns_at[1][c0], columns_at[1][c1], rows_at[1][r0], rows_at[1][r1]);
+        add_term(columns_at[2][c0], columns_at[2][c1], rows_at[2][r0], rows_at[2][r1]);
+        add_term(columns_at[3][c0], columns_at[3][c1], rows_at[3][r0], rows_at[3][r1]);
     }
 }
 
 // Adds the bias of the four columns that the invocation loads to every row.
 fn add_to_rows(columns: vec4<f32>, local: u32) {
     if local < 16u {
-        column_tile[0][local] = columns;
+        column_tile[0][0][local] = columns;
     }
     workgroupBarrier();
     let along = local % across();
-    sum00 += outer(column_tile[0][along], vec4<f32>(1.0));
-    sum01 += outer(column_tile[0][along + COLUMNS / 2u], vec4<f32>(1.0));
+    sum00 += outer(column_tile[0][0][along], vec4<f32>(1.0));
+    sum01 += outer(column_tile[0][0][along + COLUMNS / 2u], vec4<f32>(1.0));
     sum10 = sum00;
     sum11 = sum01;
 }

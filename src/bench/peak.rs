@@ -121,7 +121,8 @@ fn product(device: &mut Device) -> Result<(f64, String)> {
     let len = Conv2dBwdWeight::partials_len(&size)
         .max(Conv2dFwd::partials_len(&size))
         .max(Conv2dBwdInput::partials_len(&size));
-    let partials = *device.alloc_real("partials", len)?;
+    let scratch = device.alloc_real("partials", len)?;
+    let partials = *scratch;
     let (activation, [a, b, c]) = (Activation::Identity, [*made[0], *made[1], *made[2]]);
     let calls: [Call; 3] = [
         Conv2dFwd { size, activation, x: a, w: b, b: None, gate: None, y: c, partials }.into(),

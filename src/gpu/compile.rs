@@ -165,8 +165,10 @@ fn module(
         label: Some(kernel.name()),
         source: wgpu::ShaderSource::Wgsl(source.text.into()),
     };
-    let checks =
-        wgpu::ShaderRuntimeChecks { force_loop_bounding: false, ..wgpu::ShaderRuntimeChecks::checked() };
+    let checks = wgpu::ShaderRuntimeChecks {
+        force_loop_bounding: false,
+        ..wgpu::ShaderRuntimeChecks::checked()
+    };
     // SAFETY: all loops of the kernels end, since each counts up to a bound. So the counter that
     // naga adds to every loop is not needed. It would keep compilers from unrolling. Checks of
     // bounds stay on.
