@@ -480,28 +480,31 @@ impl Gpu {
         checked.and(plan)
     }
 
-    /// Replays a plan as one pass in one submission. Does not wait for its completion.
+    /// Replays a plan, in one submission unless it could take long. Does not wait for its
+    /// completion.
     ///
     /// # Errors
     /// If the device has reported an error.
     pub fn run(&mut self, plan: &Plan, step: &StepParams) -> Result<()> {
         self.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
-        let mut encoder = self
-            .device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("plan") });
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-                label: Some("plan"),
-                timestamp_writes: None,
-            });
-            for step in &plan.steps {
-                pass.set_pipeline(&step.pipeline);
-                pass.set_bind_group(0, &step.bind_group, &[]);
-                pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+        for steps in &plan.submissions {
+            let mut encoder = self
+                .device
+                .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("plan") });
+            {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                    label: Some("plan"),
+                    timestamp_writes: None,
+                });
+                for step in &plan.steps[steps.clone()] {
+                    pass.set_pipeline(&step.pipeline);
+                    pass.set_bind_group(0, &step.bind_group, &[]);
+                    pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+                }
             }
+            self.submit(encoder);
+            self.keep_up()?;
         }
-        self.submit(encoder);
-        self.keep_up()?;
         self.check()
     }
 

@@ -1,5 +1,6 @@
 //! A compiled program: pipelines, bind groups and grids that can be replayed any number of times.
 
+use std::ops::Range;
 use std::rc::Rc;
 
 use super::device::Gpu;
@@ -25,6 +26,34 @@ pub(super) struct Step {
 pub struct Plan {
     pub(super) steps: Vec<Step>,
     pub(super) operations: Rc<[Operation]>,
+    /// The steps of each submission, in order.
+    pub(super) submissions: Vec<Range<usize>>,
+}
+
+/// Rates of a slow GPU, from which the time of an operation is estimated: floating-point operations
+/// and bytes per second. Integrated GPUs of ten years ago reach twice as much.
+const SLOW_GPU: [f64; 2] = [2e11, 1e10];
+/// Maximum estimated time of a submission, in seconds. Windows resets a GPU that does not answer for
+/// 2 seconds, and some drivers count a whole submission as one piece of work.
+const MAX_SUBMISSION: f64 = 0.5;
+
+/// Divides steps into submissions. `seconds[i]` is the estimated time of operation `i`, and
+/// `owners[step]` the operation that a step belongs to. The time of an operation counts at its first
+/// step.
+fn submissions(seconds: &[f64], owners: &[usize]) -> Vec<Range<usize>> {
+    let (mut parts, mut start, mut total) = (Vec::new(), 0, 0.0);
+    for (step, owner) in owners.iter().enumerate() {
+        if step > 0 && owners[step - 1] == *owner {
+            continue;
+        }
+        if step > start && total + seconds[*owner] > MAX_SUBMISSION {
+            parts.push(start..step);
+            (start, total) = (step, 0.0);
+        }
+        total += seconds[*owner];
+    }
+    parts.push(start..owners.len());
+    parts
 }
 
 impl Plan {
@@ -74,7 +103,15 @@ impl Plan {
             .enumerate()
             .map(|(i, dispatch)| Self::step(gpu, dispatch, owners[i], &uniforms, i as u64 * slot))
             .collect::<Result<_>>()?;
-        Ok(Self { steps, operations: calls.iter().map(Record::operation).collect() })
+        let operations: Rc<[Operation]> = calls.iter().map(Record::operation).collect();
+        let seconds: Vec<f64> = operations
+            .iter()
+            .map(|operation| {
+                let [flops, bytes] = SLOW_GPU;
+                (operation.cost.flops / flops).max(operation.cost.bytes / bytes)
+            })
+            .collect();
+        Ok(Self { steps, operations, submissions: submissions(&seconds, &owners) })
     }
 
     fn step(
@@ -168,6 +205,18 @@ fn fold(count: u64, limit: u32) -> Option<[u32; 3]> {
 
 #[cfg(test)]
 mod tests {
+    use super::submissions;
+
+    #[test]
+    fn no_submission_is_estimated_to_take_long() {
+        // The second operation has two steps, which stay together.
+        assert_eq!(submissions(&[0.3, 0.1, 0.3], &[0, 1, 1, 2]), [0..3, 3..4]);
+        // An operation that takes longer alone has a submission of its own.
+        assert_eq!(submissions(&[0.1, 2.0, 0.1], &[0, 1, 2]), [0..1, 1..2, 2..3]);
+        assert_eq!(submissions(&[0.1, 0.1], &[0, 1]), [0..2]);
+        assert_eq!(submissions(&[], &[]), [0..0]);
+    }
+
     #[test]
     fn grids_fold() {
         assert_eq!(super::fold(65_535, 65_535), Some([65_535, 1, 1]));
