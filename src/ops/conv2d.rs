@@ -624,11 +624,13 @@ params! {
 }
 
 /// Pixels in a slice of the weight gradient, and the number of slices. The numbers depend only on
-/// the problem, not on the device, so that sums keep their order.
-fn slices(g: &Conv2d) -> (usize, usize) {
+/// the problem and on whether the adapter is a processor, so that sums keep their order.
+fn slices(g: &Conv2d, software: bool) -> (usize, usize) {
     /// Workgroups of the `_tiled` kernel: eight for each multiprocessor of an H200. Fewer leave
     /// its registers unused; the gain of more is lost in the sums of the slices.
     const WORKGROUPS: usize = 4 * FILLED;
+    /// A processor has few threads to fill, and pays for every slice in memory traffic.
+    const SOFTWARE_WORKGROUPS: usize = 64;
     /// A slice has at least 64 pixels, so that the loop is longer than the stores of its result.
     /// It has at most 65,536, so that sums are short enough for single precision.
     const PIXELS: std::ops::RangeInclusive<usize> = 64..=65536;
@@ -636,7 +638,8 @@ fn slices(g: &Conv2d) -> (usize, usize) {
     let [r, s] = g.taps.kernel;
     let rows = r * s * (g.x.c / g.groups);
     let tiles = Tile::of(Choice::Tiled, g.y.c).expect("it has tiles").groups(rows, g.y.c) as usize;
-    let wanted = if tiles < FILLED { WORKGROUPS.div_ceil(tiles) } else { 1 };
+    let workgroups = if software { SOFTWARE_WORKGROUPS } else { WORKGROUPS };
+    let wanted = if tiles < FILLED { workgroups.div_ceil(tiles) } else { 1 };
     let wanted = wanted
         .min(pixels / PIXELS.start())
         .min(ELEMENTS / g.weight_len().next_multiple_of(4))
@@ -653,9 +656,10 @@ fn weight_blocks(g: &Conv2d) -> usize {
 }
 
 impl Conv2dBwdWeight {
-    /// Number of elements of `partials`. It is 1 if there is one slice, which does not use it.
+    /// Number of elements of `partials` on any adapter. It is 1 if there is one slice, which does
+    /// not use it.
     pub fn partials_len(size: &Conv2d) -> usize {
-        match slices(size) {
+        match slices(size, false) {
             (_, 1) => 1,
             (_, count) => count * size.weight_len().next_multiple_of(4),
         }
@@ -663,7 +667,7 @@ impl Conv2dBwdWeight {
 
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
-        let (slice_terms, count) = slices(g);
+        let (slice_terms, count) = slices(g, r.traits.software);
         let len = g.weight_len();
         let params = Conv2dParams {
             slices: count as u32,

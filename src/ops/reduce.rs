@@ -171,7 +171,7 @@ params! {
 }
 
 params! {
-    struct SumSlicesParams { vectors: u32, slices: u32, len: u32, lanes: u32 }
+    struct SumSlicesParams { vectors: u32, slices: u32, len: u32 }
 }
 
 params! {
@@ -184,22 +184,21 @@ params! {
     }
 }
 
-/// y = the sum of `slices` rows of partial sums, in an order that depends only on their number. A
-/// row is as long as y, padded to whole vec4s.
+/// y = the sum of `slices` rows of partial sums, in an order that depends only on their number and
+/// on whether the adapter is a processor. A row is as long as y, padded to whole vec4s.
 pub(super) fn sum_slices(r: &mut Recorder, partials: View, slices: usize, y: View) {
     /// Slices that an invocation adds before another lane takes some. Eight are in flight at once.
     const EACH: usize = 8;
     /// More lanes would read too few neighbouring addresses at once.
     const MAX_LANES: usize = 64;
     let vectors = y.len.div_ceil(4);
-    let lanes = slices.div_ceil(EACH).next_power_of_two().min(MAX_LANES);
-    let params = SumSlicesParams {
-        vectors: vectors as u32,
-        slices: slices as u32,
-        len: y.len as u32,
-        lanes: lanes as u32,
-    };
+    // On a processor lanes gain nothing, and barriers between them cost much.
+    let max_lanes = if r.traits.software { 1 } else { MAX_LANES };
+    let lanes = slices.div_ceil(EACH).next_power_of_two().min(max_lanes);
+    let params =
+        SumSlicesParams { vectors: vectors as u32, slices: slices as u32, len: y.len as u32 };
     r.kernel(Kernel::SumSlices, &params)
+        .constant("LANES", lanes as u32)
         .bind("partials", partials)
         .bind("y", y)
         .groups((vectors * lanes).div_ceil(WORKGROUP as usize) as u64, WORKGROUP);
