@@ -33,13 +33,13 @@ pub struct Plan {
 /// Rates of a slow GPU, from which the time of an operation is estimated: floating-point operations
 /// and bytes per second. Integrated GPUs of ten years ago reach twice as much.
 const SLOW_GPU: [f64; 2] = [2e11, 1e10];
-/// Maximum estimated time of a submission, in seconds. Windows resets a GPU that does not answer for
-/// 2 seconds, and some drivers count a whole submission as one piece of work.
+/// Maximum estimated time of a submission, in seconds. Windows resets a GPU that does not answer
+/// for 2 seconds, and some drivers count a whole submission as one piece of work.
 const MAX_SUBMISSION: f64 = 0.5;
 
 /// Divides steps into submissions. `seconds[i]` is the estimated time of operation `i`, and
-/// `owners[step]` the operation that a step belongs to. The time of an operation counts at its first
-/// step.
+/// `owners[step]` the operation that a step belongs to. The time of an operation counts at its
+/// first step.
 fn submissions(seconds: &[f64], owners: &[usize]) -> Vec<Range<usize>> {
     let (mut parts, mut start, mut total) = (Vec::new(), 0, 0.0);
     for (step, owner) in owners.iter().enumerate() {

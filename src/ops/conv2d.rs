@@ -492,8 +492,8 @@ impl Conv2dBwdInput {
     }
 }
 
-/// Maximum number of elements of all slices of a result: 16 MiB, which fit into the cache of a large
-/// GPU.
+/// Maximum number of elements of all slices of a result: 16 MiB, which fit into the cache of a
+/// large GPU.
 const ELEMENTS: usize = 1 << 22;
 
 /// Workgroups that keep a large GPU busy: two for each of the 132 multiprocessors of an H100 or
