@@ -36,8 +36,8 @@ const ISSUED: f64 = 0.85;
 const REACHED: f64 = 0.9;
 /// Share of that rate that an element-wise kernel reaches: it starts and ends with empty queues.
 const STREAMED: f64 = 0.8;
-/// Cycles of one level of a workgroup's tree of sums: two loads, a store and a barrier. Eight levels
-/// take about 0.5 µs.
+/// Cycles of one level of a workgroup's tree of sums: two loads, a store and a barrier. An
+/// assumption, by which eight levels take about 0.5 µs.
 const TREE_LEVEL: f64 = 120.0;
 /// Levels of the tree of a workgroup of 256.
 const TREE: u32 = 8;
@@ -169,8 +169,8 @@ struct Chain {
 }
 
 impl Chain {
-    /// The chain of `count` loads in a loop that has `flight` of them in flight at once. The rest of
-    /// the division is loaded one by one.
+    /// The chain of `count` loads in a loop that has `flight` of them in flight at once. The rest
+    /// of the division is loaded one by one.
     const fn new(count: u64, flight: u64, near: bool, levels: u32) -> Self {
         Self { loads: count / flight + count % flight, near, levels }
     }
@@ -639,8 +639,8 @@ impl RooflineSum {
                  {predicted_us:.0} µs ({over_floor:.1} times the floor), {images_per_s:.0} images/s"
             ),
             format!(
-                "of these: latency {latency_us:.0}, issue {issue_us:.0}, chain {chain_us:.0}, memory \
-                 {memory_us:.0}, overhead {overhead_us:.0} µs"
+                "of these: latency {latency_us:.0}, issue {issue_us:.0}, chain {chain_us:.0}, \
+                 memory {memory_us:.0}, overhead {overhead_us:.0} µs"
             ),
         ]
     }

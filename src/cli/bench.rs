@@ -83,9 +83,9 @@ pub struct BenchArgs {
     /// file to undo. Each --precision has its own part; the part for f16 can choose `matrix`
     #[arg(long, conflicts_with_all = ["profile", "grow", "compare", "filter"])]
     tune: bool,
-    /// Predict the time of training steps on a GPU that you need not have, from its rates: h200,
-    /// rtx4090, rx7900xtx, a770, m2 or igpu. Shows the sums and the ten longest dispatches, with -v
-    /// every dispatch [default workloads: all, at batches 128 and 1024]
+    /// Predict the time of training steps on a GPU, without the GPU: h200, rtx4090, rx7900xtx, a770,
+    /// m2 or igpu. Shows the sums and the ten longest dispatches, with -v every dispatch. Default:
+    /// all workloads, at batches 128 and 1024
     #[arg(
         long,
         value_name = "GPU",
@@ -96,8 +96,8 @@ pub struct BenchArgs {
         ]
     )]
     roofline: Option<KnownGpu>,
-    /// With --roofline: three times in µs that were measured on the GPU. An iteration of a workgroup
-    /// that runs alone (16 terms, 64 columns), an empty dispatch, and a load that waits for another
+    /// With --roofline: three times in µs, measured on the GPU. An iteration of a workgroup that
+    /// runs alone (16 terms, 64 columns), an empty dispatch, and a load that waits for another
     #[arg(
         long,
         value_name = "ITERATION,DISPATCH,LOAD",
@@ -451,7 +451,9 @@ fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Devic
 fn roofline(args: &BenchArgs, gpu: KnownGpu, jobs: &[(Workload, usize)]) -> Result<()> {
     for (i, (workload, batch)) in jobs.iter().enumerate() {
         let found = roofline::roofline(gpu, args.calibrate, *workload, *batch)?;
-        args.show(&vec![String::new(); usize::from(i > 0)]);
+        if i > 0 {
+            args.show(&[String::new()]);
+        }
         args.show(&[found.title(), RooflineRow::heading()]);
         for row in found.longest((!args.common.verbose).then_some(LONGEST)) {
             args.report(row, &row.line());
