@@ -1,16 +1,19 @@
 //! Benchmarks: training steps of three models, their profiles and scaling, and single operations,
-//! compared with the device's peak rates and with earlier runs.
+//! compared with the device's peak rates and with earlier runs. Predictions for other GPUs.
 
 pub mod compare;
+mod gpus;
 pub mod grow;
 mod kernels;
 mod peak;
 mod profile;
+pub mod roofline;
 mod singles;
 mod trace;
 pub mod tune;
 mod workloads;
 
+pub use gpus::KnownGpu;
 pub use kernels::{KernelBench, KernelEvent, KernelResult, kernels, run_kernels};
 pub use peak::Peak;
 pub use profile::{ProfileRow, StepProfile, profile_step};

@@ -6,12 +6,13 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::internals::bench::compare::{self, Earlier};
 use csae::internals::bench::grow::{self, GrowResult};
+use csae::internals::bench::roofline::{self, Calibration, RooflineRow};
 use csae::internals::bench::{
-    self, KernelBench, KernelEvent, KernelResult, Peak, Trace, WORKLOADS, Workload, tune,
+    self, KernelBench, KernelEvent, KernelResult, KnownGpu, Peak, Trace, WORKLOADS, Workload, tune,
 };
 use csae::internals::cache;
 use csae::internals::device::Device;
-use csae::internals::error::{Error, Result};
+use csae::internals::error::{Error, Result, did_you_mean};
 use csae::internals::files;
 use csae::internals::gpu::{Matrices, Tuned};
 use csae::internals::spec::Precision;
@@ -37,7 +38,8 @@ use super::{CommandArgs, Common, Kernels, refuse_existing, with_flags};
   csae bench --workload w1 --json > then.json; csae bench --workload w1 --compare then.json
   csae bench --grow --seconds 0.3 -o growth/
   csae bench --tune --device gpu
-  csae bench --tune --precision f16 --device gpu")]
+  csae bench --tune --precision f16 --device gpu
+  csae bench --roofline h200 --workload w2 --batch 128 -v")]
 pub struct BenchArgs {
     /// Time only the training steps of these workloads: w1, w2, w3, comma-separated
     #[arg(long, value_delimiter = ',', value_name = "LIST")]
@@ -81,6 +83,28 @@ pub struct BenchArgs {
     /// file to undo. Each --precision has its own part; the part for f16 can choose `matrix`
     #[arg(long, conflicts_with_all = ["profile", "grow", "compare", "filter"])]
     tune: bool,
+    /// Predict the time of training steps on a GPU, without the GPU: h200, rtx4090, rx7900xtx, a770,
+    /// m2 or igpu. Shows the sums and the ten longest dispatches, with -v every dispatch. Default:
+    /// all workloads, at batches 128 and 1024
+    #[arg(
+        long,
+        value_name = "GPU",
+        value_parser = known_gpu,
+        conflicts_with_all = [
+            "profile", "grow", "tune", "compare", "filter", "precision", "seconds", "windows",
+            "device", "kernels",
+        ]
+    )]
+    roofline: Option<KnownGpu>,
+    /// With --roofline: three times in µs, measured on the GPU. An iteration of a workgroup that
+    /// runs alone (16 terms, 64 columns), an empty dispatch, and a load that waits for another
+    #[arg(
+        long,
+        value_name = "ITERATION,DISPATCH,LOAD",
+        value_parser = calibration,
+        requires = "roofline"
+    )]
+    calibrate: Option<Calibration>,
     /// Overwrite existing files of --trace and --out
     #[arg(long)]
     force: bool,
@@ -104,7 +128,9 @@ impl BenchArgs {
             named.collect::<Result<_>>().map_err(|error| error.at("--workload"))?
         };
         let batches = |workload: &Workload| {
-            if self.batch.is_empty() {
+            if self.batch.is_empty() && self.roofline.is_some() {
+                ROOFLINE_BATCHES.to_vec()
+            } else if self.batch.is_empty() {
                 vec![workload.batch]
             } else {
                 self.batch.iter().map(|batch| batch.get()).collect()
@@ -160,6 +186,37 @@ impl BenchArgs {
     }
 }
 
+/// Batch sizes of predictions: a small one, which leaves parts of large GPUs idle, and a large one.
+const ROOFLINE_BATCHES: [usize; 2] = [128, 1024];
+/// Number of dispatches that a prediction shows without `--verbose`.
+const LONGEST: usize = 10;
+/// Maximum of a calibrated time in µs: a tenth of a second, above that of any GPU.
+const SLOWEST: f64 = 1e5;
+
+fn known_gpu(name: &str) -> std::result::Result<KnownGpu, String> {
+    KnownGpu::named(name).ok_or_else(|| {
+        let known: Vec<&str> = KnownGpu::names().collect();
+        format!("use one of {}{}", known.join(", "), did_you_mean(name, KnownGpu::names()))
+    })
+}
+
+fn calibration(text: &str) -> std::result::Result<Calibration, String> {
+    let times: Option<Vec<f64>> = text
+        .split(',')
+        .map(|time| time.trim().parse().ok().filter(|time| *time > 0.0 && *time <= SLOWEST))
+        .collect();
+    match times.as_deref() {
+        Some(&[iteration, dispatch, load]) => Ok(Calibration {
+            iteration: iteration / 1e6,
+            dispatch: dispatch / 1e6,
+            load: load / 1e6,
+        }),
+        _ => {
+            Err(format!("give three times in µs, above 0 and up to {SLOWEST}, such as 1.1,3,0.16"))
+        }
+    }
+}
+
 fn precision(name: &str) -> std::result::Result<Precision, String> {
     serde_json::from_value(json!(name)).map_err(|_| "give f32 or f16".to_owned())
 }
@@ -193,8 +250,14 @@ fn run(args: BenchArgs) -> anyhow::Result<()> {
     if args.trace.is_some() && !args.profile {
         return Err(Error::usage("--trace needs --profile").into());
     }
+    if args.calibrate.is_some() && args.roofline.is_none() {
+        return Err(Error::usage("--calibrate needs --roofline").into());
+    }
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let jobs = args.workloads()?;
+    if let Some(gpu) = args.roofline {
+        return Ok(roofline(&args, gpu, &jobs)?);
+    }
     let mut device = if args.tune {
         tune(&args, &jobs)?
     } else if args.grow {
@@ -382,6 +445,22 @@ fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Devic
         ));
     }
     Ok(device)
+}
+
+/// Predicts training steps. Opens no device.
+fn roofline(args: &BenchArgs, gpu: KnownGpu, jobs: &[(Workload, usize)]) -> Result<()> {
+    for (i, (workload, batch)) in jobs.iter().enumerate() {
+        let found = roofline::roofline(gpu, args.calibrate, *workload, *batch)?;
+        if i > 0 {
+            args.show(&[String::new()]);
+        }
+        args.show(&[found.title(), RooflineRow::heading()]);
+        for row in found.longest((!args.common.verbose).then_some(LONGEST)) {
+            args.report(row, &row.line());
+        }
+        args.report(&found.sum, &found.sum.lines().join("\n"));
+    }
+    Ok(())
 }
 
 fn grow(args: &BenchArgs) -> anyhow::Result<Device> {

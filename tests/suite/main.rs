@@ -36,6 +36,7 @@ mod presets;
 mod reconstruct;
 mod restore;
 mod resume;
+mod roofline;
 mod rooms;
 mod segment;
 mod several;
