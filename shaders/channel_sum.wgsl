@@ -37,6 +37,12 @@ fn weight_of(row: u32) -> f32 {
     return 1.0;
 }
 
+// One channel of a row, for a number of channels that is not a multiple of 4.
+fn narrow(row: u32, column: u32) -> f32 {
+    let e = row * p.channels + column;
+    return map4(x[e / 4u])[e % 4u];
+}
+
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -72,9 +78,19 @@ fn main(
             row += row_lanes;
         }
     } else if !wide && column < p.channels {
-        for (var row = begin; row < end; row += row_lanes) {
-            let e = row * p.channels + column;
-            sum.x += map4(x[e / 4u])[e % 4u] * weight_of(row);
+        var row = begin;
+        while row + 3u * row_lanes < end {
+            let a = narrow(row, column);
+            let b = narrow(row + row_lanes, column);
+            let c = narrow(row + 2u * row_lanes, column);
+            let d = narrow(row + 3u * row_lanes, column);
+            sum.x += (a * weight_of(row) + b * weight_of(row + row_lanes))
+                + (c * weight_of(row + 2u * row_lanes) + d * weight_of(row + 3u * row_lanes));
+            row += 4u * row_lanes;
+        }
+        while row < end {
+            sum.x += narrow(row, column) * weight_of(row);
+            row += row_lanes;
         }
     }
     columns[local] = sum;

@@ -236,14 +236,12 @@ impl Shape {
         Ok(Self::Reduction(if kernel == Kernel::Conv2dEpilogue {
             Chain::new(p("slices"), 4, true, 0)
         } else if kernel == Kernel::SumSlices {
-            let lanes = p("lanes");
+            let lanes = constant(dispatch, "LANES").expect("it has lanes") as u64;
             Chain::new(p("slices").div_ceil(lanes), 8, true, lanes.trailing_zeros())
         } else if kernel == Kernel::ChannelSum {
-            // Only columns of four channels have several loads in flight.
-            let flight = if p("channels").is_multiple_of(4) { 4 } else { 1 };
             let (threads, lanes) = (u64::from(dispatch.workgroup_size), p("lanes"));
             let rows = p("rows_per_slice").div_ceil(threads / lanes);
-            Chain::new(rows, flight, false, TREE - lanes.trailing_zeros())
+            Chain::new(rows, 4, false, TREE - lanes.trailing_zeros())
         } else if [Kernel::Loss, Kernel::L1Penalty, Kernel::CountNonzero, Kernel::SumSquares]
             .contains(&kernel)
         {
