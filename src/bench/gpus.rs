@@ -1,8 +1,8 @@
 //! Profiles of GPUs, from which [`super::roofline`] predicts the time of a training step.
 //!
-//! Sizes, clocks and rates are those of data sheets, where a comment does not name another source.
-//! Latencies and overheads are assumptions: measure three of them on a GPU to replace them
-//! ([`super::roofline::Calibration`]).
+//! Numbers of units, clocks and rates are those of data sheets, where a comment does not name
+//! another source. Latencies and overheads are assumptions. Three times that were measured on a GPU
+//! replace some of them ([`super::roofline::Calibration`]).
 
 use crate::names::names;
 
@@ -73,8 +73,7 @@ pub(super) struct Profile {
 
 /// NVIDIA Hopper and Ada: four schedulers of 32 lanes, each of which issues one instruction per
 /// cycle, a load as well as a multiply-add. 65,536 registers (CUDA programming guide). Latencies
-/// are rounded from published measurements of Hopper: 30 cycles for workgroup memory, about 270 for
-/// the L2 cache, about 600 for memory.
+/// are assumptions.
 const NVIDIA: Design = Design {
     lanes: 128.0,
     lone_cycles: 1.0,
@@ -90,9 +89,8 @@ const NVIDIA: Design = Design {
 };
 
 /// AMD RDNA 3: two units of 32 lanes. Compilers make one wave of 64 of a tile's workgroup, so that
-/// an instruction takes two cycles. Double issue is left out: the compiler seldom finds pairs in
-/// the loops of the products. Loads are issued beside arithmetic. Latencies are assumptions: one
-/// and a half times NVIDIA's, as published measurements of caches have it.
+/// an instruction takes two cycles. Double issue is assumed not to help the loops of the products.
+/// Loads are issued beside arithmetic. Latencies are assumptions: 1.3 to 2 times NVIDIA's.
 const RDNA3: Design = Design {
     lanes: 64.0,
     lone_cycles: 2.0,
@@ -133,7 +131,7 @@ impl KnownGpu {
                 clock: 1.9e9,
                 flops: 67e12,
                 bandwidth: 4.8e12,
-                // 50 MB in all. Published measurements of the H100 read 5.5 to 7 TB/s from it.
+                // 50 MB, at an assumed rate.
                 cache: 50e6,
                 cache_rate: 6.5e12,
                 // Start, drain and barrier: an assumption.
@@ -147,7 +145,7 @@ impl KnownGpu {
                 clock: 2.52e9,
                 flops: 82.6e12,
                 bandwidth: 1.008e12,
-                // 72 MB at about 5 TB/s, an assumption from published measurements.
+                // 72 MB, at an assumed rate.
                 cache: 72e6,
                 cache_rate: 5e12,
                 // Assumed as for the H200.

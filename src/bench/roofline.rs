@@ -29,12 +29,13 @@ const DEPTH: u64 = 16;
 const TILE: f64 = 64.0;
 /// Bytes of workgroup memory of a tile: 16 terms of 64 rows and 64 columns.
 const TILE_BYTES: f64 = 8192.0;
-/// Share of the issue slots that a full multiprocessor uses. The rest is lost at barriers. An
-/// assumption: well-tuned products of others reach 80 to 90 %.
+/// Share of the issue slots that a full multiprocessor uses: an assumption. The rest is lost at
+/// barriers.
 const ISSUED: f64 = 0.85;
-/// Share of the data sheet's memory rate that a copy reaches, as measured on many GPUs.
+/// Share of the data sheet's memory rate that a copy reaches: an assumption.
 const REACHED: f64 = 0.9;
-/// Share of that rate that an element-wise kernel reaches: it starts and ends with empty queues.
+/// Share of that rate that an element-wise kernel reaches: an assumption. It starts and ends with
+/// empty queues.
 const STREAMED: f64 = 0.8;
 /// Cycles of one level of a workgroup's tree of sums: two loads, a store and a barrier. An
 /// assumption, by which eight levels take about 0.5 µs.
@@ -53,8 +54,8 @@ const ITERATION_ACCESSES: f64 = 18.0;
 /// Loads that an iteration has in addition if four rows are 16 single loads instead of 4 vectors.
 const SINGLE_LOADS: f64 = 12.0;
 /// Vector instructions of an iteration that are neither multiply-adds nor their overhead, in tiles
-/// with single loads. AMD's compiler makes up to 250 in all products whose channels are not a
-/// multiple of 4.
+/// with single loads. AMD's compiler makes 112 to 250 with 32 columns. Single loads compute the
+/// most addresses, so they are assumed to have the most.
 const SINGLE_OTHERS: f64 = 250.0;
 /// What a narrow tile adds to the other instructions of an iteration: AMD's compiler makes 112 for
 /// a convolution with 32 columns, and 106 with 64.
@@ -147,7 +148,8 @@ impl Tile {
         }
     }
 
-    /// Registers of an invocation. NVIDIA's open compiler and AMD's needed 168, 132 and 96 at most.
+    /// Registers of an invocation: assumptions. AMD's compiler needed 132 to 168 with 64 columns,
+    /// 120 to 144 with 32, and 96 to 132 with 16.
     fn registers(self) -> f64 {
         match self.columns {
             64.. => 168.0,

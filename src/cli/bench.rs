@@ -83,9 +83,9 @@ pub struct BenchArgs {
     /// file to undo. Each --precision has its own part; the part for f16 can choose `matrix`
     #[arg(long, conflicts_with_all = ["profile", "grow", "compare", "filter"])]
     tune: bool,
-    /// Predict the time of training steps on a GPU, without the GPU: h200, rtx4090, rx7900xtx, a770,
-    /// m2 or igpu. Shows the sums and the ten longest dispatches, with -v every dispatch. Default:
-    /// all workloads, at batches 128 and 1024
+    /// Predict the time of training steps on a GPU, without the GPU: h200, rtx4090, rx7900xtx,
+    /// a770, m2 or igpu. Shows the sums and the ten longest dispatches, with -v every dispatch.
+    /// Default: all workloads, at batches 128 and 1024
     #[arg(
         long,
         value_name = "GPU",
