@@ -70,8 +70,10 @@ fn choose_digit(local: u32, wanted: u32) -> Digit {
     if local < 16u {
         var sum = 0u;
         for (var i = local * 16u; i < local * 16u + 16u; i++) {
-            // Nobody else reads this count, so it is reset here, without a barrier of its own.
-            let count = atomicExchange(&digit_counts[i], 0u);
+            // Nobody else reads this count, so it is reset here, without a barrier of its own. An
+            // atomicExchange would be slower on software adapters, which have no vectors of it.
+            let count = atomicLoad(&digit_counts[i]);
+            atomicStore(&digit_counts[i], 0u);
             digit_found[i] = count;
             sum += count;
         }
