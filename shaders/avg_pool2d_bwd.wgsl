@@ -1,4 +1,4 @@
-//!include grid fours map pool2d lanes
+//!include grid fours map lane pool2d lanes
 // dx[n,h,w,c] = sum of dy / divisor over the windows that contain (h, w).
 // The divisor is R * S with COUNT_INCLUDE_PAD, else the number of the window's pixels inside the
 //   input.
@@ -64,7 +64,7 @@ fn main(
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
-            result[lane] = gather(i * 4u + lane).x;
+            result = select(result, gather(i * 4u + lane), is_lane(lane));
         }
         dx[i] = to_map4(result);
     }

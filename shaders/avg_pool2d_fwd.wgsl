@@ -1,4 +1,4 @@
-//!include grid fours map pool2d lanes
+//!include grid fours map lane pool2d lanes
 // y[n,p,q,c] = sum of x over the window / divisor.
 // The divisor is R * S with COUNT_INCLUDE_PAD, else the number of the window's pixels inside the
 //   input.
@@ -57,7 +57,7 @@ fn main(
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
-            result[lane] = pool(i * 4u + lane).x;
+            result = select(result, pool(i * 4u + lane), is_lane(lane));
         }
         y[i] = to_map4(result);
     }

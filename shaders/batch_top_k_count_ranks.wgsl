@@ -33,14 +33,12 @@ fn main(
     if first == 0u {
         write_record(p.number, bound, digit.wanted);
     }
-    // No tie to break. The counts stay 0, so the next pass finds digit 0 and returns here too.
-    if digit.wanted >= digit.count {
-        return;
-    }
-    clear_digits(local, 256u);
+    // Without a tie to break the counts stay 0, so the next pass finds digit 0 and counts nothing
+    // either. It does not return here: see common/key.wgsl on barriers.
+    let tied = digit.wanted < digit.count;
     let shift = shift_of(p.number, p.len);
     let known = high_bits(bound.lowest, shift + 8u);
-    for (var i = first; i < (p.len + 3u) / 4u; i += p.stride) {
+    for (var i = first; tied && i < (p.len + 3u) / 4u; i += p.stride) {
         let v = map4(x[i]);
         for (var lane = 0u; lane < 4u; lane++) {
             let element = i * 4u + lane;

@@ -1,10 +1,10 @@
-//!include grid fours map key rank
+//!include grid fours map lane key rank
 // mask = 1 for the k largest x of the whole batch by signed value, else 0. Ties go to the lowest
 //   NCHW index, samples first.
 // threshold[0] tracks the smallest selected value above 0: it takes that value while it is 0
 //   (unset), else it moves towards it by `rate`.
-// A radix selection: four passes over the bytes of the keys. If a tie has to be broken, further
-//   passes over the bytes of the NCHW index follow.
+// A radix selection: four passes over the bytes of the keys. Further passes over the bytes of the
+//   NCHW index follow; they count nothing if no tie has to be broken.
 // Layouts: x and mask (N,H,W,C), threshold (1).
 // Workgroup: one workgroup does everything.
 // Grid: 1 workgroup of 256.
@@ -33,8 +33,8 @@ fn main(@builtin(local_invocation_index) local: u32) {
     // The smallest key kept, byte by byte from the most significant.
     var digit = Digit(0u, p.k, p.len);
     var cut = 0u;
+    clear_digits(local, 256u);
     for (var shift = 32u; shift > 0u; shift -= 8u) {
-        clear_digits(local, 256u);
         for (var i = local; i < vectors; i += 256u) {
             let v = map4(x[i]);
             for (var lane = 0u; lane < 4u; lane++) {
@@ -49,23 +49,21 @@ fn main(@builtin(local_invocation_index) local: u32) {
     }
     // The lowest rank kept among the elements whose key equals the cut.
     var lowest = 0u;
-    if digit.wanted < digit.count {
-        for (var shift = whole_byte_bits(p.len - 1u); shift > 0u; shift -= 8u) {
-            clear_digits(local, 256u);
-            for (var i = local; i < vectors; i += 256u) {
-                let v = map4(x[i]);
-                for (var lane = 0u; lane < 4u; lane++) {
-                    if i * 4u + lane < p.len && key_of(v[lane]) == cut {
-                        let rank = rank_of(i * 4u + lane, p.len, p.c, p.area);
-                        if high_bits(rank, shift) == high_bits(lowest, shift) {
-                            count_digit(rank >> (shift - 8u));
-                        }
+    let tied = digit.wanted < digit.count;
+    for (var shift = whole_byte_bits(p.len - 1u); shift > 0u; shift -= 8u) {
+        for (var i = local; tied && i < vectors; i += 256u) {
+            let v = map4(x[i]);
+            for (var lane = 0u; lane < 4u; lane++) {
+                if i * 4u + lane < p.len && key_of(v[lane]) == cut {
+                    let rank = rank_of(i * 4u + lane, p.len, p.c, p.area);
+                    if high_bits(rank, shift) == high_bits(lowest, shift) {
+                        count_digit(rank >> (shift - 8u));
                     }
                 }
             }
-            digit = choose_digit(local, digit.wanted);
-            lowest |= digit.value << (shift - 8u);
         }
+        digit = choose_digit(local, digit.wanted);
+        lowest |= digit.value << (shift - 8u);
     }
     if local == 0u {
         atomicStore(&smallest, NONE);
@@ -81,7 +79,7 @@ fn main(@builtin(local_invocation_index) local: u32) {
             let key = key_of(v[lane]);
             if element < p.len && (key > cut
                 || (key == cut && rank_of(element, p.len, p.c, p.area) >= lowest)) {
-                kept[lane] = 1.0;
+                kept = select(kept, vec4<f32>(1.0), is_lane(lane));
                 if key > key_of(0.0) {
                     min_key = min(min_key, key);
                 }

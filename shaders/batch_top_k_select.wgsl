@@ -1,4 +1,4 @@
-//!include grid fours map key rank batch_top_k
+//!include grid fours map lane key rank batch_top_k
 // The last pass of a batch-wide top-k selection: mask = 1 for the keys above the smallest key kept,
 //   and for keys equal to it whose rank is at least the lowest rank kept, else 0.
 // threshold[0] tracks the smallest selected value above 0: it takes that value while it is 0
@@ -37,14 +37,14 @@ fn main(
         var kept = vec4<f32>(0.0);
         for (var lane = 0u; lane < 4u; lane++) {
             if i * 4u + lane < p.len && key_of(v[lane]) >= bound.cut {
-                kept[lane] = 1.0;
+                kept = select(kept, vec4<f32>(1.0), is_lane(lane));
             }
         }
         // A separate loop, skipped if no tie is broken: computing ranks takes divisions.
         for (var lane = 0u; bound.lowest > 0u && lane < 4u; lane++) {
             if key_of(v[lane]) == bound.cut
                 && rank_of(i * 4u + lane, p.len, p.c, p.area) < bound.lowest {
-                kept[lane] = 0.0;
+                kept = select(kept, vec4<f32>(0.0), is_lane(lane));
             }
         }
         mask[i] = to_map4(kept);

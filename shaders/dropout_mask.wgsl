@@ -1,4 +1,4 @@
-//!include grid fours map rng step
+//!include grid fours map lane rng step
 // mask = 1 where random_word(i, step, layer, seed) >= threshold, else 0. i is the element's NCHW
 //   index in the whole batch; this dispatch may hold a part of it that begins with sample
 //   step.first_sample.
@@ -32,11 +32,11 @@ fn main(
     let pixel = (i * 4u) / p.c;
     var n = pixel / p.area;
     var hw = pixel % p.area;
-    var kept: vec4<f32>;
+    var words: vec4<u32>;
     for (var lane = 0u; lane < 4u; lane++) {
         let index = ((step.first_sample + n) * p.c + c) * p.area + hw;
         let word = random_word(index, step.step, p.layer, step.seed_lo, step.seed_hi);
-        kept[lane] = select(0.0, 1.0, word >= p.threshold);
+        words = select(words, vec4<u32>(word), is_lane(lane));
         // Advance to the next element in memory.
         c++;
         if c == p.c {
@@ -48,5 +48,6 @@ fn main(
             n++;
         }
     }
-    mask[i] = to_map4(kept);
+    let kept = words >= vec4<u32>(p.threshold);
+    mask[i] = to_map4(select(vec4<f32>(0.0), vec4<f32>(1.0), kept));
 }

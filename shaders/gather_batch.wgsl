@@ -1,4 +1,4 @@
-//!include grid fours map rng step
+//!include grid fours map lane rng step
 // x[i] = a crop of image order[cursor + i], byte * scale + shift.
 // The crop is centred, or at a random place with crop = 1. flip_x and flip_y mirror it and turn
 //   transposes it first (x is square then), each with probability 1/2 by the top bit of a random
@@ -97,7 +97,8 @@ fn main(
         let from_column = select(place, p.width - 1u - place, crop.mirror_x);
         let at = crop.base + from_row * crop.stride + from_column * p.channels + c;
         let byte = (bytes[at / 4u] >> (8u * (at % 4u))) & 255u;
-        values[k] = f32(byte) * p.scale + p.shift;
+        let value = f32(byte) * p.scale + p.shift;
+        values = select(values, vec4<f32>(value), is_lane(k));
         if 4u * i + k + 1u >= p.len {
             break;
         }

@@ -1,4 +1,4 @@
-//!include grid fours map pool2d lanes
+//!include grid fours map lane pool2d lanes
 // dx[n,h,w,c] = x[n,h,w,c] * sum of dy / y over the windows that contain (h, w). A window with y =
 //   0 contributes 0.
 // Layouts: x and dx (N,H,W,C), y and dy (N,P,Q,C).
@@ -66,7 +66,7 @@ fn main(
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
-            result[lane] = gather(i * 4u + lane).x;
+            result = select(result, gather(i * 4u + lane), is_lane(lane));
         }
         dx[i] = to_map4(result);
     }

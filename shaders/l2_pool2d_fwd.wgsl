@@ -1,4 +1,4 @@
-//!include grid fours map pool2d lanes
+//!include grid fours map lane pool2d lanes
 // y[n,p,q,c] = sqrt(sum of x^2 over the window). Padding is 0.
 // Layouts: x (N,H,W,C), y (N,P,Q,C).
 // Invocation: four consecutive elements of y. With VEC they are four channels of one pixel. Without
@@ -52,7 +52,7 @@ fn main(
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
-            result[lane] = pool(i * 4u + lane).x;
+            result = select(result, pool(i * 4u + lane), is_lane(lane));
         }
         y[i] = to_map4(result);
     }

@@ -1,4 +1,4 @@
-//!include grid fours map
+//!include grid fours map lane
 // y = (x - m) / sqrt(v + eps). m and v are the mean and the variance over the window around the
 //   pixel, computed from the column sums that local_contrast_sums wrote.
 // Layouts: x and y (N,H,W,C), sums (N,H,W,2).
@@ -57,7 +57,8 @@ fn main(
             pixel = element / p.c;
             moments = window_moments(pixel);
         }
-        result[lane] = (values[lane] - moments.x) * moments.y;
+        let value = (values[lane] - moments.x) * moments.y;
+        result = select(result, vec4<f32>(value), is_lane(lane));
     }
     y[i] = to_map4(result);
 }

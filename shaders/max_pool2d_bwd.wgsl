@@ -1,4 +1,4 @@
-//!include grid fours nan map pool2d lanes activation
+//!include grid fours nan map lane pool2d lanes activation
 // dx[n,h,w,c] = sum of dy over the windows whose switch is h * W + w.
 // With ACTIVATION the layer below ends in that function f, and dx is the gradient before f: dy is
 //   multiplied by f', computed from the pooled output y, which is f's output at the switch.
@@ -76,7 +76,7 @@ fn main(
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
-            result[lane] = gather(i * 4u + lane).x;
+            result = select(result, gather(i * 4u + lane), is_lane(lane));
         }
         dx[i] = to_map4(result);
     }

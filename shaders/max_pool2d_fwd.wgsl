@@ -1,4 +1,4 @@
-//!include grid fours nan map pool2d lanes largest
+//!include grid fours nan map lane pool2d lanes largest
 // y[n,p,q,c] = max of x over the window (padding is -inf); switches[n,p,q,c] = h * W + w of the
 //   maximum. Ties go to the first element in row-major order. The first NaN wins over numbers.
 // Layouts: x (N,H,W,C), y and switches (N,P,Q,C).
@@ -56,8 +56,8 @@ fn main(
         var result: Largest;
         for (var lane = 0u; lane < 4u; lane++) {
             let best = pool(i * 4u + lane);
-            result.value[lane] = best.value.x;
-            result.at[lane] = best.at.x;
+            result.value = select(result.value, best.value, is_lane(lane));
+            result.at = select(result.at, best.at, is_lane(lane));
         }
         y[i] = to_map4(result.value);
         switches[i] = result.at;

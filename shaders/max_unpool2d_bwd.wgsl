@@ -1,4 +1,4 @@
-//!include grid fours map
+//!include grid fours map lane
 // dx[n,p,q,c] = dy[n, switches[n,p,q,c], c].
 // Layouts: dx and switches (N,P,Q,C), dy (N,H,W,C).
 // Invocation: four consecutive elements of dx. Elements past the end fall in the buffer's padding.
@@ -31,7 +31,8 @@ fn main(
     var result: vec4<f32>;
     for (var lane = 0u; lane < 4u; lane++) {
         let element = i * 4u + lane;
-        result[lane] = f32(dy[(element / sample * p.y_area + at[lane]) * p.c + element % p.c]);
+        let value = f32(dy[(element / sample * p.y_area + at[lane]) * p.c + element % p.c]);
+        result = select(result, vec4<f32>(value), is_lane(lane));
     }
     dx[i] = to_map4(result);
 }

@@ -1,4 +1,4 @@
-//!include grid fours map pool2d lanes
+//!include grid fours map lane pool2d lanes
 // y[n, switches[n,p,q,c], c] = x[n,p,q,c], else 0. If several windows share a switch, the last in
 //   row-major order wins.
 // Layouts: x and switches (N,P,Q,C), y (N,H,W,C). p.h and p.w are the sides of the output, p.p and
@@ -64,7 +64,7 @@ fn main(
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
-            result[lane] = gather(i * 4u + lane).x;
+            result = select(result, gather(i * 4u + lane), is_lane(lane));
         }
         y[i] = to_map4(result);
     }

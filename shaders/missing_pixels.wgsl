@@ -1,4 +1,4 @@
-//!include grid fours map rng step
+//!include grid fours map lane rng step
 // known = 0 where one of the sample's shapes (see missing_shapes.wgsl) covers the pixel, else 1. A
 //   line covers the pixels whose centres are at most its radius away from it.
 // Layouts: known (N,H,W,C), shapes (N, 64, 8).
@@ -105,7 +105,8 @@ fn main(
     for (var lane = 0u; lane < 4u; lane++) {
         let pixel = (4u * i + lane) / p.c;
         // The minimum is for lanes past the end, which belong to no sample.
-        values[lane] = is_known(min(pixel / p.area, p.n - 1u), pixel % p.area);
+        let value = is_known(min(pixel / p.area, p.n - 1u), pixel % p.area);
+        values = select(values, vec4<f32>(value), is_lane(lane));
     }
     known[i] = to_map4(values);
 }

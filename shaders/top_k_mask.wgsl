@@ -1,8 +1,8 @@
 //!include grid fours map key
 // mask = 1 for the k largest x of each sample by signed value, else 0. Ties go to the lowest NCHW
 //   index.
-// A radix selection: four passes over the bytes of the keys. If a tie has to be broken, further
-//   passes over the bytes of the NCHW index follow.
+// A radix selection: four passes over the bytes of the keys. Further passes over the bytes of the
+//   NCHW index follow; they count nothing if no tie has to be broken.
 // Layouts: x and mask (N,H,W,C).
 // Workgroup: one sample.
 // Grid: N workgroups of 256.
@@ -39,8 +39,8 @@ fn main(
     // The smallest key kept, byte by byte from the most significant.
     var digit = Digit(0u, p.k, len);
     var cut = 0u;
+    clear_digits(local, 256u);
     for (var shift = 32u; shift > 0u; shift -= 8u) {
-        clear_digits(local, 256u);
         for (var i = local; i < len; i += 256u) {
             let key = key_of(f32(x[first + i]));
             if high_bits(key, shift) == high_bits(cut, shift) {
@@ -52,20 +52,18 @@ fn main(
     }
     // The lowest rank kept among the elements whose key equals the cut.
     var lowest = 0u;
-    if digit.wanted < digit.count {
-        for (var shift = whole_byte_bits(len - 1u); shift > 0u; shift -= 8u) {
-            clear_digits(local, 256u);
-            for (var i = local; i < len; i += 256u) {
-                if key_of(f32(x[first + i])) == cut {
-                    let rank = rank_of(i);
-                    if high_bits(rank, shift) == high_bits(lowest, shift) {
-                        count_digit(rank >> (shift - 8u));
-                    }
+    let tied = digit.wanted < digit.count;
+    for (var shift = whole_byte_bits(len - 1u); shift > 0u; shift -= 8u) {
+        for (var i = local; tied && i < len; i += 256u) {
+            if key_of(f32(x[first + i])) == cut {
+                let rank = rank_of(i);
+                if high_bits(rank, shift) == high_bits(lowest, shift) {
+                    count_digit(rank >> (shift - 8u));
                 }
             }
-            digit = choose_digit(local, digit.wanted);
-            lowest |= digit.value << (shift - 8u);
         }
+        digit = choose_digit(local, digit.wanted);
+        lowest |= digit.value << (shift - 8u);
     }
     for (var i = local; i < len; i += 256u) {
         let key = key_of(f32(x[first + i]));

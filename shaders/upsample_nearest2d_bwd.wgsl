@@ -1,4 +1,4 @@
-//!include grid fours map lanes
+//!include grid fours map lane lanes
 // dx[n,h,w,c] = sum of dy over the block of scale_h by scale_w pixels.
 // Layouts: dx (N,H,W,C), dy (N, H * scale_h, W * scale_w, C). p.h and p.w are the sides of dx.
 // Invocation: four consecutive elements of dx. With VEC they are four channels of one pixel.
@@ -54,7 +54,7 @@ fn main(
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
-            result[lane] = gather(i * 4u + lane).x;
+            result = select(result, gather(i * 4u + lane), is_lane(lane));
         }
         dx[i] = to_map4(result);
     }

@@ -1,4 +1,4 @@
-//!include grid fours map lanes
+//!include grid fours map lane lanes
 // y[n,h,w,c] = x[n, h / scale_h, w / scale_w, c].
 // Layouts: x (N,H,W,C), y (N, H * scale_h, W * scale_w, C). p.h and p.w are the sides of x.
 // Invocation: four consecutive elements of y. With VEC they are four channels of one pixel. Without
@@ -49,7 +49,7 @@ fn main(
     } else {
         var result: vec4<f32>;
         for (var lane = 0u; lane < 4u; lane++) {
-            result[lane] = copy(i * 4u + lane).x;
+            result = select(result, copy(i * 4u + lane), is_lane(lane));
         }
         y[i] = to_map4(result);
     }

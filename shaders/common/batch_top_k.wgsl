@@ -28,7 +28,7 @@ fn shift_of(number: u32, len: u32) -> u32 {
 }
 
 // Reads the digit that a finished pass selects. All 256 invocations of the workgroup must call it;
-// all get the same result.
+// all get the same result, and the counts are 0 for the next digit.
 fn read_digit(local: u32, number: u32) -> Digit {
     let record = number * RECORD;
     atomicStore(&digit_counts[local], atomicLoad(&work[record + local]));

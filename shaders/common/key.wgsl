@@ -1,5 +1,9 @@
 // Order-preserving integer keys of floats, and one digit of a radix selection over keys by a
 // workgroup of at least 16 invocations.
+//
+// FXC, the compiler that wgpu uses on DX12 without dxcompiler.dll, refuses a barrier whose execution
+// depends on workgroup memory. Hence no kernel decides by a digit whether to choose another one: it
+// goes through all digits, and skips only the counting.
 
 // The key of a float: larger floats have larger keys, -0 and +0 have the same, and NaN has the
 // largest.
@@ -40,10 +44,13 @@ struct Digit {
 }
 
 var<workgroup> digit_counts: array<atomic<u32>, 256>;
+// The counts of the digit that is being chosen, and the sum of every 16 of them.
+var<workgroup> digit_found: array<u32, 256>;
 var<workgroup> digit_sums: array<u32, 16>;
 var<workgroup> digit_chosen: Digit;
 
-// Resets the counts. All `size` invocations of the workgroup must call it before counting.
+// Resets the counts. All `size` invocations of the workgroup must call it before they count for the
+// first digit.
 fn clear_digits(local: u32, size: u32) {
     for (var i = local; i < 256u; i += size) {
         atomicStore(&digit_counts[i], 0u);
@@ -55,14 +62,20 @@ fn count_digit(digit: u32) {
     atomicAdd(&digit_counts[digit & 255u], 1u);
 }
 
-// The digit of the `wanted`-th largest key. All invocations of the workgroup must call it after
-// counting; all get the same result. 16 invocations add 16 counts each, then one searches.
+// The digit of the `wanted`-th largest key, or 0 if nothing was counted and wanted > 0. All
+// invocations of the workgroup must call it after counting; all get the same result, and the counts
+// are 0 for the next digit. 16 invocations add 16 counts each, then one searches.
 fn choose_digit(local: u32, wanted: u32) -> Digit {
     workgroupBarrier();
     if local < 16u {
         var sum = 0u;
-        for (var i = 0u; i < 16u; i++) {
-            sum += atomicLoad(&digit_counts[local * 16u + i]);
+        for (var i = local * 16u; i < local * 16u + 16u; i++) {
+            // Nobody else reads this count, so it is reset here, without a barrier of its own. An
+            // atomicExchange would be slower on software adapters, which have no vectors of it.
+            let count = atomicLoad(&digit_counts[i]);
+            atomicStore(&digit_counts[i], 0u);
+            digit_found[i] = count;
+            sum += count;
         }
         digit_sums[local] = sum;
     }
@@ -75,11 +88,12 @@ fn choose_digit(local: u32, wanted: u32) -> Digit {
             block--;
         }
         var digit = block * 16u + 15u;
-        while digit > block * 16u && atomicLoad(&digit_counts[digit]) < left {
-            left -= atomicLoad(&digit_counts[digit]);
+        while digit > block * 16u && digit_found[digit] < left {
+            left -= digit_found[digit];
             digit--;
         }
-        digit_chosen = Digit(digit, left, atomicLoad(&digit_counts[digit]));
+        digit_chosen = Digit(digit, left, digit_found[digit]);
     }
-    return workgroupUniformLoad(&digit_chosen);
+    workgroupBarrier();
+    return digit_chosen;
 }

@@ -91,6 +91,7 @@ const COMMON: &[(&str, &str)] = snippets![
     "grid",
     "idle",
     "key",
+    "lane",
     "lanes",
     "largest",
     "log",

@@ -1,6 +1,7 @@
 //! Reads every shader without a GPU: the registry and the folder agree, headers are there, every
 //! variant that is dispatched validates with the portable capabilities, keeps to the portable
-//! budget and translates for Vulkan, Metal and DX12. `tint` checks them too if it is installed.
+//! budget, translates for Vulkan, Metal and DX12, and has nothing that DX12's older compiler is
+//! known to refuse. `tint` checks them too if it is installed.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -15,7 +16,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
 
 use crate::support::recorded;
-use crate::support::{TempFolder, skip};
+use crate::support::{TempFolder, fxc, skip};
 
 /// The portable budget.
 const INVOCATIONS: u32 = 256;
@@ -176,6 +177,16 @@ fn translate(Resolved { module, info, special, matrices }: &Resolved) -> Result<
         named(&text, &reflection.entry_point_names, "HLSL")?;
     }
     Ok(())
+}
+
+/// Checks a module against what FXC refuses.
+fn check_fxc(Resolved { module, info, special, .. }: &Resolved) -> Result<(), String> {
+    if *special {
+        // FXC supports none of these capabilities, so that wgpu does not offer them with it.
+        return Ok(());
+    }
+    fxc::check_assignments(module, info)?;
+    fxc::check_barriers(module)
 }
 
 /// Slots for Metal: one for each binding in order of declaration, and one for the sizes of runtime
@@ -378,6 +389,7 @@ fn every_variant_validates_and_translates() {
         .filter_map(|(kernel, constants, text)| {
             let outcome = resolve(&text, &constants).and_then(|resolved| {
                 check_budget(&resolved)?;
+                check_fxc(&resolved)?;
                 translate(&resolved)
             });
             outcome.err().map(|error| format!("{} {constants:?}: {error}", kernel.name()))
@@ -423,6 +435,77 @@ fn invalid_and_unportable_shaders_are_found() {
     fails(&kernel(&many, 64, &format!("{sum};")), &[], "9 storage bindings");
     let elsewhere = "@group(1) @binding(0) var<storage, read_write> y: array<u32>;";
     fails(&kernel(elsewhere, 64, "y[0] = SIZE;"), &[], "group 0");
+}
+
+#[test]
+fn what_fxc_refuses_is_found() {
+    let check = |declarations: &str, body: &str| {
+        let text = format!(
+            "override SIZE: u32 = 2u;\n\
+             @group(0) @binding(0) var<uniform> n: u32;\n\
+             @group(0) @binding(1) var<storage, read_write> y: array<f32>;\n\
+             var<workgroup> tile: array<vec4<f32>, 4>;\n\
+             var<workgroup> chosen: u32;\n\
+             {declarations}\n\
+             @compute @workgroup_size(64)\n\
+             fn main(\n\
+                 @builtin(workgroup_id) group: vec3<u32>,\n\
+                 @builtin(local_invocation_index) local: u32,\n\
+             ) {{ {body} }}"
+        );
+        let resolved = resolve(&text, &[("SIZE", 3.0)]).unwrap_or_else(|error| panic!("{error}"));
+        check_fxc(&resolved)
+    };
+    let fails = |declarations: &str, body: &str, what: &str| {
+        let error = check(declarations, body).expect_err(body);
+        assert!(error.contains(what), "{body}: {error}");
+    };
+    // Components and columns by variable indices.
+    let index = "by a variable index";
+    fails("", "var v = vec4<f32>(0.0); v[local] = 1.0; y[0] = v.x;", index);
+    fails("", "var v = vec4<u32>(0u); v[n] += 1u; y[0] = f32(v.x);", index);
+    fails("", "var m = mat4x4<f32>(); m[local] = vec4<f32>(1.0); y[0] = m[0].x;", index);
+    fails("", "var m = mat4x4<f32>(); m[0][local] = 1.0; y[0] = m[0].x;", index);
+    fails("", "var m = mat4x4<f32>(); m[local].x = 1.0; y[0] = m[0].x;", index);
+    fails("var<private> v: vec4<f32>;", "if n > 0u { loop { v[local] = 1.0; break; } }", index);
+    fails("struct S { v: vec2<f32> }", "var s: array<S, 2>; s[1].v[local] = 1.0;", index);
+    fails(
+        "fn put(v: ptr<function, vec4<f32>>, i: u32) { (*v)[i] = 1.0; }",
+        "var v = vec4<f32>(0.0); put(&v, n);",
+        "`put`",
+    );
+    check("", "var v = vec4<f32>(0.0); v[SIZE - 2u] = 1.0; v[3] = 2.0; y[0] = v[local];").unwrap();
+    check("", "var a: array<vec4<f32>, 4>; a[local].x = 1.0; y[0] = a[n].x;").unwrap();
+    check("", "tile[local] = vec4<f32>(1.0); y[local] = 1.0;").unwrap();
+    // Barriers that not all invocations reach, or that depend on memory that they write.
+    let barrier = "has a barrier";
+    let meet = "fn meet() { workgroupBarrier(); }";
+    fails("", "if local < 4u { workgroupBarrier(); }", barrier);
+    fails(meet, "if local < 4u { meet(); }", barrier);
+    fails("", "if local < n { return; } workgroupBarrier();", barrier);
+    fails("", "for (var i = 0u; i < local; i++) { storageBarrier(); }", barrier);
+    fails("", "loop { if tile[0].x > 0.0 { break; } workgroupBarrier(); }", barrier);
+    fails("", "while y[0] > 0.0 { workgroupBarrier(); }", barrier);
+    fails(
+        "",
+        "let to = workgroupUniformLoad(&chosen); if to > 0u { workgroupBarrier(); }",
+        barrier,
+    );
+    fails("", "for (var i = n; i > 0u; i -= chosen) { workgroupBarrier(); }", barrier);
+    fails("", "for (var i = 0u; i < n && chosen == i; i++) { workgroupBarrier(); }", barrier);
+    fails(
+        "fn below() -> bool { if tile[0].x > 0.0 { return true; } return false; }",
+        "if below() { workgroupBarrier(); }",
+        barrier,
+    );
+    check(meet, "if group.x >= n { return; } for (var i = n; i > 0u; i /= 2u) { meet(); }")
+        .unwrap();
+    check("", "for (var i = 0u; i < local; i++) { y[i] = 1.0; } workgroupBarrier();").unwrap();
+    check(
+        "",
+        "for (var i = 0u; i < SIZE; i++) { if chosen > i { y[local] = 1.0; } workgroupBarrier(); }",
+    )
+    .unwrap();
 }
 
 #[test]

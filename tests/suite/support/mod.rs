@@ -7,6 +7,7 @@ pub mod cases;
 pub mod command;
 pub mod files;
 pub mod folder;
+pub mod fxc;
 pub mod gpu;
 pub mod images;
 pub mod json;
