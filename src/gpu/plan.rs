@@ -209,12 +209,15 @@ mod tests {
 
     #[test]
     fn no_submission_is_estimated_to_take_long() {
+        let ends = |seconds: &[f64], owners: &[usize]| -> Vec<usize> {
+            submissions(seconds, owners).into_iter().map(|steps| steps.end).collect()
+        };
         // The second operation has two steps, which stay together.
-        assert_eq!(submissions(&[0.3, 0.1, 0.3], &[0, 1, 1, 2]), [0..3, 3..4]);
+        assert_eq!(ends(&[0.3, 0.1, 0.3], &[0, 1, 1, 2]), [3, 4]);
         // An operation that takes longer alone has a submission of its own.
-        assert_eq!(submissions(&[0.1, 2.0, 0.1], &[0, 1, 2]), [0..1, 1..2, 2..3]);
-        assert_eq!(submissions(&[0.1, 0.1], &[0, 1]), [0..2]);
-        assert_eq!(submissions(&[], &[]), [0..0]);
+        assert_eq!(ends(&[0.1, 2.0, 0.1], &[0, 1, 2]), [1, 2, 3]);
+        assert_eq!(ends(&[0.1, 0.1], &[0, 1]), [2]);
+        assert_eq!(ends(&[], &[]), [0]);
     }
 
     #[test]
