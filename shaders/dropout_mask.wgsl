@@ -1,4 +1,4 @@
-//!include grid fours map lane rng step
+//!include grid fours map rng step
 // mask = 1 where random_word(i, step, layer, seed) >= threshold, else 0. i is the element's NCHW
 //   index in the whole batch; this dispatch may hold a part of it that begins with sample
 //   step.first_sample.
@@ -36,7 +36,8 @@ fn main(
     for (var lane = 0u; lane < 4u; lane++) {
         let index = ((step.first_sample + n) * p.c + c) * p.area + hw;
         let word = random_word(index, step.step, p.layer, step.seed_lo, step.seed_hi);
-        words = select(words, vec4<u32>(word), is_lane(lane));
+        // Each word moves one component down until the fourth is there. FXC refuses words[lane].
+        words = vec4<u32>(words.yzw, word);
         // Advance to the next element in memory.
         c++;
         if c == p.c {

@@ -1,4 +1,4 @@
-//!include grid fours map lane rng step log normal
+//!include grid fours map rng step log normal
 // y = x + level[n] * e, level[n] = low + (high - low) * u. e is standard normal from the random
 //   word of the element's NCHW index in the whole batch, u uniform from the word of the sample.
 //   This dispatch may hold a part of the batch that begins with sample step.first_sample.
@@ -49,7 +49,8 @@ fn main(
         let index = ((step.first_sample + n) * p.c + c) * p.area + hw;
         // The stream number is "nois" in ASCII.
         let word = random_word(index, step.step, 0x6e6f6973u, step.seed_lo, step.seed_hi);
-        noise = select(noise, vec4<f32>(sigma * normal_of(word)), is_lane(lane));
+        // Each value moves one component down until the fourth is there. FXC refuses noise[lane].
+        noise = vec4<f32>(noise.yzw, sigma * normal_of(word));
         if c == 0u && hw == 0u && 4u * i + lane < p.len {
             level[n] = sigma;
         }

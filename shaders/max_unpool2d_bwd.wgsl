@@ -1,4 +1,4 @@
-//!include grid fours map lane
+//!include grid fours map
 // dx[n,p,q,c] = dy[n, switches[n,p,q,c], c].
 // Layouts: dx and switches (N,P,Q,C), dy (N,H,W,C).
 // Invocation: four consecutive elements of dx. Elements past the end fall in the buffer's padding.
@@ -16,6 +16,12 @@ struct Params {
 @group(0) @binding(2) var<storage, read> switches: array<vec4<u32>>;
 @group(0) @binding(3) var<storage, read_write> dx: array<Map4>;
 
+// dy at a switch of the sample and channel of an element of dx.
+fn fetch_dy(element: u32, at: u32) -> f32 {
+    let sample = element / (p.c * p.x_area);
+    return f32(dy[(sample * p.y_area + at) * p.c + element % p.c]);
+}
+
 @compute @workgroup_size(64)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -27,12 +33,11 @@ fn main(
         return;
     }
     let at = switches[i];
-    let sample = p.c * p.x_area;
-    var result: vec4<f32>;
-    for (var lane = 0u; lane < 4u; lane++) {
-        let element = i * 4u + lane;
-        let value = f32(dy[(element / sample * p.y_area + at[lane]) * p.c + element % p.c]);
-        result = select(result, vec4<f32>(value), is_lane(lane));
-    }
-    dx[i] = to_map4(result);
+    let element = i * 4u;
+    dx[i] = to_map4(vec4<f32>(
+        fetch_dy(element, at.x),
+        fetch_dy(element + 1u, at.y),
+        fetch_dy(element + 2u, at.z),
+        fetch_dy(element + 3u, at.w),
+    ));
 }

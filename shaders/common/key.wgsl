@@ -1,9 +1,9 @@
 // Order-preserving integer keys of floats, and one digit of a radix selection over keys by a
 // workgroup of at least 16 invocations.
 //
-// FXC, the compiler that wgpu uses on DX12 without dxcompiler.dll, refuses a barrier whose execution
-// depends on workgroup memory. Hence no kernel decides by a digit whether to choose another one: it
-// goes through all digits, and skips only the counting.
+// FXC, the compiler that wgpu uses on DX12 without dxcompiler.dll, refuses a barrier if workgroup
+// memory decides whether it is reached. Hence no kernel decides by a digit whether it chooses
+// another one: it goes through all digits, and skips only the counting.
 
 // The key of a float: larger floats have larger keys, -0 and +0 have the same, and NaN has the
 // largest.

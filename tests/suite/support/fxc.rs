@@ -91,8 +91,8 @@ fn each_statement(block: &Block, visit: &mut dyn FnMut(&Statement)) {
 }
 
 /// Refused are barriers whose execution depends on what may differ between invocations (X3663) or
-/// is in memory that invocations write (X4026), `workgroupUniformLoad` included. Calls are not told
-/// apart: what varies in one call of a function counts as varying in all.
+/// is in memory that invocations write (X4026), `workgroupUniformLoad` included. All calls of a
+/// function count as one: an argument that varies in one call counts as varying in all.
 pub fn check_barriers(module: &Module) -> Result<(), String> {
     let functions = module.functions.iter().map(|(_, function)| function);
     let functions: Vec<&Function> =
@@ -132,7 +132,7 @@ pub fn check_barriers(module: &Module) -> Result<(), String> {
     }
 }
 
-/// What is known of a function: which values vary between invocations, and whether it has barriers.
+/// A function's values that vary between invocations, and whether it has barriers.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Facts {
     arguments: Vec<bool>,
