@@ -135,9 +135,9 @@ pub(super) struct Split {
 impl Split {
     /// Minimum number of rows for each invocation. Fewer would make the second stage too expensive.
     const ROWS: usize = 32;
-    /// Maximum number of slices: two workgroups for each multiprocessor of an H200, which together
-    /// have enough loads in flight for its memory.
-    const SLICES: usize = 264;
+    /// Maximum number of slices: ten workgroups for each of the 132 multiprocessors of an H200.
+    /// Eight of them fill its threads, which then have enough loads in flight for its memory.
+    const SLICES: usize = 1320;
 
     pub(super) fn new(rows: usize, channels: usize) -> Self {
         let wide = channels.is_multiple_of(4);
