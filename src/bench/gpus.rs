@@ -44,7 +44,7 @@ pub(super) struct Design {
     pub iteration: f64,
     /// Cycles of a load from the L2 cache.
     pub near_load: f64,
-    /// Cycles of a load from addresses far apart, most of which come from memory.
+    /// Cycles of a load from addresses far apart: most of these loads miss the cache.
     pub far_load: f64,
 }
 
@@ -71,9 +71,8 @@ pub(super) struct Profile {
     pub overhead: f64,
 }
 
-/// NVIDIA Hopper and Ada: four schedulers of 32 lanes, each of which issues one instruction per
-/// cycle, a load as well as a multiply-add. 65,536 registers (CUDA programming guide). Latencies
-/// are assumptions.
+/// NVIDIA Hopper and Ada: four schedulers of 32 lanes. Each issues one instruction per cycle, a
+/// load or a multiply-add. 65,536 registers (CUDA programming guide). Latencies are assumptions.
 const NVIDIA: Design = Design {
     lanes: 128.0,
     lone_cycles: 1.0,

@@ -357,7 +357,7 @@ impl Common {
 }
 
 /// The message about skipped files: a line with their number, and one line for each of the first
-/// `max` files. It is empty if there are none.
+/// `max` files. It is empty if no file was skipped.
 fn describe_skipped(skipped: &[(String, String)], max: usize) -> Vec<String> {
     if skipped.is_empty() {
         return Vec::new();

@@ -222,7 +222,7 @@ impl Catalogue {
         (0..self.len()).map(|image| self.size(image))
     }
 
-    /// The size that all images have. `None` if they differ or there are none.
+    /// The size that all images have. `None` if sizes differ, or without images.
     pub fn common_size(&self) -> Option<Size> {
         let first = self.sizes().next()?;
         self.sizes().all(|size| size == first).then_some(first)

@@ -105,7 +105,7 @@ impl Images {
         self.table.iter().map(|entry| entry.size)
     }
 
-    /// The size that all images have. `None` if they differ or there are none.
+    /// The size that all images have. `None` if sizes differ, or without images.
     pub fn common_size(&self) -> Option<Size> {
         let first = self.table.first()?.size;
         self.sizes().all(|size| size == first).then_some(first)

@@ -95,7 +95,7 @@ impl Pixels {
         }
     }
 
-    /// The size that all images have. `None` if they differ or there are none.
+    /// The size that all images have. `None` if sizes differ, or without images.
     pub fn common_size(&self) -> Option<Size> {
         match self {
             Self::Resident(images) => images.common_size(),

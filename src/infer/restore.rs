@@ -228,9 +228,9 @@ impl Restorer {
     }
 }
 
-/// Runs a model of `channels` channels on pixels with `c` channels, one of which is 1 or equal to
-/// the other. `mean` is the mean of the image in each of the `c` channels. `run` gets pixels and
-/// means in the model's channels.
+/// Runs a model of `channels` channels on pixels with `c` channels. The two numbers are equal, or
+/// one of them is 1. `mean` is the mean of the image in each of the `c` channels. `run` gets pixels
+/// and means in the model's channels.
 fn with_channels(
     channels: usize,
     pixels: &[f32],

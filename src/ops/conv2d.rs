@@ -507,8 +507,8 @@ fn phase_tiles(tile: &Tile, g: &Conv2d) -> u64 {
     (stride_h * stride_w) as u64 * tile.groups(pixels, g.x.c)
 }
 
-/// How the sums of a product with few tiles are split into slices (split-K), each of which a
-/// workgroup of its own adds. It depends only on the problem, so that sums keep their order.
+/// How the sums of a product with few tiles are split into slices (split-K). Each slice has its own
+/// workgroups. The split depends only on the problem, so that sums keep their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Split {
     /// Number of slices; 1 if the product is not split.
