@@ -185,6 +185,7 @@ fn default_config(spec: &ModelSpec) -> Config {
         classify: None,
         segment: None,
         detect: None,
+        prior: None,
     }
 }
 

@@ -14,7 +14,7 @@ use csae::internals::model::{self, Graph};
 use csae::internals::report::chart;
 use csae::internals::report::confusion::Confusion;
 use csae::internals::shape::Dims;
-use csae::internals::spec::{ClassifySpec, Config, HeadStart, LabelledKind};
+use csae::internals::spec::{ClassifySpec, Config, HeadKind, HeadStart};
 use csae::internals::tasks::finetune::{Curve, Labelled, Point, begin_training, draw, split};
 use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::probe::match_labels;
@@ -229,9 +229,10 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     let budget = super::budget(args.reading.max_memory.as_deref())?;
     let size = encoder.graph.nodes[0].dims;
-    let kind = LabelledKind::Classify;
-    let data_config =
-        learning.data_config(kind, &loaded.graph.spec, |config| args.apply_data_flags(config))?;
+    let kind = HeadKind::Classify;
+    let data_config = learning
+        .settings
+        .data_config(kind, &loaded.graph.spec, |config| args.apply_data_flags(config))?;
     let data = Data::open(common, &data_config, size, budget)?;
     let labels =
         args.labels_per_class.map(|each| each.get().saturating_mul(occurring(&data.train).get()));

@@ -13,7 +13,7 @@ use csae::internals::files::{self, Lock};
 use csae::internals::model::{self, Decoder, Graph, LoadedModel};
 use csae::internals::rng::Stream;
 use csae::internals::shape::Dims;
-use csae::internals::spec::{Config, LabelledKind, ModelSpec};
+use csae::internals::spec::{Config, HeadKind, ModelSpec};
 use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::segment::Segmenter;
 use csae::internals::train::checkpoint::Checkpoint;
@@ -24,7 +24,64 @@ use serde_json::Value;
 use super::Common;
 use super::interrupt::{self, Interrupted};
 
-/// Flags of training on labels. The defaults are in the presets in `assets/presets/labelled`.
+/// Flags that give the configuration of a run without its model.
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// Configuration file (TOML) without [model], instead of the built-in preset
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Override a value of the configuration, such as optimizer.clip_norm=1
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+impl Settings {
+    /// Whether a flag is given.
+    pub const fn are_given(&self) -> bool {
+        self.config.is_some() || !self.set.is_empty()
+    }
+
+    /// The text of the configuration file or preset, and its name for messages.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn text(&self, kind: HeadKind) -> Result<(String, String)> {
+        Ok(match &self.config {
+            Some(path) => (files::read_text(path)?, path.display().to_string()),
+            None => (kind.preset().to_owned(), format!("preset {}", kind.name())),
+        })
+    }
+
+    /// The configuration with another model instead of the run's, from which the data can be
+    /// opened. The run's model depends on the data.
+    ///
+    /// # Errors
+    /// When a key is unknown or a value is invalid.
+    pub fn data_config(
+        &self,
+        kind: HeadKind,
+        other: &ModelSpec,
+        data: impl Fn(&mut Config),
+    ) -> Result<Config> {
+        let set: Vec<String> = self
+            .set
+            .iter()
+            .filter(|set| !set.trim_start().starts_with("model."))
+            .cloned()
+            .collect();
+        let (text, place) = self.text(kind)?;
+        let mut config = Config::with_model(&text, &place, other, &epochs_default(1), &set)?;
+        data(&mut config);
+        Ok(config)
+    }
+}
+
+/// The default of `train.epochs` for [`Config::with_model`].
+fn epochs_default(epochs: usize) -> [(&'static str, toml::Value); 1] {
+    [("epochs", toml::Value::Float(epochs as f64))]
+}
+
+/// Flags of training on labels. The defaults are in the presets in `assets/presets/heads`.
 #[derive(Debug, Args)]
 pub struct Learning {
     /// Folder of the new run
@@ -33,12 +90,8 @@ pub struct Learning {
     /// Start with random weights instead of the model's
     #[arg(long)]
     pub from_scratch: bool,
-    /// Configuration file (TOML) without [model], instead of the built-in preset
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Override a value of the configuration, such as optimizer.clip_norm=1
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    pub settings: Settings,
     /// Maximum number of epochs [default: 5 to 40 for a classifier, 10 to 100 for others, by the
     /// number of images]
     #[arg(long, value_name = "N")]
@@ -131,12 +184,12 @@ impl Learning {
     /// When a key is unknown or a value is invalid.
     pub fn config(
         &self,
-        kind: LabelledKind,
+        kind: HeadKind,
         model: &ModelSpec,
         epochs: impl FnOnce(&Config) -> Result<usize>,
         data: impl Fn(&mut Config),
     ) -> Result<Config> {
-        let (text, place) = self.text(kind)?;
+        let (text, place) = self.settings.text(kind)?;
         let mut flags: Vec<String> = Vec::new();
         let mut flag = |key: &str, value: Option<String>| {
             flags.extend(value.map(|value| format!("{key}={value}")));
@@ -150,12 +203,13 @@ impl Learning {
         flag("optimizer.lr", self.lr.map(|lr| format!("{lr:e}")));
         flag("optimizer.encoder_lr", self.encoder_lr.map(|lr| format!("{lr:e}")));
         flag("optimizer.weight_decay", self.weight_decay.map(|decay| format!("{decay:e}")));
-        let set: Vec<String> = self.set.iter().cloned().chain(flags).collect();
+        let set: Vec<String> = self.settings.set.iter().cloned().chain(flags).collect();
         // The default number of epochs depends on the batch size and on the split.
-        let mut base = Config::with_model(&text, &place, model, 1, &set)?;
+        let mut base = Config::with_model(&text, &place, model, &epochs_default(1), &set)?;
         base.seed = self.seed;
         data(&mut base);
-        let mut config = Config::with_model(&text, &place, model, epochs(&base)?, &set)?;
+        let epochs = epochs_default(epochs(&base)?);
+        let mut config = Config::with_model(&text, &place, model, &epochs, &set)?;
         if let Some(epochs) = self.epochs {
             (config.train.epochs, config.train.steps) = (epochs.get() as f64, 0);
         }
@@ -165,37 +219,6 @@ impl Learning {
         config.seed = self.seed;
         data(&mut config);
         Config::parse(&config.to_toml(), &place, &[])
-    }
-
-    /// The configuration with the model's encoder only, from which the data can be opened. The head
-    /// depends on the data.
-    ///
-    /// # Errors
-    /// As [`Learning::config`].
-    pub fn data_config(
-        &self,
-        kind: LabelledKind,
-        encoder: &ModelSpec,
-        data: impl Fn(&mut Config),
-    ) -> Result<Config> {
-        let set: Vec<String> = self
-            .set
-            .iter()
-            .filter(|set| !set.trim_start().starts_with("model."))
-            .cloned()
-            .collect();
-        let (text, place) = self.text(kind)?;
-        let mut config = Config::with_model(&text, &place, encoder, 1, &set)?;
-        data(&mut config);
-        Ok(config)
-    }
-
-    /// The text of the configuration file or preset, and its name for messages.
-    fn text(&self, kind: LabelledKind) -> Result<(String, String)> {
-        Ok(match &self.config {
-            Some(path) => (files::read_text(path)?, path.display().to_string()),
-            None => (kind.preset().to_owned(), format!("preset {}", kind.name())),
-        })
     }
 
     /// The value of `train.from` for a model; `None` with `--from-scratch`.

@@ -3,7 +3,7 @@
 use clap::Args;
 use csae::bail_usage;
 use csae::internals::error::{Result, did_you_mean};
-use csae::internals::spec::{LabelledKind, preset_names, preset_text};
+use csae::internals::spec::{HeadKind, preset_names, preset_text};
 use serde_json::json;
 
 use super::{CommandArgs, Common};
@@ -47,10 +47,11 @@ struct Preset {
 }
 
 fn presets() -> Result<Vec<Preset>> {
-    const TASKS: [(LabelledKind, &str); 3] = [
-        (LabelledKind::Classify, "csae finetune"),
-        (LabelledKind::Segment, "csae segment train"),
-        (LabelledKind::Detect, "csae detect train"),
+    const TASKS: [(HeadKind, &str); 4] = [
+        (HeadKind::Classify, "csae finetune"),
+        (HeadKind::Segment, "csae segment train"),
+        (HeadKind::Detect, "csae detect train"),
+        (HeadKind::Prior, "csae generate --fit"),
     ];
     let of_models = preset_names().map(|name| {
         Ok(Preset {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::internals::error::Error;
 use csae::internals::shape::Dims;
-use csae::internals::spec::{Config, LabelledKind};
+use csae::internals::spec::{Config, HeadKind};
 use csae::internals::train::checkpoint::{self, Checkpoint};
 use csae::internals::train::{RunFolder, Trainer};
 use serde_json::json;
@@ -104,7 +104,7 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         }
         started_by = (origin.csae != env!("CARGO_PKG_VERSION")).then_some(origin.csae);
     }
-    if let Some(kind) = config.labelled() {
+    if let Some(kind) = config.head() {
         let budget = budget.unwrap_or_default();
         let rewrite = config != recorded;
         let begin = Begin::Resume { folder, lock, from: from.as_ref(), rewrite };
@@ -114,9 +114,10 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
             step => format!("continuing after step {step}"),
         });
         let resume = match kind {
-            LabelledKind::Classify => super::finetune::resume,
-            LabelledKind::Segment => annotated::resume::<super::segment::Segment>,
-            LabelledKind::Detect => annotated::resume::<super::detect::Detect>,
+            HeadKind::Classify => super::finetune::resume,
+            HeadKind::Segment => annotated::resume::<super::segment::Segment>,
+            HeadKind::Detect => annotated::resume::<super::detect::Detect>,
+            HeadKind::Prior => super::generate::resume,
         };
         return resume(&args.common, &config, &to_load, budget, begin);
     }

@@ -248,8 +248,8 @@ impl Prior {
 mod tests {
     use super::*;
     use crate::data::Labels;
-    use crate::device::Device;
     use crate::priors::codes::Codes;
+    use crate::priors::training::fit_for_test;
     use crate::rng::Stream;
     use crate::testing::Folder;
 
@@ -263,7 +263,7 @@ mod tests {
         let folder = Folder::new("prior");
         let path = path_of(&folder.path);
         for codes in [codes.clone(), Codes { labels: None, ..codes }] {
-            let prior = Prior::fit(&mut Device::cpu(), &codes, "abc", None, 0, |_| {}).unwrap();
+            let prior = fit_for_test(&codes, "abc").unwrap().0;
             prior.save(&path).unwrap();
             assert_eq!(Prior::load(&path, "abc").unwrap(), prior);
         }

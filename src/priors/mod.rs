@@ -3,8 +3,9 @@
 
 pub mod codes;
 pub mod file;
-mod masked;
+mod hurdle_head;
+pub mod masked;
 pub mod mixture;
 pub mod prior;
 pub mod sparse;
-mod training;
+pub mod training;

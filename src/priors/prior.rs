@@ -4,11 +4,10 @@
 use rayon::prelude::*;
 
 use crate::advice::Advice;
-use crate::device::Device;
 use crate::error::{Error, Result, did_you_mean};
 use crate::priors::codes::Codes;
 use crate::priors::mixture::{Mixture, MixtureScore};
-use crate::priors::sparse::{HeldOutLoss, SparsePrior};
+use crate::priors::sparse::SparsePrior;
 use crate::rng::Stream;
 
 /// Maximum number of values in a code. A covariance has the square of it.
@@ -63,15 +62,6 @@ pub struct SampleRequest {
     pub class: Option<u32>,
 }
 
-/// Progress of fitting the priors.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum FitProgress {
-    /// A mixture with some number of components was fitted, to one class if there are classes.
-    Mixture(Option<u32>, MixtureScore),
-    /// The sparse prior has trained for (steps, of all steps) and has this loss on held-out codes.
-    Sparse(usize, usize, HeldOutLoss),
-}
-
 /// The priors of a model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prior {
@@ -100,39 +90,45 @@ pub fn fitting_bytes(units: usize, codes: usize, components: usize) -> u64 {
     mixture.max(SparsePrior::bytes(units, codes))
 }
 
+/// Fails if codes are too few to fit priors to, or all of them are 0.
+pub(super) fn check(codes: &Codes) -> Result<()> {
+    if codes.len() < MIN_CODES {
+        return Err(Error::usage(format!(
+            "{} images are too few to fit a prior; use at least {MIN_CODES}",
+            codes.len()
+        )));
+    }
+    if codes.values.iter().all(|value| *value == 0.0) {
+        return Err(Error::usage(
+            "no unit of the code fires on any of these images; train the model longer or with a \
+             weaker penalty",
+        ));
+    }
+    Ok(())
+}
+
 impl Prior {
-    /// Fits the three priors to the codes of the model with this hash. `components` is the number
-    /// of mixture components; `None` chooses it by the Bayesian information criterion. The device
-    /// trains the sparse prior.
+    /// Joins a sparse prior with a Gaussian and a mixture, fitted to the codes of the model with
+    /// this hash. `components` is the number of mixture components; `None` chooses it by the
+    /// Bayesian information criterion. `on_mixture` is called with each mixture that is fitted, and
+    /// its class if it is of one class.
     ///
     /// # Errors
-    /// When there are fewer than 32 codes, no unit fires, the codes are not finite, or the device
-    /// fails or has no memory for the training.
+    /// When there are fewer than 32 codes, no unit fires, or the codes are not finite.
     pub fn fit(
-        device: &mut Device,
         codes: &Codes,
         model: &str,
         components: Option<usize>,
         seed: u64,
-        mut progress: impl FnMut(FitProgress),
+        sparse: SparsePrior,
+        on_mixture: impl FnMut(Option<u32>, MixtureScore),
     ) -> Result<Self> {
-        if codes.len() < MIN_CODES {
-            return Err(Error::usage(format!(
-                "{} images are too few to fit a prior; use at least {MIN_CODES}",
-                codes.len()
-            )));
-        }
+        check(codes)?;
         let mut units = vec![[0.0_f32; 2]; codes.units];
         for code in codes.values.chunks_exact(codes.units) {
             for (unit, value) in units.iter_mut().zip(code).filter(|(_, value)| **value != 0.0) {
                 *unit = [unit[0] + 1.0, unit[1] + value];
             }
-        }
-        if units.iter().all(|[fired, _]| *fired == 0.0) {
-            return Err(Error::usage(
-                "no unit of the code fires on any of these images; train the model longer or with \
-                 a weaker penalty",
-            ));
         }
         let n = codes.len() as f32;
         let units =
@@ -143,12 +139,8 @@ impl Prior {
             classes: codes.labels.as_ref().map(|labels| labels.classes.clone()).unwrap_or_default(),
             units,
             gaussian: Mixture::single(codes)?,
-            mixture: Mixture::fit(codes, components, seed, |class, score| {
-                progress(FitProgress::Mixture(class, score))
-            })?,
-            sparse: SparsePrior::fit(device, codes, seed, |step, steps, loss| {
-                progress(FitProgress::Sparse(step, steps, loss))
-            })?,
+            mixture: Mixture::fit(codes, components, seed, on_mixture)?,
+            sparse,
         })
     }
 
@@ -279,6 +271,7 @@ pub fn interpolate(a: &[f32], b: &[f32], frames: usize) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::data::Labels;
+    use crate::priors::training::fit_for_test;
 
     fn prior(labelled: bool) -> Prior {
         let mut stream = Stream::new(3, "codes");
@@ -293,7 +286,7 @@ mod tests {
         };
         let codes =
             Codes { units: 3, values: values.collect(), labels: labelled.then_some(labels) };
-        Prior::fit(&mut Device::cpu(), &codes, "hash", None, 0, |_| {}).unwrap()
+        fit_for_test(&codes, "hash").unwrap().0
     }
 
     #[test]
@@ -366,18 +359,8 @@ mod tests {
     #[test]
     fn too_few_codes_and_dead_codes_are_refused() {
         let codes = Codes { units: 2, values: vec![0.0; 80], labels: None };
-        assert!(
-            Prior::fit(&mut Device::cpu(), &codes, "", None, 0, |_| {})
-                .unwrap_err()
-                .to_string()
-                .contains("no unit")
-        );
+        assert!(fit_for_test(&codes, "").unwrap_err().to_string().contains("no unit"));
         let few = Codes { units: 2, values: vec![1.0; 8], labels: None };
-        assert!(
-            Prior::fit(&mut Device::cpu(), &few, "", None, 0, |_| {})
-                .unwrap_err()
-                .to_string()
-                .contains("4 images")
-        );
+        assert!(fit_for_test(&few, "").unwrap_err().to_string().contains("4 images"));
     }
 }

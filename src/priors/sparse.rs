@@ -6,12 +6,12 @@
 //! strength. This is a hurdle model (Cragg 1971) for every unit. So the probability of a code is
 //! exact, and sampled codes have units that are exactly 0.
 
-use crate::device::Device;
 use crate::error::Result;
 use crate::ops::{HURDLE_OUTPUTS, HURDLE_VALUES, Hurdle};
 use crate::priors::codes::{Codes, k_means, nearest};
 use crate::priors::masked::{Masked, Sampler, Sizes};
 use crate::priors::mixture::sample_index;
+use crate::priors::prior::check;
 use crate::priors::training::{self, Rows};
 use crate::rng::Stream;
 
@@ -21,8 +21,6 @@ const CLUSTER_CODES: usize = 256;
 const MAX_CLUSTERS: usize = 160;
 /// Hidden units of the network: (per unit of the code, maximum).
 const HIDDEN: (usize, usize) = (4, 512);
-/// Held-out codes: one in (first), at most (second).
-const HELD_OUT: (usize, usize) = (16, 4096);
 /// The distribution of the standardised root of a unit. Logarithms of standard deviations are at
 /// least −4, which keeps densities finite when a strength is predicted exactly, and at most 2, far
 /// above the 0 of a prediction that knows nothing. The pull is weak against gradients of the
@@ -100,30 +98,29 @@ fn cluster(codes: &Codes, stream: &mut Stream) -> Clustering {
     (of, weights, classes.into_iter().collect(), centres)
 }
 
-impl SparsePrior {
-    /// Sizes of the network for this number of units and clusters.
-    fn sizes(units: usize, clusters: usize) -> Sizes {
-        Sizes { units, conditions: clusters, hidden: (HIDDEN.0 * units).min(HIDDEN.1) }
-    }
+/// A sparse prior whose network is not trained yet.
+#[derive(Clone, Debug)]
+pub struct Untrained {
+    order: Vec<u32>,
+    units: Vec<[f32; UNIT]>,
+    weights: Vec<f32>,
+    classes: Option<Vec<u32>>,
+    centres: Vec<f32>,
+    /// The network before training.
+    pub network: Masked,
+    /// Cluster of each code.
+    clusters: Vec<u32>,
+    /// The codes in random order.
+    shuffled: Vec<usize>,
+}
 
-    /// Memory in bytes for fitting, besides the codes.
-    pub fn bytes(units: usize, codes: usize) -> u64 {
-        let sizes = Self::sizes(units, MAX_CLUSTERS);
-        // The roots of the codes, for clustering, and training.
-        4 * (codes * units) as u64 + training::bytes(sizes, codes)
-    }
-
-    /// Fits the prior to codes. `progress` is called with the step, the number of steps, and the
-    /// loss on held-out codes. The device trains the network.
+impl Untrained {
+    /// Fits everything but the network to codes.
     ///
     /// # Errors
-    /// When the device fails or has no memory for the training.
-    pub fn fit(
-        device: &mut Device,
-        codes: &Codes,
-        seed: u64,
-        progress: impl FnMut(usize, usize, HeldOutLoss),
-    ) -> Result<Self> {
+    /// When there are fewer than 32 codes, or no unit fires.
+    pub fn fit(codes: &Codes, seed: u64) -> Result<Self> {
+        check(codes)?;
         let (n, units) = (codes.len(), codes.units);
         let mut stream = Stream::new(seed, "sparse prior");
         let (clusters, weights, classes, centres) = cluster(codes, &mut stream);
@@ -154,7 +151,7 @@ impl SparsePrior {
             [rate as f32, mean as f32, if std > 1e-6 { std as f32 } else { 1.0 }, min, max]
         };
         let of_units: Vec<[f32; UNIT]> = order.iter().map(of_unit).collect();
-        let sizes = Self::sizes(units, weights.len());
+        let sizes = SparsePrior::sizes(units, weights.len());
         let mut bias = vec![0.0; HURDLE_OUTPUTS * units];
         bias.iter_mut()
             .zip(&of_units)
@@ -162,12 +159,41 @@ impl SparsePrior {
         let network = Masked::new(sizes, bias, &mut stream);
         let shuffled: Vec<usize> =
             stream.permutation(n).into_iter().map(|code| code as usize).collect();
-        let (held_out, fit) = shuffled.split_at((n / HELD_OUT.0).min(HELD_OUT.1));
-        // Fewer than 16 codes are too few to hold one out.
-        let held_out = if held_out.is_empty() { fit } else { held_out };
-        let rows = Rows { codes, order: &order, units: &of_units, clusters: &clusters, sizes };
-        let network = training::train(device, &network, &rows, [fit, held_out], seed, progress)?;
-        Ok(Self { order, units: of_units, weights, classes, centres, network })
+        Ok(Self { order, units: of_units, weights, classes, centres, network, clusters, shuffled })
+    }
+
+    /// Makes inputs of the network from the codes that this was fitted to.
+    pub fn rows<'a>(&'a self, codes: &'a Codes) -> Rows<'a> {
+        let Self { order, units, clusters, network, .. } = self;
+        Rows { codes, order, units, clusters, sizes: network.sizes }
+    }
+
+    /// The numbers of the codes to fit to, and of the held-out codes. `share` is the share to hold
+    /// out. With 0, the loss is measured on the codes that the network is fitted to.
+    pub fn split(&self, share: f64) -> [&[usize]; 2] {
+        let count = training::held_out_count(self.shuffled.len(), share);
+        let (held_out, fit) = self.shuffled.split_at(count);
+        [fit, if held_out.is_empty() { fit } else { held_out }]
+    }
+
+    /// The prior with a trained network.
+    pub fn with_network(&self, network: Masked) -> SparsePrior {
+        let Self { order, units, weights, classes, centres, .. } = self.clone();
+        SparsePrior { order, units, weights, classes, centres, network }
+    }
+}
+
+impl SparsePrior {
+    /// Sizes of the network for this number of units and clusters.
+    fn sizes(units: usize, clusters: usize) -> Sizes {
+        Sizes { units, conditions: clusters, hidden: (HIDDEN.0 * units).min(HIDDEN.1) }
+    }
+
+    /// Memory in bytes for fitting, besides the codes.
+    pub fn bytes(units: usize, codes: usize) -> u64 {
+        let sizes = Self::sizes(units, MAX_CLUSTERS);
+        // The roots of the codes, for clustering, and training.
+        4 * (codes * units) as u64 + training::bytes(sizes, codes)
     }
 
     /// Samples a code, of one class if given. A temperature below 1 gives more probable codes,
@@ -281,13 +307,10 @@ mod tests {
     #[test]
     fn samples_have_the_dependencies_of_the_codes() {
         let all = codes(2000);
-        let mut evaluations = 0;
-        let fit = |progress: &mut dyn FnMut()| {
-            SparsePrior::fit(&mut Device::cpu(), &all, 0, |_, _, _| progress()).unwrap()
-        };
-        let prior = fit(&mut || evaluations += 1);
-        assert_eq!(evaluations, training::EVALUATIONS);
-        assert_eq!(prior, fit(&mut || {}));
+        let (prior, validations) = training::fit_for_test(&all, "hash").unwrap();
+        assert_eq!(validations, 16);
+        assert_eq!(prior, training::fit_for_test(&all, "hash").unwrap().0);
+        let prior = prior.sparse;
         let mut stream = Stream::new(1, "draws");
         let samples: Vec<[f32; 5]> = (0..1000)
             .map(|_| {
@@ -348,7 +371,7 @@ mod tests {
     #[test]
     fn variations_keep_units() {
         let all = codes(1000);
-        let prior = SparsePrior::fit(&mut Device::cpu(), &all, 0, |_, _, _| {}).unwrap();
+        let prior = training::fit_for_test(&all, "hash").unwrap().0.sparse;
         let code = [1.3, 0.0, 2.6, -1.0, 0.0];
         let (mut stream, mut out) = (Stream::new(1, "like"), [0.0; 5]);
         prior.variations(&code, 0.0, 1.0)(&mut stream, &mut out);

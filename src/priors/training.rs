@@ -1,39 +1,81 @@
-//! Training of the masked network: a head of the training engine with the loss of a hurdle model.
-//! Closed weights are set back to 0 after each update.
+//! Training of the network of the sparse prior: its configuration, batches of codes, validation on
+//! held-out codes, and the priors that it leaves at the end.
+
+use std::path::PathBuf;
 
 use rayon::prelude::*;
+use serde_json::json;
 
-use crate::device::Device;
-use crate::error::Result;
+use crate::device::{Allocation, Device};
+use crate::error::{Error, Result};
+use crate::hash::Hash;
 use crate::infer::batches::Inference;
-use crate::model::{Graph, Purpose, Store};
-use crate::ops::{Combine, HurdleLoss, MaskApply, SCALAR_PARTIALS};
+use crate::model::{Graph, ModelSpec, Purpose, Store};
 use crate::priors::codes::Codes;
+use crate::priors::hurdle_head::{HurdleHead, Mask};
 use crate::priors::masked::{Masked, Sizes, connectivity, graph};
-use crate::priors::sparse::{HURDLE, HeldOutLoss, UNIT, unit_values};
-use crate::record::Builder;
-use crate::spec::{
-    Config, CorruptionSpec, DataSpec, LossSpec, OptimizerName, OptimizerSpec, ScheduleName,
-    ScheduleSpec, SparsitySpec, TrainSpec,
-};
+use crate::priors::mixture::MixtureScore;
+use crate::priors::prior::Prior;
+use crate::priors::sparse::{HURDLE, HeldOutLoss, UNIT, Untrained, unit_values};
+use crate::spec::{Config, HeadKind};
+use crate::train::checkpoint::Checkpoint;
 use crate::train::feed::{Batches, Inputs};
 use crate::train::labelled::Epochs;
-use crate::train::step::{self, LabelLoss, Objective, Output, StepSpec, WIDTH};
-use crate::train::{Log, Trainer};
-use crate::view::{StepParams, View};
+use crate::train::run::{Task, ValidationResult};
+use crate::train::step::{self, Objective, StepSpec};
+use crate::train::{Run, RunFolder, Trainer};
+use crate::view::StepParams;
 
-/// (minimum, maximum) batch size. It is a sixteenth of the codes within these limits.
+/// (minimum, maximum) default batch size. It is a sixteenth of the codes within these limits.
 const BATCH: (usize, usize) = (64, 512);
-/// Number of training steps. Batches grow with the number of codes, so that a fixed number of steps
-/// sees few codes about as often as many.
-const STEPS: usize = 2400;
-/// Number of evaluations on held-out codes during training.
-pub const EVALUATIONS: usize = 16;
-/// (peak learning rate, steps of linear warm-up to it).
-const RATE: (f64, u64) = (2e-3, 100);
-const OPTIMIZER: OptimizerName = OptimizerName::AdamW;
-/// Batches are not split into parts.
-const PURPOSE: Purpose = Purpose::train(OPTIMIZER.moments());
+/// Default number of validations during the training.
+const VALIDATIONS: u64 = 16;
+/// Maximum number of held-out codes: more do not make their mean loss notably more exact.
+const MAX_HELD_OUT: usize = 4096;
+
+/// Default batch size for this number of codes to fit.
+fn batch_size(codes: usize, fit: usize) -> usize {
+    (codes / 16).clamp(BATCH.0, BATCH.1).min(fit)
+}
+
+/// Number of codes that are held out, of `codes`.
+pub fn held_out_count(codes: usize, share: f64) -> usize {
+    ((codes as f64 * share) as usize).min(MAX_HELD_OUT)
+}
+
+/// The configuration of a run, from the text of the preset or of a file that `place` names. `set`
+/// overrides single keys, then `change` sets others.
+///
+/// # Errors
+/// When a key is unknown or a value is invalid, or a batch is larger than the number of codes.
+pub fn config(
+    (text, place): (&str, &str),
+    codes: usize,
+    network: &ModelSpec,
+    set: &[String],
+    change: impl Fn(&mut Config),
+) -> Result<Config> {
+    let read = |validate_every: f64| {
+        let mut defaults = vec![("validate_every", toml::Value::from(validate_every))];
+        let base = Config::with_model(text, place, network, &defaults, set)?;
+        let fit = codes - held_out_count(codes, base.data.validation);
+        defaults.push(("batch", (batch_size(codes, fit) as i64).into()));
+        let mut config = Config::with_model(text, place, network, &defaults, set)?;
+        change(&mut config);
+        if config.train.batch > fit {
+            return Err(Error::usage(format!(
+                "train.batch = {}: only {fit} codes are fitted to; set it to at \
+                 most {fit}",
+                config.train.batch
+            )));
+        }
+        Ok((fit / config.train.batch, config))
+    };
+    let (steps_per_epoch, config) = read(1.0)?;
+    let steps = Trainer::total_steps(&config, steps_per_epoch);
+    let (_, config) = read((steps / VALIDATIONS).max(1) as f64 / steps_per_epoch as f64)?;
+    Config::parse(&config.to_toml(), place, &[])
+}
 
 /// Makes inputs of the network from codes.
 #[derive(Clone, Copy, Debug)]
@@ -66,70 +108,15 @@ impl Rows<'_> {
     }
 }
 
-/// Sets closed weights back to 0.
-#[derive(Clone, Copy, Debug)]
-struct Mask {
-    /// A factor for each learned value, see [`connectivity`].
-    factors: View,
-}
-
-impl Mask {
-    /// Records the product of all learned values with their factors. It is not in place, since a
-    /// dispatch cannot bind one buffer for reading and for writing.
-    fn apply(self, b: &mut Builder) {
-        let weights = b.store.learned();
-        let x = b.tape.real("parameters before the mask", weights.len);
-        b.tape.push(Combine { alpha: 1.0, beta: 0.0, a: weights, b: None, y: x });
-        b.tape.push(MaskApply { scale: 1.0, x, mask: self.factors, y: weights });
-    }
-}
-
-/// The loss of the hurdle model. The network predicts its own input, which is the target.
-#[derive(Debug)]
-struct HurdleHead {
-    sizes: Sizes,
-    mask: Mask,
-}
-
-impl LabelLoss for HurdleHead {
-    fn record(&self, b: &mut Builder, output: Output, n: usize) -> Vec<View> {
-        let Output { y, dy, scalars } = output;
-        let (units, target) = (self.sizes.units, b.value(0));
-        let partials = b.tape.real("partial losses", SCALAR_PARTIALS);
-        let (hurdle, width, index) = (HURDLE, WIDTH, 0);
-        b.tape.push(HurdleLoss {
-            hurdle,
-            n,
-            units,
-            width,
-            index,
-            y,
-            target,
-            scalars,
-            dy,
-            partials,
-        });
-        Vec::new()
-    }
-
-    fn terms(&self) -> &'static [&'static str] {
-        &["loss"]
-    }
-
-    fn constrain(&self, b: &mut Builder) {
-        self.mask.apply(b);
-    }
-
-    fn divisor(&self, n: usize) -> f64 {
-        n as f64
-    }
-}
-
 /// Batches of codes in random order.
 #[derive(Debug)]
 struct CodeBatches<'a> {
     rows: Rows<'a>,
     epochs: Epochs,
+    /// Number of parts that a batch is split into.
+    parts: usize,
+    /// The codes of the current batch.
+    numbers: Vec<usize>,
 }
 
 impl Batches for CodeBatches<'_> {
@@ -141,59 +128,24 @@ impl Batches for CodeBatches<'_> {
         &mut self,
         device: &mut Device,
         params: &mut StepParams,
-        _: usize,
+        part: usize,
         inputs: &Inputs,
     ) -> Result<()> {
-        let numbers = self.epochs.batch(u64::from(params.step));
-        device.write(inputs.x, &self.rows.inputs(&numbers));
+        if part == 0 {
+            self.numbers = self.epochs.batch(u64::from(params.step));
+        }
+        let n = self.numbers.len() / self.parts;
+        device.write(inputs.x, &self.rows.inputs(&self.numbers[part * n..][..n]));
         Ok(())
     }
-}
-
-/// How the network is trained.
-fn config(graph: &Graph, batch: usize, seed: u64) -> Config {
-    Config {
-        seed,
-        data: DataSpec::default(),
-        model: graph.spec.clone(),
-        corruption: CorruptionSpec::default(),
-        loss: LossSpec::default(),
-        sparsity: SparsitySpec::default(),
-        optimizer: OptimizerSpec {
-            kind: OPTIMIZER,
-            lr: RATE.0,
-            // The second moment averages over 100 steps, a small part of the training.
-            betas: [0.9, 0.99],
-            weight_decay: 0.01,
-            ..OptimizerSpec::default()
-        },
-        schedule: ScheduleSpec {
-            kind: ScheduleName::HalfCosine,
-            warmup_steps: RATE.1,
-            ..ScheduleSpec::default()
-        },
-        train: TrainSpec {
-            batch,
-            steps: STEPS as u64,
-            log_every: (STEPS / EVALUATIONS) as u64,
-            ..TrainSpec::default()
-        },
-        classify: None,
-        segment: None,
-        detect: None,
-    }
-}
-
-/// Batch size for this number of codes.
-fn batch_size(codes: usize) -> usize {
-    (codes / 16).clamp(BATCH.0, BATCH.1)
 }
 
 /// Memory in bytes for training a network on this number of codes, besides the codes.
 pub fn bytes(sizes: Sizes, codes: usize) -> u64 {
     let graph = graph(sizes);
-    let store = Store::layout(&graph, PURPOSE);
-    let config = config(&graph, batch_size(codes), 0);
+    let preset = (HeadKind::Prior.preset(), "preset prior");
+    let config = config(preset, codes, &graph.spec, &[], |_| ()).expect("the preset is valid");
+    let store = Store::layout(&graph, Purpose::train(config.optimizer.kind.moments()));
     let head = HurdleHead { sizes, mask: Mask { factors: store.grads } };
     let step = StepSpec {
         graph: &graph,
@@ -214,51 +166,133 @@ pub fn bytes(sizes: Sizes, codes: usize) -> u64 {
     store.bytes() + parameters + 2 * step
 }
 
-/// Trains a network on the codes `fit`. Returns the parameters with the lowest loss on `held_out`.
-/// `progress` is called after each evaluation with the step, the number of steps, and that loss.
+/// What priors are fitted to.
+#[derive(Debug)]
+pub struct PriorData {
+    /// The codes.
+    pub codes: Codes,
+    /// Hash of the model that they come from.
+    pub model: String,
+    /// File that the priors are written to.
+    pub file: PathBuf,
+}
+
+/// Called with each mixture that is fitted, and its class if it is of one class.
+pub type OnMixture<'a> = Box<dyn FnMut(Option<u32>, MixtureScore) + 'a>;
+
+/// Validates the network. At the end of the run it fits the other priors and writes all of them.
+pub struct PriorTraining<'a> {
+    inference: Inference<'a>,
+    config: &'a Config,
+    data: &'a PriorData,
+    untrained: &'a Untrained,
+    /// The mask of closed weights, which the recorded step reads.
+    _mask: Allocation,
+    on_mixture: OnMixture<'a>,
+    /// The priors, when the run is finished.
+    pub prior: Option<Prior>,
+}
+
+/// Sets up the training of the network; `from` is the checkpoint to resume from.
 ///
 /// # Errors
-/// When the device fails or has no memory for the training.
-pub fn train(
+/// When the device fails or has no memory for the training, or a checkpoint belongs to other codes.
+pub fn begin<'a>(
     device: &mut Device,
-    network: &Masked,
-    rows: &Rows<'_>,
-    [fit, held_out]: [&[usize]; 2],
-    seed: u64,
-    mut progress: impl FnMut(usize, usize, HeldOutLoss),
-) -> Result<Masked> {
-    let sizes = rows.sizes;
-    let graph = graph(sizes);
-    let batch = batch_size(rows.codes.len()).min(fit.len());
-    let config = config(&graph, batch, seed);
-    let factors = connectivity(sizes, &Store::layout(&graph, PURPOSE));
+    folder: &RunFolder,
+    config: &'a Config,
+    graph: &'a Graph,
+    (data, untrained): (&'a PriorData, &'a Untrained),
+    on_mixture: OnMixture<'a>,
+    from: Option<&Checkpoint>,
+) -> Result<Run<'a, PriorTraining<'a>>> {
+    let (rows, sizes) = (untrained.rows(&data.codes), untrained.network.sizes);
+    let purpose = Purpose::train(config.optimizer.kind.moments());
+    let factors = connectivity(sizes, &Store::layout(graph, purpose));
     let mask = device.alloc_real("mask of closed weights", factors.len())?;
     device.write(*mask, &factors);
     let head = HurdleHead { sizes, mask: Mask { factors: *mask } };
+    let [fit, _] = untrained.split(config.data.validation);
     // Repeated codes would be fitted more closely than others: with filled-up batches, the loss on
     // held-out codes was 1.5 nats higher (1797 codes, mean of 10 seeds).
-    let epochs = Epochs::of_whole_batches(fit.to_vec(), batch, seed);
-    let batches = CodeBatches { rows: *rows, epochs };
+    let epochs = Epochs::of_whole_batches(fit.to_vec(), config.train.batch, config.seed);
+    let batches = CodeBatches { rows, epochs, parts: config.train.accumulate, numbers: Vec::new() };
     // Bytes of the codes and of the mask.
-    let data = 4 * (rows.codes.values.len() + factors.len()) as u64;
-    let mut trainer =
-        Trainer::labelled(device, &config, &graph, &head, Box::new(batches), data, false)?;
-    network.write(device, &graph, &trainer.store);
-    let mut inference = Inference::new(&graph, &trainer.store);
-    let mut log = Log::new(None, trainer.total, true, false)?;
-    let mut best = (f64::INFINITY, Vec::new());
-    for step in 1..=STEPS {
-        trainer.step(device, &mut log)?;
-        if step % (STEPS / EVALUATIONS) == 0 {
-            let loss = evaluate(device, &mut inference, rows, held_out)?;
-            if best.1.is_empty() || loss.fires + loss.strength < best.0 {
-                best = (loss.fires + loss.strength, device.read(trainer.store.weights)?);
-            }
-            progress(step, STEPS, loss);
-        }
+    let host = 4 * (data.codes.values.len() + factors.len()) as u64;
+    let (batches, starts) = (Box::new(batches), from.is_none());
+    let trainer = Trainer::labelled(device, config, graph, &head, batches, host, starts)?;
+    if starts && config.train.from.is_none() {
+        untrained.network.write(device, graph, &trainer.store);
     }
-    device.write(trainer.store.weights, &best.1);
-    Masked::read(device, sizes, &graph, &trainer.store)
+    let labels = data.codes.labels.as_ref().map_or(&[][..], |labels| &labels.of);
+    let hash = Hash::default()
+        .with(bytemuck::cast_slice(&data.codes.values))
+        .with(bytemuck::cast_slice(labels));
+    let inference = Inference::new(graph, &trainer.store);
+    let task =
+        PriorTraining { inference, config, data, untrained, _mask: mask, on_mixture, prior: None };
+    Run::begin(device, folder, config, (trainer, task), hash.value(), from)
+}
+
+impl Task for PriorTraining<'_> {
+    type Validation = HeldOutLoss;
+
+    const DATA: &'static str = "images or the model";
+
+    fn validate(&mut self, device: &mut Device) -> Result<HeldOutLoss> {
+        let [_, held_out] = self.untrained.split(self.config.data.validation);
+        evaluate(device, &mut self.inference, &self.untrained.rows(&self.data.codes), held_out)
+    }
+
+    fn conclude(
+        &mut self,
+        device: &mut Device,
+        _: &RunFolder,
+        _: &HeldOutLoss,
+    ) -> Result<Vec<&'static str>> {
+        let Self { inference, untrained, data, config, .. } = self;
+        let network =
+            Masked::read(device, untrained.network.sizes, inference.graph, &inference.store)?;
+        let sparse = untrained.with_network(network);
+        let components = config.prior.as_ref().map_or(0, |spec| spec.components);
+        let components = (components > 0).then_some(components);
+        let PriorData { codes, model, .. } = data;
+        let prior =
+            Prior::fit(codes, model, components, config.seed, sparse, &mut self.on_mixture)?;
+        prior.save(&data.file)?;
+        self.prior = Some(prior);
+        Ok(Vec::new())
+    }
+
+    fn keeps_best(&self) -> bool {
+        true
+    }
+}
+
+impl std::fmt::Debug for PriorTraining<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PriorTraining").field("untrained", &self.untrained).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Display for HeldOutLoss {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { fires, strength } = self;
+        write!(
+            f,
+            "held-out codes: {fires:.2} nats for which units fire, {strength:.2} for how strongly"
+        )
+    }
+}
+
+impl ValidationResult for HeldOutLoss {
+    fn score(&self) -> f64 {
+        -(self.fires + self.strength)
+    }
+
+    fn numbers(&self) -> serde_json::Value {
+        json!({"fires": self.fires, "strength": self.strength})
+    }
 }
 
 /// Mean loss of the codes with these numbers.
@@ -296,218 +330,40 @@ fn evaluate(
     Ok(HeldOutLoss { fires: sum.fires / n, strength: sum.strength / n })
 }
 
+/// A configuration of a training on `codes` codes.
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::{HURDLE_VALUES, Loss, LossKind};
-    use crate::priors::masked::Sampler;
-    use crate::rng::Stream;
+pub fn test_config(graph: &Graph, codes: usize) -> Config {
+    let preset = (HeadKind::Prior.preset(), "preset prior");
+    config(preset, codes, &graph.spec, &[], |_| ()).unwrap()
+}
 
-    const SIZES: Sizes = Sizes { units: 5, conditions: 2, hidden: 11 };
-
-    fn normals(stream: &mut Stream, len: usize) -> Vec<f32> {
-        (0..len).map(|_| stream.normal()).collect()
-    }
-
-    /// The sum of squares of the outputs.
-    #[derive(Debug)]
-    struct Squares(Mask);
-
-    impl LabelLoss for Squares {
-        fn record(&self, b: &mut Builder, output: Output, n: usize) -> Vec<View> {
-            let Output { y, dy, scalars } = output;
-            let target = b.tape.map("zeros", y.len);
-            let partials = b.tape.real("partial losses", SCALAR_PARTIALS);
-            b.tape.push(Loss {
-                kind: LossKind::SumSquares,
-                n,
-                grad_scale: 1.0,
-                width: WIDTH,
-                index: 0,
-                activation: crate::ops::Activation::Identity,
-                y,
-                target,
-                scalars,
-                dy,
-                partials,
-            });
-            vec![target]
-        }
-
-        fn terms(&self) -> &'static [&'static str] {
-            &["loss"]
-        }
-
-        fn constrain(&self, b: &mut Builder) {
-            self.0.apply(b);
-        }
-
-        fn divisor(&self, n: usize) -> f64 {
-            n as f64
-        }
-    }
-
-    /// A graph, its store, the mask of its learned values, and the owner of the mask.
-    struct Network {
-        graph: Graph,
-        store: Store,
-        factors: Vec<f32>,
-        mask: crate::device::Allocation,
-    }
-
-    /// A network whose open weights are all random.
-    fn network(device: &mut Device, sizes: Sizes) -> Network {
-        let graph = graph(sizes);
-        let store = Store::new(device, &graph, PURPOSE).unwrap();
-        let factors = connectivity(sizes, &store);
-        let mask = device.alloc_real("mask", factors.len()).unwrap();
-        device.write(*mask, &factors);
-        let mut stream = Stream::new(4, "test");
-        let weights: Vec<f32> = factors.iter().map(|open| 0.5 * open * stream.normal()).collect();
-        device.write(store.weights, &weights);
-        Network { graph, store, factors, mask }
-    }
-
-    fn record(
-        device: &mut Device,
-        network: &Network,
-        n: usize,
-        loss: &dyn LabelLoss,
-        scalars: View,
-    ) -> step::Recorded {
-        let Network { graph, store, .. } = network;
-        let optimizer = config(graph, n, 0).optimizer;
-        let spec = StepSpec {
-            graph,
-            store,
-            n,
-            parts: 1,
-            objective: Objective::Labels(loss),
-            optimizer: &optimizer,
-            encoder: 0,
-            scalars,
-            half: None,
-            binding: device.max_elements(),
-        };
-        step::record(device, &spec).unwrap()
-    }
-
-    /// Trains all weights by 60 steps on the sum of squares of the outputs.
-    fn train_squares(device: &mut Device, network: &Network) -> Vec<f32> {
-        let mut stream = Stream::new(12, "rows");
-        let scalars = device.alloc_real("scalars", WIDTH).unwrap();
-        let loss = Squares(Mask { factors: *network.mask });
-        let recorded = record(device, network, 150, &loss, *scalars);
-        device.write(recorded.x, &normals(&mut stream, recorded.x.len));
-        device.write(recorded.labels[0], &vec![0.0; recorded.labels[0].len]);
-        let program = recorded.compile(device).unwrap();
-        (1..=60)
-            .map(|step| {
-                let [correction1, correction2] = [0.9_f32, 0.99].map(|beta| 1.0 - beta.powi(step));
-                let params =
-                    StepParams { lr: 0.02, correction1, correction2, ..StepParams::default() };
-                program.run(device, 0, 1, &params).unwrap();
-                device.read(*scalars).unwrap()[0]
-            })
-            .collect()
-    }
-
-    #[test]
-    fn training_lowers_the_loss_and_keeps_closed_weights_at_0() {
-        let mut device = Device::cpu();
-        let network = network(&mut device, SIZES);
-        let before = device.read(network.store.weights).unwrap();
-        let losses = train_squares(&mut device, &network);
-        assert!(losses[59] < 0.2 * losses[0], "{} {}", losses[0], losses[59]);
-        let weights = device.read(network.store.weights).unwrap();
-        for (i, open) in network.factors.iter().enumerate() {
-            let owner = network.store.owner(&network.graph, i);
-            if *open == 0.0 {
-                assert_eq!(weights[i], 0.0, "{owner}, {i}");
-            } else {
-                assert_ne!(weights[i], before[i], "{owner}, {i}");
-            }
-        }
-    }
-
-    #[test]
-    fn outputs_depend_on_the_units_before_and_on_the_conditions() {
-        let mut device = Device::cpu();
-        let network = network(&mut device, SIZES);
-        train_squares(&mut device, &network);
-        let mut inference = Inference::new(&network.graph, &network.store);
-        let x = normals(&mut Stream::new(9, "row"), SIZES.input());
-        let before = inference.run_output(&mut device, &x, &[]).unwrap();
-        for input in 0..SIZES.input() {
-            let mut changed = x.clone();
-            changed[input] += 1.0;
-            let after = inference.run_output(&mut device, &changed, &[]).unwrap();
-            for output in 0..SIZES.output() {
-                let (unit, sees) = (
-                    output % SIZES.units,
-                    input >= HURDLE_VALUES * SIZES.units
-                        || input % SIZES.units < output % SIZES.units,
-                );
-                assert_eq!(before[output] != after[output], sees, "input {input}, unit {unit}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_sampler_predicts_what_the_graph_computes() {
-        let mut device = Device::cpu();
-        let network = network(&mut device, SIZES);
-        let masked = Masked::read(&mut device, SIZES, &network.graph, &network.store).unwrap();
-        let x = normals(&mut Stream::new(10, "row"), SIZES.input());
-        let mut inference = Inference::new(&network.graph, &network.store);
-        let all = inference.run_output(&mut device, &x, &[]).unwrap();
-        let mut sampler = Sampler::new(&masked, &x[HURDLE_VALUES * SIZES.units..]);
-        for unit in 0..SIZES.units {
-            let predicted = sampler.predict(unit);
-            assert!(
-                (0..3).all(|k| (predicted[k] - all[k * SIZES.units + unit]).abs() < 1e-4),
-                "{unit}: {predicted:?}"
-            );
-            sampler.set_unit(unit, [x[unit], x[SIZES.units + unit]]);
-        }
-        // Writing is the inverse of reading.
-        let weights = device.read(network.store.weights).unwrap();
-        device.write(network.store.weights, &vec![0.0; weights.len()]);
-        masked.write(&mut device, &network.graph, &network.store);
-        assert_eq!(device.read(network.store.weights).unwrap(), weights);
-    }
-
-    #[test]
-    fn a_step_has_the_gradient_of_its_loss() {
-        let mut device = Device::oracle();
-        let network = network(&mut device, SIZES);
-        let scalars = device.alloc_real("scalars", WIDTH).unwrap();
-        let head = HurdleHead { sizes: SIZES, mask: Mask { factors: *network.mask } };
-        let recorded = record(&mut device, &network, 3, &head, *scalars);
-        device.write(recorded.x, &normals(&mut Stream::new(11, "row"), recorded.x.len));
-        let program = recorded.compile(&mut device).unwrap();
-        // The learning rate is 0: the step changes no weight.
-        let params = StepParams { correction1: 0.1, correction2: 0.01, ..StepParams::default() };
-        let loss = |device: &mut Device| {
-            program.run(device, 0, 1, &params).unwrap();
-            device.read_f64(*scalars).unwrap()[0]
-        };
-        loss(&mut device);
-        let (store, factors) = (&network.store, &network.factors);
-        let (gradient, weights) =
-            (device.read_f64(store.grads).unwrap(), device.read_f64(store.weights).unwrap());
-        let (mut error, mut size) = (0.0, 0.0);
-        for i in (0..weights.len()).filter(|i| factors[*i] > 0.0) {
-            let mut at = |delta: f64| {
-                let mut moved = weights.clone();
-                moved[i] += delta;
-                device.write_f64(store.weights, &moved);
-                loss(&mut device)
-            };
-            let difference = (at(1e-5) - at(-1e-5)) / 2e-5;
-            error += (gradient[i] - difference).powi(2);
-            size += difference.powi(2);
-        }
-        assert!(size > 0.0 && error.sqrt() <= 1e-6 * size.sqrt(), "{error} of {size}");
-    }
+/// Priors fitted on the CPU path, and the number of validations.
+///
+/// # Errors
+/// As [`Untrained::fit`] and [`begin`].
+#[cfg(test)]
+pub fn fit_for_test(codes: &Codes, model: &str) -> Result<(Prior, usize)> {
+    use crate::train::{Log, Origin, Outcome};
+    let folder = crate::testing::Folder::new("prior-run");
+    let device = &mut Device::cpu();
+    let data = PriorData {
+        codes: codes.clone(),
+        model: model.to_owned(),
+        file: folder.path.join("prior.safetensors"),
+    };
+    let untrained = Untrained::fit(codes, 0)?;
+    let graph = graph(untrained.network.sizes);
+    let mut config = test_config(&graph, codes.len());
+    config.prior = Some(crate::spec::PriorSpec::default());
+    let run_folder = RunFolder::at(&folder.path.join("run"));
+    let lock = run_folder.create(&config, &Origin::new(&config, "cpu".to_owned(), None)?, false)?;
+    let parts = (&data, &untrained);
+    let mut run = begin(device, &run_folder, &config, &graph, parts, Box::new(|_, _| ()), None)?;
+    let path = run_folder.file("metrics.jsonl");
+    let mut log = Log::new(Some(&path), run.trainer.total, true, false)?;
+    let outcome = run.train(device, &mut log, &|| false)?;
+    assert!(matches!(outcome, Outcome::Finished(_)), "{outcome:?}");
+    let log = std::fs::read_to_string(path).unwrap();
+    drop(lock);
+    Ok((run.task.prior.take().unwrap(), log.matches("\"validation\"").count()))
 }

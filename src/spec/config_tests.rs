@@ -30,7 +30,7 @@ fn a_model_alone_is_a_configuration() {
     let config = parse("", &[]).unwrap();
     assert_eq!((config.seed, config.train.batch, config.train.epochs), (0, 128, 10.0));
     assert_eq!(config.model.layers.len(), 2);
-    assert_eq!(config.labelled(), None);
+    assert_eq!(config.head(), None);
 }
 
 #[test]
@@ -97,24 +97,25 @@ fn no_epochs_are_allowed_with_a_number_of_steps() {
 }
 
 #[test]
-fn a_model_is_inserted_into_a_preset_of_a_labelled_task() {
+fn a_model_is_inserted_into_a_preset_of_a_head() {
     let model = parse("", &[]).unwrap().model;
-    let text = LabelledKind::Segment.preset();
-    let config = Config::with_model(text, "preset", &model, 17, &[]).unwrap();
-    assert_eq!((config.labelled(), config.train.epochs), (Some(LabelledKind::Segment), 17.0));
+    let text = HeadKind::Segment.preset();
+    let epochs = [("epochs", 17.0.into())];
+    let config = Config::with_model(text, "preset", &model, &epochs, &[]).unwrap();
+    assert_eq!((config.head(), config.train.epochs), (Some(HeadKind::Segment), 17.0));
     let longer = Config::with_model(
         &text.replace("[train]", "[train]\nepochs = 3"),
         "preset",
         &model,
-        17,
+        &epochs,
         &[],
     );
     assert_eq!(longer.unwrap().train.epochs, 3.0);
 }
 
 #[test]
-fn a_preset_of_a_labelled_task_with_a_model_is_refused() {
+fn a_preset_of_a_head_with_a_model_is_refused() {
     let model = parse("", &[]).unwrap().model;
-    let error = Config::with_model(MODEL, "run.toml", &model, 1, &[]).unwrap_err();
+    let error = Config::with_model(MODEL, "run.toml", &model, &[], &[]).unwrap_err();
     assert!(error.to_string().contains("remove [model]"), "{error}");
 }

@@ -3,7 +3,7 @@
 //! A user writes it as TOML and overrides single keys by `--set key=value`. The run folder keeps
 //! the complete configuration. The model file keeps the `[model]` part.
 
-mod labelled;
+mod heads;
 mod optimizer;
 mod overrides;
 mod presets;
@@ -19,9 +19,9 @@ pub use crate::model::{
     ModelSpec, NO_CORRUPTION, Pad, Pair, Pool2dSpec, SoftThresholdSpec, SpatialWtaSpec, SubSpec,
     Task, TopKSpec, UpsampleSpec, WhitenSpec,
 };
-pub use labelled::{
-    ClassifySpec, DetectSpec, HeadStart, LabelledKind, Objectness, PoseAugment, SegmentAugment,
-    SegmentSpec,
+pub use heads::{
+    ClassifySpec, DetectSpec, HeadKind, HeadStart, Objectness, PoseAugment, PriorSpec,
+    SegmentAugment, SegmentSpec,
 };
 pub use optimizer::{OptimizerName, OptimizerSpec, Update};
 pub use overrides::{apply as apply_override, from_toml};
@@ -74,6 +74,9 @@ pub struct Config {
     /// The run trains a detector (`csae detect train`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detect: Option<DetectSpec>,
+    /// The run fits priors to the codes of an autoencoder (`csae generate --fit`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<PriorSpec>,
 }
 
 names! {
@@ -292,8 +295,9 @@ impl Config {
         Ok(config)
     }
 
-    /// Parses a configuration without a model (a preset of a labelled task) and inserts `model`. It
-    /// trains for `epochs` unless the text sets `train.epochs` or `train.steps`.
+    /// Parses a configuration without a model (a preset of a head) and inserts `model`. `defaults`
+    /// are values of `[train]` for keys that the text does not set; a number of epochs is not
+    /// inserted beside a number of steps.
     ///
     /// # Errors
     /// When the text has a `[model]`, or as [`Config::parse`].
@@ -301,35 +305,27 @@ impl Config {
         text: &str,
         place: &str,
         model: &ModelSpec,
-        epochs: usize,
+        defaults: &[(&str, toml::Value)],
         overrides: &[String],
     ) -> Result<Self> {
         let mut table: toml::Table = toml::from_str(text)
             .map_err(|error| Error::usage(format!("{place}: {}", error.message())))?;
         if table.contains_key("model") {
             return Err(Error::usage(format!(
-                "{place}: remove [model]; the model is the encoder with a new head"
+                "{place}: remove [model]; the command builds the model"
             )));
         }
         let model = toml::Table::try_from(model).expect("a model is a TOML table");
         table.insert("model".to_owned(), toml::Value::Table(model));
         let train = table.entry("train").or_insert_with(|| toml::Table::new().into());
-        if let toml::Value::Table(train) = train
-            && !["epochs", "steps"].iter().any(|key| train.contains_key(*key))
-        {
-            train.insert("epochs".to_owned(), toml::Value::Float(epochs as f64));
+        if let toml::Value::Table(train) = train {
+            for (key, value) in defaults {
+                if !(*key == "epochs" && train.contains_key("steps")) {
+                    train.entry(*key).or_insert_with(|| value.clone());
+                }
+            }
         }
         Self::parse(&table.to_string(), place, overrides)
-    }
-
-    /// The kind of labelled task that the run trains, if it does.
-    pub const fn labelled(&self) -> Option<LabelledKind> {
-        match (&self.classify, &self.segment, &self.detect) {
-            (Some(_), ..) => Some(LabelledKind::Classify),
-            (_, Some(_), _) => Some(LabelledKind::Segment),
-            (.., Some(_)) => Some(LabelledKind::Detect),
-            _ => None,
-        }
     }
 
     /// Formats the configuration as TOML, with every value spelled out.
@@ -416,7 +412,7 @@ impl Config {
         if t.steps == 0 && t.epochs == 0.0 {
             return Err(Error::usage("train.epochs = 0: it must be above 0, or set train.steps"));
         }
-        labelled::check(self)?;
+        heads::check(self)?;
         if o.nesterov && o.momentum == 0.0 {
             return Err(Error::usage(
                 "optimizer.nesterov: it needs momentum; set optimizer.momentum above 0",

@@ -262,6 +262,7 @@ impl RunFolder {
             "finetune.json",
             "segment.json",
             "detect.json",
+            "prior.json",
             "confusion.png",
         ]
         .map(str::to_owned);

@@ -77,7 +77,6 @@ impl Log {
     ///
     /// # Errors
     /// If the file cannot be opened or written.
-    /// When the file cannot be written.
     pub fn rolled_back(
         &mut self,
         from: u64,

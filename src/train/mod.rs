@@ -3,8 +3,7 @@
 //! One engine trains every model. A [`Trainer`] runs steps, [`feed::Batches`] supplies their data,
 //! and [`step::Objective`] is the function that they minimise. A [`Run`] adds validation, the best
 //! model and the results of a [`run::Task`]. Tasks exist for autoencoders ([`reconstruction`]),
-//! classifiers, segmenters and detectors. The masked network of the sparse prior (`priors/`) uses a
-//! [`Trainer`] alone, without a run folder.
+//! classifiers, segmenters, detectors, and the network of the sparse prior (`priors/`).
 
 mod bar;
 pub mod checkpoint;

@@ -82,8 +82,8 @@ fn of_head(name: &str) -> bool {
     name.strip_prefix(model::HEAD).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// Number of steps whose losses are kept: two logging intervals, so that one is filled while the
-/// Number of steps whose losses are kept: at least two logging intervals.
+/// Number of steps whose losses are kept: at least two logging intervals, so that one is filled
+/// while the other is read.
 pub fn slots(log_every: u64) -> u64 {
     (2 * log_every).next_power_of_two().max(64)
 }

@@ -21,6 +21,9 @@ pub trait Task {
     /// The result of a validation.
     type Validation: ValidationResult;
 
+    /// What the data come from, for the message about a resumed run whose data differ.
+    const DATA: &'static str = "images";
+
     /// Validates the current model.
     ///
     /// # Errors
@@ -134,9 +137,10 @@ impl<'a, T: Task> Run<'a, T> {
             let header = &checkpoint.header;
             if header.data != data {
                 crate::bail_usage!(
-                    "{}: the images differ from those the run started with; restore them, or \
-                     start a new run",
-                    config.data.source
+                    "{}: the {} differ from those the run started with; restore them, or start a \
+                     new run",
+                    config.data.source,
+                    T::DATA
                 );
             }
             trainer.restore(device, checkpoint)?;

@@ -8,7 +8,7 @@ use csae::internals::budget::Budget;
 use csae::internals::data::{Sample, Subset};
 use csae::internals::device::Device;
 use csae::internals::model::{self, Graph};
-use csae::internals::spec::{Config, LabelledKind};
+use csae::internals::spec::{Config, HeadKind};
 use csae::internals::tasks::finetune::{Labelled, begin_training, draw, split};
 use csae::internals::tasks::probe::match_labels;
 use csae::internals::train::{Log, Origin, RunFolder};
@@ -244,8 +244,9 @@ fn both_paths_learn_alike() {
             "classify.head=fresh".to_owned(),
             "classify.shift=1".to_owned(),
         ];
-        let text = LabelledKind::Classify.preset();
-        let mut config = Config::with_model(text, "test", &graph.spec, 3, &set).unwrap();
+        let text = HeadKind::Classify.preset();
+        let epochs = [("epochs", 3.0.into())];
+        let mut config = Config::with_model(text, "test", &graph.spec, &epochs, &set).unwrap();
         config.train.from = Some(run.to_owned());
         config
     };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::files::{copy_folder, exists};
 use crate::support::images::bars;
-use crate::support::json::number;
+use crate::support::json::{number, of_kind};
 use crate::support::{Command, TempFolder, bytes, gpu, text};
 
 /// A small model of bars, with a fixed number of active units.
@@ -74,6 +74,16 @@ fn train(images: &str, config: &str, run: &str) -> Command {
     Command::train(images).option("--config", config).out(run).on_cpu().quiet()
 }
 
+/// The images that the shared model learned.
+pub fn images() -> &'static str {
+    &fitted().images
+}
+
+/// The file of the shared model.
+pub fn model() -> String {
+    format!("{}/model.safetensors", fitted().run)
+}
+
 /// Generates images with a model.
 fn generate(run: &str, out: &str) -> Command {
     Command::new("generate").arg(run).out(out).on_cpu()
@@ -110,11 +120,10 @@ fn horizontal(path: &str) -> f64 {
 #[test]
 fn fitting_reports_the_classes_and_generates_at_once() {
     let lines = &fitted().lines;
-    assert_eq!(
-        (&lines[0]["kind"], &lines[0]["classes"]),
-        (&json!("fit"), &json!(["across", "down"]))
-    );
-    assert_eq!(lines[1]["images"], 5);
+    let fit = of_kind(lines, "fit")[0];
+    assert_eq!(fit["classes"], json!(["across", "down"]));
+    assert_eq!(of_kind(lines, "validation").len(), 16);
+    assert_eq!(lines.last().unwrap()["images"], 5);
 }
 
 /// The same seed gives the same images, another seed others.
@@ -318,6 +327,7 @@ fn wrong_data_to_fit_is_refused() {
     let folder = TempFolder::new("generate-none");
     refused(&["--fit", &fitted().images], &["prior.safetensors", "--force"]);
     refused(&["--fit", &folder.path("none"), "--force"], &["does not exist"]);
+    refused(&["--set", "train.steps=9"], &["--set", "add --fit DATA"]);
 }
 
 #[test]
@@ -386,6 +396,15 @@ fn a_model_without_a_prior_is_refused() {
     let (run, prior) = copied_run(&folder);
     std::fs::remove_file(&prior).unwrap();
     generate(&run, &folder.path("out")).fails(2, &["no fitted prior", "--fit DATA"]);
+}
+
+#[test]
+fn a_run_that_fits_priors_is_not_overwritten_without_force() {
+    let folder = TempFolder::new("generate-run");
+    let (run, prior) = copied_run(&folder);
+    std::fs::remove_file(&prior).unwrap();
+    let fit = generate(&run, &folder.path("out")).option("--fit", images());
+    fit.fails(2, &["run/prior", "csae resume", "--force"]);
 }
 
 #[test]

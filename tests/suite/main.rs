@@ -25,8 +25,9 @@ mod fuzz;
 mod generate;
 mod gpu;
 mod gradients;
+mod heads;
 mod inspect;
-mod labelled;
+
 mod layerwise;
 mod library;
 mod manners;

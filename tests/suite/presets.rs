@@ -31,9 +31,14 @@ fn a_printed_preset_trains_the_model_that_the_preset_trains() {
 }
 
 #[test]
-fn presets_of_labelled_tasks_have_their_tables() {
-    for (name, table) in [("classify", "[data]"), ("segment", "[optimizer]"), ("detect", "[train]")]
-    {
+fn presets_of_heads_have_their_tables() {
+    let tables = [
+        ("classify", "[data]"),
+        ("segment", "[optimizer]"),
+        ("detect", "[train]"),
+        ("prior", "[prior]"),
+    ];
+    for (name, table) in tables {
         let text = Command::new("presets").arg(name).succeed();
         assert!(text.contains(table), "{name}: {text}");
         assert!(!text.contains("[model]"), "{name}");

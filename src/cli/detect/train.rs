@@ -12,7 +12,7 @@ use csae::internals::error::Result;
 use csae::internals::metrics::precision::AveragePrecision;
 use csae::internals::model::{self, Decoder, Graph};
 use csae::internals::ops::CELL;
-use csae::internals::spec::{Config, DetectSpec, LabelledKind, Objectness as Loss, PoseAugment};
+use csae::internals::spec::{Config, DetectSpec, HeadKind, Objectness as Loss, PoseAugment};
 use csae::internals::tasks::detect::{Detecting, begin_training, evaluate};
 use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::train::checkpoint::Checkpoint;
@@ -252,10 +252,11 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
-    let kind = LabelledKind::Detect;
+    let kind = HeadKind::Detect;
     // The data are opened before the head is built, which depends on their classes.
-    let data_config =
-        learning.data_config(kind, &loaded.graph.spec, |config| args.apply_data_flags(config))?;
+    let data_config = learning
+        .settings
+        .data_config(kind, &loaded.graph.spec, |config| args.apply_data_flags(config))?;
     let images = Detect::open(common, &data_config, (channels, &args.classes), budget)?;
     let classes = &images.set.classes;
     let grid = (Decoder::Deconv, args.stride.get(), CELL + classes.len());

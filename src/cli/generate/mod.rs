@@ -13,12 +13,15 @@ use csae::internals::budget::{Budget, free};
 use csae::internals::data::Sample;
 use csae::internals::error::{Error, Result};
 use csae::internals::infer::batches::{Inference, MemoryInUse};
-use csae::internals::model::{self, Graph, Purpose};
+use csae::internals::model::{self, Graph, ModelSpec, Purpose};
+use csae::internals::priors::file::path_of;
 use csae::internals::priors::prior::{
     MAX_UNITS, Prior, PriorKind, SWEEP_COMPONENTS, SampleRequest, interpolate,
 };
+use csae::internals::spec::Config;
 use csae::internals::tasks::inspect::ModelPaths;
 
+use super::learning::{Begin, Settings};
 use super::{CommandArgs, Common, budget, refuse_existing};
 use show::{Heading, Samples};
 
@@ -48,9 +51,11 @@ impl PriorChoice {
 /// images, and decode them.
 ///
 /// --fit first fits the priors and stores them with the model, as prior.safetensors; if the images
-/// are labelled, also per class. Then the command generates samples, variations of an image
-/// (--like), images between two (--interpolate), or images of one unit of the code (--unit), or
-/// compares the priors (--judge). It writes each image, a picture of all, and gallery.html.
+/// are labelled, also per class. That is a run with a folder of its own, `prior` beside
+/// prior.safetensors: if it is interrupted, `csae resume` continues it. Then the command generates
+/// samples, variations of an image (--like), images between two (--interpolate), or images of one
+/// unit of the code (--unit), or compares the priors (--judge). It writes each image, a picture of
+/// all, and gallery.html.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae train train-images-idx3-ubyte.gz --preset generate --out runs/clothes
@@ -73,6 +78,8 @@ pub struct GenerateArgs {
     /// With --fit: ignore the images' classes
     #[arg(long, requires = "fit")]
     ignore_labels: bool,
+    #[command(flatten)]
+    settings: Settings,
     /// Prior to sample codes from
     #[arg(
         long,
@@ -163,6 +170,9 @@ const MAX_COLUMNS: usize = 12;
 
 impl GenerateArgs {
     fn check(&self) -> Result<()> {
+        if self.fit.is_none() && self.settings.are_given() {
+            bail_usage!("--config, --set: they configure how priors are fitted; add --fit DATA");
+        }
         if self.n == Some(0) {
             bail_usage!("--n 0: give at least 1");
         }
@@ -285,34 +295,41 @@ impl GenerateArgs {
     fn sample_request(&self, kind: PriorKind, count: usize, class: Option<u32>) -> SampleRequest {
         SampleRequest { kind, count, seed: self.seed(), temperature: self.temperature, class }
     }
+}
 
+/// How images of a source are read.
+#[derive(Clone, Copy)]
+struct Reading {
+    /// Whether to resize images to the model's input and convert their channels.
+    resize: bool,
+    /// Whether a file that does not decode is an error.
+    strict: bool,
+    budget: Budget,
+}
+
+impl Reading {
     /// Images as the model was trained on: patches if they are larger than its input, unless they
     /// are to be resized.
-    fn patches(&self, graph: &Graph, source: &str, budget: Budget) -> Result<Sample> {
+    fn patches(self, common: &Common, graph: &Graph, source: &str) -> Result<Sample> {
         if self.resize {
-            return self.whole(graph, source, budget);
+            return self.whole(common, graph, source);
         }
-        let sample =
-            Sample::open_training(source, graph.nodes[0].dims, PATCHES, self.strict, budget)?;
-        Ok(self.report(sample))
+        let dims = graph.nodes[0].dims;
+        report(common, Sample::open_training(source, dims, PATCHES, self.strict, self.budget)?)
     }
 
     /// Images of the model's size.
-    fn whole(&self, graph: &Graph, source: &str, budget: Budget) -> Result<Sample> {
-        Ok(self.report(Sample::open_whole(
-            source,
-            graph.nodes[0].dims,
-            self.resize,
-            self.strict,
-            budget,
-        )?))
+    fn whole(self, common: &Common, graph: &Graph, source: &str) -> Result<Sample> {
+        let Self { resize, strict, budget } = self;
+        report(common, Sample::open_whole(source, graph.nodes[0].dims, resize, strict, budget)?)
     }
+}
 
-    fn report(&self, sample: Sample) -> Sample {
-        self.common.status(&format!("data: {}", sample.description));
-        self.common.report_skipped(&sample.skipped);
-        sample
-    }
+/// Prints what a sample is, and which files were skipped.
+fn report(common: &Common, sample: Sample) -> Result<Sample> {
+    common.status(&format!("data: {}", sample.description));
+    common.report_skipped(&sample.skipped);
+    Ok(sample)
 }
 
 /// Fails unless codes of the model can be sampled and decoded.
@@ -380,16 +397,54 @@ impl CommandArgs for GenerateArgs {
     }
 }
 
+/// Continues fitting priors. `data_config` is the configuration with the recorded, absolute paths
+/// of the data.
+pub fn resume(
+    common: &Common,
+    config: &Config,
+    data_config: &Config,
+    budget: Budget,
+    begin: Begin,
+) -> anyhow::Result<()> {
+    let place = config.prior.clone().unwrap_or_default().model;
+    let loaded = model::load(Path::new(&place))?;
+    check_model(&loaded.graph, Path::new(&place))?;
+    let sample = fit::open(common, &loaded.graph, data_config, budget)?;
+    let mut device = common.open()?;
+    device.limit_memory(budget.all);
+    let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
+    let mut inference = Inference::new(&loaded.graph, &store);
+    inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: sample.bytes() })?;
+    let stored = path_of(Path::new(&place));
+    let source = fit::CodeSource {
+        sample: &sample,
+        model: &loaded.hash,
+        stored: &stored,
+        data_config: config,
+    };
+    fit::run(
+        common,
+        &mut device,
+        &mut inference,
+        &source,
+        &|_, _| Ok(config.clone()),
+        budget,
+        begin,
+    )
+    .map(drop)
+}
+
 fn run(args: GenerateArgs) -> anyhow::Result<()> {
     args.check()?;
     let place = ModelPaths::of(&args.model);
     let loaded = model::load(&place.model)?;
     let graph = &loaded.graph;
     check_model(graph, &args.model)?;
-    let stored = csae::internals::priors::file::path_of(&place.model);
+    let stored = path_of(&place.model);
     // All checks run before anything that takes time.
     let known = if args.fit.is_some() {
         refuse_existing(&stored, args.force)?;
+        fit::check_folder(&stored, args.force)?;
         None
     } else if args.interpolate.is_some() {
         None
@@ -405,12 +460,15 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let given = args.like.iter().chain(args.interpolate.iter().flatten());
     let given =
         given.map(|source| read_one(&args, graph, source, budget)).collect::<Result<Vec<_>>>()?;
-    let patches = |source: &Option<String>| {
-        source.as_deref().map(|source| args.patches(graph, source, budget)).transpose()
-    };
-    let (fitting, train) = (patches(&args.fit)?, patches(&args.train)?);
-    let test = args.test.as_deref().map(|source| args.whole(graph, source, budget)).transpose()?;
-    fitting.iter().try_for_each(|sample| fit::check_room(&args, graph, sample, budget))?;
+    let reading = Reading { resize: args.resize, strict: args.strict, budget };
+    let fit_config = args.fit.as_ref().map(|_| fit::data_config(&args, graph, &place.model));
+    let fit_config = fit_config.transpose()?;
+    let fitting = fit_config.as_ref().map(|config| fit::open(&args.common, graph, config, budget));
+    let fitting = fitting.transpose()?;
+    let train = args.train.as_deref().map(|source| reading.patches(&args.common, graph, source));
+    let train = train.transpose()?;
+    let test = args.test.as_deref().map(|source| reading.whole(&args.common, graph, source));
+    let test = test.transpose()?;
     let comparison = match (&classifier, &test) {
         (Some(classifier), Some(test)) => {
             Some(judge::Comparison { classifier, test, train: train.as_ref() })
@@ -434,14 +492,21 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
         );
         return Err(Error::usage(message).into());
     }
-    let prior = match (fitting, known) {
-        (Some(sample), _) => {
+    let prior = match (&fitting, &fit_config, known) {
+        (Some(sample), Some(data_config), _) => {
+            let model = &loaded.hash;
+            let source = fit::CodeSource { sample, model, stored: &stored, data_config };
+            let begin = Begin::New { folder: fit::folder(&stored), force: args.force };
+            let config = |codes: usize, network: &ModelSpec| {
+                fit::config(&args, &place.model, codes, network)
+            };
+            let common = &args.common;
             let prior =
-                fit::run(&args, &mut device, &mut inference, &sample, &loaded.hash, &stored)?;
+                fit::run(common, &mut device, &mut inference, &source, &config, budget, begin)?;
             args.check_prior(&prior)?;
             Some(prior)
         }
-        (None, known) => known,
+        (.., known) => known,
     };
     if let (Some(comparison), Some(prior)) = (&comparison, &prior) {
         return judge::run(&args, &mut device, &mut inference, prior, comparison);

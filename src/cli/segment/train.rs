@@ -10,7 +10,7 @@ use csae::internals::data::{LoadOptions, Subset};
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
 use csae::internals::model::{self, Decoder, Graph};
-use csae::internals::spec::{Config, LabelledKind, SegmentAugment, SegmentSpec};
+use csae::internals::spec::{Config, HeadKind, SegmentAugment, SegmentSpec};
 use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::segment::{
     Segmentation, SegmentationScores, begin_training, check_class_weights, evaluate, samples,
@@ -245,10 +245,11 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let loaded = model::load(&ModelPaths::of(&args.model).model)?;
     let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
-    let kind = LabelledKind::Segment;
+    let kind = HeadKind::Segment;
     // The data are opened before the head is built, which depends on their classes.
-    let data_config =
-        learning.data_config(kind, &loaded.graph.spec, |config| args.apply_data_flags(config))?;
+    let data_config = learning
+        .settings
+        .data_config(kind, &loaded.graph.spec, |config| args.apply_data_flags(config))?;
     let images = Segment::open(common, &data_config, (channels, &args.classes), budget)?;
     let classes = &images.set.labelling.classes;
     if let Some(weights) = &args.class_weights {

@@ -1,28 +1,32 @@
-//! Tasks learned from labels: the tables `[classify]`, `[segment]` and `[detect]`.
+//! What a run trains other than an autoencoder: the tables `[classify]`, `[segment]`, `[detect]`
+//! and `[prior]`.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, PenaltyName};
+use super::{Config, DataSpec, LossSpec, PenaltyName};
 use crate::error::{Error, Result};
 
-/// A task learned from labels.
+/// What a run trains other than an autoencoder. The layers that this takes are the head of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LabelledKind {
+pub enum HeadKind {
     /// A class for each image.
     Classify,
     /// A class for each pixel.
     Segment,
     /// Boxes and classes of objects.
     Detect,
+    /// A probability model of the codes of an autoencoder.
+    Prior,
 }
 
-impl LabelledKind {
+impl HeadKind {
     /// The default configuration of its runs, without model and data.
     pub const fn preset(self) -> &'static str {
         match self {
-            Self::Classify => include_str!("../../assets/presets/labelled/classify.toml"),
-            Self::Segment => include_str!("../../assets/presets/labelled/segment.toml"),
-            Self::Detect => include_str!("../../assets/presets/labelled/detect.toml"),
+            Self::Classify => include_str!("../../assets/presets/heads/classify.toml"),
+            Self::Segment => include_str!("../../assets/presets/heads/segment.toml"),
+            Self::Detect => include_str!("../../assets/presets/heads/detect.toml"),
+            Self::Prior => include_str!("../../assets/presets/heads/prior.toml"),
         }
     }
 
@@ -32,6 +36,7 @@ impl LabelledKind {
             Self::Classify => "classify",
             Self::Segment => "segment",
             Self::Detect => "detect",
+            Self::Prior => "prior",
         }
     }
 }
@@ -175,15 +180,45 @@ pub struct DetectSpec {
     pub test_split: Option<String>,
 }
 
-/// Checks the tables of labelled tasks.
+/// Options of fitting priors to the codes of an autoencoder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PriorSpec {
+    /// File of the autoencoder.
+    pub model: String,
+    /// Total number of Gaussians of the mixture; 0: the number with the best Bayesian information
+    /// criterion.
+    pub components: usize,
+    /// Whether to ignore the classes of images.
+    pub ignore_labels: bool,
+    /// Whether to resize images to the model's input and convert them to its channels. Otherwise
+    /// priors are fitted to patches of larger images.
+    pub resize: bool,
+}
+
+impl Config {
+    /// What the run trains other than an autoencoder, if it does.
+    pub const fn head(&self) -> Option<HeadKind> {
+        match (&self.classify, &self.segment, &self.detect, &self.prior) {
+            (Some(_), ..) => Some(HeadKind::Classify),
+            (_, Some(_), ..) => Some(HeadKind::Segment),
+            (.., Some(_), _) => Some(HeadKind::Detect),
+            (.., Some(_)) => Some(HeadKind::Prior),
+            _ => None,
+        }
+    }
+}
+
+/// Checks the tables of heads, and that other tables have no key that a run of a head ignores.
 pub(super) fn check(config: &Config) -> Result<()> {
-    let tables = [config.classify.is_some(), config.segment.is_some(), config.detect.is_some()];
+    let Config { classify, segment, detect, prior, .. } = config;
+    let tables = [classify.is_some(), segment.is_some(), detect.is_some(), prior.is_some()];
     if tables.iter().filter(|there| **there).count() > 1 {
         return Err(Error::usage(
-            "classify, segment, detect: a run trains one of them; remove the other tables",
+            "classify, segment, detect, prior: a run trains one of them; remove the other tables",
         ));
     }
-    if let Some(segment) = &config.segment
+    if let Some(segment) = segment
         && !(segment.dice.is_finite() && segment.dice >= 0.0)
     {
         return Err(Error::usage(format!(
@@ -191,17 +226,62 @@ pub(super) fn check(config: &Config) -> Result<()> {
             segment.dice
         )));
     }
-    if config.labelled().is_some() {
-        if config.sparsity.penalty != PenaltyName::None || config.sparsity.revive_strength > 0.0 {
-            return Err(Error::usage(
-                "sparsity: a labelled run has no sparsity penalty; remove the table",
-            ));
-        }
-        if !config.corruption.is_none() {
-            return Err(Error::usage(
-                "corruption: a labelled run does not corrupt its images; remove the table",
-            ));
-        }
+    let Some(kind) = config.head() else { return Ok(()) };
+    if config.sparsity.penalty != PenaltyName::None || config.sparsity.revive_strength > 0.0 {
+        return Err(Error::usage(format!(
+            "sparsity: a run with [{}] has no sparsity penalty; remove the table",
+            kind.name()
+        )));
+    }
+    if !config.corruption.is_none() {
+        return Err(Error::usage(format!(
+            "corruption: a run with [{}] does not corrupt its images; remove the table",
+            kind.name()
+        )));
+    }
+    if config.loss != LossSpec::default() {
+        return Err(Error::usage(format!(
+            "loss: a run with [{}] has its own loss; remove the table",
+            kind.name()
+        )));
+    }
+    check_data(kind, &config.data)?;
+    if kind == HeadKind::Prior && config.optimizer.encoder_lr != 1.0 {
+        return Err(Error::usage(
+            "optimizer.encoder_lr: the network of a prior has no encoder; remove this setting",
+        ));
     }
     Ok(())
+}
+
+/// Checks that `[data]` has only the keys that a head reads.
+fn check_data(kind: HeadKind, data: &DataSpec) -> Result<()> {
+    let (mut read, mut names) = (
+        DataSpec {
+            source: data.source.clone(),
+            strict: data.strict,
+            validation: data.validation,
+            ..DataSpec::default()
+        },
+        vec!["source", "strict", "validation"],
+    );
+    match kind {
+        HeadKind::Classify => {
+            read.flip_x = data.flip_x;
+            names.push("flip_x");
+        }
+        HeadKind::Segment | HeadKind::Detect => {
+            read.validation_source.clone_from(&data.validation_source);
+            names.push("validation_source");
+        }
+        HeadKind::Prior => {}
+    }
+    if *data == read {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "data: a run with [{}] reads only the keys {}; remove the others",
+        kind.name(),
+        names.join(", ")
+    )))
 }

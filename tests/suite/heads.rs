@@ -1,5 +1,5 @@
-//! Runs that learn from labels have what every run has: they are resumed with the same bytes, take
-//! batches in parts, clip gradients, and read TOML.
+//! Runs of heads (classifiers, segmenters, detectors, priors) have what every run has: they are
+//! resumed with the same bytes, take batches in parts, clip gradients, and read TOML.
 
 use std::process::Stdio;
 use std::sync::OnceLock;
@@ -7,22 +7,30 @@ use std::time::Instant;
 
 use csae::internals::rng::Stream;
 
+use crate::generate;
 use crate::support::files::{config, metrics_without_speed};
 use crate::support::images::{discs, shapes};
 use crate::support::models::{pyramid, sparse_digits};
 use crate::support::{Command, TempFolder, bytes, is_file, json, model_bytes};
 
 /// Kills of each kind of run. CI makes few, to save time; before a release ten are made:
-/// `CSAE_KILLS=10 cargo test --release --test suite labelled`.
+/// `CSAE_KILLS=10 cargo test --release --test suite heads`.
 fn kills() -> usize {
     std::env::var("CSAE_KILLS").map_or(2, |kills| kills.parse().expect("a number of kills"))
 }
 
-/// A kind of run: its command without folder and length, and a short length.
+/// A kind of run: its command without folder, and a short length.
 struct Kind {
     name: &'static str,
     command: Command,
-    epochs: usize,
+    length: &'static str,
+    /// Folder of the run, below an empty folder. That of a prior depends on its model.
+    folder: fn(&TempFolder) -> String,
+}
+
+/// Folder of a run that `--out` names.
+fn out(folder: &TempFolder) -> String {
+    folder.path("run")
 }
 
 /// Images of discs with labels.
@@ -35,14 +43,19 @@ fn labelled_discs() -> &'static str {
 fn finetune() -> Kind {
     let command = Command::new("finetune").arg(sparse_digits());
     let command = command.flags("digits --test digits --labels 100 --layer encoder.1 --grid 2");
-    Kind { name: "finetune", command: command.batch(16).flags("--shift 1"), epochs: 6 }
+    Kind {
+        name: "finetune",
+        command: command.batch(16).flags("--shift 1"),
+        length: "--epochs 6",
+        folder: out,
+    }
 }
 
 /// Segmentation of discs.
 fn segment() -> Kind {
     let command = Command::new("segment train").arg(pyramid()).arg(labelled_discs());
     let command = command.flags("--crop 32 --instances --augment all").batch(4);
-    Kind { name: "segment", command, epochs: 4 }
+    Kind { name: "segment", command, length: "--epochs 4", folder: out }
 }
 
 /// Detection of shapes.
@@ -51,17 +64,39 @@ fn detect() -> Kind {
     let data = SHAPES.get_or_init(|| shapes(TempFolder::shared(), "labelled/shapes", 8).root);
     let command = Command::new("detect train").arg(pyramid()).arg(data);
     let command = command.flags("--size 64 --split train --held-out 0.3").batch(4);
-    Kind { name: "detect", command, epochs: 12 }
+    Kind { name: "detect", command, length: "--epochs 12", folder: out }
+}
+
+/// Priors of the codes of bars.
+fn prior() -> Kind {
+    let command = Command::new("generate --force --n 1 --components 4");
+    let command = command.option("--fit", generate::images());
+    Kind {
+        name: "prior",
+        command,
+        length: "--set train.steps=400",
+        folder: |folder| {
+            let model = folder.path("model.safetensors");
+            std::fs::copy(generate::model(), model).unwrap();
+            folder.path("prior")
+        },
+    }
 }
 
 impl Kind {
-    /// A run of the short length.
-    fn run(&self, out: &str) -> Command {
-        self.run_for(out, self.epochs)
+    /// A run of the short length in a folder that [`Kind::folder`] returned.
+    fn run(&self, run: &str) -> Command {
+        self.run_for(run, self.length)
     }
 
-    fn run_for(&self, out: &str, epochs: usize) -> Command {
-        let command = self.command.clone().out(out).epochs(epochs);
+    fn run_for(&self, run: &str, length: &str) -> Command {
+        let command = self.command.clone().flags(length);
+        let command = if self.name == "prior" {
+            let beside = run.strip_suffix("prior").unwrap();
+            command.arg(format!("{beside}model.safetensors")).out(format!("{beside}samples"))
+        } else {
+            command.out(run)
+        };
         command.set("train.checkpoint_every=3").on_cpu().quiet()
     }
 }
@@ -75,11 +110,13 @@ fn assert_equal(a: &str, b: &str) {
 
 /// Kills a run at random moments. It must end with the bytes of a run that was never killed.
 fn assert_survives_kills(kind: &Kind) {
-    let folder = TempFolder::new("labelled-killed");
-    let (whole, killed) = (folder.path("whole"), folder.path("killed"));
+    let folder = TempFolder::new("heads-killed");
+    let (whole, killed) = (folder.path("whole"), (kind.folder)(&folder));
     let began = Instant::now();
-    kind.run(&whole).succeed();
+    kind.run(&killed).succeed();
     let took = began.elapsed();
+    // Both run in the same place, since a configuration has the absolute path of its model.
+    std::fs::rename(&killed, &whole).unwrap();
     let mut stream = Stream::new(5, kind.name);
     let next = || {
         if is_file(&killed, "config.toml") {
@@ -120,14 +157,31 @@ fn a_killed_detection_goes_on_with_the_same_bytes() {
     assert_survives_kills(&detect());
 }
 
+#[test]
+fn a_killed_fit_of_priors_goes_on_with_the_same_bytes() {
+    assert_survives_kills(&prior());
+}
+
+#[test]
+fn a_prior_of_a_resumed_run_can_be_sampled() {
+    let folder = TempFolder::new("heads-prior");
+    let run = (prior().folder)(&folder);
+    prior().run(&run).set("train.steps=20").succeed();
+    // Its checkpoint says that the run ended after 20 steps.
+    let resumed = Command::resume(&run).steps(40).quiet().succeed();
+    assert!(resumed.contains("fitted priors to 960 codes of 2 classes"), "{resumed}");
+    let generate = Command::new("generate --n 3").arg(folder.path("model.safetensors"));
+    generate.out(folder.path("new")).on_cpu().succeed();
+}
+
 #[cfg(unix)]
 #[test]
 fn ctrl_c_writes_a_checkpoint_and_the_best_weights_can_be_used() {
     use crate::support::command::{send, wait};
     use std::time::Duration;
-    let folder = TempFolder::new("labelled-interrupt");
+    let folder = TempFolder::new("heads-interrupt");
     let out = folder.path("out");
-    let child = segment().run_for(&out, 4000).spawn();
+    let child = segment().run_for(&out, "--epochs 4000").spawn();
     let deadline = Instant::now() + Duration::from_secs(120);
     while !is_file(&out, "best.safetensors") {
         assert!(Instant::now() < deadline, "no validation in two minutes");
@@ -143,13 +197,14 @@ fn ctrl_c_writes_a_checkpoint_and_the_best_weights_can_be_used() {
 
 /// Trains in whole batches and in parts.
 fn assert_parts_learn_the_same(kind: &Kind, flags: &str) {
-    let folder = TempFolder::new("labelled-parts");
-    let losses = |name: &str, parts: usize| {
-        let run = kind.run(&folder.path(name)).flags(flags).set("train.log_every=1");
-        run.option("--accumulate", parts).succeed();
-        json::numbers(&metrics_without_speed(&folder.path(name)), "loss")
+    let losses = |parts: usize| {
+        let folder = TempFolder::new("heads-parts");
+        let run = (kind.folder)(&folder);
+        let command = kind.run(&run).flags(flags).set("train.log_every=1");
+        command.set(format!("train.accumulate={parts}")).succeed();
+        json::numbers(&metrics_without_speed(&run), "loss")
     };
-    let (a, b) = (losses("whole", 1), losses("parts", 2));
+    let (a, b) = (losses(1), losses(2));
     assert!(a.len() > 5 && a.len() == b.len(), "{} {}", a.len(), b.len());
     // The first steps agree within rounding; later ones amplify it.
     for (a, b) in a.iter().zip(&b).take(3) {
@@ -174,12 +229,35 @@ fn a_batch_in_parts_learns_the_same_detection() {
     assert_parts_learn_the_same(&detect(), "");
 }
 
+#[test]
+fn a_batch_in_parts_learns_the_same_prior() {
+    assert_parts_learn_the_same(&prior(), "");
+}
+
 #[track_caller]
 fn refused(kind: &Kind, cases: &[(&str, &[&str])]) {
-    let folder = TempFolder::new("labelled-options");
+    let folder = TempFolder::new("heads-options");
+    let run = (kind.folder)(&folder);
     for (flags, words) in cases {
-        kind.run(&folder.path("out")).flags(flags).fails(2, words);
+        kind.run(&run).flags(flags).fails(2, words);
+        assert!(!is_file(&run, "config.toml"), "{flags}");
     }
+}
+
+#[test]
+fn settings_that_a_prior_does_not_have_are_refused() {
+    refused(
+        &prior(),
+        &[
+            ("--set sparsity.penalty=l1", &["sparsity", "[prior]"]),
+            ("--set loss.kind=l1", &["loss", "[prior]"]),
+            ("--set data.flip_x=true", &["data", "source, strict, validation"]),
+            ("--set optimizer.encoder_lr=0.5", &["optimizer.encoder_lr"]),
+            ("--set train.batch=5000", &["train.batch = 5000", "900 codes"]),
+            ("--set train.precision=f16", &["train.precision", "half precision"]),
+            ("--set prior.compnents=3", &["did you mean components"]),
+        ],
+    );
 }
 
 #[test]
@@ -202,13 +280,15 @@ fn settings_that_a_classification_does_not_have_are_refused() {
         &[
             ("--set sparsity.penalty=l1", &["sparsity"]),
             ("--set optimizer.kind=adagrad", &["optimizer.kind", "adamw"]),
+            ("--set loss.kind=l1", &["loss", "[classify]"]),
+            ("--set data.crop=64", &["data", "source, strict, validation, flip_x"]),
         ],
     );
 }
 
 #[test]
 fn clipping_and_the_optimizer_change_the_model() {
-    let folder = TempFolder::new("labelled-optimizer");
+    let folder = TempFolder::new("heads-optimizer");
     let model = |name: &str, flags: &str| {
         let run = folder.path(name);
         finetune().run(&run).flags(flags).succeed();
@@ -221,7 +301,7 @@ fn clipping_and_the_optimizer_change_the_model() {
 
 #[test]
 fn a_configuration_file_is_read() {
-    let folder = TempFolder::new("labelled-config");
+    let folder = TempFolder::new("heads-config");
     let out = folder.path("out");
     let file = folder.write("mine.toml", "[optimizer]\nkind = \"adam\"\nlr = 0.002\n");
     finetune().run(&out).option("--config", file).succeed();
@@ -231,15 +311,15 @@ fn a_configuration_file_is_read() {
 
 #[test]
 fn a_configuration_file_cannot_replace_the_model() {
-    let folder = TempFolder::new("labelled-model");
+    let folder = TempFolder::new("heads-model");
     let file = folder.write("mine.toml", "[model]\ncode = \"x\"\nlayers = []\n");
-    let run = finetune().run_for(&folder.path("out"), 1).option("--config", file);
+    let run = finetune().run_for(&folder.path("out"), "--epochs 1").option("--config", file);
     run.fails(2, &["mine.toml", "[model]"]);
 }
 
 #[test]
-fn inspecting_a_labelled_run_shows_its_loss_and_its_validations() {
-    let folder = TempFolder::new("labelled-inspect");
+fn inspecting_a_classification_shows_its_loss_and_its_validations() {
+    let folder = TempFolder::new("heads-inspect");
     let run = folder.path("run");
     finetune().run(&run).succeed();
     let lines = Command::inspect(&run).on_cpu().quiet().json();
