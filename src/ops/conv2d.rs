@@ -7,14 +7,18 @@
 mod cpu;
 mod depthwise;
 mod im2col;
+mod slices;
+mod tile;
 
+use self::slices::{Split, slices};
+use self::tile::{Tile, phase_tiles};
 use super::activation::{epilogue, gated};
 use super::pool2d::window;
 use super::reduce::sum_slices;
 use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Choice, Family, Kernel, Product, Recorder, params};
 use crate::shape::{Conv2d, Dims, Pool2d};
-use crate::view::{Buffer, View};
+use crate::view::View;
 
 shaders! {
     Conv2dFwd "conv2d_fwd",
@@ -190,35 +194,6 @@ params! {
 /// Side of the block of outputs that an invocation of the `_regs` kernels sums. Larger blocks need
 /// fewer loads for each product, but 16 by 16 takes seconds to compile.
 const BLOCK: usize = 8;
-
-/// A tile of the `_subgroup`, `_tiled` and `_matrix` kernels.
-struct Tile {
-    /// Invocations of a workgroup.
-    size: u32,
-    /// Rows of a tile.
-    rows: usize,
-    /// Vec4s of columns.
-    columns: usize,
-}
-
-impl Tile {
-    /// The tile of a kernel variant for products with `columns` columns. None for variants without
-    /// tiles.
-    fn of(choice: Choice, columns: usize) -> Option<Self> {
-        let vectors = columns.div_ceil(4).next_power_of_two();
-        match choice {
-            Choice::Subgroup => Some(Self { size: 8, rows: 32, columns: vectors.clamp(2, 8) }),
-            Choice::Tiled => Some(Self { size: 64, rows: 64, columns: vectors.clamp(4, 16) }),
-            Choice::Matrix => Some(Self { size: 128, rows: 64, columns: vectors.clamp(4, 16) }),
-            _ => None,
-        }
-    }
-
-    /// Number of workgroups for a product of `rows` by `columns`.
-    const fn groups(&self, rows: usize, columns: usize) -> u64 {
-        (rows.div_ceil(self.rows) * columns.div_ceil(4 * self.columns)) as u64
-    }
-}
 
 /// The matrix product of a convolution that reads `map`. None with groups.
 fn product_of(family: Family, g: &Conv2d, map: View) -> Option<Product> {
@@ -490,163 +465,6 @@ impl Conv2dBwdInput {
                 .threads(phases * pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK)),
         }
     }
-}
-
-/// Maximum number of elements of all slices of a result: 16 MiB, which fit into the cache of a
-/// large GPU.
-const ELEMENTS: usize = 1 << 22;
-
-/// Workgroups that keep a large GPU busy: two for each of the 132 multiprocessors of an H100 or
-/// H200. A grid of fewer workgroups leaves multiprocessors idle.
-const FILLED: usize = 264;
-
-/// Number of workgroups of the gradient by the input with this tile: those of every phase.
-fn phase_tiles(tile: &Tile, g: &Conv2d) -> u64 {
-    let [stride_h, stride_w] = g.taps.stride;
-    let pixels = g.n * g.x.h.div_ceil(stride_h) * g.x.w.div_ceil(stride_w);
-    (stride_h * stride_w) as u64 * tile.groups(pixels, g.x.c)
-}
-
-/// How the sums of a product with few tiles are split into slices (split-K). Each slice has its own
-/// workgroups. The split depends only on the problem, so that sums keep their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Split {
-    /// Number of slices; 1 if the product is not split.
-    count: usize,
-    /// Number of terms in a slice.
-    terms: usize,
-    /// Number of elements of the result.
-    len: usize,
-    /// Number of channels of the result.
-    channels: usize,
-}
-
-impl Split {
-    /// The split of a product with the sizes of the `_tiled` kernel.
-    fn of(family: Family, g: &Conv2d) -> Self {
-        /// Workgroups of a split product: three for each multiprocessor of an H200. More slices
-        /// cost more in the second stage than they gain.
-        const WORKGROUPS: usize = 396;
-        /// Terms that a tile adds in one iteration.
-        const DEPTH: usize = 16;
-        /// An iteration takes about 1.4 µs on an H200, a second stage about 4 µs. So shorter sums
-        /// are not split, and a slice has at least 4 iterations.
-        const ITERATIONS: [usize; 2] = [16, 4];
-        /// Slices have multiples of this number of terms: a whole iteration of every kernel.
-        const WHOLE: usize = 32;
-        let steps = product(family, g, View::whole(Buffer::on_tape(0), 1)).steps;
-        let (out, rows) = match family {
-            Family::Conv2dBwdInput => (g.x, g.n * g.x.area()),
-            _ => (g.y, g.n * g.y.area()),
-        };
-        let (len, channels) = (rows * out.c, out.c);
-        let tile = Tile::of(Choice::Tiled, out.c).expect("it has tiles");
-        let tiles = match family {
-            Family::Conv2dBwdInput => phase_tiles(&tile, g),
-            _ => tile.groups(rows, out.c),
-        } as usize;
-        let iterations = steps.div_ceil(DEPTH);
-        let whole = Self { count: 1, terms: steps, len, channels };
-        if g.groups > 1 || tiles >= FILLED || iterations < ITERATIONS[0] {
-            return whole;
-        }
-        let count = ((WORKGROUPS + tiles / 2) / tiles)
-            .min(iterations / ITERATIONS[1])
-            .min(ELEMENTS / len.next_multiple_of(4))
-            .max(1);
-        let terms = steps.div_ceil(count).next_multiple_of(WHOLE);
-        Self { count: steps.div_ceil(terms), terms, ..whole }
-    }
-
-    /// Number of elements of `partials`. It is 1 if the product is not split.
-    fn partials_len(self) -> usize {
-        if self.count == 1 { 1 } else { self.count * self.len.next_multiple_of(4) }
-    }
-
-    /// The kernel that adds slices, in the variant of `choice`. None for variants that do not
-    /// split.
-    const fn kernel(self, family: Family, choice: Choice) -> Option<Kernel> {
-        match (family, choice) {
-            (Family::Conv2dFwd, Choice::Tiled) => Some(Kernel::Conv2dFwdTiledSplit),
-            (Family::Conv2dFwd, Choice::Matrix) => Some(Kernel::Conv2dFwdMatrixSplit),
-            (Family::Conv2dBwdInput, Choice::Tiled) => Some(Kernel::Conv2dBwdInputTiledSplit),
-            (Family::Conv2dBwdInput, Choice::Matrix) => Some(Kernel::Conv2dBwdInputMatrixSplit),
-            _ => None,
-        }
-    }
-
-    /// The parameters of that kernel. The bias belongs to the second stage.
-    fn params(self, g: &Conv2d) -> Conv2dParams {
-        Conv2dParams {
-            slices: self.count as u32,
-            slice_terms: self.terms as u32,
-            slice_stride: self.len.next_multiple_of(4) as u32,
-            ..Conv2dParams::new(g)
-        }
-    }
-
-    /// Records the second stage: adds the slices, and applies the epilogue. `gate` says whether
-    /// the sum is gated, and has the view to bind.
-    fn epilogue(
-        self,
-        r: &mut Recorder,
-        partials: View,
-        activation: Activation,
-        b: Option<View>,
-        (gated, gate): (bool, View),
-        y: View,
-    ) {
-        let vectors = self.len.div_ceil(4);
-        let params = EpilogueParams {
-            vectors: vectors as u32,
-            slices: self.count as u32,
-            stride_vectors: vectors as u32,
-            channels: self.channels as u32,
-            has_bias: b.is_some().into(),
-            parameter: activation.parameter() as f32,
-        };
-        r.kernel(Kernel::Conv2dEpilogue, &params)
-            .constant("ACTIVATION", activation.code())
-            .constant("GATED", gated)
-            .bind("partials", partials)
-            .bind("b", b.unwrap_or(partials))
-            .bind("gate", gate)
-            .bind("y", y)
-            .threads(vectors);
-    }
-}
-
-params! {
-    struct EpilogueParams {
-        vectors: u32, slices: u32, stride_vectors: u32, channels: u32, has_bias: u32,
-        parameter: f32,
-    }
-}
-
-/// Pixels in a slice of the weight gradient, and the number of slices. The numbers depend only on
-/// the problem and on whether the adapter is a processor, so that sums keep their order.
-fn slices(g: &Conv2d, software: bool) -> (usize, usize) {
-    /// Workgroups of the `_tiled` kernel: eight for each multiprocessor of an H200. Fewer leave
-    /// its registers unused; the gain of more is lost in the sums of the slices.
-    const WORKGROUPS: usize = 4 * FILLED;
-    /// A processor has few threads to fill, and pays for every slice in memory traffic.
-    const SOFTWARE_WORKGROUPS: usize = 64;
-    /// A slice has at least 64 pixels, so that the loop is longer than the stores of its result.
-    /// It has at most 65,536, so that sums are short enough for single precision.
-    const PIXELS: std::ops::RangeInclusive<usize> = 64..=65536;
-    let pixels = g.n * g.y.area();
-    let [r, s] = g.taps.kernel;
-    let rows = r * s * (g.x.c / g.groups);
-    let tiles = Tile::of(Choice::Tiled, g.y.c).expect("it has tiles").groups(rows, g.y.c) as usize;
-    let workgroups = if software { SOFTWARE_WORKGROUPS } else { WORKGROUPS };
-    let wanted = if tiles < FILLED { workgroups.div_ceil(tiles) } else { 1 };
-    let wanted = wanted
-        .min(pixels / PIXELS.start())
-        .min(ELEMENTS / g.weight_len().next_multiple_of(4))
-        .max(pixels.div_ceil(*PIXELS.end()))
-        .max(1);
-    let slice_terms = pixels.div_ceil(wanted);
-    (slice_terms, pixels.div_ceil(slice_terms))
 }
 
 /// Invocations of one slice of `conv2d_bwd_weight_regs`.

@@ -1,0 +1,150 @@
+//! A GPU and the times that it takes for the work of a dispatch.
+
+use super::shape::{Chain, Direction, Instructions, Shape, Tile};
+use crate::bench::gpus::{Design, KnownGpu, Profile};
+use crate::names::names;
+
+/// Invocations of a tile's workgroup.
+const TILE: f64 = 64.0;
+/// Bytes of workgroup memory of a tile: 16 terms of 64 rows and 64 columns.
+const TILE_BYTES: f64 = 8192.0;
+/// Share of the issue slots that a full multiprocessor uses: an assumption. The rest is lost at
+/// barriers.
+const ISSUED: f64 = 0.85;
+/// Share of the data sheet's memory rate that a copy reaches: an assumption.
+const REACHED: f64 = 0.9;
+/// Share of that rate that an element-wise kernel reaches: an assumption. It starts and ends with
+/// empty queues.
+const STREAMED: f64 = 0.8;
+/// Cycles of one level of a workgroup's tree of sums: two loads, a store and a barrier. An
+/// assumption, by which eight levels take about 0.5 µs.
+const TREE_LEVEL: f64 = 120.0;
+/// Grids of at least this number of workgroups per multiprocessor count as spread evenly. Below it,
+/// the multiprocessor with the most workgroups determines the time.
+const EVEN: f64 = 8.0;
+/// Groups of terms in an iteration. The loads of a group overlap its sums, so a workgroup that runs
+/// alone waits for workgroup memory once per group.
+const GROUPS: f64 = 4.0;
+
+names! {
+    /// What determines the time of a dispatch.
+    pub enum Why {
+        /// The iterations of a workgroup.
+        Latency = "latency",
+        /// The instructions of a multiprocessor.
+        Issue = "issue",
+        /// Loads that wait for each other.
+        Chain = "chain",
+        /// Bytes.
+        Memory = "memory",
+    }
+}
+
+/// Three times that were measured on a GPU. They replace assumptions of its profile.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Calibration {
+    /// Seconds of an iteration of a workgroup that runs alone: a convolution with 64 columns.
+    pub iteration: f64,
+    /// Seconds of an empty dispatch.
+    pub dispatch: f64,
+    /// Seconds of a load from the L2 cache that waits for the one before it.
+    pub load: f64,
+}
+
+/// A GPU, with the times that the model needs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Machine {
+    pub(super) profile: Profile,
+    /// Seconds of a dispatch without work.
+    pub(super) overhead: f64,
+    /// Seconds of a load from the L2 cache, and of one from memory.
+    pub(super) near_load: f64,
+    pub(super) far_load: f64,
+    /// Factor of the time of a workgroup that runs alone: measured over predicted.
+    pub(super) lone_factor: f64,
+}
+
+impl Machine {
+    pub(super) fn new(gpu: KnownGpu, calibration: Option<Calibration>) -> Self {
+        let profile = gpu.profile();
+        let design = profile.design;
+        let mut machine = Self {
+            profile,
+            overhead: profile.overhead,
+            near_load: design.near_load / profile.clock,
+            far_load: design.far_load / profile.clock,
+            lone_factor: 1.0,
+        };
+        if let Some(Calibration { iteration, dispatch, load }) = calibration {
+            let tile =
+                Tile { direction: Direction::Forward, columns: 64, iterations: 1, vectors: true };
+            machine.lone_factor = iteration / machine.lone(tile);
+            machine.overhead = dispatch;
+            machine.far_load *= load / machine.near_load;
+            machine.near_load = load;
+        }
+        machine
+    }
+
+    /// Instructions of an iteration that take an issue slot.
+    pub(super) fn issued(&self, tile: Tile) -> f64 {
+        let Instructions { arithmetic, accesses } = tile.instructions();
+        arithmetic + if self.profile.design.loads_take_slots { accesses } else { 0.0 }
+    }
+
+    /// Seconds of an iteration of a workgroup that runs alone.
+    pub(super) fn lone(&self, tile: Tile) -> f64 {
+        let design = self.profile.design;
+        let instructions = self.issued(tile) * design.lone_cycles;
+        let waits = GROUPS * design.shared_load + design.iteration;
+        self.lone_factor * (instructions + waits) / self.profile.clock
+    }
+
+    /// Workgroups of a product that a multiprocessor holds at once.
+    pub(super) fn resident(&self, tile: Tile) -> f64 {
+        let Design { registers, shared, .. } = self.profile.design;
+        (registers / (TILE * tile.registers())).min(shared / TILE_BYTES).floor().max(1.0)
+    }
+
+    /// Bytes per second for a dispatch that touches `bytes`.
+    pub(super) fn rate(&self, bytes: f64) -> f64 {
+        let profile = &self.profile;
+        if bytes <= profile.cache { profile.cache_rate } else { REACHED * profile.bandwidth }
+    }
+
+    /// Minimum seconds for an operation.
+    pub(super) fn floor(&self, flops: f64, bytes: f64) -> f64 {
+        (flops / self.profile.flops).max(bytes / self.rate(bytes))
+    }
+
+    /// Seconds of a dispatch without its overhead, and what determines them.
+    pub(super) fn time(&self, shape: Shape, workgroups: u64, bytes: f64) -> (f64, Why) {
+        let memory = bytes / self.rate(bytes);
+        let times = match shape {
+            Shape::Product(tile) => {
+                let Profile { design, multiprocessors, clock, .. } = self.profile;
+                let iterations = tile.iterations as f64;
+                let each = workgroups as f64 / multiprocessors;
+                let busiest = if each < EVEN { each.ceil() } else { each };
+                let waves = (each / self.resident(tile)).max(1.0);
+                let slots = self.issued(tile) * TILE / design.lanes;
+                vec![
+                    (waves * iterations * self.lone(tile), Why::Latency),
+                    (busiest * iterations * slots / ISSUED / clock, Why::Issue),
+                    (memory, Why::Memory),
+                ]
+            }
+            Shape::Reduction(chain) => vec![(self.chain(chain), Why::Chain), (memory, Why::Memory)],
+            Shape::Flat => {
+                vec![(self.chain(Chain::flat()), Why::Chain), (memory / STREAMED, Why::Memory)]
+            }
+        };
+        times.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("there are times")
+    }
+
+    /// Seconds of a chain and the tree after it.
+    pub(super) fn chain(&self, chain: Chain) -> f64 {
+        let load = if chain.near { self.near_load } else { self.far_load };
+        chain.loads as f64 * load + f64::from(chain.levels) * TREE_LEVEL / self.profile.clock
+    }
+}
