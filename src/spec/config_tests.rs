@@ -62,6 +62,16 @@ fn an_unknown_key_is_refused_with_a_suggestion() {
 fn a_value_of_the_wrong_type_is_refused_with_its_key() {
     let message = refused("[train]\nbatch = \"many\"\n", &[]);
     assert!(message.contains("train.batch"), "{message}");
+    let message = refused("[train]\nbatch = 2.5\n", &[]);
+    assert!(message.contains("the number `2.5`, expected a whole number"), "{message}");
+}
+
+#[test]
+fn a_value_of_the_wrong_type_in_a_layer_is_refused_with_layer_and_key() {
+    let message = refused("", &["model.layers.a.units=2.5"]);
+    assert!(message.contains("layer a: units: ") && message.contains("whole number"), "{message}");
+    let message = refused("", &["model.layers.a.bias=3"]);
+    assert!(message.contains("layer a: bias: ") && message.contains("true or false"), "{message}");
 }
 
 #[test]

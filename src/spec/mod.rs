@@ -262,6 +262,22 @@ impl Default for SparsitySpec {
     }
 }
 
+/// A message of serde, with words for the names of Rust's types.
+fn in_plain_words(message: &str) -> String {
+    const WORDS: [(&str, &str); 7] = [
+        ("floating point", "the number"),
+        ("expected usize", "expected a whole number, at least 0"),
+        ("expected u64", "expected a whole number, at least 0"),
+        ("expected u32", "expected a whole number, at least 0"),
+        ("expected u16", "expected a whole number from 0 to 65535"),
+        ("expected f64", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+    ];
+    WORDS
+        .iter()
+        .fold(message.to_owned(), |message, (type_name, words)| message.replace(type_name, words))
+}
+
 impl Config {
     /// Parses TOML, applies `--set` overrides, and checks the result. `place` names the file or
     /// preset in errors.
@@ -281,6 +297,7 @@ impl Config {
                 .into_inner()
                 .to_string()
                 .replace("invalid type: null", "NaN and infinity are not allowed");
+            let message = in_plain_words(&message);
             if message.starts_with(UNKNOWN) {
                 return Error::usage(format!("{key} {message}"));
             }

@@ -193,6 +193,21 @@ macro_rules! arm {
 }
 pub(crate) use arm;
 
+/// Reads the options of a layer. Errors name the key whose value does not fit.
+fn from_table<T: serde::de::DeserializeOwned>(keys: Value) -> Result<T, serde_json::Error> {
+    serde_path_to_error::deserialize(keys).map_err(|error| {
+        let key = error.path().to_string();
+        let error = error.into_inner();
+        // These errors name the key themselves.
+        let named = ["unknown field", "missing field"];
+        let named = named.iter().any(|start| error.to_string().starts_with(start));
+        if named || key == "." {
+            return error;
+        }
+        serde_json::Error::custom(format!("{key}: {error}"))
+    })
+}
+
 /// Makes from the table of layers the enum over them, their names, and the dispatch to each.
 ///
 /// A layer marked `composite` never is in a graph: [`add`] expands it to other layers.
@@ -229,7 +244,7 @@ macro_rules! layers {
 
             pub(super) fn from_keys(name: &str, keys: Value) -> Result<Self, serde_json::Error> {
                 match name {
-                    $($name => serde_json::from_value(keys).map(Self::$variant),)*
+                    $($name => from_table(keys).map(Self::$variant),)*
                     other => {
                         let hint = crate::error::did_you_mean(other, Self::NAMES.iter().copied());
                         Err(serde_json::Error::custom(format!(
