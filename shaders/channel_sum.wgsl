@@ -2,7 +2,7 @@
 // sums[slice, c] = sum of x[row, c] over the rows of a slice; with WEIGHTED, of x[row, c] *
 //   weight[n], n the sample of the row.
 // Layouts: x (rows, C), weight (N), sums (slices, 4 * stride_vectors) with zeros behind the last
-//   channel. One slice is the result itself; several are added by sum_slices.
+//   channel. One slice is the result itself; several are added by sum_partials.
 // A column is a vec4 of channels if C is a multiple of 4, else one channel.
 // Workgroup: one slice of `lanes` columns. 256 / lanes invocations share a column and take its rows
 //   in turn, so that neighbouring invocations read neighbouring addresses.

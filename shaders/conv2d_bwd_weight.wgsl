@@ -2,7 +2,7 @@
 // dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], split
 //   into slices of the pixels (n,p,q).
 // Layouts: x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C/groups,K) with `slice_stride` elements
-//   from slice to slice: partial sums that sum_slices adds, or dw itself if there is one slice.
+//   from slice to slice: partial sums that sum_partials adds, or dw itself if there is one slice.
 // Invocation: one element of one slice. This is the plain kernel, for any shape.
 // Grid: slices*R*S*(C/groups)*K invocations.
 // Twin: Conv2dBwdWeight in src/ops/conv2d/cpu.rs.

@@ -2,7 +2,7 @@
 // dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], split
 //   into slices of the pixels (n,p,q), without groups.
 // Layouts: x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C,K) with `slice_stride` elements from slice
-//   to slice: partial sums that sum_slices adds, or dw itself if there is one slice. `x4`, `dy4`
+//   to slice: partial sums that sum_partials adds, or dw itself if there is one slice. `x4`, `dy4`
 //   and `out4` are `x`, `dy` and `out` bound as vec4s. VEC_C: C is a multiple of 4. VEC_K: K is a
 //   multiple of 4.
 // A matrix product on cooperative matrices: rows are (r,s,c), columns are filters, the sum runs

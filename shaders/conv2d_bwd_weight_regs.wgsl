@@ -2,8 +2,8 @@
 // dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], split
 //   into slices of the pixels (n,p,q), without groups.
 // Layouts: x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C,K) with `slice_stride` elements from slice
-//   to slice: partial sums that sum_slices adds, or dw itself if there is one slice. `x4` and `dy4`
-//   are `x` and `dy` bound as vec4s. VEC_C: C is a multiple of 4. VEC_K: K is a multiple of 4.
+//   to slice: partial sums that sum_partials adds, or dw itself if there is one slice. `x4` is `x`
+//   and `dy4` is `dy`, bound as vec4s. VEC_C: C is a multiple of 4. VEC_K: K is a multiple of 4.
 //   NARROW_C: C <= 4. NARROW_K: K <= 4.
 // A matrix product in registers, which maximises arithmetic per load.
 // Invocation: 8 channels by 8 filters of one tap and slice.

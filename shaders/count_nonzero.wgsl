@@ -1,7 +1,7 @@
 //!include grid fours map
 // partials[workgroup] = number of elements of x other than 0 and -0. Subnormal values, which a
 //   device might flush to 0, count as well.
-// Layouts: x (len), partials (workgroups). sum_scalar adds the partial counts.
+// Layouts: x (len), partials (workgroups). sum_partials adds the partial counts.
 // Invocation: vec4s i, i + stride, ...
 // Grid: at most 256 workgroups of 256.
 // Twin: CountNonzero in src/ops/reduce/cpu.rs.

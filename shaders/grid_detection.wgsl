@@ -13,7 +13,7 @@
 //   units of cells, from the cell's centre. ln width and ln height are clamped to +-8, where their
 //   gradient is 0.
 // Invocation: cells i, i + stride, ... The workgroup's sum goes to partials[workgroup], and
-//   sum_scalar adds those.
+//   sum_partials adds those.
 // Grid: at most 256 workgroups of 256.
 // Twin: GridDetection in src/ops/detection/cpu.rs.
 struct Params {

@@ -7,7 +7,7 @@
 //   dy = scale * gradient, scale = 1 / n
 // Layouts: y and dy (n, 3, units); t (n, row). Only the first 2 * units elements of a row are read.
 // Invocation: units i, i + stride, ... of all rows. The workgroup's unscaled sum goes to
-//   partials[workgroup], and sum_scalar adds those.
+//   partials[workgroup], and sum_partials adds those.
 // Grid: at most 256 workgroups of 256.
 // Twin: HurdleLoss in src/ops/hurdle.rs.
 struct Params {

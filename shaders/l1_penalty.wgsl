@@ -6,7 +6,7 @@
 //   revive.wgsl.
 // Layouts: z and dz (N,H,W,C), idle (C).
 // Invocation: vec4s i, i + stride, ... The workgroup's sum goes to partials[workgroup], and
-//   sum_scalar adds those.
+//   sum_partials adds those.
 // Grid: at most 256 workgroups of 256.
 // Precondition: without REVIVE `idle` is not read, and any f32 buffer can be bound.
 // Twin: L1Penalty in src/ops/loss/cpu.rs.

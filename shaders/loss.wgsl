@@ -11,7 +11,7 @@
 //   computed from y.
 // Layouts: y, t and dy have the same length.
 // Invocation: vec4s i, i + stride, ... The workgroup's unscaled sum goes to partials[workgroup],
-//   and sum_scalar adds those.
+//   and sum_partials adds those.
 // Grid: at most 256 workgroups of 256.
 // Twin: Loss in src/ops/loss/cpu.rs.
 

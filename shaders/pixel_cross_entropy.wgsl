@@ -7,7 +7,7 @@
 // Layouts: y, q and dy (pixels, classes); labels and weights (pixels). Where w[i] is 0 the label is
 //   not read.
 // Invocation: pixels i, i + stride, ... The workgroup's sum goes to partials[workgroup], and
-//   sum_scalar adds those.
+//   sum_partials adds those.
 // Grid: at most 256 workgroups of 256.
 // Twin: PixelCrossEntropy in src/ops/segmentation/cpu.rs.
 struct Params {

@@ -1,6 +1,6 @@
 //!include fours grid
 // partials[workgroup] = partial sum of x^2.
-// Layouts: x (len), partials (workgroups). sum_scalar adds the partial sums.
+// Layouts: x (len), partials (workgroups). sum_partials adds the partial sums.
 // Invocation: vec4s i, i + stride, ...
 // Grid: at most 256 workgroups of 256.
 // Twin: SumSquares in src/ops/reduce/cpu.rs.

@@ -23,6 +23,9 @@ impl Buffer {
     /// The number of the first device. Later devices count up.
     pub const FIRST_DEVICE: u32 = 2;
 
+    /// A buffer for bindings that a dispatch does not use. It has [`View::UNUSED`].len elements.
+    pub const UNUSED: Self = Self { device: u32::MAX, index: 0, generation: 0 };
+
     /// A buffer that exists only in a plan.
     pub const fn planned(index: u32) -> Self {
         Self { device: Self::PLANNED, index, generation: 0 }
@@ -55,6 +58,9 @@ pub struct View {
 }
 
 impl View {
+    /// A view for variables that a dispatch does not use.
+    pub const UNUSED: Self = Self::whole(Buffer::UNUSED, 64);
+
     /// The whole of a buffer of `len` elements, in full precision.
     pub const fn whole(buffer: Buffer, len: usize) -> Self {
         Self { buffer, start: 0, len, half: false }
@@ -73,6 +79,22 @@ impl View {
     pub fn part(self, start: usize, len: usize) -> Self {
         assert!(start + len <= self.len, "part {start}+{len} of a view of {}", self.len);
         Self { start: self.start + start, len, ..self }
+    }
+
+    /// Whether this view and `other` have an element in common.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.buffer == other.buffer
+            && self.start < other.start + other.len
+            && other.start < self.start + self.len
+    }
+
+    /// The smallest view that contains this one and `other`, a view of the same buffer.
+    #[must_use]
+    pub fn joined(self, other: Self) -> Self {
+        assert!(self.buffer == other.buffer && self.half == other.half, "views of one buffer");
+        let start = self.start.min(other.start);
+        let end = (self.start + self.len).max(other.start + other.len);
+        Self { start, len: end - start, ..self }
     }
 
     /// Divides this view into parts of `len` elements; the last part can be shorter. A view larger

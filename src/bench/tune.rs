@@ -137,6 +137,7 @@ fn times(device: &mut Device, call: &Call, seconds: f64) -> Result<BTreeMap<&'st
         gpu.choice = variant;
         let mut recorder = gpu.recorder();
         call.record(&mut recorder);
+        recorder.finish();
         let kernels = recorder.dispatches.iter().map(|dispatch| dispatch.kernel).collect();
         if ran.contains(&kernels) {
             continue;

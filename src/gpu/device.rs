@@ -72,6 +72,8 @@ pub struct Gpu {
     buffers: Vec<Option<Allocated>>,
     staging: Vec<wgpu::Buffer>,
     step: wgpu::Buffer,
+    /// Bound to variables that a dispatch does not use.
+    unused: wgpu::Buffer,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     /// Number of elements written since the last submission.
     staged: usize,
@@ -155,6 +157,12 @@ impl Gpu {
             usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
+        let unused = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("unused"),
+            size: View::UNUSED.len as u64 * View::UNUSED.element(),
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        });
         Ok(Self {
             adapter,
             device,
@@ -164,6 +172,7 @@ impl Gpu {
             buffers: Vec::new(),
             staging: Vec::new(),
             step,
+            unused,
             in_flight: VecDeque::new(),
             staged: 0,
             trouble,
@@ -241,6 +250,7 @@ impl Gpu {
             choice: self.choice,
             traits: self.traits(),
             tuned: self.tuned.clone(),
+            ..Recorder::default()
         }
     }
 
@@ -264,6 +274,10 @@ impl Gpu {
 
     pub(super) fn step_buffer(&self) -> &wgpu::Buffer {
         &self.step
+    }
+
+    pub(super) fn unused_buffer(&self) -> &wgpu::Buffer {
+        &self.unused
     }
 
     pub(super) fn count_bind_group(&mut self) {

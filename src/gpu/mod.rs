@@ -23,6 +23,6 @@ pub use matrices::Matrices;
 pub use plan::Plan;
 pub use readback::Ticket;
 pub(crate) use record::params;
-pub use record::{Dispatch, FLAT, Params, Record, Recorder};
+pub use record::{Dispatch, FLAT, Params, Record, Recorder, Waiting};
 pub use reflect::{Binding, Reflection, Role};
 pub use tuned::{BuiltIn, Class, Family, Product, Tuned};

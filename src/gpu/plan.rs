@@ -9,6 +9,7 @@ use super::reflect::Role;
 use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::profile::Operation;
+use crate::view::View;
 
 /// A dispatch with everything it needs.
 #[derive(Debug)]
@@ -83,25 +84,24 @@ impl Plan {
             call.record(&mut recorder);
             owners.resize(recorder.dispatches.len(), i);
         }
+        recorder.finish();
+        owners.resize(recorder.dispatches.len(), calls.len().saturating_sub(1));
         // All parameter blocks share one uniform buffer. 256 bytes is the alignment that every
         // adapter supports.
-        let slot = u64::from(gpu.limits().min_uniform_buffer_offset_alignment.max(256));
-        let blocks: Vec<u8> = recorder
-            .dispatches
-            .iter()
-            .flat_map(|dispatch| {
-                let mut block = dispatch.params.clone();
-                block.resize(slot as usize, 0);
-                block
-            })
-            .collect();
+        let slot = gpu.limits().min_uniform_buffer_offset_alignment.max(256) as usize;
+        let (mut blocks, mut offsets) = (Vec::new(), Vec::new());
+        for dispatch in &recorder.dispatches {
+            offsets.push(blocks.len() as u64);
+            blocks.extend_from_slice(&dispatch.params);
+            blocks.resize(blocks.len().next_multiple_of(slot), 0);
+        }
         gpu.prepare(&recorder.dispatches)?;
         let uniforms = gpu.uniform_buffer("parameter blocks", &blocks);
         let steps = recorder
             .dispatches
             .iter()
             .enumerate()
-            .map(|(i, dispatch)| Self::step(gpu, dispatch, owners[i], &uniforms, i as u64 * slot))
+            .map(|(i, dispatch)| Self::step(gpu, dispatch, owners[i], &uniforms, offsets[i]))
             .collect::<Result<_>>()?;
         let operations: Rc<[Operation]> = calls.iter().map(Record::operation).collect();
         let seconds: Vec<f64> = operations
@@ -149,6 +149,12 @@ impl Plan {
                         .unwrap_or_else(|| {
                             panic!("{name}: nothing is bound to `{}`", binding.name)
                         });
+                    if *view == View::UNUSED {
+                        let resource = gpu.unused_buffer().as_entire_buffer_binding();
+                        let resource = wgpu::BindingResource::Buffer(resource);
+                        entries.push(wgpu::BindGroupEntry { binding: binding.index, resource });
+                        continue;
+                    }
                     let size = gpu.bound_size(*view);
                     if size > limit {
                         return Err(Error::usage(format!(

@@ -52,6 +52,38 @@ pub struct Dispatch {
     pub half: bool,
 }
 
+/// A sum of partial results that waits to be recorded, so that one dispatch can compute many.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// The partial results.
+    pub partials: View,
+    /// The sum.
+    pub sum: View,
+    /// For a scalar, its index among the scalars of a step: `sum` then has all of them.
+    pub index: Option<usize>,
+    /// What the kernel has to know about this sum.
+    pub row: [u32; 12],
+    /// Number of workgroups for it.
+    pub workgroups: u64,
+}
+
+impl Waiting {
+    /// Whether a dispatch that uses `view` must come after this sum.
+    fn conflicts(&self, view: View) -> bool {
+        self.partials.overlaps(view) || self.sum.overlaps(view)
+    }
+}
+
+/// Records the dispatches that compute sums.
+pub type Join = fn(&mut Recorder, &[Waiting]);
+
+/// Sums that wait, and what records them.
+#[derive(Debug, Default)]
+pub struct Later {
+    waiting: Vec<Waiting>,
+    join: Option<Join>,
+}
+
 /// Collects dispatches.
 #[derive(Debug, Default)]
 pub struct Recorder {
@@ -63,6 +95,8 @@ pub struct Recorder {
     pub traits: Traits,
     /// The user's table of measurements on this adapter.
     pub tuned: Option<Rc<Tuned>>,
+    /// Sums that no dispatch has needed yet.
+    pub later: Later,
 }
 
 /// A call that a GPU can record.
@@ -92,6 +126,33 @@ impl Recorder {
             .unwrap_or_else(|| BuiltIn::of(&self.traits).choice(product))
     }
 
+    /// Records a sum later: before the first dispatch that uses its memory, together with all
+    /// others that wait then.
+    pub fn wait(&mut self, sum: Waiting, join: Join) {
+        let conflicts = |one: &Waiting| {
+            let same = one.sum.overlaps(sum.sum) && (sum.index.is_none() || one.index == sum.index);
+            same || one.partials.overlaps(sum.sum) || one.sum.overlaps(sum.partials)
+        };
+        if self.later.waiting.iter().any(conflicts) {
+            self.finish();
+        }
+        self.later.join = Some(join);
+        self.later.waiting.push(sum);
+    }
+
+    /// Number of sums that wait.
+    pub fn waiting(&self) -> usize {
+        self.later.waiting.len()
+    }
+
+    /// Records the sums that wait. Must be called after the last call.
+    pub fn finish(&mut self) {
+        let Later { waiting, join } = std::mem::take(&mut self.later);
+        if let Some(join) = join {
+            join(self, &waiting);
+        }
+    }
+
     /// Starts a dispatch of `kernel` with its parameter block.
     pub fn kernel<P: Params>(&mut self, kernel: Kernel, params: &P) -> Building<'_> {
         let dispatch = Dispatch {
@@ -104,7 +165,7 @@ impl Recorder {
             workgroup_size: 0,
             half: false,
         };
-        Building { recorder: self, dispatch }
+        Building { recorder: self, dispatch, unused: Vec::new() }
     }
 }
 
@@ -113,6 +174,8 @@ impl Recorder {
 pub struct Building<'a> {
     recorder: &'a mut Recorder,
     dispatch: Dispatch,
+    /// Bindings that the kernel does not use.
+    unused: Vec<&'static str>,
 }
 
 impl Building<'_> {
@@ -121,6 +184,21 @@ impl Building<'_> {
         self.dispatch.bindings.push((name, view));
         self.dispatch.half |= view.half;
         self
+    }
+
+    /// Binds `view` to a variable that the kernel does not use with these constants. Every variable
+    /// needs a binding.
+    pub fn bind_unused(mut self, name: &'static str, view: View) -> Self {
+        self.unused.push(name);
+        self.bind(name, view)
+    }
+
+    /// Binds `view`, or `instead` if there is none, which the kernel then does not use.
+    pub fn bind_or(self, name: &'static str, view: Option<View>, instead: View) -> Self {
+        match view {
+            Some(view) => self.bind(name, view),
+            None => self.bind_unused(name, instead),
+        }
     }
 
     /// Sets an `override` constant.
@@ -139,6 +217,11 @@ impl Building<'_> {
         assert!(count > 0, "{:?}: no workgroups to dispatch", self.dispatch.kernel);
         self.dispatch.workgroups = count;
         self.dispatch.workgroup_size = size;
+        let used = self.dispatch.bindings.iter().filter(|(name, _)| !self.unused.contains(name));
+        let uses = |one: &Waiting| used.clone().any(|(_, view)| one.conflicts(*view));
+        if self.recorder.later.waiting.iter().any(uses) {
+            self.recorder.finish();
+        }
         self.recorder.dispatches.push(self.dispatch);
     }
 }

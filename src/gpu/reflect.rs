@@ -115,6 +115,7 @@ fn fields(module: &naga::Module, inner: &TypeInner) -> Vec<(String, &'static str
         TypeInner::Scalar(naga::Scalar::U32) => "u32",
         TypeInner::Scalar(naga::Scalar::I32) => "i32",
         TypeInner::Scalar(naga::Scalar::F32) => "f32",
+        TypeInner::Array { .. } => "array",
         _ => "other",
     };
     members

@@ -8,7 +8,6 @@ use super::alone::{Alone, CODE};
 use super::reduce::{SumScalar, WORKGROUP, partial_groups};
 use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
-use crate::view::View;
 
 shaders! {
     Loss "loss",
@@ -293,13 +292,11 @@ impl L1Penalty {
             push: (self.strength * self.grad_scale * self.channels as f64 / self.z.len as f64)
                 as f32,
         };
-        // The kernel does not read absent counters, so any buffer of f32 can be bound.
-        let idle: View = self.idle.unwrap_or(self.scalars);
         r.kernel(Kernel::L1Penalty, &params)
             .constant("ACTIVATION", slope(self.activation))
             .constant("REVIVE", self.idle.is_some())
             .bind("z", self.z)
-            .bind("idle", idle)
+            .bind_or("idle", self.idle, self.scalars)
             .bind("dz", self.dz)
             .bind("partials", self.partials)
             .groups(groups as u64, WORKGROUP);

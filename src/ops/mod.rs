@@ -39,7 +39,7 @@ pub use data::{Augment, Draw};
 pub use detection::{CELL, SIZES};
 pub use hurdle::{HURDLE_OUTPUTS, HURDLE_VALUES, Hurdle, UnitLoss};
 pub use loss::LossKind;
-pub use reduce::{SCALAR_PARTIALS, WINDOW};
+pub use reduce::{SCALAR_PARTIALS, SumPartialsParams, WINDOW};
 
 /// The table of operations. Passes its rows to a macro; a row is a file and the operations in it.
 macro_rules! operations {

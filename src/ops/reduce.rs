@@ -5,12 +5,11 @@ pub(super) mod cpu;
 
 use super::alone::{Alone, CODE, MAPS};
 use super::{Work, each, operation, shaders};
-use crate::gpu::{Kernel, Recorder, params};
+use crate::gpu::{Kernel, Params, Recorder, Waiting, params};
 use crate::view::View;
 
 shaders! {
-    SumSlices "sum_slices",
-    SumScalar "sum_scalar",
+    SumPartials "sum_partials",
     ChannelSum "channel_sum",
     CountNonzero "count_nonzero",
     SumSquares "sum_squares",
@@ -171,17 +170,28 @@ params! {
 }
 
 params! {
-    struct SumSlicesParams { vectors: u32, slices: u32, len: u32 }
-}
-
-params! {
     struct PartialParams { len: u32, vectors: u32, stride: u32 }
 }
 
-params! {
-    struct SumScalarParams {
-        offset: u32, count: u32, width: u32, index: u32, scale: f32, root: u32, sparsity: u32,
-    }
+/// Sums of one dispatch of `sum_partials`. The block of parameters then has 1.5 KiB.
+const SUMS: usize = 32;
+/// Rows of a sum in the table of `sum_partials`.
+const ROWS: usize = 3;
+
+/// Parameters of `sum_partials`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct SumPartialsParams {
+    /// Number of sums.
+    pub count: u32,
+    pad: [u32; 3],
+    /// The sums, as the shader describes them.
+    pub table: [[[u32; 4]; ROWS]; SUMS],
+}
+
+impl Params for SumPartialsParams {
+    const FIELDS: &'static [(&'static str, &'static str)] =
+        &[("count", "u32"), ("pad0", "u32"), ("pad1", "u32"), ("pad2", "u32"), ("table", "array")];
 }
 
 /// y = the sum of `slices` rows of partial sums, in an order that depends only on their number and
@@ -195,13 +205,71 @@ pub(super) fn sum_slices(r: &mut Recorder, partials: View, slices: usize, y: Vie
     // On a processor lanes gain nothing, and barriers between them cost much.
     let max_lanes = if r.traits.software { 1 } else { MAX_LANES };
     let lanes = slices.div_ceil(EACH).next_power_of_two().min(max_lanes);
-    let params =
-        SumSlicesParams { vectors: vectors as u32, slices: slices as u32, len: y.len as u32 };
-    r.kernel(Kernel::SumSlices, &params)
-        .constant("LANES", lanes as u32)
+    let mut row = [0; 12];
+    row[1..4].copy_from_slice(&[lanes as u32, vectors as u32, slices as u32]);
+    row[6] = y.len as u32;
+    // Views of whole vec4s, which the kernel reads and writes.
+    let partials = View { len: slices * vectors * 4, ..partials };
+    let sum = View { len: vectors * 4, ..y };
+    let workgroups = (vectors * lanes).div_ceil(WORKGROUP as usize) as u64;
+    r.wait(Waiting { partials, sum, index: None, row, workgroups }, join);
+}
+
+/// Records sums in as few dispatches as their buffers and the size of bindings allow.
+fn join(r: &mut Recorder, waiting: &[Waiting]) {
+    /// Maximum elements of a binding: 128 MiB, which every adapter supports.
+    const BINDING: usize = 1 << 25;
+    let mut rest = waiting.to_vec();
+    while !rest.is_empty() {
+        let (mut chosen, mut left): (Vec<Waiting>, Vec<Waiting>) = (Vec::new(), Vec::new());
+        // Ranges of partial sums, of sums, and of scalars that the dispatch binds.
+        let mut bound: [Option<View>; 3] = [None; 3];
+        for one in rest {
+            let at = if one.index.is_some() { 2 } else { 1 };
+            let joined = |known: Option<View>, view: View| match known {
+                None => Some(view),
+                Some(known) if known.buffer == view.buffer => {
+                    Some(known.joined(view)).filter(|view| view.len <= BINDING)
+                }
+                Some(_) => None,
+            };
+            match (joined(bound[0], one.partials), joined(bound[at], one.sum)) {
+                (Some(partials), Some(sum)) if chosen.len() < SUMS => {
+                    (bound[0], bound[at]) = (Some(partials), Some(sum));
+                    chosen.push(one);
+                }
+                _ => left.push(one),
+            }
+        }
+        record_sums(r, &chosen, bound);
+        rest = left;
+    }
+}
+
+/// Records one dispatch of `sum_partials`.
+fn record_sums(r: &mut Recorder, sums: &[Waiting], [partials, y, scalars]: [Option<View>; 3]) {
+    let partials = partials.expect("there are sums");
+    let mut params =
+        SumPartialsParams { count: sums.len() as u32, pad: [0; 3], table: [[[0; 4]; ROWS]; SUMS] };
+    let mut workgroups = 0;
+    for (rows, one) in params.table.iter_mut().zip(sums) {
+        *rows = bytemuck::cast(one.row);
+        rows[0][0] = workgroups as u32;
+        workgroups += one.workgroups;
+        let start = |bound: Option<View>| one.sum.start - bound.expect("it is bound").start;
+        let from = one.partials.start - partials.start;
+        let [from, to] = match one.index {
+            Some(_) => [from, start(scalars)],
+            None => [from / 4, start(y) / 4],
+        };
+        rows[1][0] += from as u32;
+        rows[1][1] = to as u32;
+    }
+    r.kernel(Kernel::SumPartials, &params)
         .bind("partials", partials)
-        .bind("y", y)
-        .groups((vectors * lanes).div_ceil(WORKGROUP as usize) as u64, WORKGROUP);
+        .bind("y", y.unwrap_or(View::UNUSED))
+        .bind("scalars", scalars.unwrap_or(View::UNUSED))
+        .groups(workgroups, WORKGROUP);
 }
 
 /// Number of workgroups, and thus of partial sums, in a reduction of `len` elements to a scalar.
@@ -251,19 +319,19 @@ impl SumScalar {
     }
 
     pub(super) fn record(&self, r: &mut Recorder) {
-        let params = SumScalarParams {
-            offset: self.offset as u32,
-            count: self.count as u32,
-            width: self.width as u32,
-            index: self.index as u32,
-            scale: self.scale as f32,
-            root: self.root.into(),
-            sparsity: self.sparsity.into(),
-        };
-        r.kernel(Kernel::SumScalar, &params)
-            .bind("partials", self.partials)
-            .bind("scalars", self.scalars)
-            .groups(1, WORKGROUP);
+        let mut row = [0; 12];
+        row[1..4].copy_from_slice(&[self.width as u32, self.index as u32, self.count as u32]);
+        row[7] = 1;
+        row[8..11].copy_from_slice(&[
+            (self.scale as f32).to_bits(),
+            self.root.into(),
+            self.sparsity.into(),
+        ]);
+        // Bindings begin at the start of a view. The kernel adds the offset.
+        row[4] = self.offset as u32;
+        let partials = self.partials.part(0, self.offset + self.count);
+        let (sum, index) = (self.scalars, Some(self.index));
+        r.wait(Waiting { partials, sum, index, row, workgroups: 1 }, join);
     }
 }
 
@@ -284,7 +352,7 @@ impl ChannelSum {
         r.kernel(Kernel::ChannelSum, &params)
             .constant("WEIGHTED", self.weight.is_some())
             .bind("x", self.x)
-            .bind("weight", self.weight.unwrap_or(if slices == 1 { self.partials } else { self.y }))
+            .bind_or("weight", self.weight, if slices == 1 { self.partials } else { self.y })
             .bind("sums", if slices == 1 { self.y } else { self.partials })
             .groups((blocks * slices) as u64, WORKGROUP);
         if slices > 1 {

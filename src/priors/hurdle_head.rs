@@ -39,7 +39,7 @@ impl LabelLoss for HurdleHead {
     fn record(&self, b: &mut Builder, output: Output, n: usize) -> Vec<View> {
         let Output { y, dy, scalars } = output;
         let (units, target) = (self.sizes.units, b.value(0));
-        let partials = b.tape.real("partial losses", SCALAR_PARTIALS);
+        let partials = b.tape.partials(SCALAR_PARTIALS);
         let (hurdle, width, index) = (HURDLE, WIDTH, 0);
         b.tape.push(HurdleLoss {
             hurdle,
@@ -98,7 +98,7 @@ mod tests {
         fn record(&self, b: &mut Builder, output: Output, n: usize) -> Vec<View> {
             let Output { y, dy, scalars } = output;
             let target = b.tape.map("zeros", y.len);
-            let partials = b.tape.real("partial losses", SCALAR_PARTIALS);
+            let partials = b.tape.partials(SCALAR_PARTIALS);
             b.tape.push(Loss {
                 kind: LossKind::SumSquares,
                 n,

@@ -43,7 +43,14 @@ pub struct Tape {
     /// Whether maps are stored in half precision.
     pub half: bool,
     buffers: Vec<Virtual>,
+    /// The buffer that all partial sums share, and the end of the part that was given out last.
+    workspace: Option<(usize, usize)>,
 }
+
+/// Elements of the workspace: 64 MiB. Its parts keep their contents until it is given out again
+/// from the start. So the second stages of many sums can run together at the end of a step, while
+/// its memory has a limit.
+const WORKSPACE: usize = 1 << 24;
 
 /// A program's own buffers, and their sizes.
 #[derive(Debug, Default)]
@@ -79,6 +86,21 @@ impl Tape {
     /// A virtual buffer of unsigned integers.
     pub fn words(&mut self, label: impl Into<String>, len: usize) -> View {
         self.buffer(label.into(), Kind::Words, len)
+    }
+
+    /// Memory for `len` partial sums of an operation whose result is needed late.
+    pub fn partials(&mut self, len: usize) -> View {
+        let (buffer, end) = self.workspace.unwrap_or_else(|| {
+            let view = self.real("partial sums", 0);
+            (view.buffer.index as usize, 0)
+        });
+        // Views begin at multiples of 64 elements.
+        let padded = len.next_multiple_of(64);
+        let start = if end + padded > WORKSPACE { 0 } else { end };
+        self.workspace = Some((buffer, start + padded));
+        let whole = &mut self.buffers[buffer].len;
+        *whole = (*whole).max(start + padded);
+        View { start, ..View::whole(Buffer::on_tape(buffer as u32), len) }
     }
 
     /// Appends a call.

@@ -415,7 +415,7 @@ fn reconstruct(
     let target = if graph.target == 0 { x } else { b.value(graph.target) };
     let scalars = spec.scalars;
     if objective.count_code {
-        let partials = b.tape.real("partial counts", SCALAR_PARTIALS);
+        let partials = b.tape.partials(SCALAR_PARTIALS);
         b.tape.push(CountNonzero {
             scale: 1.0 / n as f64,
             width: WIDTH,
@@ -429,7 +429,7 @@ fn reconstruct(
         b.penalise(Penalty { node: graph.code, kind, scalars, width: WIDTH, index: SPARSITY });
     }
     let dy = b.tape.map("gradient of the output", y.len);
-    let partials = b.tape.real("partial losses", SCALAR_PARTIALS);
+    let partials = b.tape.partials(SCALAR_PARTIALS);
     let activation = b.seed_gate(graph.output);
     let (kind, grad_scale, width, index) = (objective.loss, b.grad_scale, WIDTH, RECONSTRUCTION);
     b.tape.push(Loss {
@@ -510,7 +510,7 @@ fn optimise(b: &mut Builder, spec: &StepSpec) {
     let (grads, weights) = (spec.store.grads, spec.store.learned());
     let (scalars, window) = (spec.scalars, spec.window());
     if o.clip_norm > 0.0 {
-        let partials = b.tape.real("partial norms", grads.len.div_ceil(window) * SCALAR_PARTIALS);
+        let partials = b.tape.partials(grads.len.div_ceil(window) * SCALAR_PARTIALS);
         b.tape.push(SumSquares {
             scale: 1.0 / b.grad_scale,
             width: WIDTH,

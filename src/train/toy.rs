@@ -57,7 +57,7 @@ impl LabelLoss for SquaredError {
     fn record(&self, b: &mut Builder, output: Output, n: usize) -> Vec<View> {
         let Output { y, dy, scalars } = output;
         let target = b.tape.real("targets", y.len);
-        let partials = b.tape.real("partial sums", SCALAR_PARTIALS);
+        let partials = b.tape.partials(SCALAR_PARTIALS);
         b.tape.push(Loss {
             kind: LossKind::SumSquares,
             n,

@@ -110,6 +110,7 @@ pub fn choices(case: &Case, traits: Traits) -> Vec<Choice> {
         let Ok(prepared) = prepare(&mut device, case) else { return *choice == Choice::Auto };
         let mut recorder = Recorder { choice: *choice, traits, ..Recorder::default() };
         prepared.calls.iter().for_each(|call| call.record(&mut recorder));
+        recorder.finish();
         let kernels: Vec<Kernel> =
             recorder.dispatches.iter().map(|dispatch| dispatch.kernel).collect();
         let fresh = !seen.contains(&kernels);

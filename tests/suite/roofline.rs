@@ -95,7 +95,7 @@ fn a_dispatch_that_leaves_multiprocessors_idle_is_found() {
     };
     assert!(of(263, 17).unwrap().contains("263 workgroups, 17 iterations"));
     assert!(of(264, 17).is_none() && of(4, 16).is_none());
-    let sum = rows().find(|row| row.kernel == "sum_slices").unwrap();
+    let sum = rows().find(|row| row.kernel == "sum_partials").unwrap();
     let of = |loads, why| fault(&RooflineRow { chain: Some(loads), why, ..sum.clone() });
     assert!(of(17, Why::Chain).unwrap().contains("17 loads"));
     assert!(of(16, Why::Chain).is_none() && of(17, Why::Memory).is_none());

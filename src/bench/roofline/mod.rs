@@ -20,7 +20,8 @@ use serde::Serialize;
 use super::gpus::KnownGpu;
 use super::workloads::{Workload, planned};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Matrices, Recorder, Traits};
+use crate::gpu::{Dispatch, Kernel, Matrices, Recorder, Traits};
+use crate::ops::SumPartialsParams;
 use crate::program::Call;
 use crate::spec::Precision;
 use crate::view::View;
@@ -63,28 +64,64 @@ fn touched(dispatch: &Dispatch) -> f64 {
 fn plan(calls: &[Call]) -> Vec<Planned> {
     // 32 invocations in a subgroup, as on most GPUs. Single precision has no use for matrix units.
     let traits = Traits { software: false, subgroup: 32, int64: true, matrices: Matrices::None };
-    let mut found = Vec::new();
+    let mut found: Vec<Planned> = Vec::new();
+    let mut recorder = Recorder { traits, ..Recorder::default() };
     for call in calls {
-        let mut recorder = Recorder { traits, ..Recorder::default() };
+        let waited = recorder.waiting();
         call.record(&mut recorder);
-        let (cost, alone) = (call.cost(), recorder.dispatches.len() == 1);
-        for (i, dispatch) in recorder.dispatches.into_iter().enumerate() {
-            let sizes = call.sizes();
+        let waits = recorder.waiting() > waited;
+        // Sums that waited come before the first dispatch of the call.
+        let (cost, mut first) = (call.cost(), true);
+        let recorded = std::mem::take(&mut recorder.dispatches);
+        let count = recorded.iter().filter(|dispatch| !is_sum(dispatch)).count();
+        let alone = count == 1 && !waits;
+        for dispatch in recorded {
+            if is_sum(&dispatch) {
+                found.push(Planned::sum(dispatch));
+                continue;
+            }
             let bytes = touched(&dispatch);
-            let (least, own) = if i > 0 {
-                // A second stage adds partial sums.
-                let partials = dispatch.bindings.iter().find(|(name, _)| *name == "partials");
-                let sums = partials.map_or(0.0, |(_, view)| view.len as f64);
-                ([0.0; 2], [sums, bytes])
-            } else {
+            let (least, own) = if first {
                 // The cost counts what is updated twice, but no partial sums.
                 let bytes = if alone { cost.bytes } else { bytes.max(cost.bytes) };
                 ([cost.flops, cost.bytes], [cost.flops, bytes])
+            } else {
+                ([0.0; 2], [added(&dispatch), bytes])
             };
-            found.push(Planned { dispatch, sizes, least, own });
+            first = false;
+            found.push(Planned { dispatch, sizes: call.sizes(), least, own });
         }
     }
+    recorder.finish();
+    found.extend(recorder.dispatches.into_iter().map(Planned::sum));
     found
+}
+
+/// Whether a dispatch is the second stage of other operations.
+fn is_sum(dispatch: &Dispatch) -> bool {
+    dispatch.kernel == Kernel::SumPartials
+}
+
+/// Additions of a second stage: one for each partial sum.
+fn added(dispatch: &Dispatch) -> f64 {
+    let partials = dispatch.bindings.iter().find(|(name, _)| *name == "partials");
+    partials.map_or(0.0, |(_, view)| view.len as f64)
+}
+
+impl Planned {
+    fn sum(dispatch: Dispatch) -> Self {
+        let params: SumPartialsParams = bytemuck::pod_read_unaligned(&dispatch.params);
+        let count = params.count as usize;
+        // Partial sums and results. The bindings also span what lies between them.
+        let elements = params.table[..count].iter().map(|rows| match rows {
+            [[.., count], [.., 1], _] => [*count, 1],
+            [[_, _, vectors, slices], ..] => [4 * vectors * slices, 4 * vectors],
+        });
+        let [partials, results] =
+            elements.fold([0.0; 2], |sum, [a, b]| [sum[0] + f64::from(a), sum[1] + f64::from(b)]);
+        let own = [partials, 4.0 * (partials + results)];
+        Self { dispatch, sizes: format!("{count} sums"), least: [0.0; 2], own }
+    }
 }
 
 /// The prediction for one dispatch.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Dispatch, Kernel};
+use crate::ops::SumPartialsParams;
 
 /// Terms that a tile adds in an iteration (`DEPTH` of `shaders/common/workgroup_tile.wgsl`).
 const DEPTH: u64 = 16;
@@ -122,6 +123,20 @@ impl Chain {
         Self { loads: count / flight + count % flight, near, levels }
     }
 
+    /// The longest chain of a dispatch that computes several sums.
+    fn of_sums(dispatch: &Dispatch) -> Self {
+        let params: SumPartialsParams = bytemuck::pod_read_unaligned(&dispatch.params);
+        let sums = params.table[..params.count as usize].iter();
+        let chains = sums.map(|[[_, lanes, _, count], [.., is_scalar], _]| match is_scalar {
+            0 => {
+                let each = u64::from(count.div_ceil(*lanes));
+                Self::new(each, 8, true, lanes.trailing_zeros())
+            }
+            _ => Self::new(u64::from(count.div_ceil(dispatch.workgroup_size)), 1, true, TREE),
+        });
+        chains.max_by_key(|chain| (chain.loads, chain.levels)).expect("there are sums")
+    }
+
     /// The chain of a kernel whose invocations load each element once.
     pub(super) const fn flat() -> Self {
         Self { loads: 1, near: false, levels: 0 }
@@ -182,9 +197,8 @@ impl Shape {
         }
         Ok(Self::Reduction(if kernel == Kernel::Conv2dEpilogue {
             Chain::new(p("slices"), 4, true, 0)
-        } else if kernel == Kernel::SumSlices {
-            let lanes = constant(dispatch, "LANES").expect("it has lanes") as u64;
-            Chain::new(p("slices").div_ceil(lanes), 8, true, lanes.trailing_zeros())
+        } else if kernel == Kernel::SumPartials {
+            Chain::of_sums(dispatch)
         } else if kernel == Kernel::ChannelSum {
             let (threads, lanes) = (u64::from(dispatch.workgroup_size), p("lanes"));
             let rows = p("rows_per_slice").div_ceil(threads / lanes);
@@ -193,8 +207,6 @@ impl Shape {
             .contains(&kernel)
         {
             Chain::new(p("vectors").div_ceil(p("stride")), 1, false, TREE)
-        } else if kernel == Kernel::SumScalar {
-            Chain::new(p("count").div_ceil(u64::from(dispatch.workgroup_size)), 1, true, TREE)
         } else if kernel.name().starts_with("conv2d") {
             let name = kernel.name();
             return Err(Error::failed(format!("the model of a GPU does not describe {name}")));

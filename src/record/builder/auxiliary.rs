@@ -97,7 +97,7 @@ impl Builder<'_> {
         let residual = self.tape.map("residual", y.len);
         self.tape.push(Combine { alpha: 1.0, beta: -1.0, a: target, b: Some(y), y: residual });
         let dy = self.tape.map("gradient of the dead units' reconstruction", y.len);
-        let partials = self.tape.real("partial losses", crate::ops::SCALAR_PARTIALS);
+        let partials = self.tape.partials(crate::ops::SCALAR_PARTIALS);
         let (kind, grad_scale, activation) =
             (LossKind::SumSquares, self.grad_scale * alpha, self.seed_gate(output));
         self.tape.push(Loss {

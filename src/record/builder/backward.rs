@@ -111,7 +111,7 @@ impl Builder<'_> {
         let (n, z, dims) = (self.n, self.value(node), self.node(node).dims);
         match kind {
             PenaltyKind::L1 { lambda } => {
-                let partials = self.tape.real("partial penalties", SCALAR_PARTIALS);
+                let partials = self.tape.partials(SCALAR_PARTIALS);
                 let activation = layers::epilogue_of(self.node(node)).filter(|_| !self.gated[node]);
                 self.gated[node] |= activation.is_some();
                 let activation = activation.unwrap_or_default();
@@ -284,7 +284,7 @@ impl Builder<'_> {
     pub(in crate::record) fn bias_grad(&mut self, bias: usize, dy: View, channels: usize) {
         let rows = dy.len / channels;
         self.param_grad(bias, |b, y| {
-            let partials = b.tape.real("partial sums", ChannelSum::partials_len(rows, channels));
+            let partials = b.tape.partials(ChannelSum::partials_len(rows, channels));
             b.tape.push(ChannelSum { rows, channels, x: dy, weight: None, y, partials });
         });
     }

@@ -185,8 +185,7 @@ pub(super) fn input_partials(b: &mut Builder, size: &Conv2d) -> View {
 pub(super) fn weight_grad(b: &mut Builder, node: usize, size: Conv2d, x: View, dy: View) {
     let weight = b.node(node).weight.expect("a layer with a product has a weight");
     b.param_grad(weight, |b, dw| {
-        let partials =
-            b.tape.real("partial weight gradients", Conv2dBwdWeight::partials_len(&size));
+        let partials = b.tape.partials(Conv2dBwdWeight::partials_len(&size));
         b.tape.push(Conv2dBwdWeight { size, x, dy, dw, partials });
     });
 }

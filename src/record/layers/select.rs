@@ -179,8 +179,7 @@ impl Passes for SoftThresholdSpec {
             params.into_iter().filter_map(|(param, weight)| Some((param?, weight)))
         {
             b.param_grad(param, |b, y| {
-                let partials =
-                    b.tape.real("partial sums", ChannelSum::partials_len(rows, channels));
+                let partials = b.tape.partials(ChannelSum::partials_len(rows, channels));
                 b.tape.push(ChannelSum { rows, channels, x: dt, weight, y, partials });
             });
         }

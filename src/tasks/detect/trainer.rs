@@ -182,7 +182,7 @@ impl LabelLoss for GridLoss {
         let labels = b.tape.words("labels", cells);
         let boxes = b.tape.real("boxes", 4 * cells);
         let weights = b.tape.real("weights of cells", cells);
-        let partials = b.tape.real("sums of cells", SCALAR_PARTIALS);
+        let partials = b.tape.partials(SCALAR_PARTIALS);
         let [gamma, positive, negative] = match self.objectness {
             Objectness::Focal => [FOCAL[0], FOCAL[1], 1.0 - FOCAL[1]],
             Objectness::Bce => [0.0, 1.0, 1.0],

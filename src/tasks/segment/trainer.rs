@@ -220,7 +220,7 @@ impl LabelLoss for PixelLoss {
         let weights = b.tape.real("weights of pixels", pixels);
         let q = b.tape.map("probabilities", pixels * classes);
         let partials = Dice::partials(pixels, classes).max(SCALAR_PARTIALS);
-        let partials = b.tape.real("sums of pixels", partials);
+        let partials = b.tape.partials(partials);
         b.tape.push(PixelCrossEntropy {
             pixels,
             classes,

@@ -36,6 +36,7 @@ fn dispatches(calls: &[Call]) -> Vec<Dispatch> {
         };
         let mut recorder = Recorder { choice, traits, ..Recorder::default() };
         calls.iter().for_each(|call| call.record(&mut recorder));
+        recorder.finish();
         dispatches.append(&mut recorder.dispatches);
     }
     dispatches
