@@ -15,7 +15,8 @@
 //   (bits of scale, root, sparsity, 0)
 //   scalars[slot * width + index] = scale * s, s the sum in a fixed order. With root = 1 its square
 //   root is taken first; with sparsity = 1 the result is multiplied by the step's sparsity_scale.
-// Layouts: partials and y of whole vec4s, scalars (slots, width).
+// Layouts: partials and y of whole vec4s, scalars (slots, width). TREES: there are scalars, or sums
+//   with LANES above 1. Without them the kernel has no barriers, which cost much on processors.
 // Grid: the workgroups of all sums, 256 invocations each. Precondition: LANES is a power of two, at
 //   most 64, and the first workgroups ascend from 0.
 // Twin: the sums in src/ops/conv2d/cpu.rs, src/ops/loss/cpu.rs and src/ops/reduce/cpu.rs.
@@ -26,6 +27,8 @@ struct Params {
     pad2: u32,
     table: array<vec4<u32>, 96>,
 }
+
+override TREES: bool = true;
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> partials: array<Four>;
@@ -69,7 +72,7 @@ fn sum_slices(shape: vec4<u32>, place: vec4<u32>, group: u32, local: u32) {
         sum += four(partials[at]);
         at += stride;
     }
-    if shape.y > 1u {
+    if TREES && shape.y > 1u {
         sums[local] = sum;
         add_tree(local, width);
         sum = sums[local];
@@ -114,7 +117,7 @@ fn main(
     }
     let shape = p.table[row];
     let place = p.table[row + 1u];
-    if place.w == 0u {
+    if !TREES || place.w == 0u {
         sum_slices(shape, place, group, local);
     } else if group == shape.x {
         sum_scalar(shape, place, p.table[row + 2u], local);

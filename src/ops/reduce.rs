@@ -219,8 +219,11 @@ pub(super) fn sum_slices(r: &mut Recorder, partials: View, slices: usize, y: Vie
 fn join(r: &mut Recorder, waiting: &[Waiting]) {
     /// Maximum elements of a binding: 128 MiB, which every adapter supports.
     const BINDING: usize = 1 << 25;
+    let needs_tree = |one: &Waiting| one.index.is_some() || one.row[1] > 1;
     let mut rest = waiting.to_vec();
     while !rest.is_empty() {
+        // A processor pays for barriers in every workgroup of a dispatch, not only where needed.
+        let trees = !r.traits.software || needs_tree(&rest[0]);
         let (mut chosen, mut left): (Vec<Waiting>, Vec<Waiting>) = (Vec::new(), Vec::new());
         // Ranges of partial sums, of sums, and of scalars that the dispatch binds.
         let mut bound: [Option<View>; 3] = [None; 3];
@@ -234,20 +237,27 @@ fn join(r: &mut Recorder, waiting: &[Waiting]) {
                 Some(_) => None,
             };
             match (joined(bound[0], one.partials), joined(bound[at], one.sum)) {
-                (Some(partials), Some(sum)) if chosen.len() < SUMS => {
+                (Some(partials), Some(sum))
+                    if chosen.len() < SUMS && (!r.traits.software || trees == needs_tree(&one)) =>
+                {
                     (bound[0], bound[at]) = (Some(partials), Some(sum));
                     chosen.push(one);
                 }
                 _ => left.push(one),
             }
         }
-        record_sums(r, &chosen, bound);
+        record_sums(r, &chosen, trees, bound);
         rest = left;
     }
 }
 
 /// Records one dispatch of `sum_partials`.
-fn record_sums(r: &mut Recorder, sums: &[Waiting], [partials, y, scalars]: [Option<View>; 3]) {
+fn record_sums(
+    r: &mut Recorder,
+    sums: &[Waiting],
+    trees: bool,
+    [partials, y, scalars]: [Option<View>; 3],
+) {
     let partials = partials.expect("there are sums");
     let mut params =
         SumPartialsParams { count: sums.len() as u32, pad: [0; 3], table: [[[0; 4]; ROWS]; SUMS] };
@@ -266,6 +276,7 @@ fn record_sums(r: &mut Recorder, sums: &[Waiting], [partials, y, scalars]: [Opti
         rows[1][1] = to as u32;
     }
     r.kernel(Kernel::SumPartials, &params)
+        .constant("TREES", trees)
         .bind("partials", partials)
         .bind("y", y.unwrap_or(View::UNUSED))
         .bind("scalars", scalars.unwrap_or(View::UNUSED))
