@@ -206,6 +206,9 @@ fn main(
     let first_dy = column / unit(VEC_K);
     var pixel = begin + step_of(local);
     var step = term(pixel);
+    // The workgroups of the first rows also sum dy.
+    let adds = SUMS && first == 0u;
+    var added = vec4<f32>(0.0);
     for (var done = begin; done < end; done += DEPTH) {
         // Past the end of the slice x is taken as 0, so any pixel of dy will do: the last one.
         let grads = mat4x4<f32>(
@@ -214,6 +217,12 @@ fn main(
             load_dy(min(pixel + 2u, end - 1u) * filters + first_dy),
             load_dy(min(pixel + 3u, end - 1u) * filters + first_dy),
         );
+        if adds {
+            added += select(vec4<f32>(0.0), grads[0], pixel < end)
+                + select(vec4<f32>(0.0), grads[1], pixel + 1u < end)
+                + select(vec4<f32>(0.0), grads[2], pixel + 2u < end)
+                + select(vec4<f32>(0.0), grads[3], pixel + 3u < end);
+        }
         let values0 = load_rows(step, rows, pixel < end);
         step = advance(step, 1u);
         let values1 = load_rows(step, rows, pixel + 1u < end);
@@ -226,4 +235,7 @@ fn main(
         pixel += DEPTH;
     }
     store_tile(first, k, local);
+    if adds {
+        store_sums(added, number, k, p.k, local);
+    }
 }

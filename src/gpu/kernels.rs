@@ -72,6 +72,7 @@ macro_rules! snippets {
 const COMMON: &[(&str, &str)] = snippets![
     "activation",
     "batch_top_k",
+    "column_sums",
     "conv2d",
     "conv2d_bwd_input_partials",
     "conv2d_bwd_input_product",
@@ -101,6 +102,7 @@ const COMMON: &[(&str, &str)] = snippets![
     "matrix_emulated",
     "matrix_tile",
     "nan",
+    "no_column_sums",
     "normal",
     "pool2d",
     "rank",

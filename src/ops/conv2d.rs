@@ -14,7 +14,7 @@ use self::slices::{Split, slices};
 use self::tile::{Tile, phase_tiles};
 use super::activation::{epilogue, gated};
 use super::pool2d::window;
-use super::reduce::sum_slices;
+use super::reduce::{ChannelSum, sum_slices};
 use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Choice, Family, Kernel, Product, Recorder, params};
 use crate::shape::{Conv2d, Dims, Pool2d};
@@ -158,16 +158,20 @@ impl Work for Conv2dBwdInput {
 operation! {
     /// dw[r,s,c,k] = Σ_{n,p,q} x[n, p·stride − pad + r·dil, …, c]·dy[n,p,q,k]. For a transposed
     /// convolution, `x` is the gradient of its output and `dy` its input. `partials` has
-    /// [`Conv2dBwdWeight::partials_len`] elements: one dw for each slice of the pixels.
+    /// [`Conv2dBwdWeight::partials_len`] elements: dw and db for each slice of the pixels.
     Conv2dBwdWeight { size: Conv2d }
     reads { x, dy }
     writes { dw }
+    maybe_writes {
+        /// The bias gradient db[k] = Σ_{n,p,q} dy[n,p,q,k].
+        db
+    }
     scratch { partials }
 }
 
 impl Work for Conv2dBwdWeight {
     fn flops(&self) -> f64 {
-        self.size.flops()
+        self.size.flops() + self.db.map_or(0.0, |_| each(self.dy.len, 1))
     }
 
     fn sizes(&self) -> String {
@@ -474,13 +478,20 @@ fn weight_blocks(g: &Conv2d) -> usize {
 }
 
 impl Conv2dBwdWeight {
-    /// Number of elements of `partials` on any adapter. It is 1 if there is one slice, which does
-    /// not use it.
-    pub fn partials_len(size: &Conv2d) -> usize {
-        match slices(size, false) {
-            (_, 1) => 1,
-            (_, count) => count * size.weight_len().next_multiple_of(4),
-        }
+    /// Number of elements of `partials` on any adapter, with or without a bias.
+    pub fn partials_len(size: &Conv2d, bias: bool) -> usize {
+        let (weights, sums) = Self::partials(size, false);
+        weights + if bias { sums } else { 0 }
+    }
+
+    /// Numbers of elements of the partial weight gradients and of the partial bias gradients, which
+    /// follow them.
+    fn partials(size: &Conv2d, software: bool) -> (usize, usize) {
+        let (_, count) = slices(size, software);
+        let weights = if count == 1 { 1 } else { count * size.weight_len().next_multiple_of(4) };
+        let of_sum = ChannelSum::partials_len(size.n * size.y.area(), size.y.c);
+        // Views begin at multiples of 64 elements.
+        (weights.next_multiple_of(64), of_sum.max(count * size.y.c.next_multiple_of(4)))
     }
 
     pub(crate) fn record(&self, r: &mut Recorder) {
@@ -501,7 +512,15 @@ impl Conv2dBwdWeight {
             Choice::Registers => Kernel::Conv2dBwdWeightRegs,
             _ => Kernel::Conv2dBwdWeight,
         };
-        let out = if count == 1 { self.dw } else { self.partials };
+        let (weights, sums) = Self::partials(g, r.traits.software);
+        let out = if count == 1 { self.dw } else { self.partials.part(0, weights) };
+        // Only this variant computes the bias gradient, too.
+        let sums_too = choice == Choice::Tiled;
+        let bias = self.db.map(|db| (db, self.partials.part(weights, sums)));
+        if let (Some((y, partials)), false) = (bias, sums_too) {
+            let (rows, channels) = (g.n * g.y.area(), g.y.c);
+            ChannelSum { rows, channels, x: self.dy, weight: None, y, partials }.record(r);
+        }
         let mut dispatch =
             r.kernel(kernel, &params).bind("x", self.x).bind("dy", self.dy).bind("out", out);
         if choice == Choice::Plain {
@@ -512,6 +531,12 @@ impl Conv2dBwdWeight {
                 .constant("VEC_K", vec4(g.y.c))
                 .bind("x4", self.x)
                 .bind("dy4", self.dy);
+            if sums_too {
+                let sums = bias.map(|(db, partials)| if count == 1 { db } else { partials });
+                dispatch = dispatch
+                    .constant("SUMS", bias.is_some())
+                    .bind("sums", sums.unwrap_or(View::UNUSED));
+            }
             let [taps_h, taps_w] = g.taps.kernel;
             match Tile::of(choice, g.y.c) {
                 Some(tile) => dispatch
@@ -525,7 +550,10 @@ impl Conv2dBwdWeight {
             }
         }
         if count > 1 {
-            sum_slices(r, self.partials, count, self.dw);
+            sum_slices(r, out, count, self.dw);
+            if let (Some((db, partials)), true) = (bias, sums_too) {
+                sum_slices(r, partials, count, db);
+            }
         }
     }
 }

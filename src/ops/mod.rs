@@ -165,9 +165,9 @@ fn maps_of(n: usize, dims: Dims) -> String {
     format!("{dims} n{n}")
 }
 
-/// Declares the struct of an operation. `reads`, `maybe` (optional), `updates` (read and written in
-/// place), `writes` and `scratch` (GPU workspace that the CPU path does not use) are [`View`]s. The
-/// other fields are its sizes and constants.
+/// Declares the struct of an operation. `reads`, `maybe` (read if there), `updates` (read and
+/// written in place), `writes`, `maybe_writes` (written if there) and `scratch` (GPU workspace that
+/// the CPU path does not use) are [`View`]s. The other fields are its sizes and constants.
 macro_rules! operation {
     (
         $(#[$meta:meta])* $name:ident { $($(#[$fmeta:meta])* $field:ident: $ty:ty),* $(,)? }
@@ -175,6 +175,7 @@ macro_rules! operation {
         $(maybe { $($(#[$mmeta:meta])* $maybe:ident),* $(,)? })?
         $(updates { $($(#[$umeta:meta])* $update:ident),* $(,)? })?
         $(writes { $($(#[$wmeta:meta])* $write:ident),* $(,)? })?
+        $(maybe_writes { $($(#[$wmmeta:meta])* $maybe_write:ident),* $(,)? })?
         $(scratch { $($(#[$smeta:meta])* $scratch:ident),* $(,)? })?
     ) => {
         $(#[$meta])*
@@ -186,6 +187,7 @@ macro_rules! operation {
             $($($(#[$mmeta])* pub $maybe: Option<crate::view::View>,)*)?
             $($($(#[$umeta])* pub $update: crate::view::View,)*)?
             $($($(#[$wmeta])* pub $write: crate::view::View,)*)?
+            $($($(#[$wmmeta])* pub $maybe_write: Option<crate::view::View>,)*)?
             $($($(#[$smeta])* pub $scratch: crate::view::View,)*)?
         }
 
@@ -198,6 +200,7 @@ macro_rules! operation {
                 $($(if let Some(view) = &mut self.$maybe { f(view, Access::Read); })*)?
                 $($(f(&mut self.$update, Access::Update);)*)?
                 $($(f(&mut self.$write, Access::Write);)*)?
+                $($(if let Some(view) = &mut self.$maybe_write { f(view, Access::Write); })*)?
                 $($(f(&mut self.$scratch, Access::Scratch);)*)?
             }
         }

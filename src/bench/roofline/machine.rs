@@ -76,8 +76,13 @@ impl Machine {
             lone_factor: 1.0,
         };
         if let Some(Calibration { iteration, dispatch, load }) = calibration {
-            let tile =
-                Tile { direction: Direction::Forward, columns: 64, iterations: 1, vectors: true };
+            let tile = Tile {
+                direction: Direction::Forward,
+                columns: 64,
+                iterations: 1,
+                vectors: true,
+                sums: 0,
+            };
             machine.lone_factor = iteration / machine.lone(tile);
             machine.overhead = dispatch;
             machine.far_load *= load / machine.near_load;

@@ -17,6 +17,9 @@ const SINGLE_LOADS: f64 = 12.0;
 /// with single loads. AMD's compiler makes 112 to 250 with 32 columns. Single loads compute the
 /// most addresses, so they are assumed to have the most.
 const SINGLE_OTHERS: f64 = 250.0;
+/// Vector instructions of an iteration that add four terms to the bias gradient, as AMD's compiler
+/// makes them.
+const SUMS: u32 = 44;
 /// What a narrow tile adds to the other instructions of an iteration: AMD's compiler makes 112 for
 /// a convolution with 32 columns, and 106 with 64.
 const NARROW_OTHERS: f64 = 6.0;
@@ -61,6 +64,8 @@ pub(super) struct Tile {
     pub(super) iterations: u64,
     /// Whether rows are loaded as vectors of four.
     pub(super) vectors: bool,
+    /// Instructions of an iteration for the bias gradient, on average over the workgroups.
+    pub(super) sums: u32,
 }
 
 /// Instructions of an iteration, for one invocation.
@@ -89,7 +94,7 @@ impl Tile {
         let others = if self.vectors { self.direction.others() + narrow } else { SINGLE_OTHERS };
         let single = if self.vectors { 0.0 } else { SINGLE_LOADS };
         Instructions {
-            arithmetic: DEPTH as f64 / 4.0 * four_terms + others,
+            arithmetic: DEPTH as f64 / 4.0 * four_terms + others + f64::from(self.sums),
             accesses: DEPTH as f64 * loads + ITERATION_ACCESSES + single,
         }
     }
@@ -180,7 +185,10 @@ impl Tile {
         };
         let columns = constant(dispatch, "COLUMNS").expect("a tile has columns");
         let iterations = steps.min(p("slice_terms")).div_ceil(DEPTH);
-        Self { direction, columns: 4 * columns as u32, iterations, vectors }
+        // Only the workgroups of the first 64 rows compute the bias gradient.
+        let sums =
+            if on("SUMS") { SUMS / (p("r") * p("s") * p("c")).div_ceil(64) as u32 } else { 0 };
+        Self { direction, columns: 4 * columns as u32, iterations, vectors, sums }
     }
 }
 

@@ -3,7 +3,7 @@ use crate::bench::roofline::shape::{Direction, Tile};
 use crate::gpu::{Choice, Kernel};
 
 const TILE_64: Tile =
-    Tile { direction: Direction::Forward, columns: 64, iterations: 6, vectors: true };
+    Tile { direction: Direction::Forward, columns: 64, iterations: 6, vectors: true, sums: 0 };
 
 /// Compares to 9 digits.
 fn assert_near(found: f64, wanted: f64) {

@@ -223,6 +223,11 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether a parameter is learned.
+    pub(in crate::record) fn learns(&self, param: usize) -> bool {
+        self.graph.params[param].role == ParamRole::Learned
+    }
+
     /// Adds a contribution to a parameter's gradient: `compute` records the calls that write it
     /// into the given view. Parameters that are not learned get none.
     pub(in crate::record) fn param_grad(
@@ -230,7 +235,7 @@ impl Builder<'_> {
         param: usize,
         compute: impl FnOnce(&mut Self, View),
     ) {
-        if self.graph.params[param].role != ParamRole::Learned {
+        if !self.learns(param) {
             return;
         }
         let grad = self.store.grad(param);

@@ -55,10 +55,7 @@ impl Passes for Conv2dSpec {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inference checked the size");
         let dy = b.before_activation(node, self.activation, dy);
         let x = b.input_value(node, 0);
-        if let Some(bias) = b.bias(node) {
-            b.bias_grad(bias, dy, size.y.c);
-        }
-        weight_grad(b, node, size, x, dy);
+        weight_and_bias_grad(b, node, size, x, dy);
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
@@ -185,7 +182,27 @@ pub(super) fn input_partials(b: &mut Builder, size: &Conv2d) -> View {
 pub(super) fn weight_grad(b: &mut Builder, node: usize, size: Conv2d, x: View, dy: View) {
     let weight = b.node(node).weight.expect("a layer with a product has a weight");
     b.param_grad(weight, |b, dw| {
-        let partials = b.tape.partials(Conv2dBwdWeight::partials_len(&size));
-        b.tape.push(Conv2dBwdWeight { size, x, dy, dw, partials });
+        let partials = b.tape.partials(Conv2dBwdWeight::partials_len(&size, false));
+        b.tape.push(Conv2dBwdWeight { size, x, dy, dw, db: None, partials });
     });
+}
+
+/// Records the gradients of the weight and of the bias of a layer whose output has the gradient
+/// `dy`.
+pub(super) fn weight_and_bias_grad(b: &mut Builder, node: usize, size: Conv2d, x: View, dy: View) {
+    let weight = b.node(node).weight.expect("a layer with a product has a weight");
+    match b.bias(node) {
+        Some(bias) if b.learns(weight) && b.learns(bias) => b.param_grad(bias, |b, db| {
+            b.param_grad(weight, |b, dw| {
+                let partials = b.tape.partials(Conv2dBwdWeight::partials_len(&size, true));
+                b.tape.push(Conv2dBwdWeight { size, x, dy, dw, db: Some(db), partials });
+            });
+        }),
+        bias => {
+            if let Some(bias) = bias {
+                b.bias_grad(bias, dy, size.y.c);
+            }
+            weight_grad(b, node, size, x, dy);
+        }
+    }
 }

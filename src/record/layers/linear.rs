@@ -1,7 +1,7 @@
 //! Fully connected layer, computed as a convolution with one pixel.
 
 use super::conv2d::{
-    epilogue, forward_partials, input_partials, separate_activation, weight_grad, weights,
+    epilogue, forward_partials, input_partials, separate_activation, weight_and_bias_grad, weights,
 };
 use super::{Builder, Graph, Node, Passes, View, input_dims, norm};
 use crate::model::LinearSpec;
@@ -48,10 +48,7 @@ impl Passes for LinearSpec {
         let size = size(b, node);
         let dy = b.before_activation(node, self.activation, dy);
         let x = b.input_value(node, 0);
-        if let Some(bias) = b.bias(node) {
-            b.bias_grad(bias, dy, size.y.c);
-        }
-        weight_grad(b, node, size, x, dy);
+        weight_and_bias_grad(b, node, size, x, dy);
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
