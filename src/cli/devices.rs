@@ -101,7 +101,8 @@ fn features(adapter: &Adapter, all: bool) -> Vec<&'static str> {
     .collect()
 }
 
-fn describe(adapter: &Adapter, chosen: bool, verbose: bool) -> serde_json::Value {
+/// The properties of an adapter as JSON. `verbose` lists every feature.
+pub fn describe(adapter: &Adapter, chosen: bool, verbose: bool) -> serde_json::Value {
     let (info, limits) = (&adapter.info, adapter.handle.limits());
     json!({
         "kind": "adapter", "index": adapter.index, "name": info.name,

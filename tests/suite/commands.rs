@@ -1,7 +1,7 @@
 //! The program as a user runs it: what it writes, what it answers to wrong input, and its exit
 //! status.
 
-use crate::support::files::{exists, metrics};
+use crate::support::files::{exists, metrics, text};
 use crate::support::images::BRICK;
 use crate::support::json::number;
 use crate::support::models::{digits, train_digits};
@@ -226,4 +226,29 @@ fn verify_ends_with_a_summary() {
         last["kind"] == "summary" && last["failed"] == 0 && last["passed"].as_u64() > Some(2),
         "{last}"
     );
+}
+
+#[test]
+fn a_report_of_a_device_has_its_cases_and_training_steps() {
+    let folder = TempFolder::new("commands-report");
+    let path = folder.path("report.md");
+    let verify = Command::new("verify --filter pixel_shuffle").option("--report", &path).on_cpu();
+    verify.quiet().succeed();
+    let report = text(&path);
+    for words in [
+        "# csae verify on cpu",
+        "passed, 0 failed",
+        "| w1 | 128 |",
+        "| w3 | 32 |",
+        "pixel_shuffle/",
+    ] {
+        assert!(report.contains(words), "{words}: {report}");
+    }
+    // Nothing about the user or the machine's files.
+    assert!(!report.contains("/home") && !report.contains(&folder.path("")), "{report}");
+    Command::new("verify --filter pixel_shuffle")
+        .option("--report", &path)
+        .on_cpu()
+        .fails(2, &["--force"]);
+    Command::new("verify --filter pixel_shuffle --force").on_cpu().fails(2, &["--report"]);
 }

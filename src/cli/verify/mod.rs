@@ -1,23 +1,30 @@
 //! `csae verify`: checks kernels against reference results.
 
+mod report;
+
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 use csae::internals::error::Error;
+use csae::internals::files;
 use csae::internals::gpu::Matrices;
 use csae::internals::verify::{self, Outcome};
 use serde_json::json;
 
-use super::{CommandArgs, Common, Kernels, with_flags};
+use super::{CommandArgs, Common, Kernels, refuse_existing, with_flags};
 
 /// Check every kernel, forward and backward, on your device.
 ///
 /// The expected results of the built-in cases come from the CPU path in f64. --cases adds stored
 /// cases with results from another program. Every kernel variant that runs on the device is
 /// checked; the variant `matrix` only if --kernels names it. Exits with status 1 if any case fails.
+/// --report also times training steps and writes all about the device into one file. Reports of
+/// GPUs are welcome as issues of the project.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae verify --device gpu
+  csae verify --device gpu --report my-gpu.md
   csae verify --device lavapipe --cases tests/cases --filter conv2d")]
 pub struct VerifyArgs {
     /// Folder of stored cases (OP__NAME.safetensors)
@@ -26,6 +33,12 @@ pub struct VerifyArgs {
     /// Only cases whose op/name contains this text
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// Write a report (Markdown): adapter, driver, limits, results, times of training steps
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Overwrite an existing report
+    #[arg(long, requires = "report")]
+    force: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -36,7 +49,7 @@ impl CommandArgs for VerifyArgs {
     }
 
     fn writes_files(&self) -> bool {
-        false
+        self.report.is_some()
     }
 
     fn run(self) -> anyhow::Result<()> {
@@ -58,6 +71,10 @@ fn run(args: VerifyArgs) -> anyhow::Result<()> {
             .into());
         }
     }
+    if let Some(path) = &args.report {
+        refuse_existing(path, args.force)?;
+        files::ensure_writable(path)?;
+    }
     // Emulation allows checking the rest of a `matrix` kernel on an adapter without cooperative
     // matrices.
     let named = args.common.kernels == Kernels::Matrix;
@@ -69,16 +86,20 @@ fn run(args: VerifyArgs) -> anyhow::Result<()> {
             "note: the adapter has no cooperative matrices; the `matrix` kernels emulate them",
         );
     }
-    let (mut passed, mut failed) = (0, 0);
+    let (start, mut outcomes) = (Instant::now(), Vec::new());
     for case in &cases {
         for outcome in verify::run(&mut device, case) {
-            if outcome.passed() {
-                passed += 1;
-            } else {
-                failed += 1;
-            }
             print(&args.common, &outcome);
+            outcomes.push(outcome);
         }
+    }
+    let passed = outcomes.iter().filter(|outcome| outcome.passed()).count();
+    let failed = outcomes.len() - passed;
+    if let Some(path) = &args.report {
+        let (seconds, filter) = (start.elapsed().as_secs_f64(), args.filter.as_deref());
+        let cases = report::Cases { outcomes: &outcomes, seconds, filter };
+        report::write(path, &args.common, &mut device, &cases)?;
+        args.common.status(&format!("{} is the report", path.display()));
     }
     args.common.report_kernels(&mut device);
     if args.common.json {
