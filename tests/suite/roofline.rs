@@ -28,11 +28,11 @@ const LOADS: u64 = 16;
 const EXCEPTIONS: [(&str, &str); 0] = [];
 
 /// Bounds of the predicted time over the floor: workload, batch, bound. They are 10 % above the
-/// present predictions. Half of the step of W1 at batch 128 is the overhead of its 45 dispatches.
+/// present predictions. Half of the step of W1 at batch 128 is the overhead of its 30 dispatches.
 const BOUNDS: [(&str, usize, f64); 6] = [
-    ("w1", 128, 11.9),
-    ("w1", 1024, 3.4),
-    ("w2", 128, 3.1),
+    ("w1", 128, 9.4),
+    ("w1", 1024, 3.2),
+    ("w2", 128, 2.8),
     ("w2", 1024, 2.1),
     ("w3", 128, 2.1),
     ("w3", 1024, 1.9),

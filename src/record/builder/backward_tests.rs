@@ -23,6 +23,11 @@ fn conv(name: &str, from: &str, more: &str) -> String {
 
 /// Names of the calls that the backward pass records when the output has a gradient.
 fn backward(graph: &Graph) -> Vec<&'static str> {
+    calls(graph).iter().map(Call::name).collect()
+}
+
+/// The calls that the backward pass records when the output has a gradient.
+fn calls(graph: &Graph) -> Vec<Call> {
     let store = Store::layout(graph, Purpose::Train { moments: 1, parts: false });
     let mut b = Builder::new(graph, &store, 3, Mode::Train);
     let x = b.input();
@@ -31,7 +36,7 @@ fn backward(graph: &Graph) -> Vec<&'static str> {
     let forward = b.tape.calls.len();
     b.seed(graph.output, dy);
     b.backward();
-    b.tape.calls[forward..].iter().map(Call::name).collect()
+    b.tape.calls.split_off(forward)
 }
 
 fn count(calls: &[&str], name: &str) -> usize {
@@ -81,8 +86,21 @@ fn the_gradients_of_a_shared_weight_are_added() {
 }
 
 #[test]
-fn biases_have_a_sum_and_layers_without_them_none() {
+fn biases_have_a_gradient_beside_the_weight_and_layers_without_them_none() {
     let layers = [conv("a", "input", ""), conv("b", "a", "bias = false")];
-    let calls = backward(&graph(&layers.concat()));
+    let calls = calls(&graph(&layers.concat()));
+    let with_bias = |call: &Call| match call {
+        Call::Conv2dBwdWeight(call) => Some(call.db.is_some()),
+        _ => None,
+    };
+    // The last layer comes first.
+    assert_eq!(calls.iter().filter_map(with_bias).collect::<Vec<_>>(), [false, true]);
+    assert!(calls.iter().all(|call| call.name() != "ChannelSum"), "{calls:?}");
+}
+
+#[test]
+fn the_bias_of_a_transposed_convolution_has_a_sum_of_its_own() {
+    let transposed = conv("a", "input", "").replace("conv2d", "conv_transpose2d");
+    let calls = backward(&graph(&transposed));
     assert_eq!(count(&calls, "ChannelSum"), 1, "{calls:?}");
 }
