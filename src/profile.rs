@@ -66,7 +66,7 @@ pub struct Operation {
 pub struct Timed {
     /// The name of the kernel; on the CPU path, of the operation.
     pub kernel: String,
-    /// The index of its call in [`Profile::operations`].
+    /// The index of its operation in [`Profile::operations`].
     pub call: usize,
     /// Start, not before the end of the previous dispatch.
     pub start: f64,
@@ -86,7 +86,8 @@ impl Timed {
 pub struct Profile {
     /// The source of the times.
     pub clock: Clock,
-    /// The calls of the program, in order.
+    /// The calls of the program, in order. On a GPU one more without minimum work follows: the sums
+    /// that several calls share.
     pub operations: Rc<[Operation]>,
     /// The dispatches, in order. A call has one or more.
     pub timed: Vec<Timed>,

@@ -5,8 +5,8 @@ override SUMS: bool = false;
 // Layout: (slices, columns), slices padded to whole vec4s.
 @group(0) @binding(7) var<storage, read_write> sums: array<Four>;
 
-// Stores the sums of a slice's columns from `first` to `past`, of which each invocation has added
-// four for a part of the terms. All invocations of the workgroup must call it.
+// Stores the sums of the columns from `first` to `past` in a slice. `added` has four columns: their
+// sum over the terms that this invocation loaded. All invocations of the workgroup must call it.
 fn store_sums(added: vec4<f32>, number: u32, first: u32, past: u32, local: u32) {
     workgroupBarrier();
     column_tile[local / 16u][0][local % 16u] = added;

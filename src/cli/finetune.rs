@@ -387,8 +387,9 @@ fn curve(
     let mut wanted: Vec<usize> = args.curve.iter().map(|labels| labels.get()).collect();
     wanted.sort_unstable();
     wanted.dedup();
+    let first_seed = config_of(&|_| ())?.seed;
     for labels in [wanted[0], wanted[wanted.len() - 1]] {
-        draw(&data.train, labels, args.learning.seed)?;
+        draw(&data.train, labels, first_seed)?;
     }
     files::make_folder(out)?;
     let quiet = Common { quiet: true, json: false, ..common.clone() };
@@ -396,7 +397,7 @@ fn curve(
     for labels in wanted {
         let mut errors = [Vec::new(), Vec::new()];
         for draw in 0..args.seeds.get() as u64 {
-            let seed = args.learning.seed + draw;
+            let seed = first_seed + draw;
             for (errors, pretrained) in errors.iter_mut().zip([true, false]) {
                 let config = config_of(&|config| {
                     config.seed = seed;

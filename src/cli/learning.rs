@@ -41,6 +41,20 @@ impl Settings {
         self.config.is_some() || !self.set.is_empty()
     }
 
+    /// Checks that `--set` does not name a key that the command's arguments set.
+    ///
+    /// # Errors
+    /// When it does.
+    pub fn check(&self, own: &[&str]) -> Result<()> {
+        for set in &self.set {
+            let key = set.split('=').next().unwrap_or_default().trim();
+            if own.contains(&key) {
+                bail_usage!("--set {set}: an argument of this command sets {key}; remove --set");
+            }
+        }
+        Ok(())
+    }
+
     /// The text of the configuration file or preset, and its name for messages.
     ///
     /// # Errors
@@ -124,9 +138,9 @@ pub struct Learning {
     /// others]
     #[arg(long, value_name = "N")]
     patience: Option<NonZeroUsize>,
-    /// Seed of the split, the initial weights, the order and the augmentation of images
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub seed: u64,
+    /// Seed of the split, the initial weights, the order and the augmentation of images [default: 0]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Overwrite an existing run
     #[arg(long)]
     pub force: bool,
@@ -156,6 +170,7 @@ pub struct Encoding {
 impl Learning {
     /// Checks the values of flags, so that errors name the flag and not the key.
     fn check(&self) -> Result<()> {
+        self.settings.check(&["data.source", "train.from"])?;
         if let Some(lr) = self.lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
             bail_usage!("--lr {lr}: must be above 0");
         }
@@ -206,7 +221,7 @@ impl Learning {
         let set: Vec<String> = self.settings.set.iter().cloned().chain(flags).collect();
         // The default number of epochs depends on the batch size and on the split.
         let mut base = Config::with_model(&text, &place, model, &epochs_default(1), &set)?;
-        base.seed = self.seed;
+        base.seed = self.seed.unwrap_or(base.seed);
         data(&mut base);
         let epochs = epochs_default(epochs(&base)?);
         let mut config = Config::with_model(&text, &place, model, &epochs, &set)?;
@@ -216,7 +231,7 @@ impl Learning {
         if self.from_scratch {
             config.optimizer.encoder_lr = 1.0;
         }
-        config.seed = self.seed;
+        config.seed = self.seed.unwrap_or(config.seed);
         data(&mut config);
         Config::parse(&config.to_toml(), &place, &[])
     }

@@ -8,7 +8,7 @@ use super::record::{Dispatch, Record};
 use super::reflect::Role;
 use crate::advice::Advice;
 use crate::error::{Error, Result};
-use crate::profile::Operation;
+use crate::profile::{Cost, Operation};
 use crate::view::View;
 
 /// A dispatch with everything it needs.
@@ -85,7 +85,13 @@ impl Plan {
             owners.resize(recorder.dispatches.len(), i);
         }
         recorder.finish();
-        owners.resize(recorder.dispatches.len(), calls.len().saturating_sub(1));
+        owners.resize(recorder.dispatches.len(), calls.len());
+        // Sums of several calls belong to an operation of their own, after the calls.
+        for (owner, dispatch) in owners.iter_mut().zip(&recorder.dispatches) {
+            if dispatch.shared {
+                *owner = calls.len();
+            }
+        }
         // All parameter blocks share one uniform buffer. 256 bytes is the alignment that every
         // adapter supports.
         let slot = gpu.limits().min_uniform_buffer_offset_alignment.max(256) as usize;
@@ -103,7 +109,10 @@ impl Plan {
             .enumerate()
             .map(|(i, dispatch)| Self::step(gpu, dispatch, owners[i], &uniforms, offsets[i]))
             .collect::<Result<_>>()?;
-        let operations: Rc<[Operation]> = calls.iter().map(Record::operation).collect();
+        let sums =
+            Operation { label: "sums".to_owned(), sizes: String::new(), cost: Cost::default() };
+        let operations = calls.iter().map(Record::operation).chain([sums]);
+        let operations: Rc<[Operation]> = operations.collect();
         let seconds: Vec<f64> = operations
             .iter()
             .map(|operation| {

@@ -50,6 +50,8 @@ pub struct Dispatch {
     pub workgroup_size: u32,
     /// Whether its maps are in half precision.
     pub half: bool,
+    /// Whether it computes sums of several calls.
+    pub shared: bool,
 }
 
 /// A sum of partial results that waits to be recorded, so that one dispatch can compute many.
@@ -149,7 +151,9 @@ impl Recorder {
     pub fn finish(&mut self) {
         let Later { waiting, join } = std::mem::take(&mut self.later);
         if let Some(join) = join {
+            let before = self.dispatches.len();
             join(self, &waiting);
+            self.dispatches[before..].iter_mut().for_each(|dispatch| dispatch.shared = true);
         }
     }
 
@@ -164,6 +168,7 @@ impl Recorder {
             workgroups: 0,
             workgroup_size: 0,
             half: false,
+            shared: false,
         };
         Building { recorder: self, dispatch, unused: Vec::new() }
     }
@@ -193,7 +198,7 @@ impl Building<'_> {
         self.bind(name, view)
     }
 
-    /// Binds `view`, or `instead` if there is none, which the kernel then does not use.
+    /// Binds `view`. If there is none, the kernel does not use this variable, and `instead` is bound.
     pub fn bind_or(self, name: &'static str, view: Option<View>, instead: View) -> Self {
         match view {
             Some(view) => self.bind(name, view),
@@ -223,5 +228,105 @@ impl Building<'_> {
             self.recorder.finish();
         }
         self.recorder.dispatches.push(self.dispatch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::Activation;
+    use crate::ops::{ChannelSum, Combine, Loss, LossKind, SCALAR_PARTIALS};
+    use crate::view::Buffer;
+
+    const ROWS: usize = 1 << 16;
+
+    fn view(buffer: u32, len: usize) -> View {
+        View::whole(Buffer::planned(buffer), len)
+    }
+
+    /// A sum over the rows of buffer 0 into 4 elements of buffer 1 from `start` on.
+    fn sum(start: usize, partials: View) -> ChannelSum {
+        let y = View { start, ..view(1, 4) };
+        ChannelSum { rows: ROWS, channels: 4, x: view(0, 4 * ROWS), weight: None, y, partials }
+    }
+
+    fn loss(index: usize, partials: View) -> Loss {
+        let [y, target, dy] = [3, 4, 5].map(|buffer| view(buffer, 64));
+        let (kind, activation, scalars) = (LossKind::SumSquares, Activation::Identity, view(6, 8));
+        let (n, grad_scale, width) = (1, 1.0, 8);
+        Loss { kind, n, grad_scale, width, index, activation, y, target, scalars, dy, partials }
+    }
+
+    /// Memory for partial sums, in parts that do not overlap.
+    fn partials(part: usize) -> View {
+        let len = ChannelSum::partials_len(ROWS, 4).max(SCALAR_PARTIALS).next_multiple_of(64);
+        View { start: part * len, ..view(2, len) }
+    }
+
+    /// Names of the kernels of a recording.
+    fn names(recorder: &Recorder) -> Vec<&'static str> {
+        recorder.dispatches.iter().map(|dispatch| dispatch.kernel.name()).collect()
+    }
+
+    #[test]
+    fn sums_of_several_calls_are_one_dispatch() {
+        let mut r = Recorder::default();
+        sum(0, partials(0)).record(&mut r);
+        loss(0, partials(1)).record(&mut r);
+        sum(64, partials(2)).record(&mut r);
+        loss(1, partials(3)).record(&mut r);
+        assert_eq!(r.waiting(), 4);
+        r.finish();
+        let wanted = ["channel_sum", "loss", "channel_sum", "loss", "sum_partials"];
+        assert_eq!(names(&r), wanted);
+        assert!(r.dispatches[4].shared && !r.dispatches[0].shared);
+        r.finish();
+        assert_eq!(names(&r), wanted, "nothing waits any more");
+    }
+
+    #[test]
+    fn a_dispatch_that_uses_a_sum_comes_after_it() {
+        let mut r = Recorder::default();
+        sum(0, partials(0)).record(&mut r);
+        let combine = |a: View| Combine { alpha: 1.0, beta: 0.0, a, b: None, y: view(9, a.len) };
+        combine(View { start: 64, ..view(1, 4) }).record(&mut r);
+        assert_eq!(names(&r), ["channel_sum", "combine"], "other elements of the buffer");
+        combine(view(1, 4)).record(&mut r);
+        assert_eq!(names(&r), ["channel_sum", "combine", "sum_partials", "combine"]);
+    }
+
+    #[test]
+    fn partial_sums_are_added_before_their_memory_is_used_again() {
+        let mut r = Recorder::default();
+        sum(0, partials(0)).record(&mut r);
+        sum(64, partials(0)).record(&mut r);
+        r.finish();
+        let wanted = ["channel_sum", "sum_partials", "channel_sum", "sum_partials"];
+        assert_eq!(names(&r), wanted);
+    }
+
+    #[test]
+    fn a_second_sum_of_the_same_elements_comes_after_the_first() {
+        let mut r = Recorder::default();
+        sum(0, partials(0)).record(&mut r);
+        sum(0, partials(1)).record(&mut r);
+        loss(3, partials(2)).record(&mut r);
+        loss(3, partials(3)).record(&mut r);
+        r.finish();
+        assert_eq!(names(&r).iter().filter(|name| **name == "sum_partials").count(), 3);
+    }
+
+    #[test]
+    fn sums_that_do_not_fit_one_table_or_one_binding_are_several_dispatches() {
+        let sums = |r: &Recorder| names(r).iter().filter(|name| **name == "sum_partials").count();
+        let mut r = Recorder::default();
+        (0..33).for_each(|i| sum(64 * i, partials(i)).record(&mut r));
+        r.finish();
+        assert_eq!(sums(&r), 2);
+        let mut r = Recorder::default();
+        sum(0, partials(0)).record(&mut r);
+        sum(1 << 26, partials(1)).record(&mut r);
+        r.finish();
+        assert_eq!(sums(&r), 2);
     }
 }

@@ -264,6 +264,17 @@ mod tests {
     use crate::ops::AddAssign;
 
     #[test]
+    fn partial_sums_share_a_buffer_and_overlap_only_when_it_is_full() {
+        let mut tape = Tape::default();
+        let [a, b] = [tape.partials(100), tape.partials(7)];
+        assert_eq!((a.start, b.start, b.len), (0, 128, 7));
+        assert!(a.buffer == b.buffer && !a.overlaps(b));
+        let c = tape.partials(WORKSPACE);
+        assert!(c.start == 0 && c.overlaps(a) && c.overlaps(b));
+        assert_eq!(tape.largest().0, 4 * WORKSPACE as u64);
+    }
+
+    #[test]
     fn buffers_with_disjoint_lifetimes_share_memory() {
         let mut device = Device::cpu();
         let mut tape = Tape::default();

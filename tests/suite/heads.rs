@@ -256,6 +256,8 @@ fn settings_that_a_prior_does_not_have_are_refused() {
             ("--set train.batch=5000", &["train.batch = 5000", "900 codes"]),
             ("--set train.precision=f16", &["train.precision", "half precision"]),
             ("--set prior.compnents=3", &["did you mean components"]),
+            ("--set data.source=digits", &["data.source", "remove --set"]),
+            ("--set prior.model=other", &["prior.model", "remove --set"]),
         ],
     );
 }
@@ -282,8 +284,23 @@ fn settings_that_a_classification_does_not_have_are_refused() {
             ("--set optimizer.kind=adagrad", &["optimizer.kind", "adamw"]),
             ("--set loss.kind=l1", &["loss", "[classify]"]),
             ("--set data.crop=64", &["data", "source, strict, validation, flip_x"]),
+            ("--set train.from=other", &["train.from", "remove --set"]),
         ],
     );
+}
+
+#[test]
+fn the_seed_of_a_configuration_counts_unless_a_flag_gives_another() {
+    let folder = TempFolder::new("heads-seed");
+    for (flags, seed) in [("--set seed=5", "seed = 5"), ("--set seed=5 --seed 7", "seed = 7")] {
+        for kind in [finetune(), prior()] {
+            let below = TempFolder::new("heads-seed-run");
+            let run = if kind.name == "prior" { (kind.folder)(&below) } else { folder.path(seed) };
+            kind.run(&run).flags(flags).succeed();
+            let config = config(&run);
+            assert!(config.starts_with(seed), "{flags}: {config}");
+        }
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::gpus::KnownGpu;
 use super::workloads::{Workload, planned};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Kernel, Matrices, Recorder, Traits};
+use crate::gpu::{Dispatch, Matrices, Recorder, Traits};
 use crate::ops::SumPartialsParams;
 use crate::program::Call;
 use crate::spec::Precision;
@@ -73,10 +73,10 @@ fn plan(calls: &[Call]) -> Vec<Planned> {
         // Sums that waited come before the first dispatch of the call.
         let (cost, mut first) = (call.cost(), true);
         let recorded = std::mem::take(&mut recorder.dispatches);
-        let count = recorded.iter().filter(|dispatch| !is_sum(dispatch)).count();
+        let count = recorded.iter().filter(|dispatch| !dispatch.shared).count();
         let alone = count == 1 && !waits;
         for dispatch in recorded {
-            if is_sum(&dispatch) {
+            if dispatch.shared {
                 found.push(Planned::sum(dispatch));
                 continue;
             }
@@ -95,11 +95,6 @@ fn plan(calls: &[Call]) -> Vec<Planned> {
     recorder.finish();
     found.extend(recorder.dispatches.into_iter().map(Planned::sum));
     found
-}
-
-/// Whether a dispatch is the second stage of other operations.
-fn is_sum(dispatch: &Dispatch) -> bool {
-    dispatch.kernel == Kernel::SumPartials
 }
 
 /// Additions of a second stage: one for each partial sum.

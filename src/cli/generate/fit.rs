@@ -51,7 +51,7 @@ pub fn check_folder(stored: &Path, force: bool) -> Result<()> {
 
 /// Sets what the flags give in the configuration.
 fn apply_flags(args: &GenerateArgs, model: &Path, config: &mut Config) {
-    config.seed = args.seed();
+    config.seed = args.seed.unwrap_or(config.seed);
     config.data.source = args.fit.clone().unwrap_or_default();
     config.data.strict |= args.strict;
     let spec = config.prior.get_or_insert_default();

@@ -170,6 +170,7 @@ const MAX_COLUMNS: usize = 12;
 
 impl GenerateArgs {
     fn check(&self) -> Result<()> {
+        self.settings.check(&["data.source", "prior.model"])?;
         if self.fit.is_none() && self.settings.are_given() {
             bail_usage!("--config, --set: they configure how priors are fitted; add --fit DATA");
         }

@@ -99,6 +99,14 @@ fn biases_have_a_gradient_beside_the_weight_and_layers_without_them_none() {
 }
 
 #[test]
+fn the_bias_of_a_layer_with_a_frozen_weight_has_a_sum_of_its_own() {
+    let shared = conv("b", "a", "weight = \"a.weight\"");
+    let layers = [conv("a", "input", "frozen = true"), shared];
+    let calls = backward(&graph(&layers.concat()));
+    assert_eq!((count(&calls, "ChannelSum"), count(&calls, "Conv2dBwdWeight")), (1, 0));
+}
+
+#[test]
 fn the_bias_of_a_transposed_convolution_has_a_sum_of_its_own() {
     let transposed = conv("a", "input", "").replace("conv2d", "conv_transpose2d");
     let calls = backward(&graph(&transposed));
