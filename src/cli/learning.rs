@@ -138,7 +138,8 @@ pub struct Learning {
     /// others]
     #[arg(long, value_name = "N")]
     patience: Option<NonZeroUsize>,
-    /// Seed of the split, the initial weights, the order and the augmentation of images [default: 0]
+    /// Seed of the split, the initial weights, the order and the augmentation of images
+    /// [default: 0]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Overwrite an existing run

@@ -198,7 +198,8 @@ impl Building<'_> {
         self.bind(name, view)
     }
 
-    /// Binds `view`. If there is none, the kernel does not use this variable, and `instead` is bound.
+    /// Binds `view`. If there is none, the kernel does not use this variable, and `instead` is
+    /// bound.
     pub fn bind_or(self, name: &'static str, view: Option<View>, instead: View) -> Self {
         match view {
             Some(view) => self.bind(name, view),

@@ -9,7 +9,7 @@ use csae::internals::rng::Stream;
 
 use crate::generate;
 use crate::support::files::{config, metrics_without_speed};
-use crate::support::images::{discs, shapes};
+use crate::support::images::{bars, discs, shapes};
 use crate::support::models::{pyramid, sparse_digits};
 use crate::support::{Command, TempFolder, bytes, is_file, json, model_bytes};
 
@@ -172,6 +172,18 @@ fn a_prior_of_a_resumed_run_can_be_sampled() {
     assert!(resumed.contains("fitted priors to 960 codes of 2 classes"), "{resumed}");
     let generate = Command::new("generate --n 3").arg(folder.path("model.safetensors"));
     generate.out(folder.path("new")).on_cpu().succeed();
+}
+
+#[test]
+fn a_fit_of_priors_does_not_go_on_with_other_images() {
+    let folder = TempFolder::new("heads-images");
+    let run = (prior().folder)(&folder);
+    let images = bars(&folder, "bars", 64);
+    let command = Command::new("generate --n 1").arg(folder.path("model.safetensors"));
+    let command = command.option("--fit", &images).out(folder.path("samples"));
+    command.set("train.steps=5").on_cpu().quiet().succeed();
+    std::fs::remove_file(format!("{images}/across/000.png")).unwrap();
+    Command::resume(&run).steps(9).quiet().fails(2, &["images or the model differ", "restore"]);
 }
 
 #[cfg(unix)]
