@@ -307,6 +307,17 @@ mod tests {
     }
 
     #[test]
+    fn a_sum_over_memory_that_another_sum_reads_comes_after_it() {
+        let mut r = Recorder::default();
+        let (read, written) = (View { start: 0, ..partials(1) }, partials(2));
+        let read = View { buffer: view(1, 0).buffer, ..read };
+        sum(1 << 20, read).record(&mut r);
+        sum(0, written).record(&mut r);
+        r.finish();
+        assert_eq!(names(&r).iter().filter(|name| **name == "sum_partials").count(), 2);
+    }
+
+    #[test]
     fn a_second_sum_of_the_same_elements_comes_after_the_first() {
         let mut r = Recorder::default();
         sum(0, partials(0)).record(&mut r);
