@@ -309,10 +309,9 @@ mod tests {
     #[test]
     fn a_sum_over_memory_that_another_sum_reads_comes_after_it() {
         let mut r = Recorder::default();
-        let (read, written) = (View { start: 0, ..partials(1) }, partials(2));
-        let read = View { buffer: view(1, 0).buffer, ..read };
-        sum(1 << 20, read).record(&mut r);
-        sum(0, written).record(&mut r);
+        let with_sums = |part| View { buffer: view(1, 0).buffer, ..partials(part) };
+        sum(1 << 20, with_sums(0)).record(&mut r);
+        sum(0, with_sums(1)).record(&mut r);
         r.finish();
         assert_eq!(names(&r).iter().filter(|name| **name == "sum_partials").count(), 2);
     }
