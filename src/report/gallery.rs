@@ -234,12 +234,13 @@ pub fn atoms(
     units: &[(usize, f64)],
 ) -> Result<Option<TileGrid>> {
     let graph = inference.graph;
-    if units.is_empty() || graph.code == 0 || !graph.code_reaches_output() {
+    let no_decoder = graph.code == 0 || graph.code == graph.output;
+    if units.is_empty() || no_decoder || !graph.code_reaches_output() {
         return Ok(None);
     }
     let (code, output) = (graph.nodes[graph.code].dims, graph.nodes[graph.output].dims);
-    // A decoder that reconstructs a layer can have any number of channels.
-    if graph.target > 0 && ![1, 3].contains(&output.c) {
+    // A decoder can reconstruct a layer or classify, and then has any number of channels.
+    if output.area() == 1 || ![1, 3].contains(&output.c) {
         return Ok(None);
     }
     let mut atoms: Vec<Vec<f32>> = Vec::new();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Config, DataSpec, LossSpec, PenaltyName};
 use crate::error::{Error, Result};
 
-/// What a run trains other than an autoencoder. The layers that this takes are the head of a model.
+/// What a run trains other than an autoencoder. The layers that are added for it are the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeadKind {
     /// A class for each image.

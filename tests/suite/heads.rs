@@ -175,6 +175,18 @@ fn a_prior_of_a_resumed_run_can_be_sampled() {
 }
 
 #[test]
+fn inspecting_a_prior_shows_its_history_and_no_atoms() {
+    let folder = TempFolder::new("heads-prior-inspect");
+    let run = (prior().folder)(&folder);
+    prior().run(&run).set("train.steps=20").succeed();
+    let text = Command::inspect(&run).on_cpu().quiet().succeed();
+    assert!(text.contains("strength") && text.contains("fires"), "{text}");
+    assert!(is_file(&run, "inspect/history.png"));
+    // Its output describes units. It is not an image.
+    assert!(!is_file(&run, "inspect/atoms.png"), "{text}");
+}
+
+#[test]
 fn a_fit_of_priors_does_not_go_on_with_other_images() {
     let folder = TempFolder::new("heads-images");
     let run = (prior().folder)(&folder);
