@@ -103,14 +103,19 @@ impl Profile {
     /// product and its reduction), the longest one gets the work of the call and the others get
     /// none.
     pub fn costs(&self) -> Vec<Cost> {
+        // Shared sums can lie between the dispatches of a call.
+        let mut longest: Vec<Option<usize>> = vec![None; self.operations.len()];
+        for (i, timed) in self.timed.iter().enumerate() {
+            let known = &mut longest[timed.call];
+            if known.is_none_or(|known| timed.duration() > self.timed[known].duration()) {
+                *known = Some(i);
+            }
+        }
         let mut costs = vec![Cost::default(); self.timed.len()];
-        let mut first = 0;
-        for dispatches in self.timed.chunk_by(|a, b| a.call == b.call) {
-            let longest = (0..dispatches.len())
-                .max_by(|a, b| dispatches[*a].duration().total_cmp(&dispatches[*b].duration()))
-                .unwrap_or(0);
-            costs[first + longest] = self.operations[dispatches[0].call].cost;
-            first += dispatches.len();
+        for (operation, longest) in self.operations.iter().zip(longest) {
+            if let Some(longest) = longest {
+                costs[longest] = operation.cost;
+            }
         }
         costs
     }
