@@ -1,9 +1,10 @@
 //! `csae resume`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::internals::error::Error;
+use csae::internals::priors::file::path_of;
 use csae::internals::shape::Dims;
 use csae::internals::spec::{Config, HeadKind};
 use csae::internals::train::checkpoint::{self, Checkpoint};
@@ -186,7 +187,10 @@ fn report_if_finished(
         )));
     }
     let ended = (header.step == total && header.total == total) || header.ended_early;
-    let done = ended && folder.file("model.safetensors").is_file();
+    // The priors are not in the run's folder, so they can be missing although the run ended.
+    let fitted =
+        config.prior.as_ref().is_none_or(|prior| path_of(Path::new(&prior.model)).is_file());
+    let done = ended && folder.file("model.safetensors").is_file() && fitted;
     if done && args.common.json {
         outln!(
             "{}",

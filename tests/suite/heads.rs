@@ -170,6 +170,12 @@ fn a_prior_of_a_resumed_run_can_be_sampled() {
     // Its checkpoint says that the run ended after 20 steps.
     let resumed = Command::resume(&run).steps(40).quiet().succeed();
     assert!(resumed.contains("fitted priors to 960 codes of 2 classes"), "{resumed}");
+    // A finished run writes its priors again if they were removed.
+    let priors = folder.path("prior.safetensors");
+    let before = bytes(&priors);
+    std::fs::remove_file(&priors).unwrap();
+    Command::resume(&run).quiet().succeed();
+    assert!(bytes(&priors) == before);
     let generate = Command::new("generate --n 3").arg(folder.path("model.safetensors"));
     generate.out(folder.path("new")).on_cpu().succeed();
 }
