@@ -206,8 +206,9 @@ fn main(
     let first_dy = column / unit(VEC_K);
     var pixel = begin + step_of(local);
     var step = term(pixel);
-    // The workgroups of the first rows also sum dy.
-    let adds = SUMS && first == 0u;
+    // For a bias gradient the workgroups of the first rows sum dy, those of the first filters x.
+    let adds_dy = SUMS == 1u && first == 0u;
+    let adds_x = SUMS == 2u && k == 0u;
     var added = vec4<f32>(0.0);
     for (var done = begin; done < end; done += DEPTH) {
         // Past the end of the slice x is taken as 0, so any pixel of dy will do: the last one.
@@ -217,7 +218,7 @@ fn main(
             load_dy(min(pixel + 2u, end - 1u) * filters + first_dy),
             load_dy(min(pixel + 3u, end - 1u) * filters + first_dy),
         );
-        if adds {
+        if adds_dy {
             added += select(vec4<f32>(0.0), grads[0], pixel < end)
                 + select(vec4<f32>(0.0), grads[1], pixel + 1u < end)
                 + select(vec4<f32>(0.0), grads[2], pixel + 2u < end)
@@ -231,11 +232,17 @@ fn main(
         step = advance(step, 1u);
         let values3 = load_rows(step, rows, pixel + 3u < end);
         step = advance(step, DEPTH - 3u);
+        if adds_x {
+            added += (values0 + values1) + (values2 + values3);
+        }
         add_products(grads, mat4x4<f32>(values0, values1, values2, values3), local);
         pixel += DEPTH;
     }
     store_tile(first, k, local);
-    if adds {
-        store_sums(added, number, k, p.k, local);
+    if adds_dy {
+        store_filter_sums(added, number, k, local);
+    }
+    if adds_x {
+        store_row_sums(added, number, first + row_of(local), rows, local);
     }
 }

@@ -92,6 +92,18 @@ fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
     }
 }
 
+// The sum of `added` over the invocations that load the same rows or columns, for the first 16
+// invocations. All invocations of the workgroup must call it.
+fn sum_of_loads(added: vec4<f32>, local: u32) -> vec4<f32> {
+    let place = local % 16u;
+    workgroupBarrier();
+    column_tile[local / 16u][0][place] = added;
+    workgroupBarrier();
+    let a = column_tile[0][0][place] + column_tile[1][0][place];
+    let b = column_tile[2][0][place] + column_tile[3][0][place];
+    return a + b;
+}
+
 // Adds the bias of the four columns that the invocation loads to every row.
 fn add_to_rows(columns: vec4<f32>, local: u32) {
     if local < 16u {

@@ -118,7 +118,7 @@ fn product(device: &mut Device) -> Result<(f64, String)> {
         device.write(*buffer, &values);
         made.push(buffer);
     }
-    let len = Conv2dBwdWeight::partials_len(&size, false)
+    let len = Conv2dBwdWeight::partials_len(&size, false, false)
         .max(Conv2dFwd::partials_len(&size))
         .max(Conv2dBwdInput::partials_len(&size));
     let scratch = device.alloc_real("partials", len)?;
@@ -127,7 +127,7 @@ fn product(device: &mut Device) -> Result<(f64, String)> {
     let calls: [Call; 3] = [
         Conv2dFwd { size, activation, x: a, w: b, b: None, gate: None, y: c, partials }.into(),
         Conv2dBwdInput { size, activation, y: a, w: b, b: None, gate: None, x: c, partials }.into(),
-        Conv2dBwdWeight { size, x: a, dy: b, dw: c, db: None, partials }.into(),
+        Conv2dBwdWeight { size, transposed: false, x: a, dy: b, dw: c, db: None, partials }.into(),
     ];
     let mut rates = Vec::new();
     for call in calls {

@@ -9,12 +9,12 @@ mod depthwise;
 mod im2col;
 mod slices;
 mod tile;
+mod weight;
 
-use self::slices::{Split, slices};
+use self::slices::Split;
 use self::tile::{Tile, phase_tiles};
 use super::activation::{epilogue, gated};
 use super::pool2d::window;
-use super::reduce::{ChannelSum, sum_slices};
 use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Choice, Family, Kernel, Product, Recorder, params};
 use crate::shape::{Conv2d, Dims, Pool2d};
@@ -45,6 +45,7 @@ shaders! {
     Conv2dBwdWeightRegs "conv2d_bwd_weight_regs",
     Conv2dBwdWeightSubgroup "conv2d_bwd_weight_subgroup",
     Conv2dBwdWeightTiled "conv2d_bwd_weight_tiled",
+    Conv2dBwdWeightTiledSmall "conv2d_bwd_weight_tiled_small",
     Conv2dBwdWeightMatrix "conv2d_bwd_weight_matrix",
 }
 
@@ -159,11 +160,17 @@ operation! {
     /// dw[r,s,c,k] = Σ_{n,p,q} x[n, p·stride − pad + r·dil, …, c]·dy[n,p,q,k]. For a transposed
     /// convolution, `x` is the gradient of its output and `dy` its input. `partials` has
     /// [`Conv2dBwdWeight::partials_len`] elements: dw and db for each slice of the pixels.
-    Conv2dBwdWeight { size: Conv2d }
+    Conv2dBwdWeight {
+        /// Problem size of the convolution.
+        size: Conv2d,
+        /// Whether this is the gradient of a transposed convolution, which has its bias at x.
+        transposed: bool,
+    }
     reads { x, dy }
     writes { dw }
     maybe_writes {
-        /// The bias gradient db[k] = Σ_{n,p,q} dy[n,p,q,k].
+        /// The bias gradient db[k] = Σ_{n,p,q} dy[n,p,q,k], or db[c] = Σ_{n,h,w} x[n,h,w,c] of a
+        /// transposed convolution.
         db
     }
     scratch { partials }
@@ -171,7 +178,7 @@ operation! {
 
 impl Work for Conv2dBwdWeight {
     fn flops(&self) -> f64 {
-        self.size.flops() + self.db.map_or(0.0, |_| each(self.dy.len, 1))
+        self.size.flops() + self.db.map_or(0.0, |_| each(self.bias_map().len, 1))
     }
 
     fn sizes(&self) -> String {
@@ -467,93 +474,6 @@ impl Conv2dBwdInput {
             None => dispatch
                 .constant("NARROW", g.x.c <= 4)
                 .threads(phases * pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK)),
-        }
-    }
-}
-
-/// Invocations of one slice of `conv2d_bwd_weight_regs`.
-fn weight_blocks(g: &Conv2d) -> usize {
-    let [r, s] = g.taps.kernel;
-    r * s * (g.x.c / g.groups).div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)
-}
-
-impl Conv2dBwdWeight {
-    /// Number of elements of `partials` on any adapter, with or without a bias.
-    pub fn partials_len(size: &Conv2d, bias: bool) -> usize {
-        let (weights, sums) = Self::partials(size, false);
-        weights + if bias { sums } else { 0 }
-    }
-
-    /// Numbers of elements of the partial weight gradients and of the partial bias gradients, which
-    /// follow them.
-    fn partials(size: &Conv2d, software: bool) -> (usize, usize) {
-        let (_, count) = slices(size, software);
-        let weights = if count == 1 { 1 } else { count * size.weight_len().next_multiple_of(4) };
-        let of_sum = ChannelSum::partials_len(size.n * size.y.area(), size.y.c);
-        // Views begin at multiples of 64 elements.
-        (weights.next_multiple_of(64), of_sum.max(count * size.y.c.next_multiple_of(4)))
-    }
-
-    pub(crate) fn record(&self, r: &mut Recorder) {
-        let g = &self.size;
-        let (slice_terms, count) = slices(g, r.traits.software);
-        let len = g.weight_len();
-        let params = Conv2dParams {
-            slices: count as u32,
-            slice_terms: slice_terms as u32,
-            slice_stride: len.next_multiple_of(4) as u32,
-            ..Conv2dParams::new(g)
-        };
-        let choice = choice(r, Family::Conv2dBwdWeight, g, self.x);
-        let kernel = match choice {
-            Choice::Subgroup => Kernel::Conv2dBwdWeightSubgroup,
-            Choice::Tiled => Kernel::Conv2dBwdWeightTiled,
-            Choice::Matrix => Kernel::Conv2dBwdWeightMatrix,
-            Choice::Registers => Kernel::Conv2dBwdWeightRegs,
-            _ => Kernel::Conv2dBwdWeight,
-        };
-        let (weights, sums) = Self::partials(g, r.traits.software);
-        let out = if count == 1 { self.dw } else { self.partials.part(0, weights) };
-        // Only this variant computes the bias gradient, too.
-        let sums_too = choice == Choice::Tiled;
-        let bias = self.db.map(|db| (db, self.partials.part(weights, sums)));
-        if let (Some((y, partials)), false) = (bias, sums_too) {
-            let (rows, channels) = (g.n * g.y.area(), g.y.c);
-            ChannelSum { rows, channels, x: self.dy, weight: None, y, partials }.record(r);
-        }
-        let mut dispatch =
-            r.kernel(kernel, &params).bind("x", self.x).bind("dy", self.dy).bind("out", out);
-        if choice == Choice::Plain {
-            dispatch.threads(count * len);
-        } else {
-            dispatch = dispatch
-                .constant("VEC_C", vec4(g.x.c))
-                .constant("VEC_K", vec4(g.y.c))
-                .bind("x4", self.x)
-                .bind("dy4", self.dy);
-            if sums_too {
-                let sums = bias.map(|(db, partials)| if count == 1 { db } else { partials });
-                dispatch = dispatch
-                    .constant("SUMS", bias.is_some())
-                    .bind("sums", sums.unwrap_or(View::UNUSED));
-            }
-            let [taps_h, taps_w] = g.taps.kernel;
-            match Tile::of(choice, g.y.c) {
-                Some(tile) => dispatch
-                    .constant("COLUMNS", tile.columns as u32)
-                    .bind("out4", out)
-                    .groups(count as u64 * tile.groups(taps_h * taps_w * g.x.c, g.y.c), tile.size),
-                None => dispatch
-                    .constant("NARROW_C", g.x.c <= 4)
-                    .constant("NARROW_K", g.y.c <= 4)
-                    .threads(count * weight_blocks(g)),
-            }
-        }
-        if count > 1 {
-            sum_slices(r, out, count, self.dw);
-            if let (Some((db, partials)), true) = (bias, sums_too) {
-                sum_slices(r, partials, count, db);
-            }
         }
     }
 }

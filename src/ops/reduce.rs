@@ -31,6 +31,16 @@ impl Work for ChannelSum {
     fn sizes(&self) -> String {
         format!("{} rows{}", self.channels, self.rows)
     }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let (rows, channels) = (n * MAPS.area(), MAPS.c);
+            let (x, y) = (m.real(n * MAPS.len()), m.real(channels));
+            let partials = m.real(Self::partials_len(rows, channels));
+            Self { rows, channels, x, weight: None, y, partials }
+        });
+        vec![one]
+    }
 }
 
 operation! {

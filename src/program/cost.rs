@@ -92,8 +92,16 @@ mod tests {
         );
         assert_eq!(gated.sizes(), "4x5x11-6x9x11 k3x5 s2x1 g2 n7 relu'");
         // Scratch memory does not count.
-        let weight: Call =
-            Conv2dBwdWeight { size, x, dy: y, dw: w, db: None, partials: view(4, 1 << 20) }.into();
+        let weight: Call = Conv2dBwdWeight {
+            size,
+            transposed: false,
+            x,
+            dy: y,
+            dw: w,
+            db: None,
+            partials: view(4, 1 << 20),
+        }
+        .into();
         assert_eq!(weight.cost(), input.cost());
     }
 

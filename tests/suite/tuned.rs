@@ -109,6 +109,7 @@ fn products_have_rows_columns_and_steps() {
         x: view,
         dy: view,
         dw: view,
+        transposed: false,
         db: None,
         partials: view,
     });

@@ -6,7 +6,7 @@ use crate::names::names;
 
 /// Invocations of a tile's workgroup.
 const TILE: f64 = 64.0;
-/// Bytes of workgroup memory of a tile: 16 terms of 64 rows and 64 columns.
+/// Bytes of workgroup memory of a tile: 16 terms of 64 rows and 64 columns, or 32 terms of 32.
 const TILE_BYTES: f64 = 8192.0;
 /// Share of the issue slots that a full multiprocessor uses: an assumption. The rest is lost at
 /// barriers.
@@ -22,9 +22,6 @@ const TREE_LEVEL: f64 = 120.0;
 /// Grids of at least this number of workgroups per multiprocessor count as spread evenly. Below it,
 /// the multiprocessor with the most workgroups determines the time.
 const EVEN: f64 = 8.0;
-/// Groups of terms in an iteration. The loads of a group overlap its sums, so a workgroup that runs
-/// alone waits for workgroup memory once per group.
-const GROUPS: f64 = 4.0;
 
 names! {
     /// What determines the time of a dispatch.
@@ -79,6 +76,8 @@ impl Machine {
             let tile = Tile {
                 direction: Direction::Forward,
                 columns: 64,
+                elements: 64,
+                groups: 4,
                 iterations: 1,
                 vectors: true,
                 sums: 0,
@@ -101,7 +100,9 @@ impl Machine {
     pub(super) fn lone(&self, tile: Tile) -> f64 {
         let design = self.profile.design;
         let instructions = self.issued(tile) * design.lone_cycles;
-        let waits = GROUPS * design.shared_load + design.iteration;
+        // The loads of a group of terms overlap its sums, so that a workgroup that runs alone waits
+        // for workgroup memory once per group.
+        let waits = f64::from(tile.groups) * design.shared_load + design.iteration;
         self.lone_factor * (instructions + waits) / self.profile.clock
     }
 

@@ -4,8 +4,10 @@ use crate::error::{Error, Result};
 use crate::gpu::{Dispatch, Kernel};
 use crate::ops::SumPartialsParams;
 
-/// Terms that a tile adds in an iteration (`DEPTH` of `shaders/common/workgroup_tile.wgsl`).
+/// Terms that a tile adds in an iteration (`DEPTH` of `shaders/common/workgroup_tile.wgsl`), and
+/// that a small tile adds (`DEPTH` of `shaders/common/small_workgroup_tile.wgsl`).
 const DEPTH: u64 = 16;
+const SMALL_DEPTH: u64 = 32;
 /// Levels of the tree of a workgroup of 256.
 const TREE: u32 = 8;
 /// Vectors that an invocation loads in an iteration, four of rows and four of columns, and stores
@@ -18,8 +20,9 @@ const SINGLE_LOADS: f64 = 12.0;
 /// most addresses, so they are assumed to have the most.
 const SINGLE_OTHERS: f64 = 250.0;
 /// Vector instructions of an iteration that add four terms to the bias gradient, as AMD's compiler
-/// makes them.
-const SUMS: u32 = 44;
+/// makes them: of dy, with a mask for each term, and of x, which is 0 outside.
+const DY_SUMS: u32 = 44;
+const X_SUMS: u32 = 16;
 /// What a narrow tile adds to the other instructions of an iteration: AMD's compiler makes 112 for
 /// a convolution with 32 columns, and 106 with 64.
 const NARROW_OTHERS: f64 = 6.0;
@@ -45,13 +48,14 @@ impl Direction {
 }
 
 /// The kernels with tiles.
-pub(super) const PRODUCTS: [(Kernel, Direction); 6] = [
+pub(super) const PRODUCTS: [(Kernel, Direction); 7] = [
     (Kernel::Conv2dFwdTiled, Direction::Forward),
     (Kernel::Conv2dFwdTiledSplit, Direction::Forward),
     (Kernel::Conv2dMaxPoolFwdTiled, Direction::Forward),
     (Kernel::Conv2dBwdInputTiled, Direction::Input),
     (Kernel::Conv2dBwdInputTiledSplit, Direction::Input),
     (Kernel::Conv2dBwdWeightTiled, Direction::Weight),
+    (Kernel::Conv2dBwdWeightTiledSmall, Direction::Weight),
 ];
 
 /// The work of a workgroup of a product.
@@ -60,7 +64,11 @@ pub(super) struct Tile {
     pub(super) direction: Direction,
     /// Columns of the tile: 16, 32 or 64.
     pub(super) columns: u32,
-    /// Iterations of [`DEPTH`] terms.
+    /// Elements of the tile that an invocation sums: 16, 32 or 64.
+    pub(super) elements: u32,
+    /// Groups of four terms that an invocation adds in an iteration.
+    pub(super) groups: u32,
+    /// Iterations of all invocations.
     pub(super) iterations: u64,
     /// Whether rows are loaded as vectors of four.
     pub(super) vectors: bool,
@@ -77,11 +85,11 @@ pub(super) struct Instructions {
 
 impl Tile {
     /// Vector instructions of four terms, and loads from workgroup memory for one term. AMD's
-    /// compiler makes 264 instructions for the 256 multiply-adds of 64 columns and 134 for the 128
-    /// of 32. 70 for the 64 of 16 columns follow from those. The loads are in the shader: a vector
+    /// compiler makes 264 instructions for the 256 multiply-adds of 64 elements and 134 for the 128
+    /// of 32. 70 for the 64 of 16 elements follow from those. The loads are in the shader: a vector
     /// for each four rows and columns of an invocation.
     pub(super) fn terms(self) -> (f64, f64) {
-        match self.columns {
+        match self.elements {
             64.. => (264.0, 4.0),
             32..64 => (134.0, 3.0),
             _ => (70.0, 2.0),
@@ -90,19 +98,20 @@ impl Tile {
 
     pub(super) fn instructions(self) -> Instructions {
         let (four_terms, loads) = self.terms();
-        let narrow = if self.columns < 64 { NARROW_OTHERS } else { 0.0 };
+        let narrow = if self.elements < 64 { NARROW_OTHERS } else { 0.0 };
         let others = if self.vectors { self.direction.others() + narrow } else { SINGLE_OTHERS };
         let single = if self.vectors { 0.0 } else { SINGLE_LOADS };
+        let groups = f64::from(self.groups);
         Instructions {
-            arithmetic: DEPTH as f64 / 4.0 * four_terms + others + f64::from(self.sums),
-            accesses: DEPTH as f64 * loads + ITERATION_ACCESSES + single,
+            arithmetic: groups * four_terms + others + f64::from(self.sums),
+            accesses: 4.0 * groups * loads + ITERATION_ACCESSES + single,
         }
     }
 
-    /// Registers of an invocation: assumptions. AMD's compiler needed 132 to 168 with 64 columns,
+    /// Registers of an invocation: assumptions. AMD's compiler needed 132 to 168 with 64 elements,
     /// 120 to 144 with 32, and 96 to 132 with 16.
     pub(super) fn registers(self) -> f64 {
-        match self.columns {
+        match self.elements {
             64.. => 168.0,
             32..64 => 132.0,
             _ => 96.0,
@@ -183,12 +192,19 @@ impl Tile {
             }
             Direction::Weight => (p("n") * p("p") * p("q"), on("VEC_C")),
         };
-        let columns = constant(dispatch, "COLUMNS").expect("a tile has columns");
-        let iterations = steps.min(p("slice_terms")).div_ceil(DEPTH);
-        // Only the workgroups of the first 64 rows compute the bias gradient.
-        let sums =
-            if on("SUMS") { SUMS / (p("r") * p("s") * p("c")).div_ceil(64) as u32 } else { 0 };
-        Self { direction, columns: 4 * columns as u32, iterations, vectors, sums }
+        let vectors_across = constant(dispatch, "COLUMNS").expect("a tile has columns") as u32;
+        let columns = 4 * vectors_across;
+        let small = dispatch.kernel == Kernel::Conv2dBwdWeightTiledSmall;
+        let (elements, groups, depth, rows) =
+            if small { (16, vectors_across, SMALL_DEPTH, 32) } else { (columns, 4, DEPTH, 64) };
+        let iterations = steps.min(p("slice_terms")).div_ceil(depth);
+        // Only the workgroups of the first rows or columns compute the bias gradient.
+        let sums = match constant(dispatch, "SUMS") {
+            Some(1.0) => DY_SUMS / (p("r") * p("s") * p("c")).div_ceil(rows) as u32,
+            Some(2.0) => X_SUMS / p("k").div_ceil(columns.into()) as u32,
+            _ => 0,
+        };
+        Self { direction, columns, elements, groups, iterations, vectors, sums }
     }
 }
 

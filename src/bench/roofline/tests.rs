@@ -2,8 +2,15 @@ use super::*;
 use crate::bench::roofline::shape::{Direction, Tile};
 use crate::gpu::{Choice, Kernel};
 
-const TILE_64: Tile =
-    Tile { direction: Direction::Forward, columns: 64, iterations: 6, vectors: true, sums: 0 };
+const TILE_64: Tile = Tile {
+    direction: Direction::Forward,
+    columns: 64,
+    elements: 64,
+    groups: 4,
+    iterations: 6,
+    vectors: true,
+    sums: 0,
+};
 
 /// Compares to 9 digits.
 fn assert_near(found: f64, wanted: f64) {
@@ -25,11 +32,14 @@ fn instructions_of_an_iteration_are_those_counted_by_hand() {
     let wide = TILE_64.instructions();
     assert_eq!((wide.arithmetic, wide.accesses), (1162.0, 82.0));
     // 4 × 134 + 152 + 6 and 16 × 3 + 18.
-    let weight = Tile { direction: Direction::Weight, columns: 32, ..TILE_64 }.instructions();
+    let weight = Tile { direction: Direction::Weight, elements: 32, ..TILE_64 }.instructions();
     assert_eq!((weight.arithmetic, weight.accesses), (694.0, 66.0));
     // 4 × 70 + 250 and 16 × 2 + 18 + 12.
-    let single = Tile { columns: 16, vectors: false, ..TILE_64 }.instructions();
+    let single = Tile { elements: 16, vectors: false, ..TILE_64 }.instructions();
     assert_eq!((single.arithmetic, single.accesses), (530.0, 62.0));
+    // 8 × 70 + 250 and 32 × 2 + 18 + 12.
+    let small = Tile { elements: 16, groups: 8, vectors: false, ..TILE_64 }.instructions();
+    assert_eq!((small.arithmetic, small.accesses), (810.0, 94.0));
 }
 
 #[test]
@@ -46,7 +56,7 @@ fn a_grid_smaller_than_the_gpu_takes_the_time_of_a_lone_workgroup() {
 
 #[test]
 fn registers_and_workgroup_memory_limit_the_resident_workgroups() {
-    let narrow = Tile { columns: 16, ..TILE_64 };
+    let narrow = Tile { elements: 16, ..TILE_64 };
     // 65,536 / (64 × 168) = 6.1 and 65,536 / (64 × 96) = 10.7.
     assert_eq!((h200().resident(TILE_64), h200().resident(narrow)), (6.0, 10.0));
     // 64 KiB / 8 KiB.

@@ -19,9 +19,7 @@ use crate::reference::{Memory, Reference};
 
 use crate::linalg::gemm::{Matrix, gemm};
 use crate::linalg::real::Real;
-use crate::ops::{
-    Activation, ChannelSum, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd,
-};
+use crate::ops::{Activation, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd};
 use crate::shape::{Conv2d, Pool2d};
 use crate::view::View;
 
@@ -539,10 +537,8 @@ impl Reference for Conv2dBwdInput {
 
 impl Reference for Conv2dBwdWeight {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
-        let Self { size, dy: x, partials, .. } = *self;
-        if let Some(y) = self.db {
-            let (rows, channels) = (size.n * size.y.area(), size.y.c);
-            ChannelSum { rows, channels, x, weight: None, y, partials }.run(memory);
+        if let Some(db) = self.db {
+            self.bias_sum(db, self.partials).run(memory);
         }
         let mut dw = memory.take(self.dw);
         backward_weight(&self.size, memory.real(self.x), memory.real(self.dy), &mut dw);

@@ -129,7 +129,10 @@ fn run<T: Real>(size: Conv2d) -> Run {
             &Conv2dBwdInput { size, activation, y: g, w, b: None, gate: None, x: back, partials },
             back,
         ),
-        dw: s.run(&Conv2dBwdWeight { size, x, dy: g, dw, db: None, partials }, dw),
+        dw: s.run(
+            &Conv2dBwdWeight { size, transposed: false, x, dy: g, dw, db: None, partials },
+            dw,
+        ),
     }
 }
 

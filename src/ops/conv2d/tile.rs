@@ -26,6 +26,13 @@ impl Tile {
         }
     }
 
+    /// The tile of the `_tiled_small` kernel, for products with few rows and columns. It has half
+    /// of the rows and takes twice the terms in an iteration. None for larger products.
+    pub(super) fn small(rows: usize, columns: usize) -> Option<Self> {
+        let vectors = columns.div_ceil(4).next_power_of_two().max(4);
+        (rows <= 32 && vectors <= 8).then_some(Self { size: 64, rows: 32, columns: vectors })
+    }
+
     /// Number of workgroups for a product of `rows` by `columns`.
     pub(super) const fn groups(&self, rows: usize, columns: usize) -> u64 {
         (rows.div_ceil(self.rows) * columns.div_ceil(4 * self.columns)) as u64
@@ -37,4 +44,16 @@ pub(super) fn phase_tiles(tile: &Tile, g: &Conv2d) -> u64 {
     let [stride_h, stride_w] = g.taps.stride;
     let pixels = g.n * g.x.h.div_ceil(stride_h) * g.x.w.div_ceil(stride_w);
     (stride_h * stride_w) as u64 * tile.groups(pixels, g.x.c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_tiles_are_for_few_rows_and_columns() {
+        let columns = |rows, columns| Tile::small(rows, columns).map(|tile| tile.columns);
+        assert_eq!((columns(27, 32), columns(9, 16), columns(4, 3)), (Some(8), Some(4), Some(4)));
+        assert_eq!((columns(33, 32), columns(27, 33)), (None, None));
+    }
 }

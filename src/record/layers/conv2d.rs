@@ -55,7 +55,7 @@ impl Passes for Conv2dSpec {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inference checked the size");
         let dy = b.before_activation(node, self.activation, dy);
         let x = b.input_value(node, 0);
-        weight_and_bias_grad(b, node, size, x, dy);
+        weight_and_bias_grad(b, node, size, false, [x, dy]);
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
@@ -145,12 +145,9 @@ impl Passes for ConvTranspose2dSpec {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inference checked the size");
         let dy = b.before_activation(node, self.activation, dy);
         let x = b.input_value(node, 0);
-        if let Some(bias) = b.bias(node) {
-            b.bias_grad(bias, dy, size.x.c);
-        }
         // The roles of the transposed convolution: the gradient of this layer's output is the x of
         // the convolution, and this layer's input is its dy.
-        weight_grad(b, node, size, dy, x);
+        weight_and_bias_grad(b, node, size, true, [dy, x]);
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
@@ -178,31 +175,33 @@ pub(super) fn input_partials(b: &mut Builder, size: &Conv2d) -> View {
     b.tape.real("partial sums of products", Conv2dBwdInput::partials_len(size))
 }
 
-/// Records a weight gradient.
-pub(super) fn weight_grad(b: &mut Builder, node: usize, size: Conv2d, x: View, dy: View) {
+/// Records the gradients of the weight and of the bias of a convolution whose output has the
+/// gradient `dy`, or of a transposed one whose output has the gradient `x`.
+pub(super) fn weight_and_bias_grad(
+    b: &mut Builder,
+    node: usize,
+    size: Conv2d,
+    transposed: bool,
+    [x, dy]: [View; 2],
+) {
     let weight = b.node(node).weight.expect("a layer with a product has a weight");
-    b.param_grad(weight, |b, dw| {
-        let partials = b.tape.partials(Conv2dBwdWeight::partials_len(&size, false));
-        b.tape.push(Conv2dBwdWeight { size, x, dy, dw, db: None, partials });
-    });
-}
-
-/// Records the gradients of the weight and of the bias of a layer whose output has the gradient
-/// `dy`.
-pub(super) fn weight_and_bias_grad(b: &mut Builder, node: usize, size: Conv2d, x: View, dy: View) {
-    let weight = b.node(node).weight.expect("a layer with a product has a weight");
+    let weight_grad = |b: &mut Builder, db: Option<View>| {
+        b.param_grad(weight, |b, dw| {
+            let len = Conv2dBwdWeight::partials_len(&size, transposed, db.is_some());
+            let partials = b.tape.partials(len);
+            b.tape.push(Conv2dBwdWeight { size, transposed, x, dy, dw, db, partials });
+        });
+    };
     match b.bias(node) {
-        Some(bias) if b.learns(weight) && b.learns(bias) => b.param_grad(bias, |b, db| {
-            b.param_grad(weight, |b, dw| {
-                let partials = b.tape.partials(Conv2dBwdWeight::partials_len(&size, true));
-                b.tape.push(Conv2dBwdWeight { size, x, dy, dw, db: Some(db), partials });
-            });
-        }),
+        Some(bias) if b.learns(weight) && b.learns(bias) => {
+            b.param_grad(bias, |b, db| weight_grad(b, Some(db)));
+        }
         bias => {
             if let Some(bias) = bias {
-                b.bias_grad(bias, dy, size.y.c);
+                let (map, channels) = if transposed { (x, size.x.c) } else { (dy, size.y.c) };
+                b.bias_grad(bias, map, channels);
             }
-            weight_grad(b, node, size, x, dy);
+            weight_grad(b, None);
         }
     }
 }

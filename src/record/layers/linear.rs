@@ -48,7 +48,7 @@ impl Passes for LinearSpec {
         let size = size(b, node);
         let dy = b.before_activation(node, self.activation, dy);
         let x = b.input_value(node, 0);
-        weight_and_bias_grad(b, node, size, x, dy);
+        weight_and_bias_grad(b, node, size, false, [x, dy]);
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);

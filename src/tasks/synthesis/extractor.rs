@@ -136,8 +136,17 @@ fn record<'a>(
         };
         let (sums, products) = (kept("sums", channels), kept("products", weights));
         let (matrix, offset) = (kept("matrix", weights), kept("offset", channels));
-        let partials = b.tape.real("partial products", Conv2dBwdWeight::partials_len(&size, false));
-        b.tape.push(Conv2dBwdWeight { size, x: maps, dy: maps, dw: products, db: None, partials });
+        let partials =
+            b.tape.real("partial products", Conv2dBwdWeight::partials_len(&size, false, false));
+        b.tape.push(Conv2dBwdWeight {
+            size,
+            transposed: false,
+            x: maps,
+            dy: maps,
+            dw: products,
+            db: None,
+            partials,
+        });
         let partials = b.tape.real("partial sums", ChannelSum::partials_len(dims.area(), channels));
         b.tape.push(ChannelSum {
             rows: dims.area(),
