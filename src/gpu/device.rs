@@ -243,6 +243,12 @@ impl Gpu {
         Ok(())
     }
 
+    /// Whether dispatches of a pass can run at the same time. Metal runs those of an encoder one
+    /// after the other.
+    pub(super) fn overlaps(&self) -> bool {
+        self.adapter.info.backend != wgpu::Backend::Metal
+    }
+
     /// A recorder that selects kernels for this device.
     pub fn recorder(&self) -> Recorder {
         Recorder {
@@ -501,11 +507,11 @@ impl Gpu {
     /// If the device has reported an error.
     pub fn run(&mut self, plan: &Plan, step: &StepParams) -> Result<()> {
         self.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
-        for steps in &plan.submissions {
+        for passes in &plan.submissions {
             let mut encoder = self
                 .device
                 .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("plan") });
-            {
+            for steps in passes {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
                     label: Some("plan"),
                     timestamp_writes: None,

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::device::Gpu;
+use super::passes::{Use, passes, uses};
 use super::record::{Dispatch, Record};
 use super::reflect::Role;
 use crate::advice::Advice;
@@ -27,8 +28,8 @@ pub(super) struct Step {
 pub struct Plan {
     pub(super) steps: Vec<Step>,
     pub(super) operations: Rc<[Operation]>,
-    /// The steps of each submission, in order.
-    pub(super) submissions: Vec<Range<usize>>,
+    /// The passes of each submission: ranges of `steps`, in order.
+    pub(super) submissions: Vec<Vec<Range<usize>>>,
 }
 
 /// Rates of a slow GPU, from which the time of an operation is estimated: floating-point operations
@@ -38,9 +39,9 @@ const SLOW_GPU: [f64; 2] = [2e11, 1e10];
 /// for 2 seconds, and some drivers count a whole submission as one piece of work.
 const MAX_SUBMISSION: f64 = 0.5;
 
-/// Divides steps into submissions. `seconds[i]` is the estimated time of operation `i`, and
-/// `owners[step]` the operation that a step belongs to. The time of an operation counts at its
-/// first step.
+/// Divides dispatches into submissions. `seconds[i]` is the estimated time of an operation, and
+/// `owners[i]` the operation that dispatch `i` belongs to. The time of an operation counts at its
+/// first dispatch.
 fn submissions(seconds: &[f64], owners: &[usize]) -> Vec<Range<usize>> {
     let (mut parts, mut start, mut total) = (Vec::new(), 0, 0.0);
     for (step, owner) in owners.iter().enumerate() {
@@ -66,6 +67,11 @@ impl Plan {
     /// Whether the plan has no dispatches.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// Number of compute passes. Each begins with a barrier.
+    pub fn passes(&self) -> usize {
+        self.submissions.iter().map(Vec::len).sum()
     }
 
     /// Names of the kernels in order.
@@ -103,12 +109,6 @@ impl Plan {
         }
         gpu.prepare(&recorder.dispatches)?;
         let uniforms = gpu.uniform_buffer("parameter blocks", &blocks);
-        let steps = recorder
-            .dispatches
-            .iter()
-            .enumerate()
-            .map(|(i, dispatch)| Self::step(gpu, dispatch, owners[i], &uniforms, offsets[i]))
-            .collect::<Result<_>>()?;
         let sums =
             Operation { label: "sums".to_owned(), sizes: String::new(), cost: Cost::default() };
         let operations = calls.iter().map(Record::operation).chain([sums]);
@@ -120,7 +120,31 @@ impl Plan {
                 (operation.cost.flops / flops).max(operation.cost.bytes / bytes)
             })
             .collect();
-        Ok(Self { steps, operations, submissions: submissions(&seconds, &owners) })
+        let uses: Vec<Vec<Use>> = recorder
+            .dispatches
+            .iter()
+            .map(|dispatch| uses(dispatch, &gpu.loaded(dispatch).reflection))
+            .collect();
+        let mut plan = Self { steps: Vec::new(), operations, submissions: Vec::new() };
+        for range in submissions(&seconds, &owners) {
+            let first = range.start;
+            let of_submission = if gpu.overlaps() {
+                passes(&uses[range])
+            } else {
+                vec![(0..range.len()).collect()]
+            };
+            let mut ranges = Vec::new();
+            for pass in of_submission {
+                let start = plan.steps.len();
+                for i in pass.into_iter().map(|i| first + i) {
+                    let dispatch = &recorder.dispatches[i];
+                    plan.steps.push(Self::step(gpu, dispatch, owners[i], &uniforms, offsets[i])?);
+                }
+                ranges.push(start..plan.steps.len());
+            }
+            plan.submissions.push(ranges);
+        }
+        Ok(plan)
     }
 
     fn step(

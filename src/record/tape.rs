@@ -159,6 +159,20 @@ impl Tape {
         Ok((self.calls, memory))
     }
 
+    /// The calls as [`Tape::allocate`] returns them, on virtual buffers: those that would share a
+    /// real buffer share a virtual one.
+    pub fn planned_calls(mut self) -> Vec<Call> {
+        let slots = self.assign();
+        for call in &mut self.calls {
+            call.visit(&mut |view, _| {
+                if let Some(id) = view.buffer.tape_index() {
+                    view.buffer = Buffer::on_tape(slots.of[&id] as u32);
+                }
+            });
+        }
+        self.calls
+    }
+
     /// Total size in bytes of the buffers that [`Tape::allocate`] would allocate.
     pub fn planned_bytes(&mut self) -> u64 {
         self.assign().sizes.iter().map(Virtual::bytes).sum()

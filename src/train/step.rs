@@ -326,7 +326,7 @@ pub fn planned_bytes(spec: &StepSpec) -> Result<Planned> {
 
 /// Returns the calls of a step without allocating anything; their buffers do not exist.
 pub fn planned_calls(spec: &StepSpec) -> Result<Vec<Call>> {
-    Ok(build(spec)?.b.tape.calls)
+    Ok(build(spec)?.b.tape.planned_calls())
 }
 
 /// Calls of one part and of the update, recorded on a tape.

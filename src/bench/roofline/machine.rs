@@ -19,6 +19,9 @@ const STREAMED: f64 = 0.8;
 /// Cycles of one level of a workgroup's tree of sums: two loads, a store and a barrier. An
 /// assumption, by which eight levels take about 0.5 µs.
 const TREE_LEVEL: f64 = 120.0;
+/// Share of the overhead of a dispatch that one without a barrier has, the second or later of its
+/// pass: an assumption. It is launched while others run, and no other must end before it starts.
+const LAUNCH: f64 = 0.33;
 /// Grids of at least this number of workgroups per multiprocessor count as spread evenly. Below it,
 /// the multiprocessor with the most workgroups determines the time.
 const EVEN: f64 = 8.0;
@@ -34,6 +37,27 @@ names! {
         Chain = "chain",
         /// Bytes.
         Memory = "memory",
+    }
+}
+
+/// Times of a dispatch, in seconds. It takes the longest of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// Of iterations or loads that wait for each other, and which of these it is.
+    pub(super) waits: (f64, Why),
+    /// Of the instructions.
+    pub(super) issue: f64,
+    /// Of the bytes.
+    pub(super) memory: f64,
+}
+
+impl Times {
+    /// The longest, and what determines it.
+    pub(super) fn longest(self) -> (f64, Why) {
+        [self.waits, (self.issue, Why::Issue), (self.memory, Why::Memory)]
+            .into_iter()
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .expect("there are times")
     }
 }
 
@@ -123,10 +147,10 @@ impl Machine {
         (flops / self.profile.flops).max(bytes / self.rate(bytes))
     }
 
-    /// Seconds of a dispatch without its overhead, and what determines them.
-    pub(super) fn time(&self, shape: Shape, workgroups: u64, bytes: f64) -> (f64, Why) {
+    /// The times of a dispatch without its overhead.
+    pub(super) fn times(&self, shape: Shape, workgroups: u64, bytes: f64) -> Times {
         let memory = bytes / self.rate(bytes);
-        let times = match shape {
+        match shape {
             Shape::Product(tile) => {
                 let Profile { design, multiprocessors, clock, .. } = self.profile;
                 let iterations = tile.iterations as f64;
@@ -134,18 +158,31 @@ impl Machine {
                 let busiest = if each < EVEN { each.ceil() } else { each };
                 let waves = (each / self.resident(tile)).max(1.0);
                 let slots = self.issued(tile) * TILE / design.lanes;
-                vec![
-                    (waves * iterations * self.lone(tile), Why::Latency),
-                    (busiest * iterations * slots / ISSUED / clock, Why::Issue),
-                    (memory, Why::Memory),
-                ]
+                Times {
+                    waits: (waves * iterations * self.lone(tile), Why::Latency),
+                    issue: busiest * iterations * slots / ISSUED / clock,
+                    memory,
+                }
             }
-            Shape::Reduction(chain) => vec![(self.chain(chain), Why::Chain), (memory, Why::Memory)],
-            Shape::Flat => {
-                vec![(self.chain(Chain::flat()), Why::Chain), (memory / STREAMED, Why::Memory)]
+            Shape::Reduction(chain) => {
+                Times { waits: (self.chain(chain), Why::Chain), issue: 0.0, memory }
             }
-        };
-        times.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("there are times")
+            Shape::Flat => Times {
+                waits: (self.chain(Chain::flat()), Why::Chain),
+                issue: 0.0,
+                memory: memory / STREAMED,
+            },
+        }
+    }
+
+    /// Seconds of a pass, with its overhead. The waits of its dispatches overlap; instructions and
+    /// bytes do not.
+    pub(super) fn pass(&self, dispatches: &[Times]) -> f64 {
+        let waits = dispatches.iter().map(|times| times.waits.0).fold(0.0, f64::max);
+        let issue: f64 = dispatches.iter().map(|times| times.issue).sum();
+        let memory: f64 = dispatches.iter().map(|times| times.memory).sum();
+        let launches = 1.0 + LAUNCH * (dispatches.len() - 1) as f64;
+        waits.max(issue).max(memory) + launches * self.overhead
     }
 
     /// Seconds of a chain and the tree after it.

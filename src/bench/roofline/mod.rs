@@ -1,12 +1,15 @@
 //! Predicts the time of a training step on a GPU from the recorded dispatches alone.
 //!
-//! A dispatch takes the longest of these times, plus the overhead of a dispatch:
+//! A dispatch alone takes the longest of these times, plus the overhead of a dispatch:
 //!
 //! - *latency*: the iterations of a workgroup follow each other, and each waits for its loads. This
 //!   is the time of a grid that does not fill the GPU.
 //! - *issue*: a multiprocessor issues the instructions of all its workgroups, one after the other.
 //! - *chain*: a load that waits for the one before it.
 //! - *memory*: bytes over the rate of memory, or of the cache if they fit into it.
+//!
+//! Dispatches of one pass run at the same time: their latencies and chains overlap. `overlap` is
+//! what they then take less than one after the other.
 //!
 //! The floor of an operation is the time of its arithmetic or of its bytes at the peak rates. A
 //! second stage has no floor of its own. All numbers are predictions: absolute times can be wrong
@@ -15,12 +18,17 @@
 mod machine;
 mod shape;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use serde::Serialize;
 
 use super::gpus::KnownGpu;
 use super::workloads::{Workload, planned};
 use crate::error::Result;
-use crate::gpu::{Dispatch, Matrices, Recorder, Traits};
+use crate::gpu::{
+    Dispatch, Kernel, Matrices, Recorder, Reflection, Source, Traits, Use, passes, uses,
+};
 use crate::ops::SumPartialsParams;
 use crate::program::Call;
 use crate::spec::Precision;
@@ -130,6 +138,8 @@ pub struct RooflineRow {
     pub name: String,
     /// Number of the dispatch in its step, from 1.
     pub number: usize,
+    /// Number of its pass, from 1. Dispatches of one pass run at the same time.
+    pub pass: usize,
     /// The kernel.
     pub kernel: &'static str,
     /// Sizes of the operation.
@@ -148,7 +158,7 @@ pub struct RooflineRow {
     pub mb: f64,
     /// Minimum time of the operation in µs; 0 for a second stage.
     pub floor_us: f64,
-    /// Predicted time in µs, with the overhead of a dispatch.
+    /// Predicted time in µs of the dispatch alone, with the overhead of a dispatch.
     pub predicted_us: f64,
     /// What determines the time.
     pub why: Why,
@@ -169,6 +179,8 @@ pub struct RooflineSum {
     pub batch: usize,
     /// Number of dispatches.
     pub dispatches: usize,
+    /// Number of passes. Each begins with a barrier.
+    pub passes: usize,
     /// 10⁶ floating-point operations.
     pub mflop: f64,
     /// 10⁶ bytes that dispatches read and write.
@@ -191,6 +203,8 @@ pub struct RooflineSum {
     pub memory_us: f64,
     /// µs of overhead of all dispatches.
     pub overhead_us: f64,
+    /// µs that the dispatches of a pass take less than one after the other.
+    pub overlap_us: f64,
 }
 
 /// The prediction for a training step.
@@ -215,37 +229,48 @@ pub fn roofline(
     let calls = planned(&workload.graph()?, batch, Precision::F32)?.1;
     let machine = Machine::new(gpu, calibration);
     let step = format!("{}.n{batch}", workload.name);
+    let planned = plan(&calls);
     let mut rows = Vec::new();
     let mut by_reason = [0.0; 4];
-    for (i, Planned { dispatch, sizes, least, own }) in plan(&calls).into_iter().enumerate() {
-        let shape = Shape::of(&dispatch)?;
-        let (seconds, why) = machine.time(shape, dispatch.workgroups, own[1]);
-        by_reason[why as usize] += 1e6 * seconds;
-        let (columns, iterations, chain) = match shape {
-            Shape::Product(tile) => (Some(tile.columns), Some(tile.iterations), None),
-            Shape::Reduction(chain) => (None, None, Some(chain.loads)),
-            Shape::Flat => (None, None, Some(Chain::flat().loads)),
-        };
-        rows.push(RooflineRow {
-            kind: "roofline",
-            gpu,
-            name: format!("{step}/{}", dispatch.kernel.name()),
-            number: i + 1,
-            kernel: dispatch.kernel.name(),
-            sizes,
-            workgroups: dispatch.workgroups,
-            columns,
-            iterations,
-            chain,
-            mflop: round(own[0] / 1e6),
-            mb: round(own[1] / 1e6),
-            floor_us: round(1e6 * machine.floor(least[0], least[1])),
-            predicted_us: round(1e6 * (seconds + machine.overhead)),
-            why,
-        });
+    let mut overlap = 0.0;
+    for (pass, dispatches) in passes(&used(&planned)?).into_iter().enumerate() {
+        let mut times = Vec::new();
+        for i in dispatches {
+            let Planned { dispatch, sizes, least, own } = &planned[i];
+            let shape = Shape::of(dispatch)?;
+            times.push(machine.times(shape, dispatch.workgroups, own[1]));
+            let (seconds, why) = times[times.len() - 1].longest();
+            by_reason[why as usize] += 1e6 * seconds;
+            overlap += seconds + machine.overhead;
+            let (columns, iterations, chain) = match shape {
+                Shape::Product(tile) => (Some(tile.columns), Some(tile.iterations), None),
+                Shape::Reduction(chain) => (None, None, Some(chain.loads)),
+                Shape::Flat => (None, None, Some(Chain::flat().loads)),
+            };
+            rows.push(RooflineRow {
+                kind: "roofline",
+                gpu,
+                name: format!("{step}/{}", dispatch.kernel.name()),
+                number: rows.len() + 1,
+                pass: pass + 1,
+                kernel: dispatch.kernel.name(),
+                sizes: sizes.clone(),
+                workgroups: dispatch.workgroups,
+                columns,
+                iterations,
+                chain,
+                mflop: round(own[0] / 1e6),
+                mb: round(own[1] / 1e6),
+                floor_us: round(1e6 * machine.floor(least[0], least[1])),
+                predicted_us: round(1e6 * (seconds + machine.overhead)),
+                why,
+            });
+        }
+        overlap -= machine.pass(&times);
     }
     let total = |value: fn(&RooflineRow) -> f64| rows.iter().map(value).sum::<f64>();
-    let (floor, predicted) = (total(|row| row.floor_us), total(|row| row.predicted_us));
+    let floor = total(|row| row.floor_us);
+    let predicted = total(|row| row.predicted_us) - 1e6 * overlap;
     let [latency_us, issue_us, chain_us, memory_us] = by_reason.map(round);
     let sum = RooflineSum {
         kind: "roofline_step",
@@ -254,6 +279,7 @@ pub fn roofline(
         workload: workload.name,
         batch,
         dispatches: rows.len(),
+        passes: rows.last().map_or(0, |row| row.pass),
         mflop: round(total(|row| row.mflop)),
         mb: round(total(|row| row.mb)),
         floor_us: round(floor),
@@ -265,8 +291,24 @@ pub fn roofline(
         chain_us,
         memory_us,
         overhead_us: round(1e6 * machine.overhead * rows.len() as f64),
+        overlap_us: round(1e6 * overlap),
     };
     Ok(Roofline { rows, sum })
+}
+
+/// The buffers that each dispatch binds.
+fn used(planned: &[Planned]) -> Result<Vec<Vec<Use>>> {
+    let mut known: BTreeMap<Kernel, Reflection> = BTreeMap::new();
+    let each = planned.iter().map(|Planned { dispatch, .. }| {
+        let reflection = match known.entry(dispatch.kernel) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                new.insert(Reflection::of(dispatch.kernel, &Source::of(dispatch.kernel))?)
+            }
+        };
+        Ok(uses(dispatch, reflection))
+    });
+    each.collect()
 }
 
 fn round(x: f64) -> f64 {
@@ -277,22 +319,22 @@ impl RooflineRow {
     /// The headings of [`RooflineRow::line`].
     pub fn heading() -> String {
         format!(
-            "{:>3}  {:<29}  {:<40}  {:>10}  {:>10}  {:>9}  {:>8}  {:>8}  {:>9}  why",
-            "", "kernel", "sizes", "workgroups", "in turn", "MFLOP", "MB", "floor µs", "µs"
+            "{:>4}  {:<29}  {:<40}  {:>10}  {:>10}  {:>9}  {:>8}  {:>8}  {:>9}  why",
+            "pass", "kernel", "sizes", "workgroups", "in turn", "MFLOP", "MB", "floor µs", "µs"
         )
     }
 
     /// The prediction as a line of a table. `in turn` are the iterations of a tile and its columns,
     /// or the loads that wait for each other.
     pub fn line(&self) -> String {
-        let Self { number, kernel, sizes, workgroups, mflop, mb, predicted_us, why, .. } = self;
+        let Self { pass, kernel, sizes, workgroups, mflop, mb, predicted_us, why, .. } = self;
         let in_turn = match (self.iterations, self.columns, self.chain) {
             (Some(iterations), Some(columns), _) => format!("{iterations} it/{columns}"),
             (.., chain) => format!("{} ld", chain.unwrap_or(0)),
         };
         let floor = if self.floor_us > 0.0 { format!("{:.1}", self.floor_us) } else { "-".into() };
         format!(
-            "{number:>3}  {kernel:<29}  {sizes:<40}  {workgroups:>10}  {in_turn:>10}  \
+            "{pass:>4}  {kernel:<29}  {sizes:<40}  {workgroups:>10}  {in_turn:>10}  \
              {mflop:>9.1}  {mb:>8.2}  {floor:>8}  {predicted_us:>9.1}  {why}"
         )
     }
@@ -312,11 +354,11 @@ impl Roofline {
 
     /// The title of the table.
     pub fn title(&self) -> String {
-        let RooflineSum { gpu, workload, batch, dispatches, .. } = &self.sum;
+        let RooflineSum { gpu, workload, batch, dispatches, passes, .. } = &self.sum;
         let about = gpu.profile().about;
         format!(
-            "{workload} batch {batch}: {dispatches} dispatches per step; predicted for {about}, \
-             not measured"
+            "{workload} batch {batch}: {dispatches} dispatches in {passes} passes per step; predicted \
+             for {about}, not measured"
         )
     }
 }
@@ -325,7 +367,8 @@ impl RooflineSum {
     /// The sums as lines of text.
     pub fn lines(&self) -> Vec<String> {
         let Self { mflop, mb, floor_us, predicted_us, over_floor, images_per_s, .. } = self;
-        let Self { latency_us, issue_us, chain_us, memory_us, overhead_us, .. } = self;
+        let Self { latency_us, issue_us, chain_us, memory_us, .. } = self;
+        let Self { overhead_us, overlap_us, .. } = self;
         vec![
             format!(
                 "sum: {mflop:.0} MFLOP, {mb:.0} MB; floor {floor_us:.0} µs, predicted \
@@ -333,7 +376,7 @@ impl RooflineSum {
             ),
             format!(
                 "of these: latency {latency_us:.0}, issue {issue_us:.0}, chain {chain_us:.0}, \
-                 memory {memory_us:.0}, overhead {overhead_us:.0} µs"
+                 memory {memory_us:.0}, overhead {overhead_us:.0}, overlap -{overlap_us:.0} µs"
             ),
         ]
     }

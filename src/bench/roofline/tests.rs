@@ -1,3 +1,4 @@
+use super::machine::Times;
 use super::*;
 use crate::bench::roofline::shape::{Direction, Tile};
 use crate::gpu::{Choice, Kernel};
@@ -45,12 +46,12 @@ fn instructions_of_an_iteration_are_those_counted_by_hand() {
 #[test]
 fn a_grid_smaller_than_the_gpu_takes_the_time_of_a_lone_workgroup() {
     // 1,162 + 82 instructions, 4 × 30 + 680 cycles of waiting, 6 times.
-    let (seconds, why) = h200().time(Shape::Product(TILE_64), 68, 1e6);
+    let (seconds, why) = h200().times(Shape::Product(TILE_64), 68, 1e6).longest();
     assert_near(seconds, 6.0 * 2044.0 / 1.9e9);
     assert_eq!(why, Why::Latency);
     // RDNA 3 takes 2 cycles an instruction and issues loads beside them.
     let amd = Machine::new(KnownGpu::Rx7900Xtx, None);
-    let (seconds, _) = amd.time(Shape::Product(TILE_64), 68, 1e6);
+    let (seconds, _) = amd.times(Shape::Product(TILE_64), 68, 1e6).longest();
     assert_near(seconds, 6.0 * (2.0 * 1162.0 + 4.0 * 60.0 + 900.0) / 2.5e9);
 }
 
@@ -67,17 +68,29 @@ fn registers_and_workgroup_memory_limit_the_resident_workgroups() {
 fn a_full_grid_takes_the_time_of_its_instructions() {
     // 20 workgroups per multiprocessor, each with 1,244 instructions of two groups of 32
     // invocations on four schedulers.
-    let (seconds, why) = h200().time(Shape::Product(TILE_64), 20 * 132, 1e6);
+    let (seconds, why) = h200().times(Shape::Product(TILE_64), 20 * 132, 1e6).longest();
     assert_near(seconds, 20.0 * 6.0 * 1244.0 / 2.0 / 0.85 / 1.9e9);
     assert_eq!(why, Why::Issue);
     // One workgroup more than four for each multiprocessor: one of them has five.
-    let (seconds, _) = h200().time(Shape::Product(TILE_64), 4 * 132 + 1, 1e6);
+    let (seconds, _) = h200().times(Shape::Product(TILE_64), 4 * 132 + 1, 1e6).longest();
     assert_near(seconds, 5.0 * 6.0 * 1244.0 / 2.0 / 0.85 / 1.9e9);
 }
 
 #[test]
+fn the_waits_of_a_pass_overlap_and_its_work_does_not() {
+    let machine = h200();
+    let times = |waits: f64, issue, memory| Times { waits: (waits, Why::Chain), issue, memory };
+    let pass = |dispatches: &[Times]| machine.pass(dispatches) / 1e-6;
+    assert_near(pass(&[times(5e-6, 1e-6, 2e-6)]), 5.0 + 3.0);
+    // The longer wait, and the launch of a second dispatch.
+    assert_near(pass(&[times(5e-6, 1e-6, 2e-6), times(4e-6, 1e-6, 2e-6)]), 5.0 + 3.99);
+    assert_near(pass(&[times(5e-6, 4e-6, 0.0), times(1e-6, 3e-6, 0.0)]), 7.0 + 3.99);
+    assert_near(pass(&[times(5e-6, 0.0, 4e-6), times(1e-6, 0.0, 3e-6)]), 7.0 + 3.99);
+}
+
+#[test]
 fn bytes_take_the_rate_of_the_cache_or_of_memory() {
-    let time = |shape, bytes| h200().time(shape, 1000, bytes);
+    let time = |shape, bytes| h200().times(shape, 1000, bytes).longest();
     let chain = Shape::Reduction(Chain::flat());
     assert_near(time(chain, 6.5e6).0, 1e-6);
     assert_near(time(chain, 432e6).0, 100e-6);
@@ -93,7 +106,7 @@ fn loads_in_flight_shorten_a_chain() {
     // 17 slices: two groups of eight, and one more.
     let chain = Chain::new(17, 8, true, 6);
     assert_eq!(chain.loads, 3);
-    let (seconds, why) = h200().time(Shape::Reduction(chain), 1, 1e3);
+    let (seconds, why) = h200().times(Shape::Reduction(chain), 1, 1e3).longest();
     assert_near(seconds, (3.0 * 300.0 + 6.0 * 120.0) / 1.9e9);
     assert_eq!(why, Why::Chain);
     assert_eq!(Chain::new(31, 4, false, 0).loads, 7 + 3);
@@ -109,7 +122,7 @@ fn measured_times_replace_assumptions() {
     assert_near(machine.near_load, 0.3e-6);
     assert_near(machine.far_load, 0.62e-6);
     // They do not change the rate of issue.
-    let full = |machine: Machine| machine.time(Shape::Product(TILE_64), 1 << 20, 1e6).0;
+    let full = |machine: Machine| machine.times(Shape::Product(TILE_64), 1 << 20, 1e6).issue;
     let fast = Calibration { iteration: 1e-6, ..measured };
     assert_near(full(Machine::new(KnownGpu::H200, Some(fast))), full(h200()));
 }
