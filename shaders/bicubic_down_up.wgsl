@@ -24,7 +24,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<Map>;
 @group(0) @binding(2) var<storage, read_write> y: array<Map>;
 @group(0) @binding(3) var<storage, read_write> level: array<f32>;
-@group(0) @binding(4) var<uniform> step: Step;
 
 // Keys' cubic convolution kernel with a = -1/2.
 fn cubic(at: f32) -> f32 {

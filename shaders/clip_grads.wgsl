@@ -15,7 +15,6 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> scalars: array<f32>;
 @group(0) @binding(2) var<storage, read_write> grads: array<Four>;
-@group(0) @binding(3) var<uniform> step: Step;
 
 @compute @workgroup_size(64)
 fn main(

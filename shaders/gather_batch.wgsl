@@ -27,7 +27,6 @@ struct Params {
 @group(0) @binding(2) var<storage, read> table: array<u32>;
 @group(0) @binding(3) var<storage, read> order: array<u32>;
 @group(0) @binding(4) var<storage, read_write> x: array<Map4>;
-@group(0) @binding(5) var<uniform> step: Step;
 
 // The source of a sample: `base` is the byte offset of the crop's top left corner, `stride` the
 // bytes of an image row.

@@ -20,7 +20,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> x: array<Map4>;
 @group(0) @binding(2) var<storage, read_write> y: array<Map4>;
 @group(0) @binding(3) var<storage, read_write> level: array<f32>;
-@group(0) @binding(4) var<uniform> step: Step;
 
 // The noise level of a sample, from the stream "leve" (ASCII). f32 holds 24 bits exactly, so the
 // uniform number has 24 bits.

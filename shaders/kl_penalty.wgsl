@@ -14,7 +14,6 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> partials: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> dz: array<Map4>;
-@group(0) @binding(3) var<uniform> step: Step;
 
 fn slope_of(element: u32) -> f32 {
     let u = element % p.units;

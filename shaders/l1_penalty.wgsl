@@ -30,8 +30,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> z: array<Map4>;
 @group(0) @binding(2) var<storage, read_write> dz: array<Map4>;
 @group(0) @binding(3) var<storage, read_write> partials: array<f32>;
-@group(0) @binding(4) var<uniform> step: Step;
-@group(0) @binding(5) var<storage, read> idle: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> idle: array<vec4<f32>>;
 
 var<workgroup> sums: array<f32, 256>;
 

@@ -16,7 +16,6 @@ struct Params {
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> shapes: array<u32>;
 @group(0) @binding(2) var<storage, read_write> known: array<Map4>;
-@group(0) @binding(3) var<uniform> step: Step;
 
 // Whether the line from a to b covers a pixel. Ends and radius are in half pixels.
 fn covers_line(a: vec2<i32>, b: vec2<i32>, radius: i32, pixel: vec2<i32>) -> bool {

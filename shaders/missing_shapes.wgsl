@@ -28,7 +28,6 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> shapes: array<u32>;
-@group(0) @binding(2) var<uniform> step: Step;
 
 // Four random words of a shape, numbered over all samples. The stream is "shap" in ASCII.
 fn words_of(shape: u32) -> vec4<u32> {

@@ -19,7 +19,6 @@ struct Params {
 @group(0) @binding(1) var<storage, read> grads: array<Four>;
 @group(0) @binding(2) var<storage, read_write> weights: array<Four>;
 @group(0) @binding(3) var<storage, read_write> m: array<Four>;
-@group(0) @binding(4) var<uniform> step: Step;
 
 @compute @workgroup_size(64)
 fn main(

@@ -34,7 +34,6 @@ override TREES: bool = true;
 @group(0) @binding(1) var<storage, read> partials: array<Four>;
 @group(0) @binding(2) var<storage, read_write> y: array<Four>;
 @group(0) @binding(3) var<storage, read_write> scalars: array<f32>;
-@group(0) @binding(4) var<uniform> step: Step;
 
 var<workgroup> sums: array<vec4<f32>, 256>;
 

@@ -117,7 +117,7 @@ pub enum Access {
     Scratch,
 }
 
-/// The parameters that change from step to step: the uniform `step` of the kernels
+/// The parameters that change from step to step: the immediates `step` of the kernels
 /// (`shaders/common/step.wgsl`).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable, PartialEq)]

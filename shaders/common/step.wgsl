@@ -13,3 +13,6 @@ struct Step {
     pad0: u32,
     pad1: u32,
 }
+
+// The commands of a dispatch contain them, so that no buffer has to be written for a step.
+var<immediate> step: Step;

@@ -137,7 +137,7 @@ impl Compiled {
         let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label,
             bind_group_layouts: &[Some(&layout)],
-            immediate_size: 0,
+            immediate_size: reflection.immediates.as_ref().map_or(0, |block| block.size),
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label,

@@ -71,7 +71,6 @@ pub struct Gpu {
     compiled: Compiled,
     buffers: Vec<Option<Allocated>>,
     staging: Vec<wgpu::Buffer>,
-    step: wgpu::Buffer,
     /// Bound to variables that a dispatch does not use.
     unused: wgpu::Buffer,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
@@ -125,7 +124,9 @@ impl Gpu {
             | wgpu::Features::SHADER_INT64
             | wgpu::Features::SHADER_F16
             | wgpu::Features::PIPELINE_CACHE;
-        let features = adapter.handle.features() & (useful | matrices.features());
+        // Every backend of wgpu has them: the parameters of a step.
+        let needed = wgpu::Features::IMMEDIATES;
+        let features = needed | adapter.handle.features() & (useful | matrices.features());
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("csae"),
             required_features: features,
@@ -151,12 +152,6 @@ impl Gpu {
                 Advice::SmallerBatch
             ));
         });
-        let step = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("step"),
-            size: size_of::<StepParams>() as u64,
-            usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
         let unused = device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("unused"),
             size: View::UNUSED.len as u64 * View::UNUSED.element(),
@@ -171,7 +166,6 @@ impl Gpu {
             compiled: Compiled::default(),
             buffers: Vec::new(),
             staging: Vec::new(),
-            step,
             unused,
             in_flight: VecDeque::new(),
             staged: 0,
@@ -276,10 +270,6 @@ impl Gpu {
 
     pub(super) const fn queue(&self) -> &wgpu::Queue {
         &self.queue
-    }
-
-    pub(super) fn step_buffer(&self) -> &wgpu::Buffer {
-        &self.step
     }
 
     pub(super) fn unused_buffer(&self) -> &wgpu::Buffer {
@@ -505,8 +495,7 @@ impl Gpu {
     ///
     /// # Errors
     /// If the device has reported an error.
-    pub fn run(&mut self, plan: &Plan, step: &StepParams) -> Result<()> {
-        self.queue.write_buffer(&self.step, 0, bytemuck::bytes_of(step));
+    pub fn run(&mut self, plan: &Plan, params: &StepParams) -> Result<()> {
         for passes in &plan.submissions {
             let mut encoder = self
                 .device
@@ -517,9 +506,7 @@ impl Gpu {
                     timestamp_writes: None,
                 });
                 for step in &plan.steps[steps.clone()] {
-                    pass.set_pipeline(&step.pipeline);
-                    pass.set_bind_group(0, &step.bind_group, &[]);
-                    pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
+                    step.dispatch(&mut pass, params);
                 }
             }
             self.submit(encoder);

@@ -26,5 +26,5 @@ pub use plan::Plan;
 pub use readback::Ticket;
 pub(crate) use record::params;
 pub use record::{Dispatch, FLAT, Params, Record, Recorder, Waiting};
-pub use reflect::{Binding, Reflection, Role};
+pub use reflect::{Binding, Immediates, Reflection, Role};
 pub use tuned::{BuiltIn, Class, Family, Product, Tuned};

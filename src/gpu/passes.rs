@@ -1,7 +1,8 @@
-//! Divides dispatches into compute passes. Inside a pass, wgpu puts a barrier before a dispatch that
-//! writes a buffer which an earlier one uses, or uses one that an earlier one writes, in whatever
-//! range. All dispatches before the barrier must then end. Here dispatches that do not conflict share
-//! a pass. It needs one barrier, at its start, and a GPU can run its dispatches at the same time.
+//! Divides dispatches into compute passes. Inside a pass, wgpu puts a barrier before a dispatch
+//! that writes a buffer which an earlier one uses, or uses one that an earlier one writes, in
+//! whatever range. All dispatches before the barrier must then end. Here dispatches that do not
+//! conflict share a pass. It needs one barrier, at its start, and a GPU can run its dispatches at
+//! the same time.
 
 use super::record::Dispatch;
 use super::reflect::{Reflection, Role};

@@ -10,7 +10,7 @@ use super::reflect::Role;
 use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::profile::{Cost, Operation};
-use crate::view::View;
+use crate::view::{StepParams, View};
 
 /// A dispatch with everything it needs.
 #[derive(Debug)]
@@ -18,9 +18,23 @@ pub(super) struct Step {
     pub(super) pipeline: wgpu::ComputePipeline,
     pub(super) bind_group: wgpu::BindGroup,
     pub(super) grid: [u32; 3],
+    /// Whether the kernel reads the parameters of the step.
+    pub(super) reads_step: bool,
     pub(super) name: &'static str,
     /// Index of the operation, in [`Plan::operations`], that it belongs to.
     pub(super) call: usize,
+}
+
+impl Step {
+    /// Appends the dispatch to a pass.
+    pub(super) fn dispatch(&self, pass: &mut wgpu::ComputePass, params: &StepParams) {
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        if self.reads_step {
+            pass.set_immediates(0, bytemuck::bytes_of(params));
+        }
+        pass.dispatch_workgroups(self.grid[0], self.grid[1], self.grid[2]);
+    }
 }
 
 /// A compiled program.
@@ -173,7 +187,6 @@ impl Plan {
                         size: wgpu::BufferSize::new(binding.min_size),
                     }
                 }
-                (Role::Uniform(_), "step") => gpu.step_buffer().as_entire_buffer_binding(),
                 _ => {
                     let (_, view) = dispatch
                         .bindings
@@ -226,7 +239,8 @@ impl Plan {
             })?;
         let pipeline = loaded.pipeline.clone();
         gpu.count_bind_group();
-        Ok(Step { pipeline, bind_group, grid, name, call })
+        let reads_step = loaded.reflection.immediates.is_some();
+        Ok(Step { pipeline, bind_group, grid, reads_step, name, call })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::device::Gpu;
-use super::plan::{Plan, Step};
+use super::plan::Plan;
 use super::readback::Ticket;
 use crate::error::Result;
 use crate::profile::{Clock, Profile, Timed, monotonic};
@@ -39,10 +39,11 @@ impl Gpu {
     pub fn profile_by(&mut self, plan: &Plan, step: &StepParams, clock: Clock) -> Result<Profile> {
         // Work submitted earlier must not count.
         self.wait()?;
-        self.queue().write_buffer(self.step_buffer(), 0, bytemuck::bytes_of(step));
         let readings = match clock {
-            Clock::Inside | Clock::Passes => self.by_timestamps(plan, clock == Clock::Inside)?,
-            Clock::Submissions | Clock::Calls => self.by_submissions(plan)?,
+            Clock::Inside | Clock::Passes => {
+                self.by_timestamps(plan, step, clock == Clock::Inside)?
+            }
+            Clock::Submissions | Clock::Calls => self.by_submissions(plan, step)?,
         };
         let timed = plan.steps.iter().zip(monotonic(readings.into_iter()));
         let timed = timed.map(|(step, (start, end))| Timed {
@@ -86,7 +87,7 @@ impl Gpu {
 
     /// Times each dispatch as a submission of its own, by the host's clock. The readings include
     /// the overhead of a submission.
-    fn by_submissions(&mut self, plan: &Plan) -> Result<Vec<(f64, f64)>> {
+    fn by_submissions(&mut self, plan: &Plan, params: &StepParams) -> Result<Vec<(f64, f64)>> {
         self.wait()?;
         let began = Instant::now();
         let now = || began.elapsed().as_secs_f64() * 1e9;
@@ -94,10 +95,8 @@ impl Gpu {
         for step in &plan.steps {
             let start = now();
             let mut encoder = self.encoder();
-            dispatch(
-                &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()),
-                step,
-            );
+            let descriptor = wgpu::ComputePassDescriptor::default();
+            step.dispatch(&mut encoder.begin_compute_pass(&descriptor), params);
             self.submit(encoder);
             self.wait()?;
             readings.push((start, now()));
@@ -108,7 +107,12 @@ impl Gpu {
     /// Times dispatches by GPU timestamps, `inside` one pass or with a pass for each dispatch.
     /// Inside a pass a timestamp is written when everything before it has ended, so it marks both
     /// the end of a dispatch and the start of the next.
-    fn by_timestamps(&mut self, plan: &Plan, inside: bool) -> Result<Vec<(f64, f64)>> {
+    fn by_timestamps(
+        &mut self,
+        plan: &Plan,
+        params: &StepParams,
+        inside: bool,
+    ) -> Result<Vec<(f64, f64)>> {
         const MAX_QUERIES: usize = wgpu::QUERY_SET_MAX_QUERIES as usize;
         let mut encoder = self.encoder();
         let mut resolved = Vec::new();
@@ -124,7 +128,7 @@ impl Gpu {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 pass.write_timestamp(&queries, 0);
                 for (i, step) in (1..).zip(steps) {
-                    dispatch(&mut pass, step);
+                    step.dispatch(&mut pass, params);
                     pass.write_timestamp(&queries, i);
                 }
             } else {
@@ -138,7 +142,7 @@ impl Gpu {
                         label: Some(step.name),
                         timestamp_writes: Some(writes),
                     };
-                    dispatch(&mut encoder.begin_compute_pass(&descriptor), step);
+                    step.dispatch(&mut encoder.begin_compute_pass(&descriptor), params);
                 }
             }
             let size = u64::from(count * wgpu::QUERY_SIZE);
@@ -174,10 +178,4 @@ impl Gpu {
         self.device()
             .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("profile") })
     }
-}
-
-fn dispatch(pass: &mut wgpu::ComputePass, step: &Step) {
-    pass.set_pipeline(&step.pipeline);
-    pass.set_bind_group(0, &step.bind_group, &[]);
-    pass.dispatch_workgroups(step.grid[0], step.grid[1], step.grid[2]);
 }

@@ -33,11 +33,24 @@ pub struct Binding {
     pub role: Role,
 }
 
+/// A block of immediates: values that the commands of a dispatch contain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Immediates {
+    /// Name of the variable.
+    pub name: String,
+    /// Size in bytes.
+    pub size: u32,
+    /// Names and types of its fields.
+    pub fields: Vec<(String, &'static str)>,
+}
+
 /// A shader's interface.
 #[derive(Clone, Debug)]
 pub struct Reflection {
     /// Bindings of group 0, by index.
     pub bindings: Vec<Binding>,
+    /// Its block of immediates, if it has one.
+    pub immediates: Option<Immediates>,
     /// Number of invocations in a workgroup.
     pub workgroup_size: u32,
     /// Names of its `override` constants.
@@ -62,8 +75,15 @@ impl Reflection {
         layouter
             .update(module.to_ctx())
             .map_err(|error| Error::failed(format!("{}: {error}", kernel.name())))?;
-        let mut bindings = Vec::new();
+        let (mut bindings, mut immediates) = (Vec::new(), None);
         for (_, variable) in module.global_variables.iter() {
+            if variable.space == AddressSpace::Immediate {
+                immediates = Some(Immediates {
+                    name: variable.name.clone().unwrap_or_default(),
+                    size: layouter[variable.ty].size,
+                    fields: fields(&module, &module.types[variable.ty].inner),
+                });
+            }
             let Some(binding) = &variable.binding else { continue };
             let ty = &module.types[variable.ty];
             let min_size = match ty.inner {
@@ -92,7 +112,7 @@ impl Reflection {
             .ok_or_else(|| Error::failed(format!("{}: no entry point", kernel.name())))?;
         let workgroup_size = entry.workgroup_size.iter().product();
         let overrides = module.overrides.iter().filter_map(|(_, item)| item.name.clone()).collect();
-        Ok(Self { bindings, workgroup_size, overrides, module })
+        Ok(Self { bindings, immediates, workgroup_size, overrides, module })
     }
 
     /// The binding called `name`.

@@ -13,7 +13,7 @@ use crate::view::View;
 
 shaders! {
     MaskApply "mask_apply",
-    DropoutMask "dropout_mask",
+    Dropout "dropout",
     TopKMask "top_k_mask",
     BatchTopKMask "batch_top_k_mask",
     BatchTopKClear "batch_top_k_clear",
@@ -27,8 +27,8 @@ shaders! {
 }
 
 operation! {
-    /// y = scale·x·mask, with scale 1 for a selection and 1/(1 − p) for dropout. The gradient is
-    /// the same operation on dy.
+    /// y = scale·x·mask, with scale 1 for a selection, whose gradient is the same operation on dy.
+    /// The gradient of dropout is this operation, too, with scale 1/(1 − p).
     MaskApply { scale: f64 } reads { x, mask } writes { y }
 }
 
@@ -43,10 +43,11 @@ impl Work for MaskApply {
 }
 
 operation! {
-    /// mask = 1 with probability 1 − p. The element with NCHW index i in the batch is kept if
-    /// `crate::rng::word([i, step, layer, …])` is at least p·2³². For the same seed, step, layer
-    /// and element every device computes the same bit.
-    DropoutMask {
+    /// mask = 1 with probability 1 − p, and y = x·mask/(1 − p). The element with NCHW index i in
+    /// the batch is kept if `crate::rng::word([i, step, layer, …])` is at least p·2³². For the same
+    /// seed, step, layer and element every device computes the same bit. The gradient is
+    /// [`MaskApply`] with the same mask and scale.
+    Dropout {
         /// Share of elements dropped, 0 ≤ p < 1.
         p: f64,
         /// Batch size.
@@ -56,12 +57,12 @@ operation! {
         /// Random stream: different for each layer of a model.
         layer: u32,
     }
-    writes { mask }
+    reads { x } writes { mask, y }
 }
 
-impl Work for DropoutMask {
+impl Work for Dropout {
     fn flops(&self) -> f64 {
-        0.0
+        each(self.y.len, 2)
     }
 
     fn sizes(&self) -> String {
@@ -237,7 +238,9 @@ impl MaskApply {
 }
 
 params! {
-    struct DropoutMaskParams { vectors: u32, c: u32, area: u32, threshold: u32, layer: u32 }
+    struct DropoutParams {
+        vectors: u32, c: u32, area: u32, threshold: u32, layer: u32, scale: f32,
+    }
 }
 
 params! {
@@ -282,17 +285,27 @@ params! {
 /// invocation for each of the 256 values of a digit.
 const SELECTION: u32 = 256;
 
-impl DropoutMask {
+impl Dropout {
+    /// Factor of the elements that are kept.
+    pub fn scale(p: f64) -> f64 {
+        1.0 / (1.0 - p)
+    }
+
     pub(crate) fn record(&self, r: &mut Recorder) {
         let vectors = self.mask.len.div_ceil(4);
-        let params = DropoutMaskParams {
+        let params = DropoutParams {
             vectors: vectors as u32,
             c: self.dims.c as u32,
             area: self.dims.area() as u32,
             threshold: (self.p * 4_294_967_296.0) as u32,
             layer: self.layer,
+            scale: Self::scale(self.p) as f32,
         };
-        r.kernel(Kernel::DropoutMask, &params).bind("mask", self.mask).threads(vectors);
+        r.kernel(Kernel::Dropout, &params)
+            .bind("x", self.x)
+            .bind("mask", self.mask)
+            .bind("y", self.y)
+            .threads(vectors);
     }
 }
 

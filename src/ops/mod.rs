@@ -51,7 +51,7 @@ macro_rules! operations {
                 L2Pool2dBwd;
             unpool2d: MaxUnpool2dFwd, MaxUnpool2dBwd, UpsampleNearest2dFwd, UpsampleNearest2dBwd;
             elementwise: Combine, AddAssign, CopyChannels;
-            mask: DropoutMask, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask,
+            mask: Dropout, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask,
                 LifetimeWtaMask, MaskApply;
             soft_threshold: SoftThresholdFwd, SoftThresholdBwd;
             loss: Loss, CrossEntropy, L1Penalty, KlPenalty;

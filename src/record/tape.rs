@@ -52,6 +52,11 @@ pub struct Tape {
 /// its memory has a limit.
 const WORKSPACE: usize = 1 << 24;
 
+/// Maximum bytes of a buffer that the next call does not use again: 4 MiB. If that call wrote it,
+/// it could not run at the same time as the last one that reads it. That pays for small maps, whose
+/// dispatches do not fill a large GPU.
+const RESTS: u64 = 4 << 20;
+
 /// A program's own buffers, and their sizes.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -215,19 +220,20 @@ impl Tape {
         }
         let mut starts: Vec<(usize, u32)> = first.iter().map(|(id, i)| (*i, *id)).collect();
         starts.sort_unstable();
-        let mut ends: Vec<(usize, u32)> = last.iter().map(|(id, i)| (*i, *id)).collect();
+        let rest = |id: &u32| usize::from(self.buffers[*id as usize].bytes() <= RESTS);
+        let mut ends: Vec<(usize, u32)> = last.iter().map(|(id, i)| (*i + rest(id), *id)).collect();
         ends.sort_unstable();
         let (mut start, mut end) = (starts.into_iter().peekable(), ends.into_iter().peekable());
         for i in 0..self.calls.len() {
+            while let Some((_, id)) = end.next_if(|(at, _)| *at < i) {
+                if !self.buffers[id as usize].kept {
+                    free.push(slots.of[&id]);
+                }
+            }
             while let Some((_, id)) = start.next_if(|(at, _)| *at == i) {
                 let buffer = &self.buffers[id as usize];
                 if !buffer.kept {
                     slots.place(id, buffer, &mut free);
-                }
-            }
-            while let Some((_, id)) = end.next_if(|(at, _)| *at == i) {
-                if !self.buffers[id as usize].kept {
-                    free.push(slots.of[&id]);
                 }
             }
         }
@@ -288,28 +294,38 @@ mod tests {
         assert_eq!(tape.largest().0, 4 * WORKSPACE as u64);
     }
 
-    #[test]
-    fn buffers_with_disjoint_lifetimes_share_memory() {
+    /// The number of real buffers of a chain of ten calls on `len` elements, whose result is
+    /// checked.
+    fn buffers_of_a_chain(len: usize) -> usize {
         let mut device = Device::cpu();
         let mut tape = Tape::default();
-        let mut x = tape.real("x", 100);
+        let mut x = tape.real("x", len);
         tape.keep(x);
         let mut before = x;
         for i in 0..10 {
-            let y = tape.real(format!("y{i}"), 100);
+            let y = tape.real(format!("y{i}"), len);
             tape.push(crate::ops::Combine { alpha: 2.0, beta: 0.0, a: before, b: None, y });
             before = y;
         }
-        let mut end = tape.real("end", 100);
+        let mut end = tape.real("end", len);
         tape.keep(end);
         tape.push(crate::ops::Combine { alpha: 1.0, beta: 0.0, a: before, b: None, y: end });
         tape.push(AddAssign { x, y: end });
         let (calls, memory) = tape.allocate(&mut device, &mut [&mut x, &mut end]).unwrap();
-        assert_eq!(memory.buffers.len(), 4, "x, end, and two that alternate");
-        assert_eq!(memory.unshared_bytes, 12 * 400);
-        device.write(x, &[1.0; 100]);
+        assert_eq!(memory.unshared_bytes, 12 * 4 * len as u64);
+        device.write(x, &vec![1.0; len]);
         let program = device.compile(calls).unwrap();
         device.run(&program, &crate::view::StepParams::default()).unwrap();
-        assert_eq!(device.read(end).unwrap(), vec![1025.0; 100]);
+        assert_eq!(device.read(end).unwrap(), vec![1025.0; len]);
+        memory.buffers.len()
+    }
+
+    #[test]
+    fn buffers_with_disjoint_lifetimes_share_memory() {
+        // x, end, and two that alternate.
+        let large = RESTS as usize / 4 + 1;
+        assert_eq!(buffers_of_a_chain(large), 4);
+        // A small one is not written by the call after the last that reads it.
+        assert_eq!(buffers_of_a_chain(large - 1), 5);
     }
 }

@@ -110,9 +110,9 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "hurdle_loss" => hurdle,
         "clip_grad_norm" => update::clip,
         "optimizer" => update::optimizer,
-        "dropout_mask" | "count_nonzero" | "firing_update" | "idle_update" | "revive"
-        | "max_norm" | "project_grad" | "idle_only" | "gather_batch" | "gaussian_noise"
-        | "missing_pixels" | "fill_missing" | "bicubic_down_up" => internal::internal,
+        "dropout" | "count_nonzero" | "firing_update" | "idle_update" | "revive" | "max_norm"
+        | "project_grad" | "idle_only" | "gather_batch" | "gaussian_noise" | "missing_pixels"
+        | "fill_missing" | "bicubic_down_up" => internal::internal,
         _ => return None,
     };
     let prepared = Prepared {

@@ -18,7 +18,7 @@ fn reflection(kernel: Kernel, half: bool) -> Reflection {
     Reflection::of(kernel, &source).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Fields of the uniform `step`, as `StepParams` has them.
+/// Fields of the immediates `step`, as `StepParams` has them.
 const STEP: [(&str, &str); 12] = [
     ("step", "u32"),
     ("seed_lo", "u32"),
@@ -58,15 +58,7 @@ fn check(dispatch: &Dispatch, shader: &Reflection) -> Result<(), String> {
                     ));
                 }
             }
-            Role::Uniform(fields) if binding.name == "step" => {
-                same_fields(fields, &STEP)?;
-                if binding.min_size != size_of::<StepParams>() as u64 {
-                    return Err(format!("the shader's step has {} bytes", binding.min_size));
-                }
-            }
-            Role::Uniform(_) => {
-                return Err(format!("uniform {} is neither p nor step", binding.name));
-            }
+            Role::Uniform(_) => return Err(format!("uniform {} is not p", binding.name)),
             Role::Storage { writable: write, half } => {
                 writable.insert(binding.name.as_str(), *write);
                 if dispatch
@@ -80,6 +72,12 @@ fn check(dispatch: &Dispatch, shader: &Reflection) -> Result<(), String> {
                     ));
                 }
             }
+        }
+    }
+    if let Some(step) = &shader.immediates {
+        same_fields(&step.fields, &STEP)?;
+        if step.name != "step" || step.size as usize != size_of::<StepParams>() {
+            return Err(format!("the immediates {} have {} bytes", step.name, step.size));
         }
     }
     if shader.binding("p").is_none() {

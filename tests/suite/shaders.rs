@@ -66,6 +66,9 @@ fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     capabilities.set(Capabilities::SHADER_FLOAT16, text.contains("enable f16"));
     let matrices = text.contains(MATRICES);
     capabilities.set(Capabilities::COOPERATIVE_MATRIX, matrices);
+    let special = !capabilities.is_empty();
+    // Every backend of wgpu has immediates.
+    capabilities.set(Capabilities::IMMEDIATES, text.contains("var<immediate>"));
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     let info = validator.validate(&module).map_err(|error| error.emit_to_string(text))?;
     let constants = constants
@@ -78,7 +81,7 @@ fn resolve(text: &str, constants: &[(&str, f64)]) -> Result<Resolved, String> {
     let (module, info) = resolved
         .map(|(module, info)| (module.into_owned(), info.into_owned()))
         .map_err(|error| error.to_string())?;
-    Ok(Resolved { module, info, special: !capabilities.is_empty(), matrices })
+    Ok(Resolved { module, info, special, matrices })
 }
 
 /// Checks a module against the portable budget.
@@ -166,6 +169,7 @@ fn translate(Resolved { module, info, special, matrices }: &Resolved) -> Result<
         let options = hlsl::Options {
             shader_model,
             zero_initialize_workgroup_memory: false,
+            immediates_target: Some(hlsl::BindTarget::default()),
             ..hlsl::Options::default()
         };
         let pipeline =
@@ -189,8 +193,8 @@ fn check_fxc(Resolved { module, info, special, .. }: &Resolved) -> Result<(), St
     fxc::check_barriers(module)
 }
 
-/// Slots for Metal: one for each binding in order of declaration, and one for the sizes of runtime
-/// arrays.
+/// Slots for Metal: one for each binding in order of declaration, one for the sizes of runtime
+/// arrays, and one for immediates.
 fn metal(module: &Module, entry: &str) -> (msl::Options, msl::PipelineOptions) {
     let bound: Vec<_> = module
         .global_variables
@@ -210,7 +214,7 @@ fn metal(module: &Module, entry: &str) -> (msl::Options, msl::PipelineOptions) {
         bound.iter().enumerate().map(|(slot, (at, space))| (*at, target(slot, *space))).collect();
     let resources = msl::EntryPointResources {
         resources,
-        immediates_buffer: None,
+        immediates_buffer: Some(bound.len() as u8 + 1),
         sizes_buffer: Some(bound.len() as u8),
     };
     let restrict = BoundsCheckPolicy::Restrict;

@@ -357,8 +357,8 @@ impl Roofline {
         let RooflineSum { gpu, workload, batch, dispatches, passes, .. } = &self.sum;
         let about = gpu.profile().about;
         format!(
-            "{workload} batch {batch}: {dispatches} dispatches in {passes} passes per step; predicted \
-             for {about}, not measured"
+            "{workload} batch {batch}: {dispatches} dispatches in {passes} passes per step; \
+             predicted for {about}, not measured"
         )
     }
 }

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use crate::linalg::real::Real;
 use crate::ops::{
-    BatchTopKMask, DropoutMask, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask,
+    BatchTopKMask, Dropout, LifetimeWtaMask, MaskApply, SpatialWtaMask, ThresholdMask, TopKMask,
 };
 use crate::reference::parallel::{CHUNK, units};
 use crate::reference::{Memory, Reference};
@@ -28,24 +28,34 @@ impl Reference for MaskApply {
     }
 }
 
-impl Reference for DropoutMask {
+impl Reference for Dropout {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
-        let mut mask = memory.take(self.mask);
+        let (mut mask, mut y) = (memory.take(self.mask), memory.take(self.y));
+        let (x, scale) = (memory.real(self.x), T::of(Self::scale(self.p)));
         let (step, seed, dims) = (memory.step.step, memory.seed(), self.dims);
         let before = memory.step.first_sample as usize * dims.len();
         let threshold = (self.p * 4_294_967_296.0) as u64;
         let pixels = units(dims.c);
-        mask.par_chunks_mut(pixels * dims.c).enumerate().for_each(|(block, mask)| {
-            for (i, mask) in mask.chunks_exact_mut(dims.c).enumerate() {
-                let pixel = block * pixels + i;
-                let first = before + pixel / dims.area() * dims.len() + pixel % dims.area();
-                for (c, mask) in mask.iter_mut().enumerate() {
-                    let word = rng::word((first + c * dims.area()) as u32, step, self.layer, seed);
-                    *mask = if u64::from(word) >= threshold { T::ONE } else { T::ZERO };
+        let len = pixels * dims.c;
+        (mask.par_chunks_mut(len), y.par_chunks_mut(len), x.par_chunks(len))
+            .into_par_iter()
+            .enumerate()
+            .for_each(|(block, (mask, y, x))| {
+                for (i, mask) in mask.chunks_exact_mut(dims.c).enumerate() {
+                    let pixel = block * pixels + i;
+                    let first = before + pixel / dims.area() * dims.len() + pixel % dims.area();
+                    for (c, mask) in mask.iter_mut().enumerate() {
+                        let index = (first + c * dims.area()) as u32;
+                        let word = rng::word(index, step, self.layer, seed);
+                        *mask = if u64::from(word) >= threshold { T::ONE } else { T::ZERO };
+                    }
                 }
-            }
-        });
+                for ((y, &x), &mask) in y.iter_mut().zip(x).zip(&*mask) {
+                    *y = scale * x * mask;
+                }
+            });
         memory.put(mask);
+        memory.put(y);
     }
 }
 
@@ -246,7 +256,7 @@ impl Reference for LifetimeWtaMask {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference::testing::{Setup, assert_threads_agree};
+    use crate::reference::testing::{Setup, assert_close, assert_threads_agree};
     use crate::testing::normals;
 
     const DIMS: Dims = Dims::new(3, 4, 5);
@@ -403,16 +413,20 @@ mod tests {
     fn dropout_uses_the_documented_random_words() {
         let (p, layer) = (0.3, 5);
         let mut s = Setup::<f64>::new();
-        let mask = s.out(N * DIMS.len());
+        let [mask, y] = [(); 2].map(|()| s.out(N * DIMS.len()));
+        let x = s.real(&vec![0.7; N * DIMS.len()]);
         (s.memory.step.step, s.memory.step.seed_lo, s.memory.step.seed_hi) = (9, 1, 2);
-        let got = s.run(&DropoutMask { p, n: N, dims: DIMS, layer, mask }, mask);
+        let dropout = |p| Dropout { p, n: N, dims: DIMS, layer, x, mask, y };
+        let got = s.run(&dropout(p), mask);
         for (at, &mask) in got.iter().enumerate() {
             let word = rng::word(nchw(DIMS, at) as u32, 9, layer, 2 << 32 | 1);
             assert_eq!(mask == 1.0, f64::from(word) >= p * 4_294_967_296.0);
         }
         let kept = got.iter().sum::<f64>() / got.len() as f64;
         assert!((0.5..0.9).contains(&kept), "{kept}");
-        let mut all = s.run(&DropoutMask { p: 0.0, n: N, dims: DIMS, layer, mask }, mask);
+        let scaled: Vec<f64> = got.iter().map(|mask| 0.7 / (1.0 - p) * mask).collect();
+        assert_close(&s.run(&dropout(p), y), &scaled, 1e-15);
+        let mut all = s.run(&dropout(0.0), mask);
         all.dedup();
         assert_eq!(all, [1.0]);
         let mut s = Setup::<f64>::new();

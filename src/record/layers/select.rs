@@ -6,29 +6,34 @@ use crate::model::{
     TopKSpec,
 };
 use crate::ops::{
-    BatchTopKMask, ChannelSum, DropoutMask, LifetimeWtaMask, MaskApply, SoftThresholdBwd,
+    BatchTopKMask, ChannelSum, Dropout, LifetimeWtaMask, MaskApply, SoftThresholdBwd,
     SoftThresholdFwd, SpatialWtaMask, ThresholdMask, TopKMask,
 };
 use crate::program::Call;
 use crate::record::builder::Mode;
 
-/// Records a mask and its application: y = scale·mask·x. The mask is kept for the backward pass.
+/// A buffer for a mask of `len` elements, which is kept for the backward pass.
+fn mask_of(b: &mut Builder, node: usize, len: usize) -> View {
+    let mask = b.tape.map(format!("mask of {}", b.node(node).name), len);
+    b.save(node, mask);
+    mask
+}
+
+/// Records a selection: a mask of 0 and 1 and its application y = mask·x.
 fn select(
     b: &mut Builder,
     node: usize,
-    scale: f64,
     mask: impl FnOnce(&mut Builder, View, View) -> Call,
 ) -> View {
     let (x, y) = (b.input_value(node, 0), b.output(node));
-    let selected = b.tape.map(format!("mask of {}", b.node(node).name), y.len);
-    b.save(node, selected);
+    let selected = mask_of(b, node, y.len);
     let call = mask(b, x, selected);
     b.tape.push(call);
-    b.tape.push(MaskApply { scale, x, mask: selected, y });
+    b.tape.push(MaskApply { scale: 1.0, x, mask: selected, y });
     y
 }
 
-/// The backward pass of [`select`], which applies the same mask.
+/// The backward pass of a selection or of dropout, which applies the same mask.
 fn select_backward(b: &mut Builder, node: usize, scale: f64, dy: View) {
     if b.needs_input(node, 0) {
         let dx = b.input_grad(node, 0);
@@ -74,17 +79,18 @@ impl Passes for DropoutSpec {
         if b.mode == Mode::Infer || self.p == 0.0 {
             return identity(b, node);
         }
+        let (x, y) = (b.input_value(node, 0), b.output(node));
+        let mask = mask_of(b, node, y.len);
         let (n, dims, p) = (b.n, b.node(node).dims, self.p);
-        select(b, node, 1.0 / (1.0 - p), |_, _, mask| {
-            DropoutMask { p, n, dims, layer: node as u32, mask }.into()
-        })
+        b.tape.push(Dropout { p, n, dims, layer: node as u32, x, mask, y });
+        y
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
         if b.mode == Mode::Infer || self.p == 0.0 {
             identity_backward(b, node, dy)
         } else {
-            select_backward(b, node, 1.0 / (1.0 - self.p), dy)
+            select_backward(b, node, Dropout::scale(self.p), dy)
         }
     }
 }
@@ -92,7 +98,7 @@ impl Passes for DropoutSpec {
 impl Passes for TopKSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (n, dims, k) = (b.n, b.node(node).dims, self.k);
-        select(b, node, 1.0, |_, x, mask| TopKMask { n, dims, k, x, mask }.into())
+        select(b, node, |_, x, mask| TopKMask { n, dims, k, x, mask }.into())
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
@@ -104,7 +110,7 @@ impl Passes for BatchTopKSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (n, dims, k, rate) = (b.n, b.node(node).dims, self.k, self.rate);
         let threshold = b.store.state(b.node(node).state.expect("inference added it"));
-        select(b, node, 1.0, |b, x, mask| match b.mode {
+        select(b, node, |b, x, mask| match b.mode {
             Mode::Train => {
                 let work = b.tape.words("scratch of a selection", BatchTopKMask::WORK);
                 BatchTopKMask { n, dims, k, rate, x, threshold, mask, work }.into()
@@ -121,7 +127,7 @@ impl Passes for BatchTopKSpec {
 impl Passes for SpatialWtaSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (n, dims) = (b.n, b.node(node).dims);
-        select(b, node, 1.0, |_, x, mask| SpatialWtaMask { n, dims, x, mask }.into())
+        select(b, node, |_, x, mask| SpatialWtaMask { n, dims, x, mask }.into())
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
@@ -144,9 +150,7 @@ impl Passes for LifetimeWtaSpec {
         }
         let (n, dims, winners) = (b.n, b.node(node).dims, self.winners(b.n));
         let sums = b.tape.real("sums of maps", n * dims.c);
-        select(b, node, 1.0, |_, x, mask| {
-            LifetimeWtaMask { n, dims, winners, x, mask, sums }.into()
-        })
+        select(b, node, |_, x, mask| LifetimeWtaMask { n, dims, winners, x, mask, sums }.into())
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {

@@ -3,7 +3,7 @@
 use super::Direct;
 use crate::error::{Error, Result};
 use crate::ops::{
-    Augment, BicubicDownUp, CountNonzero, DropoutMask, FillMissing, FiringUpdate, GatherBatch,
+    Augment, BicubicDownUp, CountNonzero, Dropout, FillMissing, FiringUpdate, GatherBatch,
     GaussianNoise, IdleOnly, IdleUpdate, MaxNorm, MissingPixels, ProjectGrad, Revive,
     SCALAR_PARTIALS,
 };
@@ -48,9 +48,10 @@ pub(super) fn internal(mut d: Direct, case: &Case) -> Result<Prepared> {
     let (n, dims) = batch_of(case, case.input("x")?)?;
     let x = d.maps(case.input("x")?, dims)?;
     match case.op.as_str() {
-        "dropout_mask" => {
-            let mask = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
-            d.push(DropoutMask { p: case.number("p")?, n, dims, layer: 5, mask });
+        "dropout" => {
+            let mask = d.output("mask", n * dims.len(), Unpack::Maps(dims))?;
+            let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
+            d.push(Dropout { p: case.number("p")?, n, dims, layer: 5, x, mask, y });
         }
         "gaussian_noise" => {
             let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;

@@ -1,22 +1,24 @@
 //!include grid fours map rng step
-// mask = 1 where random_word(i, step, layer, seed) >= threshold, else 0. i is the element's NCHW
-//   index in the whole batch; this dispatch may hold a part of it that begins with sample
-//   step.first_sample.
-// Layouts: mask (N,H,W,C).
+// mask = 1 where random_word(i, step, layer, seed) >= threshold, else 0; y = scale * x * mask. i is
+//   the element's NCHW index in the whole batch; this dispatch may hold a part of it that begins
+//   with sample step.first_sample.
+// Layouts: x, mask and y (N,H,W,C).
 // Invocation: four consecutive elements. Elements past the end fall in the buffer's padding.
 // Grid: ceil(len / 4) invocations.
-// Twin: DropoutMask in src/ops/mask/cpu.rs.
+// Twin: Dropout in src/ops/mask/cpu.rs.
 struct Params {
     vectors: u32,
     c: u32,
     area: u32,
     threshold: u32,
     layer: u32,
+    scale: f32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read_write> mask: array<Map4>;
-@group(0) @binding(2) var<uniform> step: Step;
+@group(0) @binding(1) var<storage, read> x: array<Map4>;
+@group(0) @binding(2) var<storage, read_write> mask: array<Map4>;
+@group(0) @binding(3) var<storage, read_write> y: array<Map4>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -49,6 +51,7 @@ fn main(
             n++;
         }
     }
-    let kept = words >= vec4<u32>(p.threshold);
-    mask[i] = to_map4(select(vec4<f32>(0.0), vec4<f32>(1.0), kept));
+    let kept = select(vec4<f32>(0.0), vec4<f32>(1.0), words >= vec4<u32>(p.threshold));
+    mask[i] = to_map4(kept);
+    y[i] = to_map4(p.scale * map4(x[i]) * kept);
 }
