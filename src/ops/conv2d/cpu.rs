@@ -165,6 +165,22 @@ fn backward_input<T: Real>(
     }
 }
 
+/// Writes the transpose of `from` (rows, columns), in squares, so that whole cache lines are used on
+/// both sides.
+fn transpose<T: Real>(from: &[T], columns: usize, to: &mut [T]) {
+    let rows = from.len() / columns;
+    to.par_chunks_mut(TILE * rows).enumerate().for_each(|(i, to)| {
+        for (j, from) in from.chunks(TILE * columns).enumerate() {
+            for (column, to) in to.chunks_exact_mut(rows).enumerate() {
+                let to = to[j * TILE..].iter_mut();
+                for (to, row) in to.zip(from.chunks_exact(columns)) {
+                    *to = row[i * TILE + column];
+                }
+            }
+        }
+    });
+}
+
 /// y (rows, n) = a (rows, k) · b (k, n). Many rows are split into blocks of rows. Few rows with
 /// many columns are split into blocks of columns, so that each element of a large weight is read
 /// once.
@@ -184,8 +200,19 @@ fn product<T: Real>(
     /// whose rows can be memory pages apart. With even fewer, b is read only once or twice, so a
     /// copy does not pay.
     const UNPACKED: std::ops::RangeInclusive<usize> = 5..=64;
+    /// Rows from which blocks of rows are fastest.
+    const MANY: usize = 512;
     let rows = a.len() / k;
-    if rows >= 512 || n < 2 * WIDTH {
+    let by_column = b.row == 1;
+    if rows >= MANY && by_column && n > 1 {
+        // The gemm crate packs b again for each block of rows, and that takes long if its columns
+        // are contiguous.
+        return T::scratch(k * n, |copy| {
+            transpose(&b.data[..k * n], k, copy);
+            product(n, a, k, Matrix::rows(&*copy, n), y, epilogue);
+        });
+    }
+    if rows >= MANY || n < 2 * WIDTH {
         let block = (rows / 8).next_multiple_of(16).clamp(32, 1024);
         y.par_chunks_mut(block * n).zip(a.par_chunks(block * k)).enumerate().for_each(
             |(i, (y, a))| {
@@ -195,22 +222,21 @@ fn product<T: Real>(
         );
         return;
     }
-    T::scratch(rows * n, |parts| {
-        // The layout of a part is chosen so that b, the larger operand, is read in memory order.
-        let by_column = b.row == 1;
+    T::scratch(rows * (n + if by_column { k } else { 0 }), |scratch| {
+        let (parts, transposed) = scratch.split_at_mut(rows * n);
+        // A part is transposed if b is, so that b, the larger operand, is read in memory order.
+        if by_column {
+            transpose(a, k, transposed);
+        }
+        let transposed = Matrix::rows(&*transposed, rows);
         parts.par_chunks_mut(rows * WIDTH).enumerate().for_each(|(i, part)| {
             let width = part.len() / rows;
             let (a, b) = (Matrix::rows(a, k), b.from(i * WIDTH * b.col));
-            if by_column || !UNPACKED.contains(&rows) {
-                gemm(
-                    [rows, width, k],
-                    part,
-                    if by_column { [1, rows] } else { [width, 1] },
-                    a,
-                    b,
-                    false,
-                );
-                return;
+            if by_column {
+                return gemm([width, rows, k], part, [rows, 1], b.t(), transposed, false);
+            }
+            if !UNPACKED.contains(&rows) {
+                return gemm([rows, width, k], part, [width, 1], a, b, false);
             }
             T::scratch(DEPTH.min(k) * width, |copy| {
                 for start in (0..k).step_by(DEPTH) {
