@@ -525,9 +525,12 @@ impl Reference for Conv2dFwd {
     }
 }
 
-/// Elements of the samples that are convolved before they are pooled: 4 MiB of f32, which mostly
-/// stay in a cache.
-const POOLED: usize = 1_048_576;
+/// Elements of the samples that a thread convolves before it pools them: 256 KiB of f32, which
+/// stay in its second-level cache.
+const POOLED: usize = 65_536;
+/// Elements of a sample above which samples come one after the other, so that threads do not need
+/// memory for one each: 4 MiB of f32.
+const LARGE: usize = 1_048_576;
 
 impl Reference for Conv2dMaxPoolFwd {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
@@ -536,17 +539,21 @@ impl Reference for Conv2dMaxPoolFwd {
         let (x, w) = (memory.real(self.x), memory.real(self.w));
         let (size, pool) = (&self.size, self.pool());
         let samples = (POOLED / size.y.len()).clamp(1, size.n);
-        T::scratch(samples * size.y.len(), |maps| {
-            let pooled = y
-                .chunks_mut(samples * pool.y.len())
-                .zip(switches.chunks_mut(samples * pool.y.len()));
-            for (x, (y, switches)) in x.chunks(samples * size.x.len()).zip(pooled) {
-                let n = x.len() / size.x.len();
-                let maps = &mut maps[..n * size.y.len()];
+        let one = |(x, (y, switches)): (&[T], (&mut [T], &mut [u32]))| {
+            let n = x.len() / size.x.len();
+            T::scratch(n * size.y.len(), |maps| {
                 forward(&Conv2d { n, ..*size }, x, w, maps, epilogue);
                 max_pool(&Pool2d { n, ..pool }, maps, y, switches);
-            }
-        });
+            });
+        };
+        let (len, pooled) = (samples * size.x.len(), samples * pool.y.len());
+        if size.y.len() > LARGE {
+            let results = y.chunks_mut(pooled).zip(switches.chunks_mut(pooled));
+            x.chunks(len).zip(results).for_each(one);
+        } else {
+            let results = y.par_chunks_mut(pooled).zip(switches.par_chunks_mut(pooled));
+            x.par_chunks(len).zip(results).for_each(one);
+        }
         memory.put(y);
         memory.put_words(switches);
     }
