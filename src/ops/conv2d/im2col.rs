@@ -43,50 +43,108 @@ fn inside(start: isize, taps: usize, dilation: usize, width: usize) -> Range<usi
 /// Writes the rows of the output pixels from `first` on (counted over n, p, q) to `col`. Its length
 /// determines their number.
 pub fn im2col<T: Real>(size: &Conv2d, columns: &Columns, x: &[T], first: usize, col: &mut [T]) {
-    let ([_, s_taps], [_, dilation]) = (size.taps.kernel, size.taps.dilation);
-    let (channels, all) = (size.x.c / size.groups, size.x.c);
-    let offset = columns.group * channels;
-    let contiguous = dilation == 1 && size.groups == 1;
-    let (q_count, p_count) = (size.y.w, size.y.h);
-    let (mut q, mut p, mut n) =
-        (first % q_count, first / q_count % p_count, first / q_count / p_count);
-    for row in col.chunks_exact_mut(columns.len(size)) {
-        let map = &x[n * size.x.len()..(n + 1) * size.x.len()];
-        let w = (q * size.taps.stride[1]) as isize - size.taps.padding[1] as isize;
-        let taps = inside(w, s_taps, dilation, size.x.w);
-        for (r, row) in columns.r.clone().zip(row.chunks_exact_mut(s_taps * channels)) {
-            let h = (p * size.taps.stride[0] + r * size.taps.dilation[0])
-                .wrapping_sub(size.taps.padding[0]);
-            if h >= size.x.h || taps.is_empty() {
-                row.fill(T::ZERO);
-                continue;
-            }
-            let from = (h * size.x.w) as isize + w;
-            if contiguous {
-                let start = (from + taps.start as isize) as usize * channels;
-                row[..taps.start * channels].fill(T::ZERO);
-                row[taps.start * channels..taps.end * channels]
-                    .copy_from_slice(&map[start..start + taps.len() * channels]);
-                row[taps.end * channels..].fill(T::ZERO);
-            } else {
-                for (s, to) in row.chunks_exact_mut(channels).enumerate() {
-                    if taps.contains(&s) {
-                        let start = (from + (s * dilation) as isize) as usize * all + offset;
-                        to.copy_from_slice(&map[start..start + channels]);
-                    } else {
-                        to.fill(T::ZERO);
-                    }
-                }
-            }
+    let width = columns.len(size);
+    let (mut pixel, mut rest) = (first, col);
+    while !rest.is_empty() {
+        let (q, row) = (pixel % size.y.w, pixel / size.y.w);
+        let count = (size.y.w - q).min(rest.len() / width);
+        let (windows, after) = rest.split_at_mut(count * width);
+        let map = &x[row / size.y.h * size.x.len()..][..size.x.len()];
+        for (i, r) in columns.r.clone().enumerate() {
+            kernel_row(size, columns.group, map, [row % size.y.h, q], r, [width, i], windows);
         }
-        q += 1;
-        if q == q_count {
-            (q, p) = (0, p + 1);
-            if p == p_count {
-                (p, n) = (0, n + 1);
+        (pixel, rest) = (pixel + count, after);
+    }
+}
+
+/// Writes the values under the taps of kernel row `r` to the `place`-th part of each window of
+/// `width` columns. The windows are those of neighbouring output pixels, from (p, q) on.
+fn kernel_row<T: Real>(
+    size: &Conv2d,
+    group: usize,
+    map: &[T],
+    [p, q]: [usize; 2],
+    r: usize,
+    [width, place]: [usize; 2],
+    windows: &mut [T],
+) {
+    let ([stride_h, stride], [pad_h, pad]) = (size.taps.stride, size.taps.padding);
+    let ([_, s_taps], [dilation_h, dilation]) = (size.taps.kernel, size.taps.dilation);
+    let (channels, all) = (size.x.c / size.groups, size.x.c);
+    let strip = s_taps * channels;
+    let at = place * strip;
+    // Above the map h wraps to a huge value.
+    let h = (p * stride_h + r * dilation_h).wrapping_sub(pad_h);
+    if h >= size.x.h {
+        windows.chunks_exact_mut(width).for_each(|window| window[at..at + strip].fill(T::ZERO));
+        return;
+    }
+    let map = &map[h * size.x.w * all..(h + 1) * size.x.w * all];
+    let count = windows.len() / width;
+    let contiguous = dilation == 1 && size.groups == 1;
+    // The pixels whose taps are all inside the map, and lie one after the other in memory.
+    let within = if contiguous && size.x.w + pad >= s_taps {
+        let start = pad.div_ceil(stride).clamp(q, q + count) - q;
+        let end = ((size.x.w + pad - s_taps) / stride + 1).clamp(q, q + count) - q;
+        start..end.max(start)
+    } else {
+        0..0
+    };
+    for i in (0..within.start).chain(within.end..count) {
+        let w = ((q + i) * stride) as isize - pad as isize;
+        let taps = inside(w, s_taps, dilation, size.x.w);
+        let window = &mut windows[i * width + at..][..strip];
+        for (s, to) in window.chunks_exact_mut(channels).enumerate() {
+            if taps.contains(&s) {
+                let start = (w + (s * dilation) as isize) as usize * all + group * channels;
+                to.copy_from_slice(&map[start..start + channels]);
+            } else {
+                to.fill(T::ZERO);
             }
         }
     }
+    if !within.is_empty() {
+        let map = &map[((q + within.start) * stride - pad) * all..];
+        let windows = &mut windows[within.start * width..within.end * width];
+        copy_strips(map, stride * all, strip, windows, width, at);
+    }
+}
+
+/// Copies a strip of `strip` elements for each window of `width` to its element `at`. The strips
+/// begin `step` elements apart.
+fn copy_strips<T: Real>(
+    from: &[T],
+    step: usize,
+    strip: usize,
+    windows: &mut [T],
+    width: usize,
+    at: usize,
+) {
+    /// A copy of known length is a few instructions; one of any length is a call.
+    fn fixed<T: Real, const N: usize>(
+        from: &[T],
+        step: usize,
+        windows: &mut [T],
+        width: usize,
+        at: usize,
+    ) {
+        for (i, window) in windows.chunks_exact_mut(width).enumerate() {
+            let strip: [T; N] = from[i * step..][..N].try_into().expect("N elements");
+            window[at..at + N].copy_from_slice(&strip);
+        }
+    }
+    macro_rules! lengths {
+        ($($n:literal)*) => {
+            match strip {
+                $($n => fixed::<T, $n>(from, step, windows, width, at),)*
+                _ => for (i, window) in windows.chunks_exact_mut(width).enumerate() {
+                    window[at..at + strip].copy_from_slice(&from[i * step..i * step + strip]);
+                },
+            }
+        };
+    }
+    // Kernels of up to 7 taps on maps of few channels.
+    lengths!(1 2 3 4 5 6 7 8 9 10 12 15 16 20 21 24 28 32)
 }
 
 /// Adds the columns `col` (Q, R·S·C/groups) of output row p to `x`, which holds the rows `band` of
