@@ -165,8 +165,8 @@ fn backward_input<T: Real>(
     }
 }
 
-/// Writes the transpose of `from` (rows, columns), in squares, so that whole cache lines are used on
-/// both sides.
+/// Writes the transpose of `from` (rows, columns), in squares, so that whole cache lines are used
+/// on both sides.
 fn transpose<T: Real>(from: &[T], columns: usize, to: &mut [T]) {
     let rows = from.len() / columns;
     to.par_chunks_mut(TILE * rows).enumerate().for_each(|(i, to)| {
