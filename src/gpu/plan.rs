@@ -83,11 +83,6 @@ impl Plan {
         self.steps.is_empty()
     }
 
-    /// Number of compute passes. Each begins with a barrier.
-    pub fn passes(&self) -> usize {
-        self.submissions.iter().map(Vec::len).sum()
-    }
-
     /// Names of the kernels in order.
     pub fn kernels(&self) -> impl Iterator<Item = &'static str> {
         self.steps.iter().map(|step| step.name)

@@ -106,7 +106,8 @@ impl Gpu {
 
     /// Times dispatches by GPU timestamps, `inside` one pass or with a pass for each dispatch.
     /// Inside a pass a timestamp is written when everything before it has ended, so it marks both
-    /// the end of a dispatch and the start of the next.
+    /// the end of a dispatch and the start of the next. Of two dispatches that run at the same
+    /// time, the second has the time that it takes longer than the first.
     fn by_timestamps(
         &mut self,
         plan: &Plan,

@@ -42,6 +42,9 @@ pub struct Tape {
     pub calls: Vec<Call>,
     /// Whether maps are stored in half precision.
     pub half: bool,
+    /// Whether small buffers are not used again by the call after their last use. It takes more
+    /// memory, and lets more dispatches of a training step run at the same time.
+    pub rests: bool,
     buffers: Vec<Virtual>,
     /// The buffer that all partial sums share, and the end of the part that was given out last.
     workspace: Option<(usize, usize)>,
@@ -52,7 +55,7 @@ pub struct Tape {
 /// its memory has a limit.
 const WORKSPACE: usize = 1 << 24;
 
-/// Maximum bytes of a buffer that the next call does not use again: 4 MiB. If that call wrote it,
+/// Maximum bytes of a buffer that [`Tape::rests`] keeps from the next call: 4 MiB. If that call wrote it,
 /// it could not run at the same time as the last one that reads it. That pays for small maps, whose
 /// dispatches do not fill a large GPU.
 const RESTS: u64 = 4 << 20;
@@ -220,7 +223,8 @@ impl Tape {
         }
         let mut starts: Vec<(usize, u32)> = first.iter().map(|(id, i)| (*i, *id)).collect();
         starts.sort_unstable();
-        let rest = |id: &u32| usize::from(self.buffers[*id as usize].bytes() <= RESTS);
+        let small = |id: &u32| self.buffers[*id as usize].bytes() <= RESTS;
+        let rest = |id: &u32| usize::from(self.rests && small(id));
         let mut ends: Vec<(usize, u32)> = last.iter().map(|(id, i)| (*i + rest(id), *id)).collect();
         ends.sort_unstable();
         let (mut start, mut end) = (starts.into_iter().peekable(), ends.into_iter().peekable());
@@ -296,9 +300,9 @@ mod tests {
 
     /// The number of real buffers of a chain of ten calls on `len` elements, whose result is
     /// checked.
-    fn buffers_of_a_chain(len: usize) -> usize {
+    fn buffers_of_a_chain(len: usize, rests: bool) -> usize {
         let mut device = Device::cpu();
-        let mut tape = Tape::default();
+        let mut tape = Tape { rests, ..Tape::default() };
         let mut x = tape.real("x", len);
         tape.keep(x);
         let mut before = x;
@@ -324,8 +328,8 @@ mod tests {
     fn buffers_with_disjoint_lifetimes_share_memory() {
         // x, end, and two that alternate.
         let large = RESTS as usize / 4 + 1;
-        assert_eq!(buffers_of_a_chain(large), 4);
+        assert_eq!((buffers_of_a_chain(large - 1, false), buffers_of_a_chain(large, true)), (4, 4));
         // A small one is not written by the call after the last that reads it.
-        assert_eq!(buffers_of_a_chain(large - 1), 5);
+        assert_eq!(buffers_of_a_chain(large - 1, true), 5);
     }
 }

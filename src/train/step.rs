@@ -341,6 +341,7 @@ struct Built<'a> {
 fn build<'a>(spec: &StepSpec<'a>) -> Result<Built<'a>> {
     let StepSpec { graph, store, n, .. } = *spec;
     let mut b = Builder::new(graph, store, n, Mode::Train);
+    b.tape.rests = true;
     (b.tape.half, b.grad_scale) = (spec.half.is_some(), spec.half.unwrap_or(1.0));
     let x = b.input();
     let (labels, update) = match &spec.objective {

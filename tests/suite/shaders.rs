@@ -16,7 +16,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
 
 use crate::support::recorded;
-use crate::support::{TempFolder, fxc, skip};
+use crate::support::{TempFolder, fxc, skip, spirv};
 
 /// The portable budget.
 const INVOCATIONS: u32 = 256;
@@ -133,6 +133,17 @@ fn check_budget(resolved: &Resolved) -> Result<(), String> {
     Ok(())
 }
 
+fn write_spirv(
+    module: &Module,
+    info: &ModuleInfo,
+    options: &spv::Options,
+) -> Result<Vec<u32>, String> {
+    let entry_point = module.entry_points[0].name.clone();
+    let pipeline = spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point };
+    spv::write_vec(module, info, options, Some(&pipeline))
+        .map_err(|error| format!("SPIR-V: {error}"))
+}
+
 /// Translates a module with the options that wgpu gives naga on each platform.
 fn translate(Resolved { module, info, special, matrices }: &Resolved) -> Result<(), String> {
     let entry = &module.entry_points[0].name;
@@ -145,10 +156,7 @@ fn translate(Resolved { module, info, special, matrices }: &Resolved) -> Result<
         let lang_version = if *special { (1, 3) } else { spv::Options::default().lang_version };
         let options =
             spv::Options { bounds_check_policies, lang_version, ..spv::Options::default() };
-        let pipeline =
-            spv::PipelineOptions { shader_stage: ShaderStage::Compute, entry_point: entry.clone() };
-        let words = spv::write_vec(module, info, &options, Some(&pipeline))
-            .map_err(|error| format!("SPIR-V: {error}"))?;
+        let words = write_spirv(module, info, &options)?;
         if words.first() != Some(&0x0723_0203) {
             return Err("SPIR-V: no magic number".to_owned());
         }
@@ -400,6 +408,53 @@ fn every_variant_validates_and_translates() {
         })
         .collect();
     report(&failures);
+}
+
+/// The module as wgpu gives it to a driver of Vulkan 1.3.
+fn vulkan(Resolved { module, info, .. }: &Resolved) -> Result<Vec<u32>, String> {
+    let bounds_check_policies = BoundsCheckPolicies {
+        index: BoundsCheckPolicy::Restrict,
+        buffer: BoundsCheckPolicy::Restrict,
+        ..BoundsCheckPolicies::default()
+    };
+    let options =
+        spv::Options { bounds_check_policies, lang_version: (1, 6), ..spv::Options::default() };
+    write_spirv(module, info, &options)
+}
+
+#[test]
+fn every_variant_is_valid_spirv() {
+    if !spirv::is_installed() {
+        return skip("there is no spirv-val (Debian: spirv-tools)");
+    }
+    let variants = recorded::variants().into_iter().flat_map(|(kernel, constants)| {
+        forms(kernel).into_iter().map(move |text| (kernel, constants.clone(), text))
+    });
+    let failures = variants.filter_map(|(kernel, constants, text)| {
+        let outcome = resolve(&text, &constants).and_then(|resolved| {
+            // Versions of spirv-val before 2024 do not know cooperative matrices.
+            if resolved.matrices {
+                return Ok(());
+            }
+            spirv::validate(&vulkan(&resolved)?)
+        });
+        outcome.err().map(|error| format!("{} {constants:?}: {error}", kernel.name()))
+    });
+    report(&failures.collect::<Vec<_>>());
+}
+
+#[test]
+fn invalid_spirv_is_found() {
+    if !spirv::is_installed() {
+        return skip("there is no spirv-val (Debian: spirv-tools)");
+    }
+    let text = "@group(0) @binding(0) var<storage, read_write> y: array<u32>;\n\
+                @compute @workgroup_size(64) fn main() { y[0] = 1u; }";
+    let mut words = vulkan(&resolve(text, &[]).unwrap()).unwrap();
+    spirv::validate(&words).unwrap();
+    // Without its last instruction the function does not end.
+    words.pop();
+    assert!(spirv::validate(&words).unwrap_err().contains("spirv-val"));
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub mod images;
 pub mod json;
 pub mod models;
 pub mod recorded;
+pub mod spirv;
 pub mod training;
 
 pub use command::{Command, Output};
