@@ -55,9 +55,9 @@ pub struct Tape {
 /// its memory has a limit.
 const WORKSPACE: usize = 1 << 24;
 
-/// Maximum bytes of a buffer that [`Tape::rests`] keeps from the next call: 4 MiB. If that call wrote it,
-/// it could not run at the same time as the last one that reads it. That pays for small maps, whose
-/// dispatches do not fill a large GPU.
+/// Maximum bytes of a buffer that [`Tape::rests`] keeps from the next call: 4 MiB. If that call
+/// wrote it, it could not run at the same time as the last one that reads it. That pays for small
+/// maps, whose dispatches do not fill a large GPU.
 const RESTS: u64 = 4 << 20;
 
 /// A program's own buffers, and their sizes.
