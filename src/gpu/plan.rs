@@ -53,7 +53,7 @@ const SLOW_GPU: [f64; 2] = [2e11, 1e10];
 /// for 2 seconds, and some drivers count a whole submission as one piece of work.
 const MAX_SUBMISSION: f64 = 0.5;
 
-/// Divides dispatches into submissions. `seconds[i]` is the estimated time of an operation, and
+/// Divides dispatches into submissions. `seconds[i]` is the estimated time of operation `i`, and
 /// `owners[i]` the operation that dispatch `i` belongs to. The time of an operation counts at its
 /// first dispatch.
 fn submissions(seconds: &[f64], owners: &[usize]) -> Vec<Range<usize>> {
