@@ -1,4 +1,4 @@
-//!include conv2d map gate fours nan activation grid workgroup_tile rows
+//!include conv2d map gate fours nan activation grid place workgroup_tile rows
 //!include conv2d_bwd_input_product conv2d_bwd_input_store
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride -
 //   pad + r*dilation = h, and the same for columns, without groups. This is the gradient of a

@@ -1,5 +1,5 @@
 //!include conv2d map fours grid
-//!include workgroup_tile rows conv2d_bwd_input_partials conv2d_bwd_input_product
+//!include place workgroup_tile rows conv2d_bwd_input_partials conv2d_bwd_input_product
 // partials[slice,n,h,w,c] = sum over a slice of the terms (r,s,k) of y[n,p,q,k] * w[r,s,c,k] over
 //   the (p,q) with p*stride - pad + r*dilation = h, and the same for columns, without groups.
 //   conv2d_epilogue adds the slices.

@@ -1,4 +1,4 @@
-//!include conv2d map fours grid small_workgroup_tile rows bias_sums conv2d_bwd_weight_product
+//!include conv2d map fours grid place small_workgroup_tile rows bias_sums conv2d_bwd_weight_product
 // dw[r,s,c,k] = sum over n,p,q of x[n, p*stride - pad + r*dilation, ..., c] * dy[n,p,q,k], split
 //   into slices of the pixels (n,p,q), without groups.
 // Layouts: x (N,H,W,C), dy (N,P,Q,K), out (slices, R,S,C,K) with `slice_stride` elements from slice

@@ -1,16 +1,16 @@
-//!include conv2d map gate fours nan activation grid
-//!include matrix matrix_tile rows conv2d_fwd_pixels conv2d_fwd_store conv2d_fwd_product
+//!include conv2d map gate fours nan activation grid matrix matrix_memory matrix_tile rows
+//!include conv2d_fwd_pixels conv2d_fwd_store conv2d_fwd_product
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]),
 //   without groups.
 // GATED: y = f'(from gate) * sum, where `gate` (as large as y) is the output of f.
 // Layouts: x (N,H,W,C), w (R,S,C,K), b (K), y and gate (N,P,Q,K). `x4`, `w4` and `y4` are `x`, `w`
 //   and `y` bound as vec4s. VEC_C: C is a multiple of 4. VEC_K: K is a multiple of 4.
 // An implicit matrix product on cooperative matrices: rows are pixels (n,p,q), columns are filters,
-//   the sum runs over (r,s,c). Operands are f16 (w is rounded), sums are f32.
+//   the sum runs over (r,s,c). Operands are f16 (w is rounded) or f32, sums are f32.
 // Workgroup: 64 pixels by 4*COLUMNS filters.
 // Grid: ceil(N*P*Q / 64) * ceil(K / (4*COLUMNS)) workgroups, filters fastest.
-// Preconditions: maps in half precision; cooperative matrices of 16 by 16 f16 with f32 sums;
-//   subgroups of 32. `b` is read only if has_bias = 1, `gate` only with GATED; otherwise any buffer
-//   of the type can be bound. Filters past K are computed but not stored: their loads may run past
-//   the end of `w`, so bounds checks must stay on.
+// Preconditions: the matrices and subgroups of common/matrix.wgsl, with maps in half precision, or
+//   those of common/matrix_8x8.wgsl. `b` is read only if has_bias = 1, `gate` only with GATED;
+//   otherwise any buffer of the type can be bound. Filters past K are computed but not stored:
+//   their loads may run past the end of `w`, so bounds checks must stay on.
 // Twin: Conv2dFwd in src/ops/conv2d/cpu.rs.

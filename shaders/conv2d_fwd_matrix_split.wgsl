@@ -1,5 +1,5 @@
-//!include conv2d map fours grid
-//!include matrix matrix_tile rows conv2d_fwd_pixels conv2d_fwd_partials conv2d_fwd_product
+//!include conv2d map fours grid matrix matrix_memory matrix_tile rows conv2d_fwd_pixels
+//!include conv2d_fwd_partials conv2d_fwd_product
 // partials[slice,n,p,q,k] = sum over a slice of the terms (r,s,c) of x[n, p*stride - pad +
 //   r*dilation, ..., c] * w[r,s,c,k], without groups. conv2d_epilogue adds the slices.
 // conv2d_fwd_matrix for products with too few tiles to fill a large GPU: several workgroups share

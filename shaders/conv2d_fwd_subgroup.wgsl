@@ -1,5 +1,5 @@
 //!include conv2d map gate fours nan activation grid
-//!include subgroup_tile rows conv2d_fwd_pixels conv2d_fwd_store conv2d_fwd_product
+//!include place subgroup_tile rows conv2d_fwd_pixels conv2d_fwd_store conv2d_fwd_product
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]),
 //   without groups.
 // GATED: y = f'(from gate) * sum, where `gate` (as large as y) is the output of f.

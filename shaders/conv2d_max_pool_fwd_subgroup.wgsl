@@ -1,5 +1,5 @@
 //!include conv2d map fours nan activation grid largest
-//!include subgroup_tile conv2d_fwd_windows conv2d_fwd_product
+//!include place subgroup_tile conv2d_fwd_windows conv2d_fwd_product
 // y[n,i,j,k] = max over p in (2i, 2i+1), q in (2j, 2j+1) of f(b[k] + sum over r,s,c of x[n,
 //   p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]), without groups. switches[n,i,j,k] = p * Q +
 //   q of the maximum.

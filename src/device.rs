@@ -162,15 +162,16 @@ impl Device {
         }
     }
 
-    /// Identity under which results are bit-reproducible: the CPU path, or adapter, driver and the
-    /// user's tuning table.
+    /// Identity under which results are bit-reproducible: the CPU path, or adapter, driver, the
+    /// user's tuning table and whether matrix units are used.
     pub fn identity(&self) -> String {
         match &self.kind {
             Kind::Cpu(_) => "cpu".to_owned(),
             Kind::Oracle(_) => "cpu in f64".to_owned(),
             Kind::Gpu(gpu) => {
                 let table = gpu.tuned.as_ref().map(|tuned| format!(", tuned {:08x}", tuned.hash()));
-                gpu.adapter().identity() + &table.unwrap_or_default()
+                let units = if gpu.verified { ", matrix units" } else { "" };
+                gpu.adapter().identity() + &table.unwrap_or_default() + units
             }
         }
     }

@@ -225,8 +225,9 @@ fn store(pixel: u32, c: u32, sum: vec4<f32>) {
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
+    place: Place,
 ) {
+    let local = place.local;
     let i = flat_workgroup(group, groups);
     let c_blocks = (p.c + 4u * COLUMNS - 1u) / (4u * COLUMNS);
     let c = i % c_blocks * 4u * COLUMNS;
@@ -271,7 +272,7 @@ fn main(
                 four(w4[i + 2 * filters]),
                 four(w4[i + 3 * filters]),
             );
-            add_products(transpose(weights), transpose(values), local);
+            add_products(transpose(weights), transpose(values), place);
             step = advance(step, DEPTH / 4u);
         } else {
             let at0 = under_tap(pixels, places, step);
@@ -288,8 +289,8 @@ fn main(
             step = advance(step, DEPTH - 3u);
             let values =
                 mat4x4<f32>(load_four(at0), load_four(at1), load_four(at2), load_four(at3));
-            add_products(mat4x4<f32>(weights0, weights1, weights2, weights3), values, local);
+            add_products(mat4x4<f32>(weights0, weights1, weights2, weights3), values, place);
         }
     }
-    store_tile(first, c, local);
+    store_tile(first, c, place);
 }

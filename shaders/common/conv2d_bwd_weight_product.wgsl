@@ -182,8 +182,9 @@ fn store(row: u32, k: u32, v: vec4<f32>) {
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
+    place: Place,
 ) {
+    let local = place.local;
     let i = flat_workgroup(group, groups);
     let k_blocks = (p.k + 4u * COLUMNS - 1u) / (4u * COLUMNS);
     let row_blocks = (p.r * p.s * p.c + ROWS - 1u) / ROWS;
@@ -235,10 +236,10 @@ fn main(
         if adds_x {
             added += (values0 + values1) + (values2 + values3);
         }
-        add_products(grads, mat4x4<f32>(values0, values1, values2, values3), local);
+        add_products(grads, mat4x4<f32>(values0, values1, values2, values3), place);
         pixel += DEPTH;
     }
-    store_tile(first, k, local);
+    store_tile(first, k, place);
     if adds_dy {
         store_filter_sums(added, number, k, local);
     }

@@ -128,8 +128,9 @@ fn load_w(at: u32, last: u32) -> vec4<f32> {
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
+    place: Place,
 ) {
+    let local = place.local;
     let i = flat_workgroup(group, groups);
     let blocks = (p.k + 4u * COLUMNS - 1u) / (4u * COLUMNS);
     let k = i % blocks * 4u * COLUMNS;
@@ -167,7 +168,7 @@ fn main(
         if VEC_C {
             let at = under_tap(pixels, corners, step);
             let values = mat4x4<f32>(load_x4(at.x), load_x4(at.y), load_x4(at.z), load_x4(at.w));
-            add_products(weights, transpose(values), local);
+            add_products(weights, transpose(values), place);
             step = advance(step, DEPTH / 4u);
         } else {
             let at0 = under_tap(pixels, corners, step);
@@ -180,8 +181,8 @@ fn main(
             step = advance(step, DEPTH - 3u);
             let values =
                 mat4x4<f32>(load_four(at0), load_four(at1), load_four(at2), load_four(at3));
-            add_products(weights, values, local);
+            add_products(weights, values, place);
         }
     }
-    store_tile(first, k, local);
+    store_tile(first, k, place);
 }

@@ -1,36 +1,71 @@
-// common/matrix.wgsl in plain WGSL, so that an adapter without cooperative matrices can check
-// everything around them. It is slow.
-// Each of 32 invocations holds 8 of the sums: half a row. A matrix is represented by its offset in
-// workgroup memory, which does not change until it is multiplied. Nothing depends on subgroups.
-alias RowMatrix = u32;
-alias ColumnMatrix = u32;
+// common/matrix.wgsl and common/matrix_8x8.wgsl in plain WGSL, so that an adapter without
+// cooperative matrices can check everything around them. It is slow.
+// A matrix is represented by its first term and its first row or column, since its memory does not
+// change until it is multiplied. The sums of a matrix are spread over the invocations as vec4s, row
+// by row: an invocation has `first`, and `second` if there are more vec4s than invocations. Nothing
+// depends on the adapter's subgroups.
+alias RowMatrix = vec2<u32>;
+alias ColumnMatrix = vec2<u32>;
+
+// Invocations of an emulated subgroup. It has as many as the workgroup's 4 blocks of rows need.
+override LANES: u32 = SIZE * BLOCKS / 4u;
 
 struct Sums {
-    left: vec4<f32>,
-    right: vec4<f32>,
+    first: vec4<f32>,
+    second: vec4<f32>,
 }
 
-fn rows_at(at: u32) -> RowMatrix {
-    return at;
+// The place of an invocation in its workgroup.
+struct Place {
+    @builtin(local_invocation_index) local: u32,
 }
 
-fn columns_at(at: u32) -> ColumnMatrix {
-    return at;
+fn subgroup_of(place: Place) -> u32 {
+    return place.local / LANES;
 }
+
+fn subgroups_of(place: Place) -> u32 {
+    return SIZE / LANES;
+}
+
+fn lane_of(place: Place) -> u32 {
+    return place.local % LANES;
+}
+
+fn rows_at(line: u32, row: u32) -> RowMatrix {
+    return vec2<u32>(line, row);
+}
+
+fn columns_at(line: u32, column: u32) -> ColumnMatrix {
+    return vec2<u32>(line, column);
+}
+
+// Vec4s in a row of a matrix, and in all of it.
+const ACROSS = SIDE / 4u;
+const VECTORS = SIDE * ACROSS;
 
 fn add_product(rows: RowMatrix, columns: ColumnMatrix, sums: Sums, lane: u32) -> Sums {
     var updated = sums;
-    for (var step = 0u; step < 16u * STEP; step += STEP) {
-        let value = f32(row_tile[rows + step + lane / 8u][lane / 2u % 4u]);
-        let first = columns + step + lane % 2u * 2u;
-        updated.left += value * vec4<f32>(column_tile[first]);
-        updated.right += value * vec4<f32>(column_tile[first + 1u]);
+    let row = rows.y + lane / ACROSS;
+    let column = columns.y + lane % ACROSS * 4u;
+    for (var i = 0u; i < SIDE; i++) {
+        if lane < VECTORS {
+            updated.first += row_at(rows.x + i, row) * four_columns_at(columns.x + i, column);
+        }
+        if LANES < VECTORS && lane + LANES < VECTORS {
+            let further = row + LANES / ACROSS;
+            updated.second += row_at(rows.x + i, further) * four_columns_at(columns.x + i, column);
+        }
     }
     return updated;
 }
 
-fn put_sums(sums: Sums, at: u32, lane: u32) {
-    let first = at + lane / 2u * SUM_ROW + lane % 2u * 2u;
-    sum_tile[first] = sums.left;
-    sum_tile[first + 1u] = sums.right;
+fn put_sums(sums: Sums, row: u32, column: u32, lane: u32) {
+    let at = column + lane % ACROSS * 4u;
+    if lane < VECTORS {
+        put_four_sums(row + lane / ACROSS, at, sums.first);
+    }
+    if LANES < VECTORS && lane + LANES < VECTORS {
+        put_four_sums(row + (lane + LANES) / ACROSS, at, sums.second);
+    }
 }

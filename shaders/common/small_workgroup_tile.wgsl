@@ -41,18 +41,19 @@ fn outer(a: vec4<f32>, b: vec4<f32>) -> mat4x4<f32> {
 
 // Adds DEPTH terms to the tile. Each invocation contributes four of them: column j of `columns` and
 // of `rows` holds the four columns and rows that it loaded for term j.
-fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
+fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, place: Place) {
+    let local = place.local;
     let quad = local / 8u;
-    let place = local % 8u;
+    let at = local % 8u;
     workgroupBarrier();
-    row_tile[quad][0][place] = rows[0];
-    row_tile[quad][1][place] = rows[1];
-    row_tile[quad][2][place] = rows[2];
-    row_tile[quad][3][place] = rows[3];
-    column_tile[quad][0][place] = columns[0];
-    column_tile[quad][1][place] = columns[1];
-    column_tile[quad][2][place] = columns[2];
-    column_tile[quad][3][place] = columns[3];
+    row_tile[quad][0][at] = rows[0];
+    row_tile[quad][1][at] = rows[1];
+    row_tile[quad][2][at] = rows[2];
+    row_tile[quad][3][at] = rows[3];
+    column_tile[quad][0][at] = columns[0];
+    column_tile[quad][1][at] = columns[1];
+    column_tile[quad][2][at] = columns[2];
+    column_tile[quad][3][at] = columns[3];
     workgroupBarrier();
     let r = local / COLUMNS % 8u;
     let c = local % COLUMNS;
@@ -84,7 +85,8 @@ fn sum_of_loads(added: vec4<f32>, local: u32) -> vec4<f32> {
 
 // Stores the tile whose first row and column are given. All invocations of the workgroup must call
 // it.
-fn store_tile(row: u32, column: u32, local: u32) {
+fn store_tile(row: u32, column: u32, place: Place) {
+    let local = place.local;
     let r = local / COLUMNS % 8u;
     let c = local % COLUMNS;
     if COLUMNS == 4u {

@@ -58,7 +58,7 @@ fn add_product(columns: vec4<f32>, rows: vec4<f32>) {
 
 // Adds DEPTH terms to the tile: column j of `columns` and of `rows` holds the four columns and rows
 // that the invocation loaded for term j.
-fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
+fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, place: Place) {
     add_product(columns[0], rows[0]);
     add_product(columns[1], rows[1]);
     add_product(columns[2], rows[2]);
@@ -71,7 +71,8 @@ fn add_to_rows(columns: vec4<f32>, local: u32) {
 }
 
 // Stores the tile whose first row and column are given.
-fn store_tile(row: u32, column: u32, local: u32) {
+fn store_tile(row: u32, column: u32, place: Place) {
+    let local = place.local;
     let down = row + local * 4u;
     store_rows(down, column, sum0);
     store_rows(down, column + 4u, sum1);

@@ -63,18 +63,19 @@ fn add_term(column0: vec4<f32>, column1: vec4<f32>, row0: vec4<f32>, row1: vec4<
 
 // Adds DEPTH terms to the tile. Each invocation contributes four of them: column j of `columns` and
 // of `rows` holds the four columns and rows that it loaded for term j.
-fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, local: u32) {
+fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, place: Place) {
+    let local = place.local;
     let quad = local / 16u;
-    let place = local % 16u;
+    let at = local % 16u;
     workgroupBarrier();
-    row_tile[quad][0][place] = rows[0];
-    row_tile[quad][1][place] = rows[1];
-    row_tile[quad][2][place] = rows[2];
-    row_tile[quad][3][place] = rows[3];
-    column_tile[quad][0][place] = columns[0];
-    column_tile[quad][1][place] = columns[1];
-    column_tile[quad][2][place] = columns[2];
-    column_tile[quad][3][place] = columns[3];
+    row_tile[quad][0][at] = rows[0];
+    row_tile[quad][1][at] = rows[1];
+    row_tile[quad][2][at] = rows[2];
+    row_tile[quad][3][at] = rows[3];
+    column_tile[quad][0][at] = columns[0];
+    column_tile[quad][1][at] = columns[1];
+    column_tile[quad][2][at] = columns[2];
+    column_tile[quad][3][at] = columns[3];
     workgroupBarrier();
     // The places of the invocation's rows and columns. A narrow tile has no second ones.
     let r0 = local / across();
@@ -118,7 +119,8 @@ fn add_to_rows(columns: vec4<f32>, local: u32) {
 }
 
 // Stores the tile whose first row and column are given.
-fn store_tile(row: u32, column: u32, local: u32) {
+fn store_tile(row: u32, column: u32, place: Place) {
+    let local = place.local;
     let down = row + local / across() * 4u;
     let along = column + local % across() * 4u;
     store_rows(down, along, sum00);

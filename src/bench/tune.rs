@@ -1,5 +1,5 @@
-//! Times all kernel variants that an adapter supports for the matrix products of W1–W3, and makes a
-//! table of the fastest.
+//! Times all kernel variants that an adapter supports for the matrix products of W1–W3, with the
+//! slices of their sums that a large GPU needs and with fewer, and makes a table of the fastest.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,15 +10,25 @@ use super::{fits, kernels, spread};
 use crate::advice::Advice;
 use crate::device::{Allocation, Device, Program};
 use crate::error::{Error, Result};
-use crate::gpu::{BuiltIn, Choice, Class, Gpu, Kernel, Tuned};
+use crate::gpu::{BuiltIn, Choice, Class, Gpu, Kernel, Setting, Tuned};
 use crate::program::Call;
 use crate::rng::Stream;
 use crate::spec::Precision;
 use crate::view::{Access, StepParams};
 
 /// The variants, likely fast ones first.
-const VARIANTS: [Choice; 5] =
-    [Choice::Matrix, Choice::Subgroup, Choice::Tiled, Choice::Registers, Choice::Plain];
+const VARIANTS: [Choice; 6] = [
+    Choice::Matrix,
+    Choice::Tiled,
+    Choice::Tiled8x4,
+    Choice::Subgroup,
+    Choice::Registers,
+    Choice::Plain,
+];
+/// The variants that are also timed with fewer slices of their sums.
+const SLICED: [Choice; 3] = [Choice::Matrix, Choice::Tiled, Choice::Tiled8x4];
+/// The numbers by which slices are divided.
+const FEWER: [usize; 4] = [1, 2, 4, 8];
 /// A variant that takes this many times as long as the fastest is timed only once.
 const HOPELESS: f64 = 3.0;
 /// A variant whose first run takes more than this many seconds is not run again, unless it is the
@@ -50,10 +60,29 @@ pub struct TuneResult {
     pub columns: usize,
     /// Terms of each sum.
     pub steps: usize,
-    /// Median milliseconds by variant.
-    pub ms: BTreeMap<&'static str, f64>,
+    /// Median milliseconds by variant; `tiled/4` has a quarter of the slices.
+    pub ms: BTreeMap<String, f64>,
     /// The variant selected.
-    pub kernels: &'static str,
+    pub kernels: String,
+}
+
+/// Median milliseconds of settings.
+type Times = Vec<(Setting, f64)>;
+
+/// The name of a setting in results.
+fn label(setting: Setting) -> String {
+    match (setting.kernels.name(), setting.fewer_slices) {
+        (kernels, 1) => kernels.to_owned(),
+        (kernels, fewer) => format!("{kernels}/{fewer}"),
+    }
+}
+
+/// The settings to time, in the order of [`VARIANTS`].
+fn settings() -> impl Iterator<Item = Setting> {
+    VARIANTS.into_iter().flat_map(|kernels| {
+        let fewer = if SLICED.contains(&kernels) { &FEWER[..] } else { &FEWER[..1] };
+        fewer.iter().map(move |&fewer_slices| Setting { kernels, fewer_slices })
+    })
 }
 
 /// Times the matrix products of workloads at batch sizes, about `seconds` for each variant. Reports
@@ -69,8 +98,10 @@ pub fn tune(
     report: &mut dyn FnMut(Result<&TuneResult, String>),
 ) -> Result<Tuned> {
     let gpu = gpu(device)?;
-    let (default, before) = (BuiltIn::of(&gpu.traits()).default, (gpu.choice, gpu.tuned.take()));
-    let mut sums: BTreeMap<Class, BTreeMap<&'static str, f64>> = BTreeMap::new();
+    let default = Setting::of(BuiltIn::of(&gpu.traits()).default);
+    let before =
+        (Setting { kernels: gpu.choice, fewer_slices: gpu.fewer_slices }, gpu.tuned.take());
+    let mut sums: BTreeMap<Class, Times> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for (workload, batch) in jobs {
         let graph = workload.graph()?;
@@ -86,8 +117,7 @@ pub fn tune(
                 continue;
             }
             let ms = times(device, &call, seconds)?;
-            let sums = sums.entry(product.class()).or_default();
-            ms.iter().for_each(|(variant, ms)| *sums.entry(variant).or_default() += ms);
+            add(sums.entry(product.class()).or_default(), &ms);
             let round = |ms: f64| (ms * 1e4).round() / 1e4;
             report(Ok(&TuneResult {
                 kind: "tune",
@@ -97,13 +127,14 @@ pub fn tune(
                 rows: product.rows,
                 columns: product.columns,
                 steps: product.steps,
-                kernels: fastest(&ms, default).name(),
-                ms: ms.into_iter().map(|(variant, ms)| (variant, round(ms))).collect(),
+                kernels: label(fastest(&ms, default)),
+                ms: ms.into_iter().map(|(setting, ms)| (label(setting), round(ms))).collect(),
             }));
         }
     }
     let gpu = self::gpu(device)?;
-    (gpu.choice, gpu.tuned) = before;
+    force(gpu, before.0);
+    gpu.tuned = before.1;
     if sums.is_empty() {
         return Err(Error::failed("nothing was tuned: no workload fits the device"));
     }
@@ -117,65 +148,101 @@ fn gpu(device: &mut Device) -> Result<&mut Gpu> {
     })
 }
 
-/// The fastest variant, or the default one if no other is faster by more than noise.
-fn fastest(ms: &BTreeMap<&'static str, f64>, default: Choice) -> Choice {
-    let of = |choice: Choice| ms.get(choice.name()).copied().unwrap_or(f64::INFINITY);
-    let best = VARIANTS.into_iter().min_by(|a, b| of(*a).total_cmp(&of(*b))).unwrap_or(default);
+fn force(gpu: &mut Gpu, setting: Setting) {
+    (gpu.choice, gpu.fewer_slices) = (setting.kernels, setting.fewer_slices);
+}
+
+/// Adds the times of a product to those of others. Fewer slices of a product that has too few to
+/// divide are as many as before.
+fn add(sums: &mut Times, ms: &Times) {
+    let of = |wanted: Setting| {
+        (1..=wanted.fewer_slices).rev().find_map(|fewer_slices| {
+            let setting = Setting { fewer_slices, ..wanted };
+            ms.iter().find(|(timed, _)| *timed == setting).map(|(_, ms)| *ms)
+        })
+    };
+    for setting in settings() {
+        let Some(ms) = of(setting) else { continue };
+        match sums.iter_mut().find(|(timed, _)| *timed == setting) {
+            Some((_, sum)) => *sum += ms,
+            None => sums.push((setting, ms)),
+        }
+    }
+}
+
+/// The fastest setting, or the default one if no other is faster by more than noise.
+fn fastest(ms: &Times, default: Setting) -> Setting {
+    let of = |wanted: Setting| {
+        let timed = ms.iter().find(|(setting, _)| *setting == wanted);
+        timed.map_or(f64::INFINITY, |(_, ms)| *ms)
+    };
+    // Of settings that take the same time the first, which has the most slices.
+    let best = settings().min_by(|a, b| of(*a).total_cmp(&of(*b))).unwrap_or(default);
     if of(best) < GAIN * of(default) { best } else { default }
 }
 
-/// Milliseconds of a call with each variant that the adapter supports.
-fn times(device: &mut Device, call: &Call, seconds: f64) -> Result<BTreeMap<&'static str, f64>> {
+/// Milliseconds of a call with each setting that the adapter supports and that differs from the
+/// others.
+fn times(device: &mut Device, call: &Call, seconds: f64) -> Result<Times> {
     let (call, _buffers) = place(device, call)?;
     let mut variants = Vec::new();
-    let mut ran: Vec<Vec<Kernel>> = Vec::new();
-    for variant in VARIANTS {
+    let mut ran = Vec::new();
+    for setting in settings() {
         let gpu = gpu(device)?;
-        if !call.product().is_some_and(|product| gpu.traits().takes_for(variant, &product)) {
+        if !call.product().is_some_and(|product| gpu.traits().takes_for(setting.kernels, &product))
+        {
             continue;
         }
-        gpu.choice = variant;
+        force(gpu, setting);
         let mut recorder = gpu.recorder();
         call.record(&mut recorder);
         recorder.finish();
-        let kernels = recorder.dispatches.iter().map(|dispatch| dispatch.kernel).collect();
-        if ran.contains(&kernels) {
+        let dispatches: Vec<(Kernel, u64, u32)> = recorder
+            .dispatches
+            .iter()
+            .map(|dispatch| (dispatch.kernel, dispatch.workgroups, dispatch.workgroup_size))
+            .collect();
+        if ran.contains(&dispatches) {
             continue;
         }
-        ran.push(kernels);
+        ran.push(dispatches);
         let program = device.compile(vec![call.clone()])?;
         // Some drivers compile a kernel when it first runs, but not for longer than LONGEST.
         let cold = device.profile(&program, &StepParams::default())?.total() / 1e9;
-        variants.push((variant, program, cold));
+        variants.push((setting, program, cold));
     }
     warm_up(device, &variants)?;
-    let mut found = BTreeMap::new();
+    let mut found = Vec::new();
     let mut firsts = Vec::new();
-    for (variant, program, cold) in &variants {
+    for (setting, program, cold) in &variants {
         if *cold > LONGEST && variants.len() > 1 {
-            found.insert(variant.name(), cold * 1e3);
+            found.push((*setting, cold * 1e3));
             continue;
         }
         let first = device.profile(program, &StepParams::default())?;
-        found.insert(variant.name(), first.total() / 1e6);
-        firsts.push((*variant, first));
+        let ms = first.total() / 1e6;
+        found.push((*setting, ms));
+        firsts.push((*setting, first, ms));
     }
-    let best = found.values().copied().fold(f64::INFINITY, f64::min);
-    firsts.retain(|(variant, _)| found[variant.name()] <= HOPELESS * best);
-    let mut rounds: BTreeMap<&'static str, Vec<f64>> = BTreeMap::new();
+    let best = found.iter().map(|(_, ms)| *ms).fold(f64::INFINITY, f64::min);
+    firsts.retain(|(_, _, ms)| *ms <= HOPELESS * best);
+    let mut rounds = vec![Vec::new(); firsts.len()];
     for _ in 0..ROUNDS {
-        for (variant, first) in &firsts {
-            gpu(device)?.choice = *variant;
+        for ((setting, first, _), times) in firsts.iter().zip(&mut rounds) {
+            force(gpu(device)?, *setting);
             let median = spread(kernels::again(device, &call, first, seconds / ROUNDS as f64)?).0;
-            rounds.entry(variant.name()).or_default().push(median / 1e6);
+            times.push(median / 1e6);
         }
     }
-    found.extend(rounds.into_iter().map(|(variant, ms)| (variant, spread(ms).0)));
+    for ((timed, ..), times) in firsts.iter().zip(rounds) {
+        let known = found.iter_mut().find(|(setting, _)| setting == timed);
+        known.expect("it ran before").1 = spread(times).0;
+    }
     Ok(found)
 }
 
 /// Runs the fastest of the variants for [`WARM_UP`] seconds of its own time.
-fn warm_up(device: &mut Device, variants: &[(Choice, Program, f64)]) -> Result<()> {
+fn warm_up(device: &mut Device, variants: &[(Setting, Program, f64)]) -> Result<()> {
     let fastest = variants.iter().min_by(|a, b| a.2.total_cmp(&b.2));
     let Some((_, program, _)) = fastest else { return Ok(()) };
     let mut spent = 0.0;
@@ -212,17 +279,10 @@ fn place(device: &mut Device, call: &Call) -> Result<(Call, Vec<Allocation>)> {
     Ok((call, buffers))
 }
 
-/// The variants for maps of a precision.
-fn variants(precision: Precision) -> impl Iterator<Item = Choice> {
-    VARIANTS
-        .into_iter()
-        .filter(move |variant| *variant != Choice::Matrix || precision == Precision::F16)
-}
-
 /// The heading for the lines of results. Names are padded to `width`.
-pub fn heading(width: usize, precision: Precision) -> String {
+pub fn heading(width: usize) -> String {
     let variants: Vec<String> =
-        variants(precision).map(|variant| format!("{:>10}", variant.name())).collect();
+        VARIANTS.iter().map(|variant| format!("{:>10}", variant.name())).collect();
     format!("{:<width$}  {}  selected (ms)", "product", variants.join(""))
 }
 
@@ -250,7 +310,7 @@ impl TuneResult {
             self.ms.get(variant.name()).map_or("-".to_owned(), |ms| format!("{ms:.3}"))
         };
         let times: Vec<String> =
-            variants(self.precision).map(|variant| format!("{:>10}", ms(variant))).collect();
+            VARIANTS.iter().map(|variant| format!("{:>10}", ms(*variant))).collect();
         format!("{:<width$}  {}  {}", self.name, times.join(""), self.kernels)
     }
 }
@@ -259,13 +319,29 @@ impl TuneResult {
 mod tests {
     use super::*;
 
+    const TILED: Setting = Setting::of(Choice::Tiled);
+    const HALVED: Setting = Setting { fewer_slices: 2, ..TILED };
+    const SUBGROUP: Setting = Setting::of(Choice::Subgroup);
+
     #[test]
     fn small_gains_do_not_replace_the_default() {
-        let ms = |subgroup: f64, registers: f64| {
-            BTreeMap::from([("subgroup", subgroup), ("registers", registers)])
+        let ms = |subgroup: f64, halved: f64| vec![(SUBGROUP, subgroup), (HALVED, halved)];
+        assert_eq!(fastest(&ms(1.0, 0.98), SUBGROUP), SUBGROUP);
+        assert_eq!(fastest(&ms(1.0, 0.9), SUBGROUP), HALVED);
+        assert_eq!(fastest(&ms(1.0, 0.9), TILED), HALVED);
+    }
+
+    #[test]
+    fn a_product_without_fewer_slices_counts_for_all_numbers_of_slices() {
+        let mut sums = Times::new();
+        add(&mut sums, &vec![(TILED, 3.0), (HALVED, 2.0)]);
+        add(&mut sums, &vec![(TILED, 1.0)]);
+        let of = |fewer_slices: usize| {
+            let setting = Setting { fewer_slices, ..TILED };
+            sums.iter().find(|(timed, _)| *timed == setting).unwrap().1
         };
-        assert_eq!(fastest(&ms(1.0, 0.98), Choice::Subgroup), Choice::Subgroup);
-        assert_eq!(fastest(&ms(1.0, 0.9), Choice::Subgroup), Choice::Registers);
-        assert_eq!(fastest(&ms(1.0, 0.9), Choice::Tiled), Choice::Registers);
+        assert_eq!([of(1), of(2), of(4)], [4.0, 3.0, 3.0]);
+        assert_eq!(fastest(&sums, TILED), HALVED, "of equal times the most slices");
+        assert_eq!(label(HALVED), "tiled/2");
     }
 }

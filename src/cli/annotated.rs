@@ -151,7 +151,7 @@ pub fn train<T: AnnotatedTask>(
         graph.parameter_count(),
         validation.indices.len(),
     ));
-    let mut device = common.open()?;
+    let mut device = common.open_for(config.train.precision)?;
     device.limit_memory(budget.all);
     let folder = begin.folder().clone();
     let subsets = (&training, validation);

@@ -14,12 +14,12 @@ use csae::internals::cache;
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result, did_you_mean};
 use csae::internals::files;
-use csae::internals::gpu::{Matrices, Tuned};
+use csae::internals::gpu::{Adapter, Tuned};
 use csae::internals::spec::Precision;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{CommandArgs, Common, Kernels, refuse_existing, with_flags};
+use super::{CommandArgs, Common, refuse_existing, with_flags};
 
 /// Time training steps and kernels on your device, and show where the time goes.
 ///
@@ -314,7 +314,7 @@ fn times(
                 .chain(kernels.iter().map(|kernel| kernel.name.as_str())),
         )?;
     }
-    let mut device = args.common.open()?;
+    let mut device = args.common.open_for(args.precision.unwrap_or_default())?;
     let precision = args.precision(&device)?;
     for (workload, batch) in jobs {
         let r = bench::train_step(
@@ -364,12 +364,8 @@ fn time_kernels(args: &BenchArgs, device: &mut Device, kernels: &[KernelBench]) 
 
 /// Tunes: measures kernel variants and writes the user's kernel table.
 fn tune(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> {
-    // Cooperative matrices are measured too, but only if they could be chosen.
     let wanted = args.precision.unwrap_or_default();
-    let named = args.common.kernels == Kernels::Matrix;
-    let matrices =
-        if named || wanted == Precision::F16 { Matrices::Cooperative } else { Matrices::None };
-    let mut device = args.common.open_untuned(|_| matrices)?;
+    let mut device = args.common.open_untuned(Adapter::matrices)?;
     let precision = if device.as_gpu().is_some() { args.precision(&device)? } else { wanted };
     let Some(gpu) = device.as_gpu() else {
         let hint = "choose an adapter with --device (`csae devices` lists them)";
@@ -386,7 +382,7 @@ fn tune(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Device> 
         .into());
     };
     let width = tune::width(jobs)?;
-    args.show(&[tune::heading(width, precision)]);
+    args.show(&[tune::heading(width)]);
     let seconds = args.seconds * f64::from(args.windows) / 12.0;
     let table =
         tune::tune(&mut device, jobs, precision, seconds, &mut |reported| match reported {
@@ -411,7 +407,7 @@ fn profile(args: &BenchArgs, jobs: &[(Workload, usize)]) -> anyhow::Result<Devic
         refuse_existing(path, args.force)?;
         files::ensure_writable(path)?;
     }
-    let mut device = args.common.open()?;
+    let mut device = args.common.open_for(args.precision.unwrap_or_default())?;
     let precision = args.precision(&device)?;
     let peak = args.peak(&mut device)?;
     let mut trace = Trace::default();

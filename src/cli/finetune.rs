@@ -259,7 +259,7 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
             },
         )
     };
-    let mut device = common.open()?;
+    let mut device = common.open_for(config_of(&|_| {})?.train.precision)?;
     device.limit_memory(budget.all);
     if args.curve.is_empty() {
         let config = config_of(&|_| ())?;
@@ -281,7 +281,7 @@ pub fn resume(
     let dims = super::resume::input(config)?;
     let graph = Graph::new(&config.model, dims)?;
     let data = Data::open(common, data_config, dims, budget)?;
-    let mut device = common.open()?;
+    let mut device = common.open_for(config.train.precision)?;
     device.limit_memory(budget.all);
     train_and_print(common, &mut device, (config, &graph), &data, budget, begin)
 }

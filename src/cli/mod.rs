@@ -45,6 +45,8 @@ use csae::internals::device::Device;
 use csae::internals::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
 
 use csae::internals::error::{Error, ErrorKind};
+use csae::internals::spec::Precision;
+use csae::internals::verify::check_units_once;
 use serde_json::json;
 
 pub use advice::with_flags;
@@ -142,8 +144,11 @@ pub enum Kernels {
     Subgroup,
     /// Matrix products with sums in registers; values are exchanged through workgroup memory
     Tiled,
-    /// Matrix products in half precision on the adapter's cooperative matrices (tensor cores), an
-    /// experimental feature; other products as tiled
+    /// As tiled, with half as many sums in the registers of each invocation
+    #[value(name = "tiled-8x4")]
+    Tiled8x4,
+    /// Matrix products on the adapter's cooperative matrices (tensor cores), an experimental
+    /// feature: products in half precision, on Metal all; others as tiled
     Matrix,
 }
 
@@ -155,6 +160,7 @@ impl From<Kernels> for Choice {
             Kernels::Registers => Self::Registers,
             Kernels::Subgroup => Self::Subgroup,
             Kernels::Tiled => Self::Tiled,
+            Kernels::Tiled8x4 => Self::Tiled8x4,
             Kernels::Matrix => Self::Matrix,
         }
     }
@@ -197,14 +203,25 @@ impl Common {
     /// # Errors
     /// If there is no such device, or it does not support the kernel variant.
     pub fn open(&self) -> csae::internals::error::Result<Device> {
+        self.open_for(Precision::F32)
+    }
+
+    /// As [`Common::open`], for training in `precision`. For half precision the adapter's
+    /// cooperative matrices are checked once for each driver, and used from then on if they compute
+    /// correctly.
+    ///
+    /// # Errors
+    /// As [`Common::open`].
+    pub fn open_for(&self, precision: Precision) -> csae::internals::error::Result<Device> {
         let mut read = Ok(None);
         // Cooperative matrices are experimental, so they are enabled only if a flag or the table
-        // asks for them.
+        // asks for them, or in half precision, where a check comes first.
         let mut device = Device::open_with(self.device(), |adapter| {
             read = self.table(adapter);
             let tuned = matches!(&read, Ok(Some(table)) if table.names(Choice::Matrix));
-            if tuned || self.kernels == Kernels::Matrix {
-                Matrices::Cooperative
+            let could_use = self.kernels == Kernels::Auto && precision == Precision::F16;
+            if tuned || could_use || self.kernels == Kernels::Matrix {
+                adapter.matrices()
             } else {
                 Matrices::None
             }
@@ -214,12 +231,36 @@ impl Common {
             if let Some(path) = cache::file("pipelines", &gpu.adapter().identity(), "bin") {
                 gpu.keep_pipelines(path);
             }
-            if gpu.choice == Choice::Auto {
-                self.take_table(gpu, read, Tuned::path(&gpu.adapter().identity()));
-            }
+        }
+        if self.kernels == Kernels::Auto && precision == Precision::F16 {
+            self.check_units(&mut device)?;
+        }
+        if let Some(gpu) = device.as_gpu()
+            && gpu.choice == Choice::Auto
+        {
+            self.take_table(gpu, read, Tuned::path(&gpu.adapter().identity()));
         }
         self.status(&format!("device: {}", device.label()));
         Ok(device)
+    }
+
+    /// Decides whether products in half precision run on the adapter's cooperative matrices.
+    fn check_units(&self, device: &mut Device) -> csae::internals::error::Result<()> {
+        if device.as_gpu().is_none_or(|gpu| gpu.traits().matrices == Matrices::None) {
+            return Ok(());
+        }
+        let start =
+            || self.status("checking the matrix units of this adapter, once for its driver");
+        let fault = check_units_once(device, &start)?;
+        if let Some(fault) = &fault {
+            self.status(&format!(
+                "note: products run without the adapter's matrix units ({fault})"
+            ));
+        }
+        if let Some(gpu) = device.as_gpu() {
+            gpu.verified = fault.is_none();
+        }
+        Ok(())
     }
 
     /// Opens a device without the user's kernel table. `matrices` decides which cooperative

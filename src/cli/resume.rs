@@ -129,7 +129,7 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     job.config.data.validation_source.clone_from(&config.data.validation_source);
     let mut device = args
         .common
-        .open()
+        .open_for(job.config.train.precision)
         .map_err(|error| error.at(format!("cannot continue {}", args.run.display())))?;
     if let Some(version) = started_by {
         args.common.status(&format!(

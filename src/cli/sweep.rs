@@ -10,7 +10,7 @@ use csae::internals::error::Error;
 use csae::internals::files;
 use csae::internals::model::Graph;
 use csae::internals::report::chart;
-use csae::internals::spec::{self, Config, SparsityRule};
+use csae::internals::spec::{self, Config, Precision, SparsityRule};
 use csae::internals::tasks::sweep::{Member, Sweep};
 use csae::internals::train::checkpoint;
 use csae::internals::train::data::{self, Prepared};
@@ -200,7 +200,8 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
     args.common.status(&format!("data: {}", prepared.description));
     args.common.report_skipped(&prepared.skipped);
     files::make_folder(&args.out)?;
-    let mut device = args.common.open()?;
+    let half = planned.iter().any(|member| member.config.train.precision == Precision::F16);
+    let mut device = args.common.open_for(if half { Precision::F16 } else { Precision::F32 })?;
     device.limit_memory(budget.all);
     interrupt::watch();
     let mut sweep = Sweep::default();

@@ -156,7 +156,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     let folder = run_folder(args.out.as_deref(), args.force)?;
     let job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;
-    let mut device = args.common.open()?;
+    let mut device = args.common.open_for(job.config.train.precision)?;
     job.run(&args.common, &mut device, &folder, None, |device| {
         let threads = args.common.threads.map(std::num::NonZeroUsize::get);
         let origin = Origin::new(&job.config, device.again(args.common.device()), threads)?;

@@ -18,15 +18,25 @@ pub enum Choice {
     Subgroup,
     /// Sums in registers, operands shared in workgroup memory.
     Tiled,
-    /// Cooperative matrices that a subgroup multiplies together (tensor cores). Only for maps in
-    /// half precision, and used only if named or measured to be fastest.
+    /// As [`Choice::Tiled`] with half as many sums for each invocation, for GPUs with few registers.
+    Tiled8x4,
+    /// Cooperative matrices that a subgroup multiplies together (tensor cores). For maps in half
+    /// precision, on Metal for all. Used if named, if measured to be fastest, or for maps in half
+    /// precision if they were verified on the adapter.
     Matrix,
 }
 
 impl Choice {
     /// All variants.
-    pub const ALL: [Self; 6] =
-        [Self::Auto, Self::Plain, Self::Registers, Self::Subgroup, Self::Tiled, Self::Matrix];
+    pub const ALL: [Self; 7] = [
+        Self::Auto,
+        Self::Plain,
+        Self::Registers,
+        Self::Subgroup,
+        Self::Tiled,
+        Self::Tiled8x4,
+        Self::Matrix,
+    ];
 
     /// Name on the command line and in reports.
     pub const fn name(self) -> &'static str {
@@ -36,6 +46,7 @@ impl Choice {
             Self::Registers => "registers",
             Self::Subgroup => "subgroup",
             Self::Tiled => "tiled",
+            Self::Tiled8x4 => "tiled-8x4",
             Self::Matrix => "matrix",
         }
     }
@@ -46,12 +57,17 @@ impl Choice {
 pub struct Traits {
     /// The adapter runs on the CPU, where the arithmetic per load determines the speed.
     pub software: bool,
+    /// An invocation has few registers, as on Intel's GPUs.
+    pub few_registers: bool,
     /// Minimum number of invocations in a subgroup; 0 without the feature.
     pub subgroup: u32,
     /// Support for 64-bit integers.
     pub int64: bool,
     /// How `_matrix` kernels multiply.
     pub matrices: Matrices,
+    /// Whether the `_matrix` kernels were verified on the adapter, so that they are the default for
+    /// maps in half precision.
+    pub verified: bool,
 }
 
 impl Traits {
@@ -68,10 +84,13 @@ impl Traits {
         }
     }
 
-    /// Whether the adapter runs a variant for `product`. `_matrix` kernels need maps in half
+    /// Whether the adapter runs a variant for `product`. Some `_matrix` kernels need maps in half
     /// precision.
     pub const fn takes_for(&self, choice: Choice, product: &Product) -> bool {
-        self.takes(choice) && (product.half || !matches!(choice, Choice::Matrix))
+        match (choice, self.matrices.unit()) {
+            (Choice::Matrix, Some(unit)) => unit.takes(product.half),
+            _ => self.takes(choice),
+        }
     }
 
     /// Whether kernels access four f32 as two 64-bit words. Software adapters load and store word
@@ -95,16 +114,19 @@ impl Traits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::Family;
+    use crate::gpu::{Family, Unit};
 
     #[test]
     fn a_forced_variant_falls_back_where_it_does_not_run() {
-        let gpu =
-            Traits { software: false, subgroup: 32, int64: true, matrices: Matrices::Cooperative };
-        let lavapipe =
-            Traits { software: true, subgroup: 8, int64: true, matrices: Matrices::None };
-        let swiftshader =
-            Traits { software: true, subgroup: 4, int64: false, matrices: Matrices::None };
+        let gpu = Traits {
+            software: false,
+            subgroup: 32,
+            int64: true,
+            matrices: Matrices::Cooperative(Unit::Half),
+            ..Traits::default()
+        };
+        let lavapipe = Traits { software: true, subgroup: 8, int64: true, ..Traits::default() };
+        let swiftshader = Traits { software: true, subgroup: 4, int64: false, ..Traits::default() };
         let single =
             Product { family: Family::Conv2dFwd, half: false, rows: 9, columns: 9, steps: 9 };
         let half = Product { half: true, ..single };
@@ -118,7 +140,7 @@ mod tests {
         );
         assert_eq!(lavapipe.forced(Choice::Matrix, &half), Some(Choice::Tiled));
         assert!(lavapipe.wide_words() && !gpu.wide_words() && !swiftshader.wide_words());
-        for choice in [Choice::Plain, Choice::Registers, Choice::Tiled] {
+        for choice in [Choice::Plain, Choice::Registers, Choice::Tiled, Choice::Tiled8x4] {
             assert_eq!(lavapipe.forced(choice, &single), Some(choice));
         }
         assert_eq!(gpu.forced(Choice::Auto, &half), None);

@@ -22,8 +22,9 @@ pub(super) struct Loaded {
 
 /// Identifies a pipeline: its module and the bits of its `override` constants.
 type Key = (Module, Vec<(&'static str, u64)>);
-/// Identifies a module: its kernel, and whether maps are in half precision.
-type Module = (Kernel, bool);
+/// Identifies a module: its kernel, whether maps are in half precision, and whether tiles are those
+/// of [`super::Choice::Tiled8x4`].
+type Module = (Kernel, bool, bool);
 
 /// Everything that a device has compiled.
 #[derive(Debug, Default)]
@@ -44,7 +45,7 @@ fn key(dispatch: &Dispatch) -> Key {
 }
 
 const fn module_of(dispatch: &Dispatch) -> Module {
-    (dispatch.kernel, dispatch.half)
+    (dispatch.kernel, dispatch.half, dispatch.tiles_8x4)
 }
 
 impl Compiled {
@@ -73,10 +74,12 @@ impl Compiled {
         wanted.sort_unstable();
         wanted.dedup();
         wanted.retain(|module| !self.modules.contains_key(module));
-        let storage = |half| Storage { half, ..storage };
+        let storage = |half, tiles_8x4| Storage { half, tiles_8x4, ..storage };
         let modules: Vec<_> = wanted
             .par_iter()
-            .map(|(kernel, half)| timed(|| module(device, *kernel, storage(*half))))
+            .map(|(kernel, half, tiles_8x4)| {
+                timed(|| module(device, *kernel, storage(*half, *tiles_8x4)))
+            })
             .collect();
         let mut spent = HashMap::new();
         for (wanted, (made, time)) in wanted.into_iter().zip(modules) {
@@ -166,7 +169,8 @@ fn module(
         source: wgpu::ShaderSource::Wgsl(source.text.into()),
     };
     let checks = wgpu::ShaderRuntimeChecks {
-        force_loop_bounding: false,
+        // For emulated matrices unrolling would only make the code larger: minutes to compile.
+        force_loop_bounding: storage.emulated,
         ..wgpu::ShaderRuntimeChecks::checked()
     };
     // SAFETY: all loops of the kernels end, since each counts up to a bound. So the counter that

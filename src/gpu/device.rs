@@ -11,7 +11,7 @@ use super::adapter::{Adapter, explain};
 use super::choice::{Choice, Traits};
 use super::compile::{Compiled, Loaded};
 use super::kernels::Storage;
-use super::matrices::Matrices;
+use super::matrices::{Matrices, Unit};
 use super::pipeline_cache::PipelineCache;
 use super::plan::Plan;
 use super::record::{Dispatch, Record, Recorder};
@@ -26,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Maximum number of elements (64 MiB) written before a submission, which frees wgpu's staging
 /// memory.
 const WRITE: usize = 16 << 20;
+/// Intel's number as a vendor of PCI devices. wgpu reports it on every backend.
+const INTEL: u32 = 0x8086;
 /// Start of the message about a lost device.
 const LOST: &str = "the device was lost";
 /// Words in the guard behind a buffer (256 bytes).
@@ -79,8 +81,13 @@ pub struct Gpu {
     trouble: Arc<Mutex<Option<String>>>,
     counters: Counters,
     matrices: Matrices,
+    /// Whether the caller has verified the `_matrix` kernels on this adapter. [`Choice::Auto`] then
+    /// takes them for maps in half precision.
+    pub verified: bool,
     /// The kernel variant for matrix products.
     pub choice: Choice,
+    /// With a variant in `choice`, the number by which slices are divided; 0 counts as 1.
+    pub fewer_slices: usize,
     /// The user's table of measurements on this adapter, which [`Choice::Auto`] consults first.
     /// None unless the caller sets it from [`Tuned::read`].
     pub tuned: Option<Rc<Tuned>>,
@@ -111,7 +118,7 @@ impl Gpu {
     /// # Errors
     /// If the adapter refuses to open a device.
     pub fn with(adapter: Adapter, wanted: Matrices) -> Result<Self> {
-        let matrices = adapter.matrices(wanted);
+        let matrices = adapter.supported(wanted);
         let mut limits = adapter.handle.limits();
         // Kernels compute indices in i32. Metal allows larger bindings, and would clamp indices
         // beyond the range.
@@ -172,7 +179,9 @@ impl Gpu {
             trouble,
             counters: Counters::default(),
             matrices,
+            verified: false,
             choice: Choice::Auto,
+            fewer_slices: 1,
             tuned: None,
             patience: PATIENCE,
             guarded: false,
@@ -209,7 +218,14 @@ impl Gpu {
             0
         };
         let int64 = features.contains(wgpu::Features::SHADER_INT64);
-        Traits { software: self.adapter.is_software(), subgroup, int64, matrices: self.matrices }
+        Traits {
+            software: self.adapter.is_software(),
+            few_registers: self.adapter.info.vendor == INTEL,
+            subgroup,
+            int64,
+            matrices: self.matrices,
+            verified: self.verified,
+        }
     }
 
     /// Selects a kernel variant for all matrix products recorded from now on.
@@ -220,9 +236,7 @@ impl Gpu {
         let traits = self.traits();
         if !traits.takes(choice) {
             let lack = match choice {
-                Choice::Matrix => {
-                    "no 16x16 f16 cooperative matrices with subgroups of 32".to_owned()
-                }
+                Choice::Matrix => "no cooperative matrices of 16x16 f16 or 8x8 f32".to_owned(),
                 _ => {
                     format!("subgroups of {}, but {} are needed", traits.subgroup, Traits::SUBGROUP)
                 }
@@ -248,6 +262,7 @@ impl Gpu {
         Recorder {
             dispatches: Vec::new(),
             choice: self.choice,
+            fewer_slices: self.fewer_slices,
             traits: self.traits(),
             tuned: self.tuned.clone(),
             ..Recorder::default()
@@ -578,8 +593,10 @@ impl Gpu {
 
     /// Compiles the missing pipelines of `dispatches`.
     pub(super) fn prepare(&mut self, dispatches: &[Dispatch]) -> Result<()> {
-        let (int64, emulated) = (self.traits().wide_words(), self.matrices == Matrices::Emulated);
-        let storage = Storage { int64, half: false, emulated };
+        let int64 = self.traits().wide_words();
+        let emulated = matches!(self.matrices, Matrices::Emulated(_));
+        let single = self.matrices.unit() == Some(Unit::Single);
+        let storage = Storage { int64, emulated, single, ..Storage::default() };
         self.counters.pipelines += self.compiled.prepare(&self.device, storage, dispatches)?;
         Ok(())
     }

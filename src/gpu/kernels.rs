@@ -99,11 +99,15 @@ const COMMON: &[(&str, &str)] = snippets![
     "map",
     "map_half",
     "matrix",
+    "matrix_8x8",
     "matrix_emulated",
+    "matrix_memory",
+    "matrix_memory_8x8",
     "matrix_tile",
     "nan",
     "no_bias_sums",
     "normal",
+    "place",
     "pool2d",
     "rank",
     "rng",
@@ -113,6 +117,7 @@ const COMMON: &[(&str, &str)] = snippets![
     "subgroup_tile",
     "threshold",
     "workgroup_tile",
+    "workgroup_tile_8x4",
 ];
 
 /// How kernels access memory and multiply matrices: which snippets replace the default ones.
@@ -124,6 +129,10 @@ pub struct Storage {
     pub half: bool,
     /// Cooperative matrices are emulated.
     pub emulated: bool,
+    /// Cooperative matrices are 8 by 8 in single precision ([`super::Unit::Single`]).
+    pub single: bool,
+    /// Invocations sum 8 by 4 elements of a tile ([`super::Choice::Tiled8x4`]).
+    pub tiles_8x4: bool,
 }
 
 impl Storage {
@@ -132,7 +141,10 @@ impl Storage {
         match (name, self) {
             ("fours", Self { int64: true, .. }) => "fours_int64",
             ("map", Self { half: true, .. }) => "map_half",
+            ("workgroup_tile", Self { tiles_8x4: true, .. }) => "workgroup_tile_8x4",
             ("matrix", Self { emulated: true, .. }) => "matrix_emulated",
+            ("matrix", Self { single: true, .. }) => "matrix_8x8",
+            ("matrix_memory", Self { single: true, .. }) => "matrix_memory_8x8",
             _ => name,
         }
     }
@@ -166,12 +178,12 @@ impl Source {
             .filter_map(|line| line.strip_prefix("//!include "))
             .flat_map(str::split_whitespace);
         let names: Vec<&str> = names.map(|name| storage.snippet(name)).collect();
-        // `enable` directives must come first. Matrix kernels need f16 for their operands, whatever
-        // the maps are.
-        if storage.half || names.contains(&"matrix_tile") {
+        // `enable` directives must come first. Some matrix kernels need f16 for their operands,
+        // whatever the maps are.
+        if storage.half || names.contains(&"matrix_memory") {
             text.push_str("enable f16;\n");
         }
-        if names.contains(&"matrix") {
+        if names.contains(&"matrix") || names.contains(&"matrix_8x8") {
             text.push_str("enable wgpu_cooperative_matrix;\n");
         }
         for name in names {

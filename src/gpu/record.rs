@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use super::choice::{Choice, Traits};
 use super::kernels::Kernel;
-use super::tuned::{BuiltIn, Product, Tuned};
+use super::tuned::{BuiltIn, Product, Setting, Tuned};
 use crate::profile::Operation;
 use crate::view::View;
 
@@ -50,6 +50,8 @@ pub struct Dispatch {
     pub workgroup_size: u32,
     /// Whether its maps are in half precision.
     pub half: bool,
+    /// Whether its tiles are those of [`Choice::Tiled8x4`].
+    pub tiles_8x4: bool,
     /// Whether it computes sums of several calls.
     pub shared: bool,
 }
@@ -93,6 +95,8 @@ pub struct Recorder {
     pub dispatches: Vec<Dispatch>,
     /// The kernel variant for matrix products.
     pub choice: Choice,
+    /// With a variant in `choice`, the number by which slices are divided; 0 counts as 1.
+    pub fewer_slices: usize,
     /// Properties of the adapter.
     pub traits: Traits,
     /// The user's table of measurements on this adapter.
@@ -113,19 +117,22 @@ pub trait Record {
 pub const FLAT: u32 = 64;
 
 impl Recorder {
-    /// The kernel variant for a matrix product: the one asked for, else the one in the user's
-    /// table, else the one in the built-in table for this kind of adapter.
-    pub fn products(&self, product: &Product) -> Choice {
-        let measured = || {
-            self.tuned
-                .as_ref()?
-                .choice(product)
-                .filter(|choice| self.traits.takes_for(*choice, product))
-        };
+    /// How to compute a matrix product: as asked for, else by the user's table, else, for maps in
+    /// half precision, with verified matrix units, else by the built-in table for this kind of
+    /// adapter.
+    pub fn setting(&self, product: &Product) -> Setting {
+        let runs = |setting: &Setting| self.traits.takes_for(setting.kernels, product);
+        let by_units = product.half && self.traits.verified;
+        // With units a table without measurements in half precision says nothing about it.
+        let table = self.tuned.as_ref().filter(|table| !by_units || table.has_half());
+        let measured = || table?.setting(product).filter(runs);
+        let units = || Some(Setting::of(Choice::Matrix)).filter(|_| by_units).filter(runs);
         self.traits
             .forced(self.choice, product)
+            .map(|kernels| Setting { kernels, fewer_slices: self.fewer_slices.max(1) })
             .or_else(measured)
-            .unwrap_or_else(|| BuiltIn::of(&self.traits).choice(product))
+            .or_else(units)
+            .unwrap_or_else(|| BuiltIn::of(&self.traits).setting(product))
     }
 
     /// Records a sum later: before the first dispatch that uses its memory, together with all
@@ -168,6 +175,7 @@ impl Recorder {
             workgroups: 0,
             workgroup_size: 0,
             half: false,
+            tiles_8x4: false,
             shared: false,
         };
         Building { recorder: self, dispatch, unused: Vec::new() }
@@ -188,6 +196,12 @@ impl Building<'_> {
     pub fn bind(mut self, name: &'static str, view: View) -> Self {
         self.dispatch.bindings.push((name, view));
         self.dispatch.half |= view.half;
+        self
+    }
+
+    /// Selects the tiles of [`Choice::Tiled8x4`].
+    pub fn tiles_8x4(mut self, selected: bool) -> Self {
+        self.dispatch.tiles_8x4 = selected;
         self
     }
 

@@ -57,6 +57,23 @@ pub struct Product {
     pub steps: usize,
 }
 
+/// How to compute products of a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The kernel variant.
+    pub kernels: Choice,
+    /// Sums have this many times fewer slices than a large GPU needs. A small GPU is busy without
+    /// them, and saves the time to add the slices.
+    pub fewer_slices: usize,
+}
+
+impl Setting {
+    /// A variant with as many slices as a large GPU needs.
+    pub const fn of(kernels: Choice) -> Self {
+        Self { kernels, fewer_slices: 1 }
+    }
+}
+
 /// Products of about the same shape. Sizes are logarithms to base 2, rounded up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Class {
@@ -93,10 +110,10 @@ impl Class {
     }
 }
 
-/// A table of kernel variants by class.
+/// A table of settings by class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tuned {
-    classes: BTreeMap<Class, Choice>,
+    classes: BTreeMap<Class, Setting>,
 }
 
 /// A built-in table for one kind of adapter.
@@ -112,8 +129,14 @@ pub struct BuiltIn {
 impl BuiltIn {
     /// The table for an adapter.
     pub fn of(traits: &Traits) -> &'static Self {
-        static TABLES: [OnceLock<BuiltIn>; 3] = [const { OnceLock::new() }; 3];
-        let (index, name, text) = if !traits.software {
+        static TABLES: [OnceLock<BuiltIn>; 4] = [const { OnceLock::new() }; 4];
+        let (index, name, text) = if !traits.software && traits.few_registers {
+            (
+                3,
+                "GPUs with few registers",
+                include_str!("../../assets/tuned/gpus-few-registers.toml"),
+            )
+        } else if !traits.software {
             (0, "GPUs", include_str!("../../assets/tuned/gpus.toml"))
         } else if traits.takes(Choice::Subgroup) {
             (
@@ -148,9 +171,9 @@ impl BuiltIn {
         })
     }
 
-    /// The kernel variant for a product.
-    pub fn choice(&self, product: &Product) -> Choice {
-        self.table.choice(product).unwrap_or(self.default)
+    /// How to compute a product.
+    pub fn setting(&self, product: &Product) -> Setting {
+        self.table.setting(product).unwrap_or(Setting::of(self.default))
     }
 }
 
@@ -170,19 +193,19 @@ fn variant(name: &str) -> Option<Choice> {
 }
 
 /// The classes of a file's rows. None if a row is invalid.
-fn classes(rows: &[Row]) -> Option<BTreeMap<Class, Choice>> {
+fn classes(rows: &[Row]) -> Option<BTreeMap<Class, Setting>> {
     let log = |size: u64| size.is_power_of_two().then(|| size.trailing_zeros());
     let class = |row: &Row| {
         let family = Family::named(&row.op)?;
-        let (half, kernels) = (row.half, variant(&row.kernels)?);
+        let setting = Setting { kernels: variant(&row.kernels)?, fewer_slices: row.fewer_slices };
         let class = Class {
-            half,
+            half: row.half,
             family,
             rows: log(row.rows)?,
             columns: log(row.columns)?,
             steps: log(row.steps)?,
         };
-        Some((class, kernels)).filter(|_| half || kernels != Choice::Matrix)
+        Some((class, setting)).filter(|_| setting.fewer_slices > 0)
     };
     rows.iter().map(class).collect()
 }
@@ -198,11 +221,17 @@ struct Row {
     columns: u64,
     steps: u64,
     kernels: String,
+    #[serde(default = "one")]
+    fewer_slices: usize,
+}
+
+const fn one() -> usize {
+    1
 }
 
 impl Tuned {
-    /// A table of classes and their kernel variants.
-    pub fn new(classes: impl IntoIterator<Item = (Class, Choice)>) -> Self {
+    /// A table of classes and their settings.
+    pub fn new(classes: impl IntoIterator<Item = (Class, Setting)>) -> Self {
         Self { classes: classes.into_iter().collect() }
     }
 
@@ -218,7 +247,7 @@ impl Tuned {
 
     /// Whether any class uses a variant.
     pub fn names(&self, choice: Choice) -> bool {
-        self.classes.values().any(|taken| *taken == choice)
+        self.classes.values().any(|setting| setting.kernels == choice)
     }
 
     /// Adds the classes of `other` for each precision that this table has no classes of.
@@ -229,7 +258,7 @@ impl Tuned {
             .filter(|half| self.classes.keys().any(|class| class.half == *half))
             .collect();
         let others = other.classes.iter().filter(|(class, _)| !here.contains(&class.half));
-        self.classes.extend(others.map(|(class, choice)| (*class, *choice)));
+        self.classes.extend(others.map(|(class, setting)| (*class, *setting)));
         self
     }
 
@@ -238,35 +267,44 @@ impl Tuned {
         Hash::default().with(self.text("").as_bytes()).value() as u32
     }
 
-    /// The kernel variant for a product, from the nearest class. None if no class is near.
-    pub fn choice(&self, product: &Product) -> Option<Choice> {
+    /// How to compute a product, from the nearest class. None if no class is near.
+    pub fn setting(&self, product: &Product) -> Option<Setting> {
         let class = product.class();
         let near = self
             .classes
             .iter()
-            .filter_map(|(known, choice)| Some((class.distance(known)?, choice)));
-        near.min_by_key(|(distance, _)| *distance).map(|(_, choice)| *choice)
+            .filter_map(|(known, setting)| Some((class.distance(known)?, setting)));
+        near.min_by_key(|(distance, _)| *distance).map(|(_, setting)| *setting)
+    }
+
+    /// Whether it has classes of maps in half precision.
+    pub fn has_half(&self) -> bool {
+        self.classes.keys().any(|class| class.half)
     }
 
     /// The text of a file for one adapter.
     pub fn text(&self, identity: &str) -> String {
         let mut text = format!(
             "# The fastest kernel variants for matrix products, by rows, columns and steps\n\
-             # rounded up to powers of two. Measured by `csae bench`. Without this file\n\
-             # csae uses a built-in table.\n\
+             # rounded up to powers of two, and by how much to divide the number of slices of\n\
+             # their sums. Measured by `csae bench`. Without this file csae uses a built-in table.\n\
              version = {VERSION}\ncsae = {}\nadapter = {}\nproducts = [\n",
             toml::Value::from(PROGRAM),
             toml::Value::from(identity)
         );
-        for (class, choice) in &self.classes {
+        for (class, setting) in &self.classes {
             let [rows, columns, steps] =
                 [class.rows, class.columns, class.steps].map(|log| 1_u64 << log);
-            let (op, kernels) = (class.family.name(), choice.name());
+            let (op, kernels) = (class.family.name(), setting.kernels.name());
+            let fewer = match setting.fewer_slices {
+                1 => String::new(),
+                fewer => format!(", fewer_slices = {fewer}"),
+            };
             let half = if class.half { "half = true, " } else { "" };
             let _ = writeln!(
                 text,
                 "  {{ op = \"{op}\", {half}rows = {rows}, columns = {columns}, steps = {steps}, \
-                 kernels = \"{kernels}\" }},"
+                 kernels = \"{kernels}\"{fewer} }},"
             );
         }
         text + "]\n"
@@ -326,11 +364,15 @@ mod tests {
         Product { family: Family::Conv2dFwd, half: false, rows, columns, steps }
     }
 
+    fn choice(table: &Tuned, product: &Product) -> Option<Choice> {
+        table.setting(product).map(|setting| setting.kernels)
+    }
+
     #[test]
     fn a_table_survives_writing_and_reading() {
         let classes = [
-            (product(1000, 32, 27).class(), Choice::Tiled),
-            (product(1000, 3, 27).class(), Choice::Plain),
+            (product(1000, 32, 27).class(), Setting::of(Choice::Tiled)),
+            (product(1000, 3, 27).class(), Setting { kernels: Choice::Plain, fewer_slices: 4 }),
         ];
         let table = Tuned::new(classes);
         let text = table.text("an \"adapter\" \\ its driver");
@@ -342,6 +384,7 @@ mod tests {
             ("unknown op, size or kernels", text.replace("conv2d_fwd", "conv2d_sideways")),
             ("unknown op, size or kernels", text.replace("plain", "auto")),
             ("unknown op, size or kernels", text.replace("1024", "1000")),
+            ("unknown op, size or kernels", text.replace("slices = 4", "slices = 0")),
             ("not a valid table", text.replace("rows", "lines")),
             ("not a valid table", text[..text.len() / 2].to_owned()),
         ] {
@@ -355,14 +398,16 @@ mod tests {
     #[test]
     fn the_nearest_class_substitutes_for_a_missing_one() {
         let table = Tuned::new([
-            (product(1024, 32, 32).class(), Choice::Tiled),
-            (product(1024, 4, 32).class(), Choice::Plain),
+            (product(1024, 32, 32).class(), Setting::of(Choice::Tiled)),
+            (product(1024, 4, 32).class(), Setting::of(Choice::Plain)),
             (
                 Product { family: Family::Conv2dBwdInput, ..product(64, 64, 64) }.class(),
-                Choice::Registers,
+                Setting::of(Choice::Registers),
             ),
         ]);
-        let choice = |rows, columns, steps| table.choice(&product(rows, columns, steps));
+        let choice = |rows, columns, steps| {
+            table.setting(&product(rows, columns, steps)).map(|setting| setting.kernels)
+        };
         assert_eq!(choice(513, 17, 17), Some(Choice::Tiled));
         assert_eq!(choice(1024, 3, 27), Some(Choice::Plain));
         assert_eq!(choice(8192, 32, 32), Some(Choice::Tiled));
@@ -375,34 +420,31 @@ mod tests {
     fn each_precision_has_its_own_classes() {
         let half = |product: Product| Product { half: true, ..product };
         let (near, far) = (product(1024, 32, 32), product(4096, 32, 32));
-        let single = Tuned::new([(near.class(), Choice::Registers)]);
-        assert_eq!(single.choice(&half(near)), Some(Choice::Registers), "fallback");
-        let both = Tuned::new([(half(near).class(), Choice::Matrix)]).beside(&single);
+        let single = Tuned::new([(near.class(), Setting::of(Choice::Registers))]);
+        assert_eq!(choice(&single, &half(near)), Some(Choice::Registers), "fallback");
+        let both = Tuned::new([(half(near).class(), Setting::of(Choice::Matrix))]).beside(&single);
         assert_eq!(
-            (both.choice(&near), both.choice(&half(near))),
+            (choice(&both, &near), choice(&both, &half(near))),
             (Some(Choice::Registers), Some(Choice::Matrix))
         );
         assert_eq!(
-            both.choice(&half(far)),
+            choice(&both, &half(far)),
             Some(Choice::Matrix),
             "a class of half precision ranks before a nearer one of single precision"
         );
         assert!(both.names(Choice::Matrix) && !single.names(Choice::Matrix));
         let text = both.text("adapter");
         assert_eq!(Tuned::parse(&text, "adapter").unwrap(), both);
-        let wrong = text.replace("half = true, ", "");
-        assert!(
-            Tuned::parse(&wrong, "adapter").is_err(),
-            "matrix kernels need half precision: {wrong}"
-        );
-        let remeasured = Tuned::new([(half(far).class(), Choice::Tiled)]).beside(&both);
+        assert!(both.has_half() && !single.has_half());
+        let remeasured =
+            Tuned::new([(half(far).class(), Setting::of(Choice::Tiled))]).beside(&both);
         assert_eq!(
-            (remeasured.choice(&half(near)), remeasured.len()),
+            (choice(&remeasured, &half(near)), remeasured.len()),
             (Some(Choice::Tiled), 2),
             "new measurements replace old ones of the same precision"
         );
-        let halves = Tuned::new([(half(near).class(), Choice::Tiled)]);
-        assert_eq!(halves.choice(&near), None);
+        let halves = Tuned::new([(half(near).class(), Setting::of(Choice::Tiled))]);
+        assert_eq!(choice(&halves, &near), None);
     }
 
     #[test]
@@ -410,17 +452,20 @@ mod tests {
         let with = Traits { software: true, subgroup: 8, int64: true, ..Traits::default() };
         let without = Traits { subgroup: 4, ..with };
         let gpu = Traits { software: false, subgroup: 32, int64: true, ..Traits::default() };
-        let tables = [gpu, with, without].map(|traits| BuiltIn::of(&traits));
+        let intel = Traits { few_registers: true, subgroup: 8, ..gpu };
+        let all = [gpu, intel, with, without];
+        let tables = all.map(|traits| BuiltIn::of(&traits));
         assert_eq!(
             tables.map(|table| table.default),
-            [Choice::Tiled, Choice::Subgroup, Choice::Registers]
+            [Choice::Tiled, Choice::Tiled8x4, Choice::Subgroup, Choice::Registers]
         );
-        for (traits, built_in) in [gpu, with, without].into_iter().zip(tables) {
+        for (traits, built_in) in all.into_iter().zip(tables) {
             assert!(
-                built_in.table.classes.values().all(|choice| traits.takes(*choice)),
+                built_in.table.classes.values().all(|setting| traits.takes(setting.kernels)),
                 "{built_in:?}"
             );
-            assert_eq!(built_in.choice(&product(1 << 40, 1, 1 << 40)), built_in.default);
+            let far = built_in.setting(&product(1 << 40, 1, 1 << 40));
+            assert_eq!(far, Setting::of(built_in.default));
         }
     }
 }

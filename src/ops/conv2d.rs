@@ -16,7 +16,7 @@ use self::tile::{Tile, phase_tiles};
 use super::activation::{epilogue, gated};
 use super::pool2d::window;
 use super::{Activation, Work, each, operation, shaders};
-use crate::gpu::{Choice, Family, Kernel, Product, Recorder, params};
+use crate::gpu::{Choice, Family, Kernel, Product, Recorder, Setting, params};
 use crate::shape::{Conv2d, Dims, Pool2d};
 use crate::view::View;
 
@@ -224,9 +224,11 @@ fn product(family: Family, g: &Conv2d, map: View) -> Product {
     Product { family, half: map.half, rows, columns, steps }
 }
 
-/// The kernel variant for a convolution: the plain one with groups, which is not a matrix product.
-fn choice(r: &Recorder, family: Family, g: &Conv2d, map: View) -> Choice {
-    if g.groups == 1 { r.products(&product(family, g, map)) } else { Choice::Plain }
+/// How to compute a convolution: with the plain kernel if it has groups, because it is no matrix
+/// product then.
+fn setting(r: &Recorder, family: Family, g: &Conv2d, map: View) -> Setting {
+    let plain = Setting::of(Choice::Plain);
+    product_of(family, g, map).map_or(plain, |product| r.setting(&product))
 }
 
 /// Whether channels can be accessed as aligned vec4s.
@@ -309,22 +311,24 @@ impl Conv2dFwd {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
         let pixels = g.n * g.y.area();
-        let choice = choice(r, Family::Conv2dFwd, g, self.x);
-        let split = Split::of(Family::Conv2dFwd, g);
+        let setting = setting(r, Family::Conv2dFwd, g, self.x);
+        let choice = setting.kernels;
+        let tile = Tile::of(&r.traits, choice, g.y.c);
+        let split = Split::of(Family::Conv2dFwd, g).fewer(setting.fewer_slices);
         if let (Some(kernel), true) = (split.kernel(Family::Conv2dFwd, choice), split.count > 1) {
-            let tile = Tile::of(choice, g.y.c).expect("it has tiles");
-            r.kernel(kernel, &split.params(g))
+            let tile = tile.expect("it has tiles");
+            let dispatch = r
+                .kernel(kernel, &split.params(g))
                 .constant("VEC_C", vec4(g.x.c))
                 .constant("VEC_K", vec4(g.y.c))
-                .constant("COLUMNS", tile.columns as u32)
                 .bind("x", self.x)
                 .bind("x4", self.x)
                 .bind("w", self.w)
                 .bind("w4", self.w)
                 .bind("b", self.w)
                 .bind("partials", self.partials)
-                .bind("partials4", self.partials)
-                .groups(split.count as u64 * tile.groups(pixels, g.y.c), tile.size);
+                .bind("partials4", self.partials);
+            tile.dispatch(dispatch, split.count as u64 * tile.groups(pixels, g.y.c));
             let Self { activation, b, y, .. } = *self;
             let gate = gate_or(self.x, activation, b, self.gate, y.len);
             let gate = (self.gate.is_some(), gate);
@@ -332,7 +336,7 @@ impl Conv2dFwd {
         }
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dFwdSubgroup,
-            Choice::Tiled => Kernel::Conv2dFwdTiled,
+            Choice::Tiled | Choice::Tiled8x4 => Kernel::Conv2dFwdTiled,
             Choice::Matrix => Kernel::Conv2dFwdMatrix,
             Choice::Registers => Kernel::Conv2dFwdRegs,
             _ => Kernel::Conv2dFwd,
@@ -354,10 +358,8 @@ impl Conv2dFwd {
             .bind("x4", self.x)
             .bind("w4", self.w);
         dispatch = dispatch.bind("y4", self.y);
-        match Tile::of(choice, g.y.c) {
-            Some(tile) => dispatch
-                .constant("COLUMNS", tile.columns as u32)
-                .groups(tile.groups(pixels, g.y.c), tile.size),
+        match tile {
+            Some(tile) => tile.dispatch(dispatch, tile.groups(pixels, g.y.c)),
             None => dispatch
                 .constant("NARROW", g.y.c <= 4)
                 .threads(pixels.div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)),
@@ -381,10 +383,11 @@ impl Conv2dMaxPoolFwd {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
         let windows = g.n * self.pool().y.area();
-        let choice = choice(r, Family::Conv2dFwd, g, self.x);
+        let choice = setting(r, Family::Conv2dFwd, g, self.x).kernels;
+        let tile = Tile::of(&r.traits, choice, g.y.c);
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dMaxPoolFwdSubgroup,
-            Choice::Tiled => Kernel::Conv2dMaxPoolFwdTiled,
+            Choice::Tiled | Choice::Tiled8x4 => Kernel::Conv2dMaxPoolFwdTiled,
             Choice::Registers => Kernel::Conv2dMaxPoolFwdRegs,
             Choice::Matrix => Kernel::Conv2dMaxPoolFwdMatrix,
             _ => Kernel::Conv2dMaxPoolFwd,
@@ -400,10 +403,8 @@ impl Conv2dMaxPoolFwd {
         dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).constant("VEC_K", true);
         dispatch =
             dispatch.bind("x4", self.x).bind("w", self.w).bind("w4", self.w).bind("y4", self.y);
-        match Tile::of(choice, g.y.c) {
-            Some(tile) => dispatch
-                .constant("COLUMNS", tile.columns as u32)
-                .groups(tile.groups(4 * windows, g.y.c), tile.size),
+        match tile {
+            Some(tile) => tile.dispatch(dispatch, tile.groups(4 * windows, g.y.c)),
             None => dispatch
                 .constant("NARROW", g.y.c <= 4)
                 .threads((4 * windows).div_ceil(BLOCK) * g.y.c.div_ceil(BLOCK)),
@@ -420,24 +421,26 @@ impl Conv2dBwdInput {
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
         let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
-        let choice = choice(r, Family::Conv2dBwdInput, g, self.y);
-        let split = Split::of(Family::Conv2dBwdInput, g);
+        let setting = setting(r, Family::Conv2dBwdInput, g, self.y);
+        let choice = setting.kernels;
+        let tile = Tile::of(&r.traits, choice, g.x.c);
+        let split = Split::of(Family::Conv2dBwdInput, g).fewer(setting.fewer_slices);
         if let (Some(kernel), true) =
             (split.kernel(Family::Conv2dBwdInput, choice), split.count > 1)
         {
-            let tile = Tile::of(choice, g.x.c).expect("it has tiles");
-            r.kernel(kernel, &split.params(g))
+            let tile = tile.expect("it has tiles");
+            let dispatch = r
+                .kernel(kernel, &split.params(g))
                 .constant("VEC_C", vec4(g.x.c))
                 .constant("VEC_K", vec4(g.y.c))
-                .constant("COLUMNS", tile.columns as u32)
                 .bind("y", self.y)
                 .bind("y4", self.y)
                 .bind("w", self.w)
                 .bind("w4", self.w)
                 .bind("b", self.w)
                 .bind("partials", self.partials)
-                .bind("partials4", self.partials)
-                .groups(split.count as u64 * phase_tiles(&tile, g), tile.size);
+                .bind("partials4", self.partials);
+            tile.dispatch(dispatch, split.count as u64 * phase_tiles(&tile, g));
             let Self { activation, b, x, .. } = *self;
             let gate = gate_or(self.y, activation, b, self.gate, x.len);
             let gate = (self.gate.is_some(), gate);
@@ -445,7 +448,7 @@ impl Conv2dBwdInput {
         }
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dBwdInputSubgroup,
-            Choice::Tiled => Kernel::Conv2dBwdInputTiled,
+            Choice::Tiled | Choice::Tiled8x4 => Kernel::Conv2dBwdInputTiled,
             Choice::Matrix => Kernel::Conv2dBwdInputMatrix,
             Choice::Registers => Kernel::Conv2dBwdInputRegs,
             _ => Kernel::Conv2dBwdInput,
@@ -465,12 +468,11 @@ impl Conv2dBwdInput {
         let phases = stride_h * stride_w;
         let pixels = g.n * g.x.h.div_ceil(stride_h) * g.x.w.div_ceil(stride_w);
         dispatch = dispatch.constant("VEC_K", vec4(g.y.c)).bind("y4", self.y).bind("w4", self.w);
-        match Tile::of(choice, g.x.c) {
-            Some(tile) => dispatch
-                .constant("VEC_C", vec4(g.x.c))
-                .constant("COLUMNS", tile.columns as u32)
-                .bind("x4", self.x)
-                .groups(phase_tiles(&tile, g), tile.size),
+        match tile {
+            Some(tile) => {
+                let dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).bind("x4", self.x);
+                tile.dispatch(dispatch, phase_tiles(&tile, g));
+            }
             None => dispatch
                 .constant("NARROW", g.x.c <= 4)
                 .threads(phases * pixels.div_ceil(BLOCK) * g.x.c.div_ceil(BLOCK)),

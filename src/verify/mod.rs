@@ -10,12 +10,14 @@ mod layer_case;
 mod prepare;
 mod table;
 mod train_case;
+mod units;
 
 pub use case::{Case, Tensor, Values, load as load_case, load_folder};
 pub use compare::{Comparison, HALF_TOLERANCE, TOLERANCE, compare};
 pub use gradient::check as check_gradient;
 pub use prepare::{Prepared, prepare};
 pub use table::cases as built_in;
+pub use units::{check_units, check_units_once, is_product};
 
 use crate::device::Device;
 use crate::error::Result;
@@ -47,15 +49,29 @@ impl Outcome {
 /// first. On a GPU the case runs with every kernel variant that the adapter supports, and if it
 /// supports half precision, once more with maps in half precision.
 pub fn run(device: &mut Device, case: &Case) -> Vec<Outcome> {
+    run_variants(device, case, |_| true)
+}
+
+/// As [`run`], with the variants that `wanted` accepts.
+pub fn run_variants(
+    device: &mut Device,
+    case: &Case,
+    wanted: impl Fn(Choice) -> bool,
+) -> Vec<Outcome> {
     let answered = if case.has_answers() { Ok(case.clone()) } else { case.answered() };
-    let mut outcomes = run_answered(device, case, answered);
+    let mut outcomes = run_answered(device, case, answered, &wanted);
     if device.has_half() && prepare::has_maps(case) {
-        outcomes.extend(run_answered(device, case, case.halved()));
+        outcomes.extend(run_answered(device, case, case.halved(), &wanted));
     }
     outcomes
 }
 
-fn run_answered(device: &mut Device, case: &Case, answered: Result<Case>) -> Vec<Outcome> {
+fn run_answered(
+    device: &mut Device,
+    case: &Case,
+    answered: Result<Case>,
+    wanted: &dyn Fn(Choice) -> bool,
+) -> Vec<Outcome> {
     let case = match answered {
         Ok(case) => case,
         Err(error) => {
@@ -82,7 +98,7 @@ fn run_answered(device: &mut Device, case: &Case, answered: Result<Case>) -> Vec
         return vec![one(device, "-")];
     };
     let mut outcomes = Vec::new();
-    for choice in prepare::choices(&case, traits) {
+    for choice in prepare::choices(&case, traits).into_iter().filter(|choice| wanted(*choice)) {
         if let Some(gpu) = device.as_gpu() {
             gpu.choice = choice;
         }

@@ -111,8 +111,11 @@ pub fn choices(case: &Case, traits: Traits) -> Vec<Choice> {
         let mut recorder = Recorder { choice: *choice, traits, ..Recorder::default() };
         prepared.calls.iter().for_each(|call| call.record(&mut recorder));
         recorder.finish();
-        let kernels: Vec<Kernel> =
-            recorder.dispatches.iter().map(|dispatch| dispatch.kernel).collect();
+        let kernels: Vec<(Kernel, bool)> = recorder
+            .dispatches
+            .iter()
+            .map(|dispatch| (dispatch.kernel, dispatch.tiles_8x4))
+            .collect();
         let fresh = !seen.contains(&kernels);
         seen.push(kernels);
         fresh

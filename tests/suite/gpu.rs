@@ -1,7 +1,7 @@
 //! The GPU path against the CPU path.
 
 use csae::internals::device::Device;
-use csae::internals::gpu::{Adapter, Choice, Counters, Kernel, Matrices, Recorder};
+use csae::internals::gpu::{Adapter, Choice, Counters, Kernel, Matrices, Recorder, Unit};
 use csae::internals::infer::batches::Inference;
 use csae::internals::model::{Graph, Purpose, Store};
 use csae::internals::ops::{
@@ -37,9 +37,7 @@ fn assert_passed(cases: &[Case]) {
         let outcomes = verify::run(&mut device, case);
         assert!(!outcomes.is_empty(), "{}: nothing ran", case.id());
         let matrix = outcomes.iter().filter(|outcome| outcome.kernels == "matrix");
-        by_matrices += matrix
-            .inspect(|outcome| assert!(outcome.id.ends_with("in half precision"), "{}", outcome.id))
-            .count();
+        by_matrices += matrix.count();
         failed.extend(failures(&outcomes));
     }
     assert!(by_matrices > 10 || !device.has_half(), "only {by_matrices} cases by matrices");
@@ -122,6 +120,56 @@ fn a_wrong_answer_fails_with_cooperative_matrices() {
     }
 }
 
+/// Every size of matrices and of subgroups is emulated, since no adapter has all of them.
+#[test]
+fn matrices_of_every_size_pass_and_a_wrong_answer_fails() {
+    let Some(_turn) = turn() else { return };
+    if !open().has_half() {
+        return skip("the adapter has no half precision");
+    }
+    let names = ["primes", "stride_dilation", "colour_in"];
+    let chosen = |case: &Case| verify::is_product(case) && names.contains(&case.name.as_str());
+    let cases: Vec<Case> = verify::built_in().into_iter().filter(chosen).collect();
+    assert!(cases.len() > 3, "{} cases", cases.len());
+    for unit in Unit::ALL {
+        let mut device = Device::open_with(&name(), |_| Matrices::Emulated(unit)).unwrap();
+        let mut run = |case: &Case| {
+            let matrix = |choice| choice == Choice::Matrix;
+            verify::run_variants(&mut device, case, matrix)
+        };
+        let outcomes: Vec<_> = cases.iter().flat_map(&mut run).collect();
+        let single = outcomes.iter().filter(|outcome| !outcome.id.ends_with("half precision"));
+        assert_eq!(single.count() > 0, unit == Unit::Single, "{unit:?}");
+        assert!(failures(&outcomes).is_empty(), "{unit:?}: {:?}", failures(&outcomes));
+        let mut wrong = cases[0].answered().unwrap().halved().unwrap();
+        let answer = wrong.answers.get_mut("y").expect("a forward pass has it");
+        let mut values = answer.reals();
+        values[0] += 1.0;
+        *answer = verify::Tensor::real(&answer.shape.clone(), values);
+        assert!(run(&wrong).iter().any(|outcome| !outcome.passed()), "{unit:?}");
+    }
+}
+
+/// The slices of sums are divided by `csae bench --tune`.
+#[test]
+fn products_pass_with_fewer_slices() {
+    let Some(_turn) = turn() else { return };
+    let mut device = open();
+    let mut sliced = 0;
+    for case in verify::built_in().iter().filter(|case| verify::is_product(case)) {
+        let case = case.answered().unwrap();
+        for (choice, fewer_slices) in [(Choice::Tiled, 2), (Choice::Tiled8x4, 1000)] {
+            let gpu = device.as_gpu().expect("it runs on a GPU");
+            (gpu.choice, gpu.fewer_slices) = (choice, fewer_slices);
+            let found = verify::execute(&mut device, &case).unwrap();
+            let compared = verify::compare(&case, &found);
+            assert!(compared.iter().all(|one| one.passed), "{}: {compared:?}", case.id());
+            sliced += 1;
+        }
+    }
+    assert!(sliced > 20, "{sliced} cases");
+}
+
 #[test]
 fn cooperative_matrices_are_used_only_on_request() {
     let Some(_turn) = turn() else { return };
@@ -132,11 +180,11 @@ fn cooperative_matrices_are_used_only_on_request() {
     assert!(error.contains("kernels matrix") && error.contains("cooperative matrices"), "{error}");
     let mut features = Vec::new();
     let wanted = |adapter: &Adapter| {
-        features.push(adapter.has_matrices());
-        Matrices::Cooperative
+        features.push(adapter.unit());
+        Matrices::Cooperative(adapter.unit().unwrap_or(Unit::Single))
     };
     let found = traits(Device::open_with(&name(), wanted).unwrap()).matrices;
-    assert_eq!(found, if features == [true] { Matrices::Cooperative } else { Matrices::None });
+    assert_eq!(found, features[0].map_or(Matrices::None, Matrices::Cooperative));
 }
 
 #[test]

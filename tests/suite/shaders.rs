@@ -46,7 +46,11 @@ fn forms(kernel: Kernel) -> Vec<String> {
         Storage::default(),
         Storage { int64: true, ..Storage::default() },
         half,
+        Storage { tiles_8x4: true, ..Storage::default() },
+        Storage { single: true, ..Storage::default() },
+        Storage { single: true, ..half },
         Storage { emulated: true, ..half },
+        Storage { emulated: true, single: true, ..Storage::default() },
     ];
     let mut forms: Vec<String> =
         storages.into_iter().map(|storage| Source::with(kernel, storage).text).collect();
@@ -340,7 +344,15 @@ fn no_shader_is_an_orphan() {
     let mut included: BTreeSet<String> =
         kernels().flat_map(|kernel| includes(kernel.text())).collect();
     // These replace others.
-    included.extend(["fours_int64", "map_half", "matrix_emulated"].map(str::to_owned));
+    let replacing = [
+        "fours_int64",
+        "map_half",
+        "matrix_8x8",
+        "matrix_emulated",
+        "matrix_memory_8x8",
+        "workgroup_tile_8x4",
+    ];
+    included.extend(replacing.map(str::to_owned));
     same("shaders/common and what kernels include", &common, &included).unwrap();
 }
 

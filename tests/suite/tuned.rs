@@ -4,7 +4,9 @@
 use std::rc::Rc;
 use std::sync::OnceLock;
 
-use csae::internals::gpu::{Choice, Family, Kernel, Matrices, Recorder, Traits, Tuned};
+use csae::internals::gpu::{
+    Choice, Family, Kernel, Matrices, Recorder, Setting, Traits, Tuned, Unit,
+};
 use csae::internals::ops::{Activation, Conv2dBwdWeight, Conv2dFwd};
 use csae::internals::program::Call;
 use csae::internals::shape::Conv2d;
@@ -32,7 +34,7 @@ fn call(n: usize) -> Call {
 }
 
 fn table(call: &Call, choice: Choice) -> Option<Rc<Tuned>> {
-    Some(Rc::new(Tuned::new([(call.product().unwrap().class(), choice)])))
+    Some(Rc::new(Tuned::new([(call.product().unwrap().class(), Setting::of(choice))])))
 }
 
 #[test]
@@ -81,15 +83,28 @@ fn matrices_are_used_only_for_half_precision_and_where_available() {
         recorder.dispatches[0].kernel
     };
     let (single, half) = (call(8), half(call(8)));
-    let (none, there) = (Matrices::None, Matrices::Cooperative);
+    let (none, there) = (Matrices::None, Matrices::Cooperative(Unit::Half));
+    let single_too = Matrices::Cooperative(Unit::Single);
+    assert_eq!(kernel(&single, Choice::Matrix, &None, single_too), Kernel::Conv2dFwdMatrix);
     assert_eq!(kernel(&half, Choice::Matrix, &None, there), Kernel::Conv2dFwdMatrix);
     assert_eq!(kernel(&half, Choice::Matrix, &None, none), Kernel::Conv2dFwdTiled);
     assert_eq!(kernel(&single, Choice::Matrix, &None, there), Kernel::Conv2dFwdTiled);
     assert_eq!(
         kernel(&half, Choice::Auto, &None, there),
         Kernel::Conv2dFwdTiled,
-        "never without a measurement"
+        "never without a measurement or a check"
     );
+    let by_check = |call: &Call, tuned: &Option<Rc<Tuned>>| {
+        let traits = Traits { matrices: there, verified: true, ..Traits::default() };
+        let mut recorder = Recorder { traits, tuned: tuned.clone(), ..Recorder::default() };
+        call.record(&mut recorder);
+        recorder.dispatches[0].kernel
+    };
+    assert_eq!(by_check(&half, &None), Kernel::Conv2dFwdMatrix);
+    assert_eq!(by_check(&single, &None), Kernel::Conv2dFwdTiled);
+    let singles = table(&single, Choice::Registers);
+    assert_eq!(by_check(&half, &singles), Kernel::Conv2dFwdMatrix, "not measured for f16");
+    assert_eq!(by_check(&half, &table(&half, Choice::Registers)), Kernel::Conv2dFwdRegs);
     let tuned = table(&half, Choice::Matrix);
     assert_eq!(kernel(&half, Choice::Auto, &tuned, there), Kernel::Conv2dFwdMatrix);
     assert_eq!(kernel(&half, Choice::Auto, &tuned, none), Kernel::Conv2dFwdTiled);
@@ -309,4 +324,32 @@ fn options_that_tuning_does_not_take_are_refused() {
         let bench = Command::new("bench --tune").arg(other).on_cpu().quiet();
         bench.fails(2, &["--tune", other.split('=').next().unwrap()]);
     }
+}
+
+#[test]
+fn a_table_divides_the_slices_of_sums() {
+    let view = |len: usize| View::whole(Buffer::planned(0), len);
+    // A dense layer with few rows: its sum of 4,096 terms is split.
+    let size = Conv2d::linear(128, 4096, 512);
+    let call = Call::from(Conv2dFwd {
+        size,
+        activation: Activation::Identity,
+        x: view(128 * 4096),
+        w: view(4096 * 512),
+        b: None,
+        gate: None,
+        y: view(128 * 512),
+        partials: view(Conv2dFwd::partials_len(&size)),
+    });
+    let workgroups = |fewer_slices: usize| {
+        let setting = Setting { kernels: Choice::Tiled, fewer_slices };
+        let table = Tuned::new([(call.product().unwrap().class(), setting)]);
+        let mut recorder = Recorder { tuned: Some(Rc::new(table)), ..Recorder::default() };
+        call.record(&mut recorder);
+        (recorder.dispatches[0].kernel, recorder.dispatches[0].workgroups)
+    };
+    let (kernel, all) = workgroups(1);
+    assert_eq!((kernel, all), (Kernel::Conv2dFwdTiledSplit, 16 * 25));
+    assert_eq!(workgroups(4), (Kernel::Conv2dFwdTiledSplit, 16 * 7));
+    assert_eq!(workgroups(1000), (Kernel::Conv2dFwdTiled, 16), "one slice is no split");
 }

@@ -26,9 +26,7 @@ use serde::Serialize;
 use super::gpus::KnownGpu;
 use super::workloads::{Workload, planned};
 use crate::error::Result;
-use crate::gpu::{
-    Dispatch, Kernel, Matrices, Recorder, Reflection, Source, Traits, Use, passes, uses,
-};
+use crate::gpu::{Dispatch, Kernel, Recorder, Reflection, Source, Traits, Use, passes, uses};
 use crate::ops::SumPartialsParams;
 use crate::program::Call;
 use crate::spec::Precision;
@@ -70,8 +68,8 @@ fn touched(dispatch: &Dispatch) -> f64 {
 
 /// The dispatches of calls on a GPU that is not a software adapter.
 fn plan(calls: &[Call]) -> Vec<Planned> {
-    // 32 invocations in a subgroup, as on most GPUs. Single precision has no use for matrix units.
-    let traits = Traits { software: false, subgroup: 32, int64: true, matrices: Matrices::None };
+    // 32 invocations in a subgroup, as on most GPUs. Matrix units are for half precision.
+    let traits = Traits { subgroup: 32, int64: true, ..Traits::default() };
     let mut found: Vec<Planned> = Vec::new();
     let mut recorder = Recorder { traits, ..Recorder::default() };
     for call in calls {

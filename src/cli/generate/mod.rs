@@ -18,7 +18,7 @@ use csae::internals::priors::file::path_of;
 use csae::internals::priors::prior::{
     MAX_UNITS, Prior, PriorKind, SWEEP_COMPONENTS, SampleRequest, interpolate,
 };
-use csae::internals::spec::Config;
+use csae::internals::spec::{Config, Precision};
 use csae::internals::tasks::inspect::ModelPaths;
 
 use super::learning::{Begin, Settings};
@@ -411,7 +411,7 @@ pub fn resume(
     let loaded = model::load(Path::new(&place))?;
     check_model(&loaded.graph, Path::new(&place))?;
     let sample = fit::open(common, &loaded.graph, data_config, budget)?;
-    let mut device = common.open()?;
+    let mut device = common.open_for(config.train.precision)?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
     let mut inference = Inference::new(&loaded.graph, &store);
@@ -479,7 +479,8 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
     comparison
         .iter()
         .try_for_each(|comparison| comparison.check(&args, graph.nodes[0].dims, budget))?;
-    let mut device = args.common.open()?;
+    let precision = fit_config.as_ref().map_or(Precision::F32, |config| config.train.precision);
+    let mut device = args.common.open_for(precision)?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use csae::internals::device::Device;
 use csae::internals::error::Error;
 use csae::internals::files;
-use csae::internals::gpu::Matrices;
+use csae::internals::gpu::{Adapter, Choice, Matrices, Unit};
 use csae::internals::verify::{self, Outcome};
 use serde_json::json;
 
@@ -81,7 +82,7 @@ fn run(args: VerifyArgs) -> anyhow::Result<()> {
     let mut device = args.common.open_untuned(|adapter| {
         if named { adapter.matrices_or_emulated() } else { Matrices::None }
     })?;
-    if device.as_gpu().is_some_and(|gpu| gpu.traits().matrices == Matrices::Emulated) {
+    if device.as_gpu().is_some_and(|gpu| matches!(gpu.traits().matrices, Matrices::Emulated(_))) {
         args.common.status(
             "note: the adapter has no cooperative matrices; the `matrix` kernels emulate them",
         );
@@ -91,6 +92,21 @@ fn run(args: VerifyArgs) -> anyhow::Result<()> {
         for outcome in verify::run(&mut device, case) {
             print(&args.common, &outcome);
             outcomes.push(outcome);
+        }
+    }
+    let emulated = device.as_gpu().map(|gpu| gpu.traits().matrices);
+    if let Some(Matrices::Emulated(first)) = emulated {
+        for unit in Unit::ALL.into_iter().filter(|unit| *unit != first) {
+            let emulated = |_: &Adapter| Matrices::Emulated(unit);
+            let mut device = Device::open_with(args.common.device(), emulated)?;
+            args.common.status(&format!("emulated matrices: {}", unit.name()));
+            for case in cases.iter().filter(|case| verify::is_product(case)) {
+                let matrix = |choice| choice == Choice::Matrix;
+                for outcome in verify::run_variants(&mut device, case, matrix) {
+                    print(&args.common, &outcome);
+                    outcomes.push(outcome);
+                }
+            }
         }
     }
     let passed = outcomes.iter().filter(|outcome| outcome.passed()).count();

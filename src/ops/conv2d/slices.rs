@@ -22,6 +22,8 @@ pub(super) const FILLED: usize = 264;
 pub(super) struct Split {
     /// Number of slices; 1 if the product is not split.
     pub(super) count: usize,
+    /// Number of terms of each sum.
+    steps: usize,
     /// Number of terms in a slice.
     pub(super) terms: usize,
     /// Number of elements of the result.
@@ -41,21 +43,19 @@ impl Split {
         /// An iteration takes about 1.4 µs on an H200, a second stage about 4 µs. So shorter sums
         /// are not split, and a slice has at least 4 iterations.
         const ITERATIONS: [usize; 2] = [16, 4];
-        /// Slices have multiples of this number of terms: a whole iteration of every kernel.
-        const WHOLE: usize = 32;
         let steps = product(family, g, View::whole(Buffer::on_tape(0), 1)).steps;
         let (out, rows) = match family {
             Family::Conv2dBwdInput => (g.x, g.n * g.x.area()),
             _ => (g.y, g.n * g.y.area()),
         };
         let (len, channels) = (rows * out.c, out.c);
-        let tile = Tile::of(Choice::Tiled, out.c).expect("it has tiles");
+        let tile = Tile::tiled(out.c);
         let tiles = match family {
             Family::Conv2dBwdInput => phase_tiles(&tile, g),
             _ => tile.groups(rows, out.c),
         } as usize;
         let iterations = steps.div_ceil(DEPTH);
-        let whole = Self { count: 1, terms: steps, len, channels };
+        let whole = Self { count: 1, steps, terms: steps, len, channels };
         if g.groups > 1 || tiles >= FILLED || iterations < ITERATIONS[0] {
             return whole;
         }
@@ -63,8 +63,20 @@ impl Split {
             .min(iterations / ITERATIONS[1])
             .min(ELEMENTS / len.next_multiple_of(4))
             .max(1);
-        let terms = steps.div_ceil(count).next_multiple_of(WHOLE);
-        Self { count: steps.div_ceil(terms), terms, ..whole }
+        whole.into_slices(count)
+    }
+
+    /// The same terms in about `count` slices.
+    fn into_slices(self, count: usize) -> Self {
+        /// Slices have multiples of this number of terms: a whole iteration of every kernel.
+        const WHOLE: usize = 32;
+        let terms = self.steps.div_ceil(count).next_multiple_of(WHOLE).min(self.steps);
+        Self { count: self.steps.div_ceil(terms), terms, ..self }
+    }
+
+    /// With `divisor` times fewer slices.
+    pub(super) fn fewer(self, divisor: usize) -> Self {
+        if divisor == 1 { self } else { self.into_slices(self.count.div_ceil(divisor)) }
     }
 
     /// Number of elements of `partials`. It is 1 if the product is not split.
@@ -76,9 +88,13 @@ impl Split {
     /// split.
     pub(super) const fn kernel(self, family: Family, choice: Choice) -> Option<Kernel> {
         match (family, choice) {
-            (Family::Conv2dFwd, Choice::Tiled) => Some(Kernel::Conv2dFwdTiledSplit),
+            (Family::Conv2dFwd, Choice::Tiled | Choice::Tiled8x4) => {
+                Some(Kernel::Conv2dFwdTiledSplit)
+            }
             (Family::Conv2dFwd, Choice::Matrix) => Some(Kernel::Conv2dFwdMatrixSplit),
-            (Family::Conv2dBwdInput, Choice::Tiled) => Some(Kernel::Conv2dBwdInputTiledSplit),
+            (Family::Conv2dBwdInput, Choice::Tiled | Choice::Tiled8x4) => {
+                Some(Kernel::Conv2dBwdInputTiledSplit)
+            }
             (Family::Conv2dBwdInput, Choice::Matrix) => Some(Kernel::Conv2dBwdInputMatrixSplit),
             _ => None,
         }
@@ -132,9 +148,10 @@ params! {
     }
 }
 
-/// Pixels in a slice of the weight gradient, and the number of slices. The numbers depend only on
-/// the problem and on whether the adapter is a processor, so that sums keep their order.
-pub(super) fn slices(g: &Conv2d, software: bool) -> (usize, usize) {
+/// Pixels in a slice of the weight gradient, and the number of slices, `fewer` times fewer than a
+/// large GPU needs. Without `fewer` the numbers depend only on the problem and on whether the
+/// adapter is a processor, so that sums keep their order.
+pub(super) fn slices(g: &Conv2d, software: bool, fewer: usize) -> (usize, usize) {
     /// Workgroups of the `_tiled` kernel: eight for each multiprocessor of an H200. Fewer leave
     /// its registers unused; the gain of more is lost in the sums of the slices.
     const WORKGROUPS: usize = 4 * FILLED;
@@ -146,12 +163,13 @@ pub(super) fn slices(g: &Conv2d, software: bool) -> (usize, usize) {
     let pixels = g.n * g.y.area();
     let [r, s] = g.taps.kernel;
     let rows = r * s * (g.x.c / g.groups);
-    let tiles = Tile::of(Choice::Tiled, g.y.c).expect("it has tiles").groups(rows, g.y.c) as usize;
+    let tiles = Tile::tiled(g.y.c).groups(rows, g.y.c) as usize;
     let workgroups = if software { SOFTWARE_WORKGROUPS } else { WORKGROUPS };
     let wanted = if tiles < FILLED { workgroups.div_ceil(tiles) } else { 1 };
     let wanted = wanted
         .min(pixels / PIXELS.start())
         .min(ELEMENTS / g.weight_len().next_multiple_of(4))
+        .div_ceil(fewer)
         .max(pixels.div_ceil(*PIXELS.end()))
         .max(1);
     let slice_terms = pixels.div_ceil(wanted);

@@ -1,6 +1,6 @@
 //! The tiles of the `_subgroup`, `_tiled` and `_matrix` kernels.
 
-use crate::gpu::Choice;
+use crate::gpu::{Building, Choice, Traits};
 use crate::shape::Conv2d;
 
 /// A tile of the `_subgroup`, `_tiled` and `_matrix` kernels.
@@ -11,26 +11,53 @@ pub(super) struct Tile {
     pub(super) rows: usize,
     /// Vec4s of columns.
     pub(super) columns: usize,
+    /// The constant `BLOCKS` of matrix kernels.
+    blocks: Option<u32>,
+    /// Whether invocations sum 8 by 4 elements.
+    is_8x4: bool,
 }
 
 impl Tile {
     /// The tile of a kernel variant for products with `columns` columns. None for variants without
     /// tiles.
-    pub(super) fn of(choice: Choice, columns: usize) -> Option<Self> {
-        let vectors = columns.div_ceil(4).next_power_of_two();
+    pub(super) fn of(traits: &Traits, choice: Choice, columns: usize) -> Option<Self> {
+        let tiled = Self::tiled(columns);
         match choice {
-            Choice::Subgroup => Some(Self { size: 8, rows: 32, columns: vectors.clamp(2, 8) }),
-            Choice::Tiled => Some(Self { size: 64, rows: 64, columns: vectors.clamp(4, 16) }),
-            Choice::Matrix => Some(Self { size: 128, rows: 64, columns: vectors.clamp(4, 16) }),
+            Choice::Subgroup => {
+                let vectors = columns.div_ceil(4).next_power_of_two().clamp(2, 8);
+                Some(Self { size: 8, rows: 32, columns: vectors, ..tiled })
+            }
+            Choice::Tiled => Some(tiled),
+            Choice::Tiled8x4 => Some(Self { size: 128, is_8x4: true, ..tiled }),
+            Choice::Matrix => {
+                let unit = traits.matrices.unit()?;
+                Some(Self { size: unit.workgroup(), blocks: unit.blocks(), ..tiled })
+            }
             _ => None,
         }
+    }
+
+    /// The tile of the `_tiled` kernels.
+    pub(super) fn tiled(columns: usize) -> Self {
+        let columns = columns.div_ceil(4).next_power_of_two().clamp(4, 16);
+        Self { size: 64, rows: 64, columns, blocks: None, is_8x4: false }
     }
 
     /// The tile of the `_tiled_small` kernel, for products with few rows and columns. It has half
     /// of the rows and takes twice the terms in an iteration. None for larger products.
     pub(super) fn small(rows: usize, columns: usize) -> Option<Self> {
         let vectors = columns.div_ceil(4).next_power_of_two().max(4);
-        (rows <= 32 && vectors <= 8).then_some(Self { size: 64, rows: 32, columns: vectors })
+        let small = Self { rows: 32, columns: vectors, ..Self::tiled(columns) };
+        (rows <= 32 && vectors <= 8).then_some(small)
+    }
+
+    /// Completes a dispatch of this tile with `groups` workgroups.
+    pub(super) fn dispatch(&self, dispatch: Building, groups: u64) {
+        let mut dispatch = dispatch.constant("COLUMNS", self.columns as u32);
+        if let Some(blocks) = self.blocks {
+            dispatch = dispatch.constant("BLOCKS", blocks);
+        }
+        dispatch.tiles_8x4(self.is_8x4).groups(groups, self.size);
     }
 
     /// Number of workgroups for a product of `rows` by `columns`.

@@ -2,7 +2,7 @@
 
 use super::slices::slices;
 use super::tile::Tile;
-use super::{BLOCK, Conv2dBwdWeight, Conv2dParams, choice, vec4};
+use super::{BLOCK, Conv2dBwdWeight, Conv2dParams, setting, vec4};
 use crate::gpu::{Choice, Family, Kernel, Recorder};
 use crate::ops::reduce::{ChannelSum, sum_slices};
 use crate::shape::Conv2d;
@@ -39,7 +39,7 @@ impl Conv2dBwdWeight {
     /// Numbers of elements of the partial weight gradients and of the partial bias gradients, which
     /// follow them.
     fn partials(size: &Conv2d, transposed: bool, software: bool) -> (usize, usize) {
-        let (_, count) = slices(size, software);
+        let (_, count) = slices(size, software, 1);
         let weights = if count == 1 { 1 } else { count * size.weight_len().next_multiple_of(4) };
         let map = if transposed { size.x } else { size.y };
         let of_sum = ChannelSum::partials_len(size.n * map.area(), map.c);
@@ -70,7 +70,9 @@ impl Conv2dBwdWeight {
 
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
-        let (slice_terms, count) = slices(g, r.traits.software);
+        let setting = setting(r, Family::Conv2dBwdWeight, g, self.x);
+        let choice = setting.kernels;
+        let (slice_terms, count) = slices(g, r.traits.software, setting.fewer_slices);
         let len = g.weight_len();
         let params = Conv2dParams {
             slices: count as u32,
@@ -78,14 +80,16 @@ impl Conv2dBwdWeight {
             slice_stride: len.next_multiple_of(4) as u32,
             ..Conv2dParams::new(g)
         };
-        let choice = choice(r, Family::Conv2dBwdWeight, g, self.x);
         let [taps_h, taps_w] = g.taps.kernel;
         let rows = taps_h * taps_w * g.x.c;
-        let small = Tile::small(rows, g.y.c).filter(|_| choice == Choice::Tiled);
+        let is_tiled = matches!(choice, Choice::Tiled | Choice::Tiled8x4);
+        let small = Tile::small(rows, g.y.c).filter(|_| is_tiled);
+        let is_small = small.is_some();
+        let tile = small.or_else(|| Tile::of(&r.traits, choice, g.y.c));
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dBwdWeightSubgroup,
-            Choice::Tiled if small.is_some() => Kernel::Conv2dBwdWeightTiledSmall,
-            Choice::Tiled => Kernel::Conv2dBwdWeightTiled,
+            Choice::Tiled | Choice::Tiled8x4 if is_small => Kernel::Conv2dBwdWeightTiledSmall,
+            Choice::Tiled | Choice::Tiled8x4 => Kernel::Conv2dBwdWeightTiled,
             Choice::Matrix => Kernel::Conv2dBwdWeightMatrix,
             Choice::Registers => Kernel::Conv2dBwdWeightRegs,
             _ => Kernel::Conv2dBwdWeight,
@@ -93,7 +97,7 @@ impl Conv2dBwdWeight {
         let (weights, sums) = Self::partials(g, self.transposed, r.traits.software);
         let out = if count == 1 { self.dw } else { self.partials.part(0, weights) };
         // Only this variant computes the bias gradient, too.
-        let sums_too = choice == Choice::Tiled && (!self.transposed || covers_once(g));
+        let sums_too = is_tiled && (!self.transposed || covers_once(g));
         let bias = self.db.map(|db| (db, self.partials.part(weights, sums)));
         if let (Some((db, partials)), false) = (bias, sums_too) {
             self.bias_sum(db, partials).record(r);
@@ -110,17 +114,17 @@ impl Conv2dBwdWeight {
                 .constant("VEC_K", vec4(g.y.c))
                 .bind("x4", self.x)
                 .bind("dy4", self.dy);
-            if choice == Choice::Tiled {
+            if is_tiled {
                 let code = bias.map_or(0_u32, |_| if self.transposed { 2 } else { 1 });
                 let to = bias.map(|(db, partials)| if sums == 1 { db } else { partials });
                 dispatch = dispatch.constant("SUMS", code);
                 dispatch = dispatch.bind("sums", to.unwrap_or(View::UNUSED));
             }
-            match small.or_else(|| Tile::of(choice, g.y.c)) {
-                Some(tile) => dispatch
-                    .constant("COLUMNS", tile.columns as u32)
-                    .bind("out4", out)
-                    .groups(count as u64 * tile.groups(rows, g.y.c), tile.size),
+            match tile {
+                Some(tile) => {
+                    let groups = count as u64 * tile.groups(rows, g.y.c);
+                    tile.dispatch(dispatch.bind("out4", out), groups);
+                }
                 None => dispatch
                     .constant("NARROW_C", g.x.c <= 4)
                     .constant("NARROW_K", g.y.c <= 4)

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use csae::internals::device::Device;
-use csae::internals::gpu::{Choice, Dispatch, Kernel, Matrices, Recorder, Traits};
+use csae::internals::gpu::{Choice, Dispatch, Kernel, Matrices, Recorder, Traits, Unit};
 use csae::internals::program::Call;
 use csae::internals::spec::{Config, preset_names, preset_text};
 use csae::internals::verify::{self, Case};
@@ -31,7 +31,7 @@ fn dispatches(calls: &[Call]) -> Vec<Dispatch> {
     for choice in Choice::ALL {
         let traits = Traits {
             subgroup: Traits::SUBGROUP,
-            matrices: Matrices::Cooperative,
+            matrices: Matrices::Cooperative(Unit::HalfWide),
             ..Traits::default()
         };
         let mut recorder = Recorder { choice, traits, ..Recorder::default() };
