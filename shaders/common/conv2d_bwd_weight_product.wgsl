@@ -118,9 +118,10 @@ fn advance(step: Step, by: u32) -> Step {
 }
 
 // Whether a row's tap lies in x. Above and left of x the unsigned coordinates wrap to huge values,
-// so that one comparison covers both borders.
+// so that one comparison covers both borders. `&` does not branch, as `&&` does. With 32 of these
+// branches in a loop, SwiftShader's compiler takes all memory.
 fn covers(step: Step, down: u32, along: u32, inside: bool) -> bool {
-    return inside && step.h + down < of_x.h && step.w + along < of_x.w;
+    return inside & (step.h + down < of_x.h) & (step.w + along < of_x.w);
 }
 
 // Four channels of x under a tap, or 0 outside.

@@ -1,12 +1,11 @@
 //! Reads every shader without a GPU: the registry and the folder agree, headers are there, every
 //! variant that is dispatched validates with the portable capabilities, keeps to the portable
 //! budget, translates for Vulkan, Metal and DX12, and has nothing that DX12's older compiler is
-//! known to refuse. `tint` checks them too if it is installed.
+//! known to refuse. `tests/browser` compiles them with a browser's compiler too.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use csae::internals::gpu::{Kernel, Source, Storage};
 use csae::internals::ops::kernels;
@@ -16,7 +15,7 @@ use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 use naga::{AddressSpace, Module, ShaderStage};
 
 use crate::support::recorded;
-use crate::support::{TempFolder, fxc, skip, spirv};
+use crate::support::{dawn, fxc, skip, spirv};
 
 /// The portable budget.
 const INVOCATIONS: u32 = 256;
@@ -579,44 +578,89 @@ fn what_fxc_refuses_is_found() {
     .unwrap();
 }
 
+/// Compiles variants with Dawn and reports the file and line of each fault.
+fn compile_for_browsers(variants: &[(recorded::Variant, Storage)]) -> Vec<String> {
+    let sources: Vec<_> =
+        variants.iter().map(|((kernel, _), storage)| Source::with(*kernel, *storage)).collect();
+    let shaders = sources.iter().zip(variants);
+    let shaders: Vec<_> = shaders
+        .map(|(source, ((_, constants), _))| (source.text.clone(), constants.clone()))
+        .collect();
+    let faults = dawn::compile(&shaders);
+    assert_eq!(faults.len(), shaders.len());
+    let faults = faults.into_iter().zip(sources.iter().zip(variants));
+    faults
+        .filter_map(|(fault, (source, ((kernel, constants), storage)))| {
+            let dawn::Fault { line, message } = fault?;
+            let place = if line > 0 {
+                let (file, line) = source.locate(line);
+                format!("{file}:{line}")
+            } else {
+                kernel.name().to_owned()
+            };
+            Some(format!("{place} {constants:?} {storage:?}: {message}"))
+        })
+        .collect()
+}
+
 #[test]
-fn tint_accepts_every_variant() {
-    let folder = TempFolder::new("tint");
-    let mut failures = Vec::new();
-    let texts = |(kernel, constants): (Kernel, Vec<_>)| {
-        // Cooperative matrices are wgpu's own and unknown to tint: it checks the code around them.
-        let emulated = Storage { emulated: true, ..Storage::default() };
-        let storages = [emulated, Storage { half: true, ..emulated }];
-        storages.map(|storage| (kernel, Source::with(kernel, storage).text, constants.clone()))
-    };
-    for (i, (kernel, text, constants)) in
-        recorded::variants().into_iter().flat_map(texts).enumerate()
-    {
-        let path = folder.path(&format!("{}_{i}.wgsl", kernel.name()));
-        // naga accepts subgroups without this directive.
-        let enabled = if text.contains("subgroupBroadcast") { "enable subgroups;\n" } else { "" };
-        std::fs::write(&path, format!("{enabled}{text}")).unwrap();
-        let values: Vec<String> =
-            constants.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut command = Command::new("tint");
-        command.args(["--format", "wgsl"]);
-        if !values.is_empty() {
-            command.args(["--overrides", &values.join(",")]);
+fn browsers_compile_every_variant() {
+    if !dawn::is_installed() {
+        return skip(&format!("{} is not set: use tests/browser", dawn::FOLDER));
+    }
+    // Cooperative matrices and 64-bit integers are not in WGSL. With emulated matrices the code
+    // around them is compiled.
+    let emulated = Storage { emulated: true, ..Storage::default() };
+    let variants = recorded::variants().into_iter().flat_map(|(kernel, constants)| {
+        let mut storages = vec![emulated];
+        // A kernel without maps has no half precision.
+        if Source::of(kernel).text.contains("Map") {
+            storages.push(Storage { half: true, ..emulated });
         }
-        let output = match command.arg(&path).output() {
-            Ok(output) => output,
-            Err(error) => {
-                skip(&format!("tint cannot be run ({error})"));
-                break;
+        storages.into_iter().map(move |storage| ((kernel, constants.clone()), storage))
+    });
+    report(&compile_for_browsers(&variants.collect::<Vec<_>>()));
+}
+
+#[test]
+fn what_browsers_refuse_is_found() {
+    if !dawn::is_installed() {
+        return skip(&format!("{} is not set: use tests/browser", dawn::FOLDER));
+    }
+    let kernel = |body: &str| {
+        format!(
+            "@group(0) @binding(0) var<storage, read_write> y: array<f32>;\n\
+             override SIZE: u32 = 1u;\n\
+             var<workgroup> tile: array<f32, SIZE>;\n\
+             fn meet() {{ workgroupBarrier(); }}\n\
+             @compute @workgroup_size(64)\n\
+             fn main(@builtin(local_invocation_index) local: u32) {{\n{body}\n}}"
+        )
+    };
+    let cases = [
+        ("y[local] = tile[0];", 4.0, ""),
+        ("y[local] = subgroupBroadcast(1.0, 0u);", 4.0, ""),
+        ("if SIZE == 4u { meet(); }", 4.0, ""),
+        ("if local < 4u { meet(); }", 4.0, "uniform control flow"),
+        ("if y[0] > 0.0 { return; } workgroupBarrier();", 4.0, "uniform control flow"),
+        ("if local < 4u { y[0] = subgroupBroadcast(1.0, 0u); }", 4.0, "uniform control flow"),
+        ("let x: u32 = 1.0;", 4.0, "cannot convert"),
+        ("let x = 4.0h;", 4.0, "f16"),
+        // These depend on the value of the override.
+        ("y[0] = f32(4u / (SIZE - 4u));", 4.0, "cannot be represented"),
+        ("y[0] = tile[0];", 5000.0, "workgroup storage"),
+        ("var a = array<f32, 4>(); y[0] = a[SIZE];", 4.0, "out of bounds"),
+    ];
+    let shaders = cases.map(|(body, size, _)| (kernel(body), vec![("SIZE", size)]));
+    let faults = dawn::compile(&shaders);
+    assert_eq!(faults.len(), cases.len());
+    for ((body, _, what), fault) in cases.into_iter().zip(faults) {
+        match fault {
+            None => assert_eq!(what, "", "{body} is accepted"),
+            Some(fault) => {
+                let found = !what.is_empty() && fault.message.contains(what);
+                assert!(found, "{body}: {}", fault.message);
             }
-        };
-        if !output.status.success() {
-            failures.push(format!(
-                "{} {constants:?}: {}",
-                kernel.name(),
-                String::from_utf8_lossy(&output.stderr)
-            ));
         }
     }
-    report(&failures);
 }

@@ -5,6 +5,7 @@
 pub mod arrays;
 pub mod cases;
 pub mod command;
+pub mod dawn;
 pub mod files;
 pub mod folder;
 pub mod fxc;
