@@ -2,12 +2,13 @@
 // cooperative matrices can check everything around them. It is slow.
 // A matrix is represented by its first term and its first row or column, since its memory does not
 // change until it is multiplied. The sums of a matrix are spread over the invocations as vec4s, row
-// by row: an invocation has `first`, and `second` if there are more vec4s than invocations. Nothing
-// depends on the adapter's subgroups.
+// by row: an invocation has `first`, and `second` if a matrix has more vec4s than the subgroup
+// invocations. Nothing depends on the adapter's subgroups.
 alias RowMatrix = vec2<u32>;
 alias ColumnMatrix = vec2<u32>;
 
-// Invocations of an emulated subgroup. It has as many as the workgroup's 4 blocks of rows need.
+// Number of invocations of an emulated subgroup: the workgroup has 4 blocks of rows, a subgroup
+// BLOCKS of them.
 override LANES: u32 = SIZE * BLOCKS / 4u;
 
 struct Sums {
@@ -44,28 +45,27 @@ fn columns_at(line: u32, column: u32) -> ColumnMatrix {
 const ACROSS = SIDE / 4u;
 const VECTORS = SIDE * ACROSS;
 
+// Invocations past the vec4s of a small matrix do the work of others once more.
 fn add_product(rows: RowMatrix, columns: ColumnMatrix, sums: Sums, lane: u32) -> Sums {
     var updated = sums;
-    let row = rows.y + lane / ACROSS;
+    let row = rows.y + lane % VECTORS / ACROSS;
     let column = columns.y + lane % ACROSS * 4u;
-    for (var i = 0u; i < SIDE; i++) {
-        if lane < VECTORS {
-            updated.first += row_at(rows.x + i, row) * four_columns_at(columns.x + i, column);
-        }
-        if LANES < VECTORS && lane + LANES < VECTORS {
-            let further = row + LANES / ACROSS;
-            updated.second += row_at(rows.x + i, further) * four_columns_at(columns.x + i, column);
+    // SIDE, but no constant: unrolled loops would take minutes to compile.
+    let terms = min(SIDE, SIDE * p.slices);
+    for (var i = 0u; i < terms; i++) {
+        let four = four_columns_at(columns.x + i, column);
+        updated.first += row_at(rows.x + i, row) * four;
+        if LANES < VECTORS {
+            updated.second += row_at(rows.x + i, row + LANES / ACROSS) * four;
         }
     }
     return updated;
 }
 
 fn put_sums(sums: Sums, row: u32, column: u32, lane: u32) {
-    let at = column + lane % ACROSS * 4u;
-    if lane < VECTORS {
-        put_four_sums(row + lane / ACROSS, at, sums.first);
-    }
-    if LANES < VECTORS && lane + LANES < VECTORS {
-        put_four_sums(row + (lane + LANES) / ACROSS, at, sums.second);
+    let at = row + lane % VECTORS / ACROSS;
+    put_four_sums(at, column + lane % ACROSS * 4u, sums.first);
+    if LANES < VECTORS {
+        put_four_sums(at + LANES / ACROSS, column + lane % ACROSS * 4u, sums.second);
     }
 }

@@ -29,14 +29,8 @@ struct Column {
     last1: Sums,
 }
 
-var<private> sums0: Column;
-var<private> sums1: Column;
-var<private> sums2: Column;
-var<private> sums3: Column;
-var<private> sums4: Column;
-var<private> sums5: Column;
-var<private> sums6: Column;
-var<private> sums7: Column;
+// Loops over it have a fixed number of iterations, so that compilers keep it in registers.
+var<private> sums: array<Column, 8>;
 
 // Keeps four rows and columns of a term.
 fn keep(line: u32, at: u32, rows: vec4<f32>, columns: vec4<f32>) {
@@ -81,13 +75,6 @@ struct RowMatrices {
     last1: RowMatrix,
 }
 
-fn add_to(sums: ptr<private, Column>, rows: RowMatrices, columns: ColumnMatrix, lane: u32) {
-    (*sums).first0 = add_product(rows.first0, columns, (*sums).first0, lane);
-    (*sums).last0 = add_product(rows.last0, columns, (*sums).last0, lane);
-    (*sums).first1 = add_product(rows.first1, columns, (*sums).first1, lane);
-    (*sums).last1 = add_product(rows.last1, columns, (*sums).last1, lane);
-}
-
 // Adds 8 terms from `line` on to the blocks of rows that begin at `row0` and `row1`.
 fn add_lines(line: u32, row0: u32, row1: u32, lane: u32) {
     let rows = RowMatrices(
@@ -96,54 +83,32 @@ fn add_lines(line: u32, row0: u32, row1: u32, lane: u32) {
         rows_at(line, row1),
         rows_at(line, row1 + 8u),
     );
-    add_to(&sums0, rows, columns_at(line, 0u), lane);
-    add_to(&sums1, rows, columns_at(line, 8u), lane);
-    if COLUMNS > 4u {
-        add_to(&sums2, rows, columns_at(line, 16u), lane);
-        add_to(&sums3, rows, columns_at(line, 24u), lane);
-    }
-    if COLUMNS > 8u {
-        add_to(&sums4, rows, columns_at(line, 32u), lane);
-        add_to(&sums5, rows, columns_at(line, 40u), lane);
-        add_to(&sums6, rows, columns_at(line, 48u), lane);
-        add_to(&sums7, rows, columns_at(line, 56u), lane);
+    for (var i = 0u; i < COLUMNS / 2u; i++) {
+        let columns = columns_at(line, 8u * i);
+        let column = &sums[i];
+        (*column).first0 = add_product(rows.first0, columns, (*column).first0, lane);
+        (*column).last0 = add_product(rows.last0, columns, (*column).last0, lane);
+        (*column).first1 = add_product(rows.first1, columns, (*column).first1, lane);
+        (*column).last1 = add_product(rows.last1, columns, (*column).last1, lane);
     }
 }
 
 fn clear_sums() {
-    let zero = Column(Sums(), Sums(), Sums(), Sums());
-    sums0 = zero;
-    sums1 = zero;
-    sums2 = zero;
-    sums3 = zero;
-    sums4 = zero;
-    sums5 = zero;
-    sums6 = zero;
-    sums7 = zero;
-}
-
-fn put_column(sums: ptr<private, Column>, block: u32, column: u32, lane: u32) {
-    if block == 0u {
-        put_sums((*sums).first0, 0u, column, lane);
-        put_sums((*sums).last0, 8u, column, lane);
-    } else {
-        put_sums((*sums).first1, 0u, column, lane);
-        put_sums((*sums).last1, 8u, column, lane);
+    for (var i = 0u; i < COLUMNS / 2u; i++) {
+        sums[i] = Column(Sums(), Sums(), Sums(), Sums());
     }
 }
 
 // Puts the sums of a block of rows into sum_tile.
 fn put_block(block: u32, lane: u32) {
-    put_column(&sums0, block, 0u, lane);
-    put_column(&sums1, block, 8u, lane);
-    if COLUMNS > 4u {
-        put_column(&sums2, block, 16u, lane);
-        put_column(&sums3, block, 24u, lane);
-    }
-    if COLUMNS > 8u {
-        put_column(&sums4, block, 32u, lane);
-        put_column(&sums5, block, 40u, lane);
-        put_column(&sums6, block, 48u, lane);
-        put_column(&sums7, block, 56u, lane);
+    for (var i = 0u; i < COLUMNS / 2u; i++) {
+        let column = &sums[i];
+        if block == 0u {
+            put_sums((*column).first0, 0u, 8u * i, lane);
+            put_sums((*column).last0, 8u, 8u * i, lane);
+        } else {
+            put_sums((*column).first1, 0u, 8u * i, lane);
+            put_sums((*column).last1, 8u, 8u * i, lane);
+        }
     }
 }

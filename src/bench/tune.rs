@@ -152,8 +152,8 @@ fn force(gpu: &mut Gpu, setting: Setting) {
     (gpu.choice, gpu.fewer_slices) = (setting.kernels, setting.fewer_slices);
 }
 
-/// Adds the times of a product to those of others. Fewer slices of a product that has too few to
-/// divide are as many as before.
+/// Adds the times of a product to those of others. A number of slices that was not timed, because
+/// the product has too few of them to divide, takes the time of the next larger one.
 fn add(sums: &mut Times, ms: &Times) {
     let of = |wanted: Setting| {
         (1..=wanted.fewer_slices).rev().find_map(|fewer_slices| {

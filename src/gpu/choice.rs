@@ -18,7 +18,7 @@ pub enum Choice {
     Subgroup,
     /// Sums in registers, operands shared in workgroup memory.
     Tiled,
-    /// As [`Choice::Tiled`] with half as many sums for each invocation, for GPUs with few registers.
+    /// As [`Choice::Tiled`] with half of the sums for each invocation: for GPUs with few registers.
     Tiled8x4,
     /// Cooperative matrices that a subgroup multiplies together (tensor cores). For maps in half
     /// precision, on Metal for all. Used if named, if measured to be fastest, or for maps in half

@@ -169,8 +169,7 @@ fn module(
         source: wgpu::ShaderSource::Wgsl(source.text.into()),
     };
     let checks = wgpu::ShaderRuntimeChecks {
-        // For emulated matrices unrolling would only make the code larger: minutes to compile.
-        force_loop_bounding: storage.emulated,
+        force_loop_bounding: false,
         ..wgpu::ShaderRuntimeChecks::checked()
     };
     // SAFETY: all loops of the kernels end, since each counts up to a bound. So the counter that

@@ -9,6 +9,9 @@
 
 use super::adapter::Adapter;
 
+/// Bytes of workgroup memory that their kernels need at most.
+const MEMORY: u32 = 32 << 10;
+
 /// The size of cooperative matrices, the type of their operands, and the subgroups that multiply
 /// them. Sums are f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,8 +42,8 @@ impl Unit {
         if matches!(self, Self::Single) { 64 } else { 128 }
     }
 
-    /// The constant `BLOCKS` of the kernels: how many of the four blocks of 16 rows a subgroup sums.
-    /// None if it is fixed.
+    /// The constant `BLOCKS` of the kernels: the number of blocks of 16 rows, of four, that a
+    /// subgroup sums. None if it is fixed.
     pub const fn blocks(self) -> Option<u32> {
         match self {
             Self::Half => Some(1),
@@ -156,7 +159,10 @@ impl Adapter {
         let runs = match wanted {
             Matrices::None => false,
             Matrices::Cooperative(unit) => self.unit() == Some(unit),
-            Matrices::Emulated(_) => self.handle.features().contains(wanted.features()),
+            Matrices::Emulated(_) => {
+                self.handle.features().contains(wanted.features())
+                    && self.handle.limits().max_compute_workgroup_storage_size >= MEMORY
+            }
         };
         if runs { wanted } else { Matrices::None }
     }

@@ -123,7 +123,7 @@ impl Recorder {
     pub fn setting(&self, product: &Product) -> Setting {
         let runs = |setting: &Setting| self.traits.takes_for(setting.kernels, product);
         let by_units = product.half && self.traits.verified;
-        // With units a table without measurements in half precision says nothing about it.
+        // Matrix units do not compete with what was measured in single precision.
         let table = self.tuned.as_ref().filter(|table| !by_units || table.has_half());
         let measured = || table?.setting(product).filter(runs);
         let units = || Some(Setting::of(Choice::Matrix)).filter(|_| by_units).filter(runs);

@@ -287,7 +287,8 @@ impl Tuned {
         let mut text = format!(
             "# The fastest kernel variants for matrix products, by rows, columns and steps\n\
              # rounded up to powers of two, and by how much to divide the number of slices of\n\
-             # their sums. Measured by `csae bench`. Without this file csae uses a built-in table.\n\
+             # their sums. Measured by `csae bench`. Without this file csae uses a built-in\n\
+             # table.\n\
              version = {VERSION}\ncsae = {}\nadapter = {}\nproducts = [\n",
             toml::Value::from(PROGRAM),
             toml::Value::from(identity)

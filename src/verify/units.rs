@@ -51,9 +51,9 @@ fn fault(device: &mut Device, case: &Case) -> Option<String> {
     }
 }
 
-/// As [`check_units`], with the answer of the cache if it has one for the device and this version of
-/// the program. `start` is called before the cases run. Without a cache folder nothing runs, since
-/// the check would delay every start; the answer is then a reason, too.
+/// As [`check_units`], with the answer of the cache if it has one for the device and this version
+/// of the program. `start` is called before the cases run. Without a cache folder nothing runs,
+/// since the check would delay every start; the answer is then that it was not checked.
 ///
 /// # Errors
 /// If the answers cannot be computed, or the cache cannot be written.

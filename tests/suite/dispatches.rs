@@ -13,8 +13,8 @@ use crate::support::recorded;
 /// Views begin at multiples of this number of bytes.
 const ALIGNMENT: u64 = 256;
 
-fn reflection(kernel: Kernel, half: bool) -> Reflection {
-    let source = Source::with(kernel, Storage { half, ..Storage::default() });
+fn reflection(kernel: Kernel, half: bool, tiles_8x4: bool) -> Reflection {
+    let source = Source::with(kernel, Storage { half, tiles_8x4, ..Storage::default() });
     Reflection::of(kernel, &source).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -151,13 +151,17 @@ fn check_views(dispatch: &Dispatch, writable: &BTreeMap<&str, bool>) -> Result<(
 
 #[test]
 fn every_dispatch_fits_its_shader() {
-    let both = kernels().flat_map(|kernel| [(kernel, false), (kernel, true)]);
-    let shaders: BTreeMap<(Kernel, bool), Reflection> =
-        both.map(|(kernel, half)| ((kernel, half), reflection(kernel, half))).collect();
+    let mut shaders: BTreeMap<(Kernel, bool, bool), Reflection> = BTreeMap::new();
+    for kernel in kernels() {
+        for (half, tiles_8x4) in [(false, false), (false, true), (true, false), (true, true)] {
+            shaders.insert((kernel, half, tiles_8x4), reflection(kernel, half, tiles_8x4));
+        }
+    }
     let mut failures = BTreeSet::new();
     for recorded in recorded::all() {
         for dispatch in &recorded.dispatches {
-            if let Err(error) = check(dispatch, &shaders[&(dispatch.kernel, dispatch.half)]) {
+            let shader = (dispatch.kernel, dispatch.half, dispatch.tiles_8x4);
+            if let Err(error) = check(dispatch, &shaders[&shader]) {
                 failures.insert(format!("{} in {}: {error}", dispatch.kernel.name(), recorded.id));
             }
         }
@@ -228,7 +232,7 @@ fn a_broken_dispatch_is_found() {
         .flat_map(|recorded| &recorded.dispatches)
         .find(|dispatch| dispatch.kernel == Kernel::ActivationBwd && !dispatch.half)
         .expect("activations have cases");
-    let shader = reflection(sound.kernel, false);
+    let shader = reflection(sound.kernel, false, false);
     check(sound, &shader).unwrap();
     let fails = |what: &str, change: &dyn Fn(&mut Dispatch)| {
         let mut broken = sound.clone();
@@ -254,6 +258,6 @@ fn a_broken_dispatch_is_found() {
     fails("not so on the host", &|dispatch| dispatch.bindings[1].1.half = true);
     fails("workgroups of 32", &|dispatch| dispatch.workgroup_size = 32);
     fails("0 workgroups", &|dispatch| dispatch.workgroups = 0);
-    let other = reflection(Kernel::ActivationFwd, false);
+    let other = reflection(Kernel::ActivationFwd, false, false);
     assert!(check(sound, &other).is_err());
 }

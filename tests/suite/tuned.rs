@@ -349,7 +349,7 @@ fn a_table_divides_the_slices_of_sums() {
         (recorder.dispatches[0].kernel, recorder.dispatches[0].workgroups)
     };
     let (kernel, all) = workgroups(1);
-    assert_eq!((kernel, all), (Kernel::Conv2dFwdTiledSplit, 16 * 25));
-    assert_eq!(workgroups(4), (Kernel::Conv2dFwdTiledSplit, 16 * 7));
+    assert_eq!((kernel, all), (Kernel::Conv2dFwdTiledSplit, 16 * 22));
+    assert_eq!(workgroups(4), (Kernel::Conv2dFwdTiledSplit, 16 * 6));
     assert_eq!(workgroups(1000), (Kernel::Conv2dFwdTiled, 16), "one slice is no split");
 }
