@@ -42,6 +42,8 @@ names! {
         MoreClasses = "name more classes",
         /// Interpret the numbers of label images in another way.
         LabelNumbers = "set instances if labels are numbers of objects, or ignore one number",
+        /// Interpret label images as masks.
+        Masks = "set instances, which makes every number but 0 the foreground",
         /// Pool features to fewer positions.
         CoarserGrid = "a coarser grid",
         /// Train a model for restoration. The name of the task follows.

@@ -1,11 +1,36 @@
 //! The `csae` program: parses the command line, runs the command, prints its error, and exits with
 //! its status.
 
+#[macro_use]
 mod cli;
 
 use std::process::ExitCode;
 
+/// The folder of Wayland's sockets. OpenGL's drivers look for a display there, and complain on
+/// standard error if the variable is missing or names no absolute path: over SSH, in containers and
+/// on clusters.
+#[cfg(unix)]
+const DISPLAYS: &str = "XDG_RUNTIME_DIR";
+
+/// Names a folder without displays if none is named, so that drivers find none in silence.
+#[cfg(unix)]
+fn without_displays() {
+    if std::env::var_os(DISPLAYS).is_some_and(|folder| std::path::Path::new(&folder).is_absolute())
+    {
+        return;
+    }
+    // SAFETY: no other thread runs yet that could read the environment.
+    #[allow(unsafe_code, reason = "the standard library has no safe way to set a variable")]
+    unsafe {
+        std::env::set_var(DISPLAYS, std::env::temp_dir());
+    }
+}
+
+#[cfg(not(unix))]
+const fn without_displays() {}
+
 fn main() -> ExitCode {
+    without_displays();
     let parsed = match cli::parse() {
         Ok(parsed) => parsed,
         Err(error) => return cli::refuse(&error),
@@ -13,7 +38,7 @@ fn main() -> ExitCode {
     match cli::run(parsed) {
         Ok(()) => ExitCode::SUCCESS,
         Err((error, status)) => {
-            eprintln!("csae: {}", cli::with_flags(&format!("{error:#}")));
+            errln!("csae: {}", cli::with_flags(&format!("{error:#}")));
             ExitCode::from(status)
         }
     }

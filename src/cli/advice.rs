@@ -25,6 +25,7 @@ const fn with_flag(advice: Advice) -> &'static str {
         Advice::LabelNumbers => {
             "use --instances if labels are numbers of objects, or --ignore to leave one number out"
         }
+        Advice::Masks => "use --instances, which makes every number but 0 the foreground",
         Advice::CoarserGrid => "a coarser --grid",
         Advice::TrainForTask => "train one by csae train DATA --task",
         Advice::UseFeatures => "use `csae eval` or `csae features` with it",

@@ -429,7 +429,7 @@ pub fn run_to_end<T: Task>(
 ) -> anyhow::Result<(RunFolder, Lock, Summary<T::Validation>)> {
     common.status(&format!("memory: {}", run.trainer.memory));
     if common.verbose && device.as_gpu().is_some() {
-        eprintln!("step: {} dispatches", run.trainer.dispatches());
+        errln!("step: {} dispatches", run.trainer.dispatches());
     }
     common.report_kernels(device);
     let (folder, lock) = begin.prepare(common, device, config, budget)?;

@@ -5,6 +5,15 @@ macro_rules! outln {
     ($($arg:tt)*) => { crate::cli::out(format_args!($($arg)*)) };
 }
 
+/// `eprintln!` that does not panic if standard error is closed or its disk is full: work goes on
+/// without messages.
+macro_rules! errln {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($arg)*);
+    }};
+}
+
 mod advice;
 mod annotated;
 mod anomaly;
@@ -30,6 +39,7 @@ mod segment;
 mod sweep;
 mod synthesis;
 mod targets;
+mod threads;
 mod train;
 mod training;
 mod verify;
@@ -353,7 +363,7 @@ impl Common {
             (false, true) => usize::MAX,
             (false, false) => 5,
         };
-        describe_skipped(skipped, named).iter().for_each(|line| eprintln!("{line}"));
+        describe_skipped(skipped, named).iter().for_each(|line| errln!("{line}"));
     }
 
     /// With `-v`, prints the GPU kernels that were compiled and how long each took, or the CPU
@@ -366,11 +376,11 @@ impl Common {
         match device.as_gpu() {
             Some(gpu) => {
                 for (kernel, time) in gpu.compile_log() {
-                    eprintln!("pipeline {kernel}: {:.1} ms", time.as_secs_f64() * 1e3);
+                    errln!("pipeline {kernel}: {:.1} ms", time.as_secs_f64() * 1e3);
                 }
             }
             None => {
-                eprintln!(
+                errln!(
                     "{label}: matrix products with {}",
                     csae::internals::linalg::gemm::instructions()
                 );
@@ -392,7 +402,7 @@ impl Common {
     /// Prints a status line on standard error, unless `--quiet` is set.
     pub fn status(&self, line: &str) {
         if !self.quiet {
-            eprintln!("{line}");
+            errln!("{line}");
         }
     }
 }
@@ -449,7 +459,7 @@ pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
         // A closed pipe is not an error.
         let _ = error.print();
     } else {
-        eprintln!("csae: {}", in_one_line(&error.to_string()));
+        errln!("csae: {}", in_one_line(&error.to_string()));
     }
     std::process::ExitCode::from(error.exit_code() as u8)
 }
@@ -474,35 +484,23 @@ fn in_one_line(text: &str) -> String {
 /// Runs the command.
 ///
 /// # Errors
-/// The error of the command with the exit status: 2 for a usage error, 130 after Ctrl-C, and 1
-/// otherwise.
+/// The error of the command with the exit status: 2 for a usage error, 128 and the number of the
+/// signal after Ctrl-C and its like, and 1 otherwise.
 pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
-    if let Some(threads) = cli.command.common().and_then(|common| common.threads) {
-        use_threads(threads).map_err(|error| (error.into(), 2))?;
+    let threads = cli.command.common().and_then(|common| common.threads);
+    // Without the flag `resume` starts the threads of its run.
+    if threads.is_some() || !matches!(cli.command, Command::Resume(_)) {
+        threads::start(threads).map_err(|error| (error.into(), 2))?;
     }
     WRITES_FILES.store(cli.command.writes_files(), Ordering::Relaxed);
     cli.command.run().map_err(|error| {
         let status = match error.downcast_ref::<Error>() {
             Some(error) if error.kind == ErrorKind::Usage => 2,
-            None if error.is::<interrupt::Interrupted>() => interrupt::STATUS,
+            None if error.is::<interrupt::Interrupted>() => interrupt::status(),
             _ => 1,
         };
         (error, status)
     })
-}
-
-/// Sets the number of threads of the CPU path. Must be called before the threads are first used.
-fn use_threads(threads: std::num::NonZeroUsize) -> csae::internals::error::Result<()> {
-    // More threads than cores do not make the CPU path faster. The limit only rules out mistakes.
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-    let max_threads = (4 * cores).max(64);
-    if threads.get() > max_threads {
-        return Err(Error::usage(format!(
-            "--threads {threads} is too many for {cores} cores; give at most {max_threads}"
-        )));
-    }
-    let made = rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global();
-    made.map_err(|error| Error::failed(format!("--threads {threads}: {error}")))
 }
 
 /// The memory budget of `--max-memory`.
@@ -520,19 +518,17 @@ fn out(line: impl std::fmt::Display) {
 /// [`CommandArgs::writes_files`] of the command that runs.
 static WRITES_FILES: AtomicBool = AtomicBool::new(false);
 
-/// Writes bytes to standard output. If the reader has left, a command that writes no files ends.
+/// Writes bytes to standard output. If that fails, a command that writes files goes on, and any
+/// other ends: quietly if the reader has left.
 fn out_raw(bytes: &[u8]) {
     use std::io::Write;
     let mut standard = std::io::stdout().lock();
     match standard.write_all(bytes).and_then(|()| standard.flush()) {
         Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-            if !WRITES_FILES.load(Ordering::Relaxed) {
-                std::process::exit(0);
-            }
-        }
+        Err(_) if WRITES_FILES.load(Ordering::Relaxed) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         Err(error) => {
-            eprintln!("csae: cannot write to standard output: {error}");
+            errln!("csae: cannot write to standard output: {error}");
             std::process::exit(1);
         }
     }

@@ -90,20 +90,19 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         }
     }
     let mut to_load = config.clone();
-    let (mut started_by, mut budget) = (None, None);
+    let (mut started_by, mut budget, mut threads) = (None, None, None);
     if let Some(origin) = origin {
         to_load.data.source = origin.source;
         to_load.data.validation_source =
             origin.validation_source.or(to_load.data.validation_source);
         budget = origin.budget;
         args.common.device.get_or_insert(origin.device);
-        if let (None, Some(threads)) =
-            (args.common.threads, origin.threads.and_then(std::num::NonZeroUsize::new))
-        {
-            super::use_threads(threads)?;
-            args.common.threads = Some(threads);
-        }
+        threads = origin.threads.and_then(std::num::NonZeroUsize::new);
         started_by = (origin.csae != env!("CARGO_PKG_VERSION")).then_some(origin.csae);
+    }
+    if args.common.threads.is_none() {
+        super::threads::start(threads)?;
+        args.common.threads = threads;
     }
     if let Some(kind) = config.head() {
         let budget = budget.unwrap_or_default();

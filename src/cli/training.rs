@@ -69,7 +69,7 @@ impl Job {
         }
         common.status(&format!("memory: {}", trainer.memory));
         if common.verbose && device.as_gpu().is_some() {
-            eprintln!("step: {} dispatches", trainer.dispatches());
+            errln!("step: {} dispatches", trainer.dispatches());
         }
         common.report_kernels(device);
     }

@@ -33,6 +33,21 @@ pub struct Labels {
     pub of: Vec<u32>,
 }
 
+impl Labels {
+    /// Labels from the class number of each image. The classes are the numbers that occur, in
+    /// order, and have them as names.
+    pub(super) fn of_numbers(numbers: &[u32]) -> Self {
+        let mut known = numbers.to_vec();
+        known.sort_unstable();
+        known.dedup();
+        let index = |number: &u32| known.binary_search(number).map_or(0, |i| i as u32);
+        Self {
+            of: numbers.iter().map(index).collect(),
+            classes: known.iter().map(u32::to_string).collect(),
+        }
+    }
+}
+
 /// Images of any sizes with the same number of channels and 8 bits per sample.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Images {
@@ -253,6 +268,22 @@ impl Images {
     }
 }
 
+/// Says which classes occur if their names are numbers with gaps between them. A number without
+/// images is often a mistake.
+fn gaps(classes: &[String]) -> Option<String> {
+    let numbers: Vec<u32> = classes.iter().map(|name| name.parse().ok()).collect::<Option<_>>()?;
+    let (first, last) = (*numbers.first()?, *numbers.last()?);
+    if (last - first + 1) as usize == numbers.len() && first <= 1 {
+        return None;
+    }
+    let shown = if numbers.len() <= 8 {
+        format!(" ({})", classes.join(", "))
+    } else {
+        format!(" (numbers from {first} to {last}, some without images)")
+    };
+    Some(shown)
+}
+
 /// A one-line description of images; see [`Images::describe`].
 pub(super) fn describe(
     sizes: impl Iterator<Item = Size>,
@@ -266,7 +297,9 @@ pub(super) fn describe(
     }
     let count = if count == 1 { "1 image".to_owned() } else { format!("{count} images") };
     let size = if min == max { max.to_string() } else { format!("{min} to {max}") };
-    let classes = labels.map_or(String::new(), |l| format!(", {} classes", l.classes.len()));
+    let classes = labels.map_or(String::new(), |l| {
+        format!(", {} classes{}", l.classes.len(), gaps(&l.classes).unwrap_or_default())
+    });
     format!("{count} of {size}, {}{classes}", channels_name(channels))
 }
 
@@ -390,6 +423,19 @@ mod tests {
         );
         assert_eq!(subset.image(1), sample().image(1));
         assert_eq!(subset.labels.unwrap().of, [1, 1]);
+    }
+
+    #[test]
+    fn classes_are_the_numbers_that_occur() {
+        let labels = Labels::of_numbers(&[3000, 0, 1000, 0]);
+        assert_eq!(labels.classes, ["0", "1000", "3000"]);
+        assert_eq!(labels.of, [2, 0, 1, 0]);
+        let said = |numbers: &[u32]| gaps(&Labels::of_numbers(numbers).classes);
+        assert_eq!(said(&[3000, 0, 1000]).unwrap(), " (0, 1000, 3000)");
+        let many: Vec<u32> = (0..20).filter(|n| *n != 7).collect();
+        assert!(said(&many).unwrap().contains("from 0 to 19, some without"));
+        assert_eq!((said(&[0, 2, 1]), said(&[1, 2, 3])), (None, None));
+        assert_eq!(gaps(&["ant".to_owned(), "bee".to_owned()]), None);
     }
 
     #[test]

@@ -167,6 +167,10 @@ pub fn find(wanted: &str) -> Result<Adapter> {
             ))
         });
     }
+    // Every name contains the empty text.
+    if wanted.trim().is_empty() {
+        return Err(Error::usage(format!("the device has no name; {}", Advice::ListDevices)));
+    }
     let name = wanted.to_lowercase().replace("lavapipe", "llvmpipe");
     let matching = |all: Vec<Adapter>| {
         all.into_iter().find(|adapter| {

@@ -25,7 +25,7 @@ impl Bar {
 
     /// Writes a line to standard error above the bar.
     pub(super) fn say(&self, line: &str) {
-        self.0.suspend(|| eprintln!("{line}"));
+        self.0.suspend(|| super::log::print(line));
     }
 
     /// Removes the bar from the terminal.

@@ -153,7 +153,7 @@ impl Feed {
                     augment,
                 };
                 Placement::Stream {
-                    prefetch: Prefetch::new(source, ahead),
+                    prefetch: Prefetch::new(source, ahead)?,
                     values,
                     batch: Vec::new(),
                 }

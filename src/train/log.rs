@@ -50,6 +50,11 @@ pub fn shows_bar() -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
+/// Prints a line to standard error. Training goes on if that is closed or its disk is full.
+pub(super) fn print(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 impl Log {
     /// Opens a log that appends to `path`. Progress is shown as a bar on a terminal, as plain lines
     /// elsewhere, or as JSON on standard output.
@@ -129,7 +134,7 @@ impl Log {
         }
         match &self.bar {
             Some(bar) => bar.say(line),
-            None => eprintln!("{line}"),
+            None => print(line),
         }
     }
 

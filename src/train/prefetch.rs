@@ -185,7 +185,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Prefetch {
     /// Starts the threads.
-    pub fn new(source: Source, ahead: Ahead) -> Self {
+    ///
+    /// # Errors
+    /// If the system allows none.
+    pub fn new(source: Source, ahead: Ahead) -> Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -195,10 +198,14 @@ impl Prefetch {
         });
         let start = |_| {
             let shared = Arc::clone(&shared);
-            std::thread::spawn(move || shared.work())
+            std::thread::Builder::new().spawn(move || shared.work())
         };
-        let threads = (0..ahead.threads).map(start).collect();
-        Self { shared, threads, held: None }
+        // If the system allows fewer threads, fewer read. At least one must.
+        let threads: Vec<_> = (0..ahead.threads).map(start).map_while(|made| made.ok()).collect();
+        if threads.is_empty() {
+            return Err(Error::failed("the system allows no thread to read images ahead"));
+        }
+        Ok(Self { shared, threads, held: None })
     }
 
     /// Appends the batch of a step to `batch`, as N,H,W,C bytes. Consecutive steps are fastest; any
@@ -349,7 +356,7 @@ mod tests {
                 samples: Arc::clone(&samples),
                 ..source
             };
-            let mut prefetch = Prefetch::new(source, ahead);
+            let mut prefetch = Prefetch::new(source, ahead).unwrap();
             // A batch spans three groups, and an epoch has one step. The steps also jump back and
             // far ahead.
             for step in [0, 1, 2, 3, 4, 1, 90, 91] {

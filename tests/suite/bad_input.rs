@@ -367,6 +367,7 @@ fn commands_and_workloads() {
         ("bench --seconds nan --device cpu", &["--seconds"]),
         ("bench --device 9999", &["9999", "csae devices"]),
         ("verify --device no-such-adapter", &["no-such-adapter", "cpu"]),
+        ("verify --device=", &["the device has no name", "csae devices"]),
         ("completions tcl", &["tcl", "bash"]),
     ];
     for (line, words) in cases {

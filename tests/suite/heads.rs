@@ -207,7 +207,7 @@ fn a_fit_of_priors_does_not_go_on_with_other_images() {
 #[cfg(unix)]
 #[test]
 fn ctrl_c_writes_a_checkpoint_and_the_best_weights_can_be_used() {
-    use crate::support::command::{send, wait};
+    use crate::support::command::{interrupt, wait};
     use std::time::Duration;
     let folder = TempFolder::new("heads-interrupt");
     let out = folder.path("out");
@@ -217,9 +217,9 @@ fn ctrl_c_writes_a_checkpoint_and_the_best_weights_can_be_used() {
         assert!(Instant::now() < deadline, "no validation in two minutes");
         std::thread::sleep(Duration::from_millis(20));
     }
-    send("-INT", &child);
+    let status = interrupt(&child);
     let output = wait(child);
-    assert_eq!(output.status, Some(130), "{output:?}");
+    assert_eq!(output.status, Some(status), "{output:?}");
     assert!(output.stderr.contains("csae resume"), "{output:?}");
     let eval = Command::new("segment eval").arg(format!("{out}/best.safetensors"));
     eval.arg(labelled_discs()).arg("--instances").on_cpu().quiet().succeed();

@@ -211,3 +211,16 @@ fn the_instructions_of_the_cpu_path_are_named_only_with_verbose() {
     let reconstruct = Command::reconstruct(folder.path("model"), BRICK).out(folder.path("out"));
     reconstruct.on_cpu().arg("-v").warns(&["matrix products with"]);
 }
+
+/// Over SSH, in containers and on clusters the variable is missing, and OpenGL's drivers complained.
+#[cfg(unix)]
+#[test]
+fn a_missing_folder_of_displays_is_no_message() {
+    for script in
+        ["unset XDG_RUNTIME_DIR; exec \"$0\" \"$@\"", "XDG_RUNTIME_DIR=here exec \"$0\" \"$@\""]
+    {
+        let output = Command::new("devices").through(script).output();
+        assert!(output.succeeded(), "{script}: {output:?}");
+        assert!(!output.stderr.contains("XDG_RUNTIME_DIR"), "{script}: {output:?}");
+    }
+}

@@ -11,14 +11,14 @@ use csae::internals::train::checkpoint;
 
 #[cfg(unix)]
 use crate::support::arrays::npy;
-#[cfg(unix)]
-use crate::support::command::send;
 use crate::support::command::wait;
+#[cfg(unix)]
+use crate::support::command::{interrupt, send};
 use crate::support::files::{
     checkpoints, config, copy_folder, exists, metrics_without_speed, newest_checkpoint,
 };
 use crate::support::images::texture;
-use crate::support::{Command, TempFolder, bytes, is_file, model_bytes};
+use crate::support::{Command, TempFolder, bytes, is_file, model_bytes, skip};
 
 fn train(run: &str) -> Command {
     train_by(run, 16, 20)
@@ -152,9 +152,9 @@ fn ctrl_c_leaves_a_checkpoint_and_the_command_that_resumes() {
     let log = format!("{run}/metrics.jsonl");
     let logged = || Path::new(&log).metadata().is_ok_and(|data| data.len() > 0);
     wait_until(&mut child, "a line of the log", logged);
-    send("-INT", &child);
+    let status = interrupt(&child);
     let output = wait(child);
-    assert_eq!(output.status, Some(130), "{output:?}");
+    assert_eq!(output.status, Some(status), "{output:?}");
     assert!(output.stderr.contains("of 300"), "{output:?}");
     assert!(output.stderr.contains(&format!("csae resume {run}")), "{output:?}");
     assert_eq!(checkpoints(&run).len(), 1);
@@ -170,19 +170,19 @@ fn a_second_ctrl_c_stops_at_once() {
     use std::io::{BufRead as _, BufReader};
     let folder = TempFolder::new("twice");
     let run = folder.path("run");
-    // Steps of a second or two.
-    let slow = train_by(&run, 8192, 1).steps(1000).set("model.layers.encoder.0.filters=256");
+    // Steps of several seconds.
+    let slow = train_by(&run, 16384, 1).steps(1000).set("model.layers.encoder.0.filters=512");
     let mut child = slow.spawn();
     wait_for_checkpoint(&run, &mut child);
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
-    send("-INT", &child);
+    let status = interrupt(&child);
     let mut line = String::new();
     stderr.read_line(&mut line).unwrap();
-    assert!(line.contains("Ctrl-C again to stop at once"), "{line}");
+    assert!(line.contains("Ctrl-C again after a second to stop at once"), "{line}");
+    std::thread::sleep(Duration::from_millis(1100));
     let begin = Instant::now();
-    send("-INT", &child);
-    let status = child.wait().unwrap();
-    assert_eq!(status.code(), Some(130));
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(status));
     assert!(begin.elapsed() < Duration::from_secs(5), "it took {:?}", begin.elapsed());
     // There are no further messages, so the step was not finished.
     line.clear();
@@ -207,35 +207,35 @@ fn features_that_are_interrupted_leave_no_file() {
     while !exists(&partial) && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(2));
     }
-    send("-INT", &child);
+    let status = interrupt(&child);
     let output = wait(child);
-    assert_eq!(output.status, Some(130), "{output:?}");
+    assert_eq!(output.status, Some(status), "{output:?}");
     assert!(output.stderr.contains("f.npy was not written"), "{output:?}");
     assert!(!exists(&out) && !exists(&partial));
 }
 
 #[cfg(unix)]
-fn assert_signal_leaves_a_checkpoint(signal: &str) {
+fn assert_signal_leaves_a_checkpoint(signal: &str, status: i32) {
     let folder = TempFolder::new("signal");
     let run = folder.path("run");
     let mut child = train(&run).steps(100_000).spawn();
     wait_for_checkpoint(&run, &mut child);
     send(signal, &child);
     let output = wait(child);
-    assert_eq!(output.status, Some(130), "{output:?}");
+    assert_eq!(output.status, Some(status), "{output:?}");
     assert!(output.stderr.contains(&format!("csae resume {run}")), "{output:?}");
 }
 
 #[cfg(unix)]
 #[test]
 fn a_closed_terminal_leaves_a_checkpoint() {
-    assert_signal_leaves_a_checkpoint("-HUP");
+    assert_signal_leaves_a_checkpoint("-HUP", 129);
 }
 
 #[cfg(unix)]
 #[test]
 fn a_shutdown_leaves_a_checkpoint() {
-    assert_signal_leaves_a_checkpoint("-TERM");
+    assert_signal_leaves_a_checkpoint("-TERM", 143);
 }
 
 #[test]
@@ -452,4 +452,85 @@ fn a_diverging_run_keeps_its_last_good_checkpoint() {
     assert!(!is_file(&run, "model.safetensors"));
     // The checkpoint is good: a run that is resumed from there fails at the same step as before.
     resume(&run).fails(1, &words);
+}
+
+/// Cluster schedulers send these before they end a job.
+#[cfg(target_os = "linux")]
+#[test]
+fn warnings_of_schedulers_leave_a_checkpoint() {
+    assert_signal_leaves_a_checkpoint("-USR1", 138);
+    assert_signal_leaves_a_checkpoint("-USR2", 140);
+    assert_signal_leaves_a_checkpoint("-XCPU", 152);
+}
+
+/// `timeout` sends its signal to the program and to its group.
+#[cfg(unix)]
+#[test]
+fn two_signals_at_the_same_time_are_one_request() {
+    let folder = TempFolder::new("two-signals");
+    let run = folder.path("run");
+    let mut child = train_by(&run, 256, 0).steps(100_000).spawn();
+    wait_until(&mut child, "a line of the log", || {
+        Path::new(&format!("{run}/metrics.jsonl")).metadata().is_ok_and(|data| data.len() > 0)
+    });
+    let id = child.id();
+    let twice = format!("kill -TERM {id}; kill -INT {id}; kill -TERM {id}");
+    assert!(std::process::Command::new("sh").args(["-c", &twice]).status().unwrap().success());
+    let output = wait(child);
+    assert!([Some(143), Some(130)].contains(&output.status), "{output:?}");
+    assert!(output.stderr.contains(&format!("csae resume {run}")), "{output:?}");
+    assert_eq!(checkpoints(&run).len(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let folder = TempFolder::new("nohup");
+    let run = folder.path("run");
+    let mut child = train(&run).steps(300).through("trap '' HUP; exec \"$0\" \"$@\"").spawn();
+    wait_for_checkpoint(&run, &mut child);
+    send("-HUP", &child);
+    let output = wait(child);
+    assert!(output.succeeded(), "{output:?}");
+    assert!(is_file(&run, "model.safetensors"));
+}
+
+#[cfg(unix)]
+#[test]
+fn training_goes_on_without_a_reader_of_its_messages() {
+    let scripts = [
+        // Closed, a full disk, and a reader that leaves after the first line.
+        "exec \"$0\" \"$@\" 2>&-",
+        "exec \"$0\" \"$@\" 2>/dev/full",
+        "exec \"$0\" \"$@\" >/dev/full 2>/dev/full",
+        "{ \"$0\" \"$@\"; echo $? >status; } 2>&1 | head -n 1; exit $(cat status)",
+    ];
+    for script in scripts {
+        let folder = TempFolder::new("no-reader");
+        let run = folder.path("run");
+        let command = Command::train("digits").out(&run).batch(16).steps(60).on_cpu();
+        let command = command.arg("--json").set("train.log_every=5").current_dir(folder.path(""));
+        let output = command.through(script).output();
+        assert!(output.succeeded(), "{script}: {output:?}");
+        assert!(is_file(&run, "model.safetensors"), "{script}");
+        assert!(metrics_without_speed(&run).len() > 10, "{script}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_of_threads_is_said_and_kept() {
+    // The limit does not hold for root, so another user runs the program.
+    let script = "exec setpriv --reuid 65534 --clear-groups prlimit --nproc=9 \"$0\" \"$@\"";
+    let folder = TempFolder::new("threads");
+    let open = std::process::Command::new("chmod").args(["777", &folder.path("")]).status();
+    assert!(open.unwrap().success());
+    let version = Command::new("--version").through(script).output();
+    if !version.succeeded() {
+        return skip(&format!("no program of another user can run here: {version:?}"));
+    }
+    let command = Command::train("digits").out(folder.path("run")).batch(16).steps(5).on_cpu();
+    let output = command.arg("--threads").arg("32").through(script).output();
+    assert!(output.succeeded(), "{output:?}");
+    assert!(output.stderr.contains("the system allows"), "{output:?}");
 }

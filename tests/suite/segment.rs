@@ -231,3 +231,58 @@ fn a_folder_without_good_labels_is_refused() {
     let train = train.flags("--force --instances --crop 32").on_cpu().quiet();
     train.fails(2, &["none of the 4 images"]);
 }
+
+/// The set of discs with other numbers in its label images.
+fn renumbered(folder: &TempFolder, name: &str, number: impl Fn(u8) -> u8) -> String {
+    let data = discs(folder, name, 4);
+    for image in 0..4 {
+        let file = format!("{data}/labels/{image}.png");
+        let labels = read_labels(Path::new(&file)).unwrap();
+        let values: Vec<u8> = labels.values.iter().map(|value| number(*value as u8)).collect();
+        write_labels(Path::new(&file), &values, labels.size).unwrap();
+    }
+    data
+}
+
+#[test]
+fn masks_are_refused_with_advice_that_works() {
+    let folder = TempFolder::new("segment-masks");
+    for foreground in [255, 7] {
+        let name = format!("masks-{foreground}");
+        let data = renumbered(&folder, &name, |value| if value > 0 { foreground } else { 0 });
+        let out = folder.path(&format!("out-{foreground}"));
+        let command = || train(&data, &out).flags("--crop 32 --held-out 0").on_cpu().quiet();
+        command().fails(2, &["only the numbers 0 and", &foreground.to_string(), "--instances"]);
+        // The foreground must not be ignored: the background alone would be left.
+        let ignoring = command().option("--ignore", foreground.to_string());
+        ignoring.fails(2, &["all pixels", "of one class", "ignored"]);
+        assert!(!exists(&out));
+        command().arg("--instances").batch(2).epochs(1).succeed();
+    }
+}
+
+#[test]
+fn classes_without_pixels_are_said() {
+    let folder = TempFolder::new("segment-absent");
+    let data = renumbered(&folder, "gaps", |value| if value == 2 { 5 } else { value });
+    let out = folder.path("out");
+    let command = train(&data, &out).flags("--crop 32 --held-out 0").batch(2).epochs(1).on_cpu();
+    command.warns(&["no pixel is of the classes 2, 4"]);
+}
+
+#[test]
+fn an_image_is_never_its_own_label() {
+    let folder = TempFolder::new("segment-own");
+    let data = discs(&folder, "train", 4);
+    let both = folder.path("both");
+    folder.create("both");
+    for image in 0..4 {
+        std::fs::copy(format!("{data}/images/{image}.png"), format!("{both}/{image}.png")).unwrap();
+        let mask = format!("{both}/{image}_mask.png");
+        std::fs::copy(format!("{data}/labels/{image}.png"), mask).unwrap();
+    }
+    let out = folder.path("out");
+    let command = train(&both, &out).option("--labels", &both).flags("--crop 32 --instances");
+    let command = command.flags("--held-out 0").batch(2).epochs(1).on_cpu();
+    command.warns(&["4 with labels", "no labels for 4 images; skipped: 0_mask.png"]);
+}

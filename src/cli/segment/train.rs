@@ -147,6 +147,7 @@ impl AnnotatedTask for Segment {
                 set.labelling.classes.len()
             ));
         }
+        set.check_for_training()?;
         common.warn_same_data(&config.data.source, spec.test.as_ref());
         let classes = set.labelling.classes.clone();
         let other = |source: &Option<String>| {

@@ -115,7 +115,7 @@ impl ProgressDisplay {
             self.bar.set_message(format!("loss {loss:.5}"));
             // At most ten lines per picture.
             if self.lines && (10 * done / total > 10 * (done - 1) / total) {
-                eprintln!("{}  step {done}/{total}  loss {loss:.5}", self.what);
+                errln!("{}  step {done}/{total}  loss {loss:.5}", self.what);
             }
         }
         !interrupt::requested()

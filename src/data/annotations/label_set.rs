@@ -1,6 +1,7 @@
 //! Image sets with label images, for segmentation.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -32,6 +33,8 @@ pub struct SegmentationSet {
     pub skipped: Vec<(String, String)>,
     /// The names of images without a label image.
     pub unlabelled: Vec<String>,
+    /// Number of classes that pixels have.
+    occurring: usize,
     /// One line: the source, the number and size of the images, the classes.
     pub description: String,
 }
@@ -112,8 +115,8 @@ impl SegmentationSet {
         }
         let opened = data::open(&images.to_string_lossy(), wanted, limit)?;
         let (pixels, mut skipped) = (opened.pixels, opened.skipped);
-        let files: Vec<Option<PathBuf>> =
-            (0..pixels.len()).map(|image| label_file(&folder, &pixels.name(image))).collect();
+        let label_of = |image| label_file(&folder, &images, &pixels.name(image));
+        let files: Vec<Option<PathBuf>> = (0..pixels.len()).map(label_of).collect();
         let without = (0..pixels.len()).filter(|image| files[*image].is_none());
         let unlabelled: Vec<String> = without.map(|image| pixels.name(image)).collect();
         let pairs: Vec<(usize, PathBuf)> = files
@@ -137,10 +140,12 @@ impl SegmentationSet {
             })
             .collect();
         let (mut labelled, mut bytes) = (Vec::new(), 0_u64);
+        let mut occurs = [false; 256];
         for ((image, file), classes) in pairs.into_iter().zip(read) {
             match classes {
                 Ok(classes) => {
                     bytes += classes.len() as u64;
+                    classes.iter().for_each(|class| occurs[usize::from(*class)] = true);
                     labelled.push(LabelledImage {
                         image,
                         file,
@@ -162,13 +167,50 @@ impl SegmentationSet {
                 folder.display()
             )));
         }
+        let named = labelling.classes.iter().zip(occurs);
+        let absent: Vec<&str> =
+            named.filter(|(_, occurs)| !occurs).map(|(name, _)| name.as_str()).collect();
+        let without = match absent.len() {
+            0 => String::new(),
+            1 => format!("; no pixel is of class {}", absent[0]),
+            n if n <= 8 => format!("; no pixel is of the classes {}", absent.join(", ")),
+            n => format!("; no pixel is of {n} of these classes"),
+        };
         let description = format!(
-            "{}; {} with labels, classes {}",
+            "{}; {} with labels, classes {}{without}",
             opened.description,
             labelled.len(),
             labelling.classes.join(", ")
         );
-        Ok(Self { images: pixels, labelled, labelling, skipped, unlabelled, description })
+        let occurring = labelling.classes.len() - absent.len();
+        Ok(Self {
+            images: pixels,
+            labelled,
+            labelling,
+            skipped,
+            unlabelled,
+            occurring,
+            description,
+        })
+    }
+
+    /// Checks that there is something to learn.
+    ///
+    /// # Errors
+    /// If all pixels are of one class, or ignored.
+    pub fn check_for_training(&self) -> Result<()> {
+        if self.occurring > 1 {
+            return Ok(());
+        }
+        let ignored = self
+            .labelling
+            .ignore
+            .map_or(String::new(), |number| format!(" where {number} is ignored"));
+        Err(Error::usage(format!(
+            "all pixels of the label images are of one class{ignored}, so there is nothing to \
+             learn; {}",
+            Advice::LabelNumbers
+        )))
     }
 
     /// Number of images with labels. Methods that take `index` mean an index among these.
@@ -240,37 +282,52 @@ impl LabelOptions {
         } else if instances {
             vec!["background".to_owned(), "foreground".to_owned()]
         } else {
-            let largest = |image: &LabelImage| {
-                image
-                    .values
-                    .iter()
-                    .copied()
-                    .filter(|value| ignore != Some(*value))
-                    .max()
-                    .unwrap_or(0)
+            let numbers = |image: LabelImage| -> BTreeSet<u16> {
+                let kept = image.values.into_iter().filter(|value| ignore != Some(*value));
+                kept.collect()
             };
             // `open` reports the files that cannot be read.
-            let max = pairs
+            let numbers = pairs
                 .par_iter()
                 .filter_map(|(_, file)| read_labels(file).ok())
-                .map(|image| largest(&image))
-                .max()
-                .unwrap_or(0);
+                .map(numbers)
+                .reduce(BTreeSet::new, |mut all, mut of_image| {
+                    all.append(&mut of_image);
+                    all
+                });
+            // A mask in the usual sense: 0 and one other number, mostly 255.
+            if let [0, number @ 2..=u16::MAX] = numbers.iter().copied().collect::<Vec<_>>()[..] {
+                return Err(Error::usage(format!(
+                    "the label images hold only the numbers 0 and {number}, as masks do, so the \
+                     classes between them do not occur; {}",
+                    Advice::Masks
+                )));
+            }
+            let max = numbers.last().copied().unwrap_or(0);
+            if usize::from(max) >= usize::from(IGNORED) {
+                return Err(Error::usage(format!(
+                    "labels go up to {max}, but at most {IGNORED} classes are supported; {}",
+                    Advice::LabelNumbers
+                )));
+            }
             (0..=max.max(1)).map(|class| class.to_string()).collect()
         };
         if classes.len() > usize::from(IGNORED) {
             return Err(Error::usage(format!(
-                "labels go up to {}, but at most {IGNORED} classes are supported; {}",
-                classes.len() - 1,
-                Advice::LabelNumbers
+                "{} classes, but at most {IGNORED} are supported",
+                classes.len()
             )));
         }
         Ok(Labelling { classes, instances, ignore })
     }
 }
 
-/// The label image of an image: at its relative path below `folder`, or directly in `folder`.
-fn label_file(folder: &Path, image: &str) -> Option<PathBuf> {
+/// The label image of an image: at its relative path below `folder`, or directly in `folder`. It is
+/// never the image itself: `images` and `folder` can be the same, with `x.png` and `x_mask.png`.
+fn label_file(folder: &Path, images: &Path, image: &str) -> Option<PathBuf> {
+    let own = images.join(image);
+    let own = own.canonicalize().unwrap_or(own);
+    let other = |file: &Path| file.canonicalize().is_ok_and(|file| file != own);
     let stem = Path::new(image).with_extension("");
     let last = stem.file_name().map(PathBuf::from).unwrap_or_default();
     // The images of a list can have absolute paths.
@@ -279,7 +336,7 @@ fn label_file(folder: &Path, image: &str) -> Option<PathBuf> {
         SUFFIXES
             .iter()
             .map(|suffix| folder.join(format!("{}{suffix}.png", stem.display())))
-            .find(|file| file.is_file())
+            .find(|file| file.is_file() && other(file))
     };
     find(&stem).or_else(|| find(&last))
 }
@@ -292,12 +349,17 @@ mod tests {
     #[test]
     fn label_images_are_found_by_path_name_and_suffix() {
         let folder = Folder::new("label-file");
+        let elsewhere = Path::new("/elsewhere");
         let nested = folder.write("a/1.png", b"");
         let flat = folder.write("2_mask.png", b"");
-        assert_eq!(label_file(&folder.path, "a/1.jpg"), Some(nested));
-        assert_eq!(label_file(&folder.path, "b/2.jpg"), Some(flat.clone()));
-        assert_eq!(label_file(&folder.path, "/elsewhere/2.jpg"), Some(flat));
-        assert_eq!(label_file(&folder.path, "3.jpg"), None);
+        assert_eq!(label_file(&folder.path, elsewhere, "a/1.jpg"), Some(nested));
+        assert_eq!(label_file(&folder.path, elsewhere, "b/2.jpg"), Some(flat.clone()));
+        assert_eq!(label_file(&folder.path, elsewhere, "/elsewhere/2.jpg"), Some(flat));
+        assert_eq!(label_file(&folder.path, elsewhere, "3.jpg"), None);
+        // In a folder of images and label images.
+        folder.write("2.png", b"");
+        let beside = label_file(&folder.path, &folder.path, "2.png");
+        assert_eq!(beside, Some(folder.path.join("2_mask.png")));
     }
 
     #[test]

@@ -174,7 +174,6 @@ pub fn labels(file: &mut (impl Read + Seek), size: u64) -> Result<Labels> {
         )));
     }
     let mut of = Vec::new();
-    let mut max = 0;
     for_each_value(file, header.start, n, width, |index, bytes| {
         let byte = |i: usize| if order == ">" { bytes[i] } else { bytes[width - 1 - i] };
         let bits = (0..width).fold(0u64, |bits, i| bits << 8 | u64::from(byte(i)));
@@ -191,11 +190,10 @@ pub fn labels(file: &mut (impl Read + Seek), size: u64) -> Result<Labels> {
                 MAX_CLASSES - 1
             )));
         }
-        max = max.max(value);
         of.push(value as u32);
         Ok(())
     })?;
-    Ok(Labels { classes: (0..=max).map(|class| class.to_string()).collect(), of })
+    Ok(Labels::of_numbers(&of))
 }
 
 /// The labels that lie beside images: `NAME.labels.npy`, else `labels.npy`, else `y.npy`.

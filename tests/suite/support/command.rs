@@ -13,13 +13,16 @@ pub struct Command {
     environment: Vec<(String, String)>,
     folder: Option<PathBuf>,
     limit: Option<String>,
+    /// A script that starts the program.
+    script: Option<String>,
 }
 
 impl Command {
     /// A command and its first arguments, separated by spaces: `bench --workload w1`.
     pub fn new(line: &str) -> Self {
         let environment = vec![("CSAE_CACHE".to_owned(), "off".to_owned())];
-        Self { arguments: Vec::new(), environment, folder: None, limit: None }.flags(line)
+        Self { arguments: Vec::new(), environment, folder: None, limit: None, script: None }
+            .flags(line)
     }
 
     /// `csae train DATA`.
@@ -144,14 +147,21 @@ impl Command {
         self.limit(format!("-f {blocks}"))
     }
 
+    /// A script for `sh` that starts the program as `exec "$0" "$@"`.
+    pub fn through(mut self, script: &str) -> Self {
+        self.script = Some(script.to_owned());
+        self
+    }
+
     /// The process that is to be started.
     pub fn process(&self) -> process::Command {
         let program = env!("CARGO_BIN_EXE_csae");
-        let mut process = match &self.limit {
+        // A write beyond `-f` must fail instead of ending the process.
+        let limited = |limit| format!("trap '' XFSZ; ulimit {limit}; exec \"$0\" \"$@\"");
+        let script = self.script.clone().or_else(|| self.limit.as_ref().map(limited));
+        let mut process = match script {
             None => process::Command::new(program),
-            Some(limit) => {
-                // A write beyond `-f` must fail instead of ending the process.
-                let script = format!("trap '' XFSZ; ulimit {limit}; exec \"$0\" \"$@\"");
+            Some(script) => {
                 let mut shell = process::Command::new("sh");
                 shell.args(["-c", &script, program]);
                 shell
@@ -272,6 +282,21 @@ impl Output {
 /// Waits for a child to end.
 pub fn wait(child: Child) -> Output {
     child.wait_with_output().expect("the program can be waited for").into()
+}
+
+/// Interrupts a child and returns the exit status that it should have. Where SIGINT is ignored, as
+/// in a shell's jobs in the background, children ignore it, too, and get SIGTERM.
+#[cfg(unix)]
+pub fn interrupt(child: &Child) -> i32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+    if mask & 0b10 == 0 {
+        send("-INT", child);
+        return 130;
+    }
+    send("-TERM", child);
+    143
 }
 
 /// Sends a signal, such as `-INT`, to a child.
