@@ -6,6 +6,7 @@
 //! [`support::models`].
 
 mod accumulate;
+mod annotations;
 mod anomaly;
 mod bad_input;
 mod bench;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use csae::internals::data::LoadOptions;
 use csae::internals::data::annotations::box_set::{Annotations, DetectionSet};
+use csae::internals::data::annotations::findings::Finding;
 use csae::internals::error::Result;
 use csae::internals::metrics::precision::AveragePrecision;
 use csae::internals::model::{self, LoadedModel};
@@ -87,6 +88,9 @@ fn report_set(common: &Common, set: &DetectionSet) {
         |n| format!("no annotations for {}; skipped", counted(n, "image", "images")),
         &set.unannotated,
     );
+    for Finding { oddity, places } in set.findings.iter() {
+        common.report_names(|n| oddity.describe(n), places);
+    }
     if set.clipped > 0 {
         common.status(&format!("clipped {} to the image", counted(set.clipped, "box", "boxes")));
     }
