@@ -123,5 +123,9 @@ fn print(precision: &AveragePrecision, classes: &[String]) {
     for (i, name) in classes.iter().enumerate() {
         outln!("{name:<24} {:>8} {:>12}", cell(precision.ap50[i]), cell(precision.ap[i]));
     }
-    outln!("{:<24} {:>8.4} {:>12.4}", "mean", precision.map50, precision.map);
+    if precision.map50.is_none() {
+        outln!("{:<24} no objects to find", "mean");
+        return;
+    }
+    outln!("{:<24} {:>8} {:>12}", "mean", cell(precision.map50), cell(precision.map));
 }
