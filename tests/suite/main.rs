@@ -34,6 +34,7 @@ mod library;
 mod manners;
 mod many;
 mod memory;
+mod outputs;
 mod presets;
 mod reconstruct;
 mod restore;
