@@ -1,5 +1,6 @@
 //! Atomic file writes, locks, and file operations whose errors name the path.
 
+use std::borrow::Cow;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -198,13 +199,41 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| Error::io(path, &error))
 }
 
-/// Reads a UTF-8 text file.
+/// Reads a text file; see [`decode_text`].
 ///
 /// # Errors
-/// If the file cannot be read or is not UTF-8; the message names it.
+/// If the file cannot be read or is not text; the message names it.
 pub fn read_text(path: &Path) -> Result<String> {
-    String::from_utf8(read(path)?)
-        .map_err(|_| Error::usage(format!("{}: not a text file", path.display())))
+    let bytes = read(path)?;
+    let text = decode_text(&bytes)
+        .map_err(|_| Error::usage(format!("{}: not a text file", path.display())))?;
+    Ok(text.into_owned())
+}
+
+/// Decodes text: UTF-8, or UTF-16 with a byte order mark, as editors and shells on Windows write
+/// it. The mark is removed.
+///
+/// # Errors
+/// If the bytes are not text. The message has the position of the first wrong byte.
+pub fn decode_text(bytes: &[u8]) -> Result<Cow<'_, str>> {
+    let wide = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (units, rest) = bytes.as_chunks::<2>();
+        let text = String::from_utf16(&units.iter().map(|two| unit(*two)).collect::<Vec<u16>>());
+        text.ok()
+            .filter(|_| rest.is_empty())
+            .map(Cow::Owned)
+            .ok_or_else(|| Error::usage("not valid UTF-16"))
+    };
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
+        _ => {
+            let text = std::str::from_utf8(bytes).map_err(|error| {
+                Error::usage(format!("byte {} is not UTF-8", error.valid_up_to()))
+            })?;
+            Ok(Cow::Borrowed(text.strip_prefix('\u{feff}').unwrap_or(text)))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -250,6 +279,16 @@ mod tests {
         assert!(first.is_some() && Lock::take(&path).unwrap().is_none());
         drop(first);
         assert!(Lock::take(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn byte_order_marks_are_removed() {
+        for bytes in [&b"a\xc3\xbc"[..], b"\xef\xbb\xbfa\xc3\xbc", b"\xff\xfea\0\xfc\0"] {
+            assert_eq!(decode_text(bytes).unwrap(), "aü");
+        }
+        assert_eq!(decode_text(b"\xfe\xff\0a\0\xfc").unwrap(), "aü");
+        let message = decode_text(b"\xff\xfea").unwrap_err().to_string();
+        assert!(message.contains("UTF-16"), "{message}");
     }
 
     #[test]

@@ -183,7 +183,10 @@ pub fn train<T: AnnotatedTask>(
     }
     let reported: Vec<String> = T::REPORTED
         .iter()
-        .map(|(key, name)| format!("{name} {:.4}", best[*key].as_f64().unwrap_or(f64::NAN)))
+        .map(|(key, name)| match best[*key].as_f64() {
+            Some(value) => format!("{name} {value:.4}"),
+            None => format!("no {name}"),
+        })
         .collect();
     outln!(
         "{validated_on}: {} after epoch {}, {seconds:.0} s; {}: model.safetensors, metrics.jsonl, \

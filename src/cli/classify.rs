@@ -14,7 +14,7 @@ use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::probe::match_labels;
 use serde_json::json;
 
-use super::targets::open_each;
+use super::targets::{ImagePath, distinct_names, open_each};
 use super::{CommandArgs, Common};
 
 /// Output format.
@@ -111,6 +111,7 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let samples = open_each(&args.common, &args.images, args.strict, |source| {
         Sample::open_whole(source, size, args.resize, args.strict, budget)
     })?;
+    let names = names(&args.images, &samples);
     let samples: Vec<Sample> = samples.into_iter().map(|(_, sample)| sample).collect();
     let trained = csae::internals::data::Labels {
         classes: classes.clone(),
@@ -140,14 +141,10 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
         outln!("image,{}", head.join(","));
     }
     let (mut all_truth, mut all_found) = (Vec::new(), Vec::new());
-    for (sample, truth) in samples.iter().zip(&truth) {
+    for ((sample, truth), names) in samples.iter().zip(&truth).zip(&names) {
         args.common.status(&format!("data: {}", sample.description));
         args.common.report_skipped(&sample.skipped);
-        let width = (0..sample.len())
-            .map(|image| sample.name(image).chars().count())
-            .max()
-            .unwrap_or(0)
-            .min(60);
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(60);
         let mut image = 0;
         sample.each_part(|images, chosen| {
             for chosen in chosen.chunks(inference.batch(&device)) {
@@ -157,10 +154,9 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
                     &[],
                 )?;
                 for logits in logits.chunks_exact(classes.len()) {
-                    let name = sample.name(image);
                     outln!(
                         "{}",
-                        output_line(format, &name, width, classes, &likeliest(logits, top))
+                        output_line(format, &names[image], width, classes, &likeliest(logits, top))
                     );
                     if let Some((_, truth)) = truth {
                         all_truth.push(truth.of[image]);
@@ -192,6 +188,30 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
         confusion.picture(&format!("{}: error {rate}", args.model.display())).save(path)?;
     }
     Ok(())
+}
+
+/// The names of the images of each sample. If samples have images of the same name, it starts with
+/// the folders that distinguish them.
+fn names(sources: &[String], samples: &[(usize, Sample)]) -> Vec<Vec<String>> {
+    let own = |sample: &Sample| (0..sample.len()).map(|image| sample.name(image)).collect();
+    let mut all: Vec<Vec<String>> = samples.iter().map(|(_, sample)| own(sample)).collect();
+    let paths: Vec<Vec<ImagePath>> = samples
+        .iter()
+        .zip(&all)
+        .map(|((source, _), all)| {
+            all.iter().map(|name| ImagePath::new(&sources[*source], name)).collect()
+        })
+        .collect();
+    let paths: Vec<&ImagePath> = paths.iter().flatten().collect();
+    let mut distinct = paths.iter().zip(distinct_names(&paths));
+    for own in all.iter_mut().flatten() {
+        if let Some((path, name)) = distinct.next()
+            && path.is_extended(&name)
+        {
+            *own = name.text;
+        }
+    }
+    all
 }
 
 /// The `top` most likely classes and their probabilities (softmax of the logits).

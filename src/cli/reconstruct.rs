@@ -71,17 +71,16 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let dims = graph.nodes[0].dims;
     let budget = super::budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
-    let targets =
-        Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
+    let out = (Some(args.out.as_path()), &[][..]);
+    let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
     let mut inference = Inference::new(graph, &store);
     let data = targets.bytes(|size| reconstruct::bytes(dims, size));
     inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data })?;
-    files::make_folder(&args.out)?;
     let mut handles = Handles::default();
-    for Job { source, image, target } in &targets.jobs {
+    for Job { source, image, target, .. } in &targets.jobs {
         let pixels = &targets.sources[*source];
         let size = pixels.size(*image);
         let original: Vec<f32> = pixels
@@ -93,6 +92,7 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
         files::make_folder(target.parent().unwrap_or(&args.out))?;
         let own = Dims::of(size, dims.c);
+        files::make_folder(target.parent().unwrap_or(&args.out))?;
         picture::save_png(target, &result, own)?;
         let (psnr, ssim) =
             (quality::psnr(&original, &result), quality::ssim(&original, &result, own));

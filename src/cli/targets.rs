@@ -1,7 +1,7 @@
 //! Images from several sources, and the files of their results.
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::collections::{HashMap, HashSet};
+use std::path::{Component, Path, PathBuf};
 
 use csae::internals::budget::Budget;
 use csae::internals::data::{self, LoadOptions, Pixels};
@@ -16,8 +16,11 @@ pub struct Job {
     pub source: usize,
     /// Index of the image in its source.
     pub image: usize,
+    /// Name of the image, which no other image has: its name in its source. If several sources have
+    /// an image of this name, it starts with the folders that distinguish them.
+    pub name: String,
     /// File of the result, a PNG: the image's path relative to a folder that was given, or its file
-    /// name.
+    /// name. If several images have this name, it starts like `name`.
     pub target: PathBuf,
 }
 
@@ -69,21 +72,21 @@ pub struct Targets {
 
 impl Targets {
     /// Opens every source and chooses a file below `out` for each result. Without `out`, results
-    /// only get names.
+    /// only get names. Beside its PNG, each result has a file with each of the extensions
+    /// `endings`.
     ///
     /// # Errors
-    /// If a source has no images, two results would have the same file, or a file exists and
-    /// `force` is not set.
+    /// If a source has no images, two results would have the same file, a result would replace one
+    /// of the images, or a file exists and `force` is not set.
     pub fn plan(
         common: &Common,
         images: &[String],
-        out: Option<&Path>,
+        (out, endings): (Option<&Path>, &[&str]),
         wanted: &LoadOptions,
         budget: &Budget,
         force: bool,
     ) -> Result<Self> {
         let mut targets = Self { sources: Vec::new(), jobs: Vec::new(), held: 0 };
-        let mut owners = HashMap::new();
         let mut held = 0;
         let opened = open_each(common, images, wanted.strict, |source| {
             let found = data::open(source, wanted, budget.data.saturating_sub(held))?;
@@ -91,36 +94,76 @@ impl Targets {
             Ok(found)
         })?;
         targets.held = held;
-        for (number, found) in opened {
-            let source = &images[number];
-            common.report_skipped(&found.skipped);
-            let folder = Path::new(source).is_dir();
-            for image in 0..found.pixels.len() {
-                let name = PathBuf::from(found.pixels.name(image));
-                let name =
-                    if folder { &name } else { Path::new(name.file_name().unwrap_or_default()) };
-                let parent = out.unwrap_or(Path::new(""));
-                let mut target = parent.join(name).with_extension("png");
-                if let Some(out) = out {
-                    // Some file systems ignore case.
-                    let lower = |path: &Path| path.to_string_lossy().to_lowercase();
-                    if owners.contains_key(&lower(&target)) {
-                        // For a.png and a.jpg, the second result keeps the whole name: a.jpg.png.
-                        target = out.join(format!("{}.png", name.display()));
-                    }
-                    if let Some(other) =
-                        owners.insert(lower(&target), (source.clone(), found.pixels.name(image)))
-                    {
-                        return Err(same_target(
-                            &target,
-                            [&other, &(source.clone(), found.pixels.name(image))],
-                        ));
-                    }
-                    super::refuse_existing(&target, force)?;
-                }
-                targets.jobs.push(Job { source: targets.sources.len(), image, target });
+        // The source and the path of each image.
+        let mut found: Vec<(&String, ImagePath)> = Vec::new();
+        for (number, opened) in opened {
+            common.report_skipped(&opened.skipped);
+            let (source, at) = (&images[number], targets.sources.len());
+            for image in 0..opened.pixels.len() {
+                let path = ImagePath::new(source, &opened.pixels.name(image));
+                found.push((source, path));
+                targets.jobs.push(Job {
+                    source: at,
+                    image,
+                    name: String::new(),
+                    target: PathBuf::new(),
+                });
             }
-            targets.sources.push(found.pixels);
+            targets.sources.push(opened.pixels);
+        }
+        let paths: Vec<&ImagePath> = found.iter().map(|(_, path)| path).collect();
+        let names = distinct_names(&paths);
+        // The image of each file, by its path in lower case: some file systems ignore case.
+        let mut owners: HashMap<String, usize> = HashMap::new();
+        let lower = |path: &Path| path.to_string_lossy().to_lowercase();
+        for (i, (job, name)) in targets.jobs.iter_mut().zip(&names).enumerate() {
+            let path = paths[i];
+            job.name = if path.is_extended(name) {
+                name.text.clone()
+            } else {
+                targets.sources[job.source].name(job.image)
+            };
+            let folder = out.unwrap_or(Path::new(""));
+            job.target = folder.join(&name.text).with_extension("png");
+            if out.is_none() {
+                continue;
+            }
+            if files(&job.target, endings).any(|file| owners.contains_key(&lower(&file))) {
+                // For a.png and a.jpg, the second result keeps the whole name: a.jpg.png.
+                job.target = folder.join(format!("{}.png", name.text));
+            }
+            for file in files(&job.target, endings) {
+                if let Some(other) = owners.insert(lower(&file), i) {
+                    let named = |i: usize| {
+                        let source = found[i].0;
+                        let name = &names[i].text;
+                        let is_folder = Path::new(source).is_dir();
+                        if is_folder { format!("{source}: {name}") } else { source.clone() }
+                    };
+                    return Err(Error::usage(format!(
+                        "both {} and {} would be written to {}; process one of them in a separate \
+                         call with a different -o",
+                        named(other),
+                        named(i),
+                        file.display()
+                    )));
+                }
+                super::refuse_existing(&file, force)?;
+            }
+        }
+        if force && out.is_some() {
+            let inputs = paths.iter().filter_map(|path| path.file.canonicalize().ok());
+            let inputs: HashSet<PathBuf> = inputs.collect();
+            let written = targets.jobs.iter().flat_map(|job| files(&job.target, endings));
+            let replaced = written
+                .filter_map(|file| file.canonicalize().ok())
+                .find(|file| inputs.contains(file));
+            if let Some(file) = replaced {
+                return Err(Error::usage(format!(
+                    "{}: the result would overwrite the image; choose another folder with -o",
+                    file.display()
+                )));
+            }
         }
         Ok(targets)
     }
@@ -135,16 +178,118 @@ impl Targets {
     }
 }
 
-/// The error for two images, each given by its source and its name there, with the same result
-/// file.
-fn same_target(target: &Path, [a, b]: [&(String, String); 2]) -> Error {
-    let named = |(source, name): &(String, String)| {
-        if Path::new(source).is_dir() { format!("{source}: {name}") } else { source.clone() }
+/// The files of a result: its PNG, and those with other extensions.
+fn files<'a>(target: &'a Path, endings: &'a [&str]) -> impl Iterator<Item = PathBuf> + 'a {
+    std::iter::once(target.to_owned())
+        .chain(endings.iter().map(|ending| target.with_extension(ending)))
+}
+
+/// The path of an image.
+#[derive(Debug)]
+pub struct ImagePath {
+    /// The names of its folders and of its file.
+    parts: Vec<String>,
+    /// The number of the last parts that are its name without its source.
+    own: usize,
+    /// The image's file, if it has a file of its own.
+    file: PathBuf,
+}
+
+impl ImagePath {
+    /// The path of the image `name` of a source.
+    pub fn new(source: &str, name: &str) -> Self {
+        let (path, name) = (Path::new(source), Path::new(name));
+        let is_list = source == "-" || source.starts_with('@');
+        let is_source = path.file_name() == name.file_name() && path.is_file();
+        let own = if path.is_dir() { parts(name).len() } else { 1 };
+        let file = match (is_source, is_list) {
+            (true, _) => path.to_owned(),
+            (false, true) => {
+                let list = source.strip_prefix('@').and_then(|list| Path::new(list).parent());
+                list.unwrap_or(Path::new("")).join(name)
+            }
+            (false, false) => path.join(name),
+        };
+        let parts = if is_list { parts(name) } else { parts(&file) };
+        Self { own: own.min(parts.len()), parts, file }
+    }
+
+    /// Whether the image's name has parts of its source.
+    pub const fn is_extended(&self, name: &Name) -> bool {
+        name.parts > self.own
+    }
+}
+
+/// The names of the folders and the file of a path.
+fn parts(path: &Path) -> Vec<String> {
+    path.components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The name of an image among others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name {
+    /// The last parts of its path, with slashes between them.
+    pub text: String,
+    /// The number of parts.
+    pub parts: usize,
+}
+
+/// Names that distinguish images: without their sources, or with more of the last parts of their
+/// paths as long as others have the same name. Images with the same path have the same name.
+pub fn distinct_names(paths: &[&ImagePath]) -> Vec<Name> {
+    let mut lengths: Vec<usize> = paths.iter().map(|path| path.own).collect();
+    let text = |i: usize, length: usize| {
+        let parts = &paths[i].parts;
+        parts[parts.len() - length..].join("/")
     };
-    let (a, b) = (named(a), named(b));
-    Error::usage(format!(
-        "both {a} and {b} would be written to {}; process one of them in a separate call with a \
-         different -o",
-        target.display()
-    ))
+    loop {
+        let mut same: HashMap<String, Vec<usize>> = HashMap::new();
+        for (i, length) in lengths.iter().enumerate() {
+            same.entry(text(i, *length)).or_default().push(i);
+        }
+        let mut extended = false;
+        for same in same.values() {
+            if same.iter().all(|i| paths[*i].parts == paths[same[0]].parts) {
+                continue;
+            }
+            for &i in same {
+                if lengths[i] < paths[i].parts.len() {
+                    lengths[i] += 1;
+                    extended = true;
+                }
+            }
+        }
+        if !extended {
+            break;
+        }
+    }
+    let name = |(i, parts): (usize, &usize)| Name { text: text(i, *parts), parts: *parts };
+    lengths.iter().enumerate().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(images: &[(&str, &str)]) -> Vec<String> {
+        let paths: Vec<ImagePath> =
+            images.iter().map(|(source, name)| ImagePath::new(source, name)).collect();
+        let names = distinct_names(&paths.iter().collect::<Vec<_>>());
+        names.into_iter().map(|name| name.text).collect()
+    }
+
+    #[test]
+    fn names_have_the_folders_that_distinguish_them() {
+        let list = |name: &'static str| ("@list.txt", name);
+        assert_eq!(names(&[list("a/1/x.png"), list("b/1/x.png")]), ["a/1/x.png", "b/1/x.png"]);
+        assert_eq!(names(&[list("a/x.png"), list("b/y.png")]), ["x.png", "y.png"]);
+        assert_eq!(names(&[list("x.png"), list("b/x.png")]), ["x.png", "b/x.png"]);
+        assert_eq!(names(&[list("a/x.png"), list("a/x.png")]), ["x.png", "x.png"]);
+        assert_eq!(names(&[("a.npy", "0"), ("b.npy", "0")]), ["a.npy/0", "b.npy/0"]);
+    }
 }

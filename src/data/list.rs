@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::folder::{Files, load_files};
 use super::{LoadOptions, Opened};
 use crate::error::{Error, Result};
+use crate::files;
 
 /// Maximum size of a list in bytes. It refuses a large binary file that was given by mistake before
 /// the memory is exhausted.
@@ -55,12 +56,8 @@ fn parse(list: impl Read, max: u64) -> Result<Vec<PathBuf>> {
             max >> 20
         )));
     }
-    let text = String::from_utf8(bytes).map_err(|e| {
-        Error::usage(format!(
-            "byte {} is not UTF-8; a list is a text file with one path per line",
-            e.utf8_error().valid_up_to()
-        ))
-    })?;
+    let text = files::decode_text(&bytes)
+        .map_err(|error| error.and("a list is a text file with one path per line"))?;
     let files: Vec<PathBuf> =
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(PathBuf::from).collect();
     if files.is_empty() {
@@ -82,6 +79,13 @@ mod tests {
     #[test]
     fn spaces_and_empty_lines_are_ignored() {
         let paths = parse(LIST.as_bytes(), LIST.len() as u64).unwrap();
+        assert_eq!(paths, [Path::new("a.png"), Path::new("b/c.png")]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_and_line_ends_of_windows_are_ignored() {
+        let list = format!("\u{feff}{}", LIST.replace('\n', "\r\n"));
+        let paths = parse(list.as_bytes(), list.len() as u64).unwrap();
         assert_eq!(paths, [Path::new("a.png"), Path::new("b/c.png")]);
     }
 

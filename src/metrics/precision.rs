@@ -37,10 +37,10 @@ pub struct AveragePrecision {
     pub ap50: Vec<Option<f64>>,
     /// Average precision of each class, averaged over IoUs of 0.5, 0.55, …, 0.95.
     pub ap: Vec<Option<f64>>,
-    /// Mean of `ap50` over the classes with objects.
-    pub map50: f64,
-    /// Mean of `ap` over the classes with objects.
-    pub map: f64,
+    /// Mean of `ap50` over the classes with objects. `None` if no class has any.
+    pub map50: Option<f64>,
+    /// Mean of `ap` over the classes with objects. `None` if no class has any.
+    pub map: Option<f64>,
 }
 
 impl Tally {
@@ -84,7 +84,8 @@ impl Tally {
             .map(|class| class.map(|ap| ap.iter().sum::<f64>() / ap.len() as f64))
             .collect();
         let mean = |values: &[Option<f64>]| {
-            values.iter().flatten().sum::<f64>() / values.iter().flatten().count().max(1) as f64
+            let count = values.iter().flatten().count();
+            (count > 0).then(|| values.iter().flatten().sum::<f64>() / count as f64)
         };
         AveragePrecision { map50: mean(&ap50), map: mean(&ap), ap50, ap }
     }
@@ -195,7 +196,7 @@ mod tests {
         // Wrong, then correct: precision ½ up to recall ½.
         let found =
             precision(&[(&[detection(0.7, 0.0, 10.0), detection(0.8, 20.0, 10.0)], &objects)]);
-        assert!((found.map50 - 0.5 * 51.0 / 101.0).abs() < 1e-12, "{found:?}");
+        assert!((found.map50.unwrap() - 0.5 * 51.0 / 101.0).abs() < 1e-12, "{found:?}");
     }
 
     #[test]
@@ -203,14 +204,14 @@ mod tests {
         let objects = [object(0.0, 10.0), object(50.0, 10.0)];
         let found =
             precision(&[(&[detection(0.7, 0.0, 10.0), detection(0.8, 50.0, 10.0)], &objects)]);
-        assert_eq!(found.map, 1.0);
+        assert_eq!(found.map, Some(1.0));
     }
 
     #[test]
     fn map_averages_over_thresholds() {
         // 10 wide, moved by 2: IoU 8/12 = 0.667, correct at 0.5, 0.55, 0.6 and 0.65.
         let found = precision(&[(&[detection(0.9, 2.0, 10.0)], &[object(0.0, 10.0)])]);
-        assert!(found.map50 == 1.0 && (found.map - 0.4).abs() < 1e-12, "{found:?}");
+        assert!(found.map50 == Some(1.0) && (found.map.unwrap() - 0.4).abs() < 1e-12, "{found:?}");
     }
 
     #[test]
@@ -219,13 +220,13 @@ mod tests {
             &[detection(0.9, 0.0, 10.0), detection(0.95, 30.0, 10.0), detection(0.8, 0.0, 10.0)],
             &[object(0.0, 10.0)],
         )]);
-        assert!((found.map50 - 0.5).abs() < 1e-12, "{found:?}");
+        assert!((found.map50.unwrap() - 0.5).abs() < 1e-12, "{found:?}");
     }
 
     #[test]
     fn detections_match_only_objects_of_their_image() {
         let found = precision(&[(&[detection(0.9, 0.0, 10.0)], &[]), (&[], &[object(0.0, 10.0)])]);
-        assert_eq!(found.map50, 0.0);
+        assert_eq!(found.map50, Some(0.0));
     }
 
     #[test]
@@ -240,7 +241,14 @@ mod tests {
             detection(0.7, 150.0, 10.0),
             detection(0.6, 0.0, 10.0),
         ];
-        assert_eq!(precision(&[(&all, &objects)]).map50, 1.0);
-        assert_eq!(precision(&[(&all[..3], &objects)]).map50, 0.0);
+        assert_eq!(precision(&[(&all, &objects)]).map50, Some(1.0));
+        assert_eq!(precision(&[(&all[..3], &objects)]).map50, Some(0.0));
+    }
+
+    #[test]
+    fn without_objects_there_is_no_mean() {
+        let difficult = Object { difficult: true, ..object(50.0, 10.0) };
+        let found = precision(&[(&[detection(0.9, 50.0, 10.0)], &[difficult])]);
+        assert_eq!([found.map50, found.map], [None; 2]);
     }
 }

@@ -32,13 +32,13 @@ fn learn(out: &str) -> Command {
 }
 
 /// A classifier and what its training wrote.
-struct Classifier {
-    run: String,
+pub struct Classifier {
+    pub run: String,
     lines: Vec<Value>,
 }
 
 /// Trained once for all tests, which only read it.
-fn classifier() -> &'static Classifier {
+pub fn classifier() -> &'static Classifier {
     static CLASSIFIER: OnceLock<Classifier> = OnceLock::new();
     CLASSIFIER.get_or_init(|| {
         let run = TempFolder::shared().path("classifier");

@@ -6,6 +6,7 @@
 //! [`support::models`].
 
 mod accumulate;
+mod annotations;
 mod anomaly;
 mod bad_input;
 mod bench;
@@ -33,6 +34,7 @@ mod library;
 mod manners;
 mod many;
 mod memory;
+mod outputs;
 mod presets;
 mod reconstruct;
 mod restore;

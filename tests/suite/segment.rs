@@ -57,6 +57,11 @@ fn unpool() -> &'static Trained {
     TRAINED.get_or_init(|| trained("unpool", 40))
 }
 
+/// A segmenter for other suites.
+pub fn model() -> &'static str {
+    &deconv().run
+}
+
 /// The Dice coefficient of a model on labelled images.
 fn dice(run: &str, data: &str) -> f64 {
     let eval = Command::new("segment eval").arg(run).arg(data).arg("--instances");

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::Fitted;
 use crate::cli::targets::{Job, Targets};
-use crate::cli::{CommandArgs, Common, budget, refuse_existing};
+use crate::cli::{CommandArgs, Common, budget};
 
 /// Score images of any size: how anomalous each is, whether it exceeds the threshold, and where.
 ///
@@ -47,9 +47,8 @@ pub struct ScoreArgs {
     common: Common,
 }
 
-fn mask_file(picture: &Path) -> PathBuf {
-    picture.with_extension("mask.png")
-}
+/// Extension of the masks.
+const MASK: &str = "mask.png";
 
 /// The image, and beside it the same in gray with the heat map in yellow to red, from half the
 /// threshold to twice the threshold.
@@ -80,7 +79,7 @@ fn write(target: &Path, image: &Image, views: &Views, detector: &Detector) -> Re
     overlay(image, views, threshold).save(target)?;
     let above: Vec<f32> =
         views.heat.iter().map(|heat| f32::from(u8::from(*heat > threshold))).collect();
-    picture::save_png(&mask_file(target), &above, Dims { c: 1, ..image.dims })
+    picture::save_png(&target.with_extension(MASK), &above, Dims { c: 1, ..image.dims })
 }
 
 impl CommandArgs for ScoreArgs {
@@ -106,17 +105,11 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let targets = Targets::plan(
         &args.common,
         &args.images,
-        args.out.as_deref(),
+        (args.out.as_deref(), &[MASK]),
         &wanted,
         &budget,
         args.force,
     )?;
-    if args.out.is_some() {
-        targets
-            .jobs
-            .iter()
-            .try_for_each(|job| refuse_existing(&mask_file(&job.target), args.force))?;
-    }
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let dims = fitted.tiled.dims();
@@ -124,8 +117,7 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;
     let mut handles = Handles::default();
     let threshold = detector.calibration.image_threshold;
-    for Job { source, image, target } in &targets.jobs {
-        let name = targets.sources[*source].name(*image);
+    for Job { source, image, name, target } in &targets.jobs {
         let image = Image::read(&targets.sources[*source], *image, &mut handles)?;
         let views = detector.views(&mut device, &mut extractor, &image)?;
         let score = views.score();

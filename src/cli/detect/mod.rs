@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use csae::internals::data::LoadOptions;
 use csae::internals::data::annotations::box_set::{Annotations, DetectionSet};
+use csae::internals::data::annotations::findings::Finding;
 use csae::internals::error::Result;
 use csae::internals::metrics::precision::AveragePrecision;
 use csae::internals::model::{self, LoadedModel};
@@ -87,6 +88,9 @@ fn report_set(common: &Common, set: &DetectionSet) {
         |n| format!("no annotations for {}; skipped", counted(n, "image", "images")),
         &set.unannotated,
     );
+    for Finding { oddity, places } in set.findings.iter() {
+        common.report_names(|n| oddity.describe(n), places);
+    }
     if set.clipped > 0 {
         common.status(&format!("clipped {} to the image", counted(set.clipped, "box", "boxes")));
     }
@@ -119,5 +123,9 @@ fn print(precision: &AveragePrecision, classes: &[String]) {
     for (i, name) in classes.iter().enumerate() {
         outln!("{name:<24} {:>8} {:>12}", cell(precision.ap50[i]), cell(precision.ap[i]));
     }
-    outln!("{:<24} {:>8.4} {:>12.4}", "mean", precision.map50, precision.map);
+    if precision.map50.is_none() {
+        outln!("{:<24} no objects to find", "mean");
+        return;
+    }
+    outln!("{:<24} {:>8} {:>12}", "mean", cell(precision.map50), cell(precision.map));
 }

@@ -118,14 +118,10 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     let channels = loaded.graph.nodes[0].dims.c;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions { channels: Some(channels), strict: args.strict, memory: budget.all };
-    let targets =
-        Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
+    let out = (Some(args.out.as_path()), &["xml"][..]);
+    let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;
     let all = args.out.join(ALL);
     refuse_existing(&all, args.force)?;
-    targets
-        .jobs
-        .iter()
-        .try_for_each(|job| refuse_existing(&job.target.with_extension("xml"), args.force))?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
@@ -137,9 +133,9 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     )?;
     let classes = detector.classes();
     let (mut handles, mut lines) = (Handles::default(), Vec::new());
-    for Job { source, image, target } in &targets.jobs {
+    for Job { source, image, name, target } in &targets.jobs {
         let set = &targets.sources[*source];
-        let (name, dims) = (set.name(*image), Dims::of(set.size(*image), channels));
+        let dims = Dims::of(set.size(*image), channels);
         let pixels = set.read(*image, &mut handles)?;
         let found = detector.find(&mut device, &[(&pixels, dims)], args.score)?.remove(0);
         files::make_folder(target.parent().unwrap_or(Path::new("")))?;
@@ -147,9 +143,9 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         picture::save_png(target, &boxes, Dims { c: 3, ..dims })?;
         files::write_atomically(
             &target.with_extension("xml"),
-            to_voc(&name, dims, classes, &found).as_bytes(),
+            to_voc(name, dims, classes, &found).as_bytes(),
         )?;
-        let objects = as_json(&name, classes, &found);
+        let objects = as_json(name, classes, &found);
         if args.common.json {
             outln!(
                 "{}",

@@ -1,6 +1,6 @@
 //! Which images to restore, and where to write the results.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use csae::internals::data::folder;
@@ -8,12 +8,14 @@ use csae::internals::error::{Error, Result};
 
 use super::RestoreArgs;
 use crate::cli::refuse_existing;
+use crate::cli::targets::{ImagePath, distinct_names};
 
 /// An image to restore.
 pub struct Job {
     /// The image's file.
     pub image: PathBuf,
-    /// Its path relative to the folder that was given, or its file name.
+    /// Its path relative to the folder that was given, or its file name. If several images have
+    /// this name, it starts with the folders that distinguish them.
     pub name: PathBuf,
     /// File of the result.
     pub target: PathBuf,
@@ -57,65 +59,73 @@ fn files(source: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Whether two paths lead to the same file.
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    a.canonicalize().ok().zip(b.canonicalize().ok()).is_some_and(|(a, b)| a == b)
-}
-
 /// The jobs for all images. Results keep the images' paths relative to a folder that was given.
 ///
 /// # Errors
-/// If an image or clean image does not exist, two results would have the same file, or a file
-/// exists and --force is not given.
+/// If an image or clean image does not exist, two results would have the same file, a result would
+/// replace an image, or a file exists and --force is not given.
 pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
     let mut jobs: Vec<Job> = Vec::new();
     let mut targets: HashMap<String, PathBuf> = HashMap::new();
+    let mut images: Vec<(PathBuf, ImagePath)> = Vec::new();
     for source in &args.images {
         for image in files(source)? {
-            let name = if source.is_dir() {
-                image.strip_prefix(source).unwrap_or(&image)
+            let inside = image.strip_prefix(source).unwrap_or(&image).to_string_lossy();
+            let path = if source.is_dir() {
+                ImagePath::new(&source.to_string_lossy(), &inside)
             } else {
-                Path::new(image.file_name().unwrap_or_default())
+                let name = image.file_name().unwrap_or_default().to_string_lossy();
+                ImagePath::new(&image.to_string_lossy(), &name)
             };
-            let extension = name.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-            let mut target = out.join(name);
-            if !["png", "jpg", "jpeg"].contains(&extension.as_str()) {
-                target.set_extension("png");
-            }
-            let side = args.side_by_side.then(|| side_of(&target));
-            for target in std::iter::once(&target).chain(&side) {
-                // Some file systems ignore case.
-                if let Some(other) =
-                    targets.insert(target.to_string_lossy().to_lowercase(), image.clone())
-                {
-                    return Err(Error::usage(format!(
-                        "both {} and {} would be written to {}; process one of them in a separate \
-                         call with a different -o",
-                        other.display(),
-                        image.display(),
-                        target.display()
-                    )));
-                }
-            }
-            let clean = match &args.compare {
-                Some(folder) if folder.is_dir() => Some(folder.join(name)),
-                other => other.clone(),
-            };
-            let name = name.to_owned();
-            jobs.push(Job { image, name, target, clean });
+            images.push((image, path));
         }
+    }
+    let names = distinct_names(&images.iter().map(|(_, path)| path).collect::<Vec<_>>());
+    for ((image, _), name) in images.into_iter().zip(names) {
+        let name = Path::new(&name.text);
+        let extension = name.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        let mut target = out.join(name);
+        if !["png", "jpg", "jpeg"].contains(&extension.as_str()) {
+            target.set_extension("png");
+        }
+        let side = args.side_by_side.then(|| side_of(&target));
+        for target in std::iter::once(&target).chain(&side) {
+            // Some file systems ignore case.
+            if let Some(other) =
+                targets.insert(target.to_string_lossy().to_lowercase(), image.clone())
+            {
+                return Err(Error::usage(format!(
+                    "both {} and {} would be written to {}; process one of them in a separate \
+                     call with a different -o",
+                    other.display(),
+                    image.display(),
+                    target.display()
+                )));
+            }
+        }
+        let clean = match &args.compare {
+            Some(folder) if folder.is_dir() => Some(folder.join(name)),
+            other => other.clone(),
+        };
+        let name = name.to_owned();
+        jobs.push(Job { image, name, target, clean });
     }
     if jobs.len() > 1 && args.compare.as_ref().is_some_and(|clean| !clean.is_dir()) {
         return Err(Error::usage(
             "--compare: for several images, give a folder of clean images with the same names",
         ));
     }
+    let inputs: HashSet<PathBuf> =
+        jobs.iter().filter_map(|job| job.image.canonicalize().ok()).collect();
     for job in &jobs {
-        if is_same_file(&job.image, &job.target) {
-            return Err(Error::usage(format!(
-                "{}: the result would overwrite the image; choose another folder with -o",
-                job.image.display()
-            )));
+        let side = args.side_by_side.then(|| job.side());
+        for target in std::iter::once(&job.target).chain(&side) {
+            if target.canonicalize().is_ok_and(|target| inputs.contains(&target)) {
+                return Err(Error::usage(format!(
+                    "{}: the result would overwrite the image; choose another folder with -o",
+                    target.display()
+                )));
+            }
         }
         refuse_existing(&job.target, args.force)?;
         if args.side_by_side {

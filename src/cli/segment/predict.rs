@@ -15,8 +15,10 @@ use serde_json::{Value, json};
 
 use super::{check_memory, load, placed};
 use crate::cli::targets::{Job, Targets};
-use crate::cli::{CommandArgs, Common, budget, refuse_existing};
+use crate::cli::{CommandArgs, Common, budget};
 
+/// Extension of the overlays.
+const OVERLAY: &str = "overlay.png";
 /// Opacity of the class colours over the image.
 const OPACITY: f32 = 0.5;
 
@@ -91,14 +93,9 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     let channels = loaded.graph.nodes[0].dims.c;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions { channels: Some(channels), strict: args.strict, memory: budget.all };
-    let targets =
-        Targets::plan(&args.common, &args.images, Some(&args.out), &wanted, &budget, args.force)?;
-    for job in &targets.jobs {
-        refuse_existing(&beside(&job.target, "overlay.png"), args.force)?;
-        if args.probabilities {
-            refuse_existing(&beside(&job.target, "npy"), args.force)?;
-        }
-    }
+    let endings: &[&str] = if args.probabilities { &[OVERLAY, "npy"] } else { &[OVERLAY] };
+    let out = (Some(args.out.as_path()), endings);
+    let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let segmenter = placed(&mut device, &loaded)?;
@@ -111,7 +108,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         let size = size_of(&jobs[0]);
         let plan = segmenter.plan(&device, size)?;
         let mut pass = plan.pass();
-        for Job { source, image, target } in jobs {
+        for Job { source, image, name, target } in jobs {
             let set = &targets.sources[*source];
             let pixels: Vec<f32> = set
                 .read(*image, &mut handles)?
@@ -123,7 +120,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
             files::make_folder(target.parent().unwrap_or(Path::new("")))?;
             write_labels(target, &classes, size)?;
             picture::save_png(
-                &beside(target, "overlay.png"),
+                &beside(target, OVERLAY),
                 &overlay(&pixels, channels, &classes),
                 Dims::of(size, 3),
             )?;
@@ -144,7 +141,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
                 outln!(
                     "{}",
                     json!({
-                        "kind": "labels", "image": set.name(*image),
+                        "kind": "labels", "image": name,
                         "file": target.display().to_string(), "shares": shares
                     })
                 );

@@ -1,17 +1,15 @@
-//! Annotation files: Pascal VOC's XML (one file per image) and COCO's JSON (one file for all
-//! images).
+//! Objects in annotation files, and Pascal VOC's XML: one file per image.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;
 
 use roxmltree::{Document, Node, ParsingOptions};
-use serde::Deserialize;
 
 use crate::data::annotations::boxes::{Bounds, Detection};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 
 /// An annotated object in an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,48 +42,136 @@ pub struct NamedObject {
     pub difficult: bool,
     /// See [`Object::crowd`].
     pub crowd: bool,
+    /// Whether the corners of the box were in the wrong order.
+    pub swapped: bool,
+}
+
+/// The annotation of an image.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Annotation {
+    /// The size of the image that the boxes refer to, if the file states one.
+    pub size: Option<Size>,
+    /// The objects.
+    pub objects: Vec<NamedObject>,
+    /// The range of the coordinates.
+    pub range: Range,
+}
+
+/// What the coordinates of boxes, as they are in a file, have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Whether all coordinates are from 0 to 1.
+    pub in_unit: bool,
+    /// Whether all coordinates are whole numbers.
+    pub whole: bool,
+}
+
+impl Default for Range {
+    /// The range of no coordinate.
+    fn default() -> Self {
+        Self { in_unit: true, whole: true }
+    }
+}
+
+impl Range {
+    /// Includes the corners of a box.
+    pub fn include(&mut self, corners: [f64; 4]) {
+        // The sum of a fraction and a width can exceed 1 by rounding.
+        self.in_unit &= corners.iter().all(|value| (0.0..=1.0 + 1e-6).contains(value));
+        self.whole &= corners.iter().all(|value| value.fract() == 0.0);
+    }
+
+    /// The range of the coordinates of both.
+    pub const fn and(self, other: Self) -> Self {
+        Self { in_unit: self.in_unit && other.in_unit, whole: self.whole && other.whole }
+    }
 }
 
 /// Reads a Pascal VOC annotation file. Its coordinates are pixels counted from 1, and the box
-/// includes both corners. The edges of [`Bounds`] are hence xmin − 1, ymin − 1, xmax and ymax.
+/// includes both corners. The edges of [`Bounds`] are hence xmin − 1, ymin − 1, xmax and ymax. If
+/// the edges are in the wrong order, left > right or top > bottom, they are exchanged, and
+/// [`NamedObject::swapped`] is set.
 ///
 /// # Errors
 /// If the file is not a Pascal VOC annotation, or an object has no name or an incomplete box. The
 /// message does not name the file.
-pub fn read_voc(path: &Path) -> Result<Vec<NamedObject>> {
-    let bytes = files::read(path)?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::usage("not a Pascal VOC annotation: not UTF-8"))?;
-    parse_voc(&text)
+pub fn read_voc(path: &Path) -> Result<Annotation> {
+    parse_voc(&decode_xml(&files::read(path)?)?)
 }
 
-fn parse_voc(text: &str) -> Result<Vec<NamedObject>> {
+fn not_voc(reason: impl std::fmt::Display) -> Error {
+    Error::usage(format!("not a Pascal VOC annotation: {reason}"))
+}
+
+/// Decodes an XML file in the encoding of its byte order mark or its declaration: UTF-8, UTF-16
+/// with a mark, ISO-8859-1 or Windows-1252.
+fn decode_xml(bytes: &[u8]) -> Result<Cow<'_, str>> {
+    let declaration = bytes
+        .starts_with(b"<?xml")
+        .then(|| bytes.windows(2).position(|end| end == b"?>"))
+        .flatten()
+        .map_or("", |end| std::str::from_utf8(&bytes[..end]).unwrap_or_default());
+    let encoding = declaration
+        .split_once("encoding")
+        .and_then(|(_, rest)| rest.split(['\'', '"']).nth(1))
+        .unwrap_or("utf-8");
+    match encoding.to_lowercase().as_str() {
+        // The declaration was read byte by byte, so the file is not in UTF-16, whatever it says.
+        "utf-8" | "utf8" | "us-ascii" | "ascii" | "utf-16" => {
+            files::decode_text(bytes).map_err(|error| not_voc(format!("{error}; save it as UTF-8")))
+        }
+        // Programs use the second name for both. They differ in characters that ISO-8859-1 does not
+        // have. See <https://encoding.spec.whatwg.org/#names-and-labels>.
+        "windows-1252" | "cp1252" | "iso-8859-1" | "iso8859-1" | "iso_8859-1" | "latin1"
+        | "latin-1" => Ok(bytes.iter().map(|byte| windows_1252(*byte)).collect::<String>().into()),
+        _ => Err(not_voc(format!("the encoding {encoding} is not supported; save it as UTF-8"))),
+    }
+}
+
+/// The character of a byte in Windows-1252. It differs from ISO-8859-1 in the bytes 0x80 to 0x9f.
+fn windows_1252(byte: u8) -> char {
+    const SPECIAL: [char; 32] = [
+        '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž',
+        '\u{8f}', '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}',
+        'ž', 'Ÿ',
+    ];
+    match byte {
+        0x80..=0x9f => SPECIAL[usize::from(byte - 0x80)],
+        _ => char::from(byte),
+    }
+}
+
+fn parse_voc(text: &str) -> Result<Annotation> {
     // The limit bounds the memory for hostile files; an object takes some ten nodes.
     let options =
         ParsingOptions { allow_dtd: true, nodes_limit: 1 << 20, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(text, options)
-        .map_err(|error| Error::usage(format!("not a Pascal VOC annotation: {error}")))?;
+    let document = Document::parse_with_options(text, options).map_err(not_voc)?;
     let root = document.root_element();
     if !root.has_tag_name("annotation") {
-        return Err(Error::usage(format!(
-            "not a Pascal VOC annotation: its root is <{}>, not <annotation>",
-            root.tag_name().name()
-        )));
+        let name = root.tag_name().name();
+        return Err(not_voc(format!("its root is <{name}>, not <annotation>")));
     }
+    let side = |name: &str| -> Option<usize> {
+        let text = child(child(root, "size")?, name)?.text()?;
+        // Some programs write a float.
+        text.trim().parse::<f64>().ok().map(|side| side as usize).filter(|side| *side > 0)
+    };
+    let size = side("height").zip(side("width")).map(|(h, w)| Size { h, w });
+    let mut annotation = Annotation { size, ..Annotation::default() };
     let objects = root.children().filter(|node| node.has_tag_name("object"));
-    objects
-        .enumerate()
-        .map(|(i, object)| {
-            parse_object(object).map_err(|error| error.at(format!("object {}", i + 1)))
-        })
-        .collect()
+    for (i, object) in objects.enumerate() {
+        let object = parse_object(object, &mut annotation.range)
+            .map_err(|error| error.at(format!("object {}", i + 1)))?;
+        annotation.objects.push(object);
+    }
+    Ok(annotation)
 }
 
 fn child<'a>(node: Node<'a, 'a>, name: &str) -> Option<Node<'a, 'a>> {
     node.children().find(|child| child.has_tag_name(name))
 }
 
-fn parse_object(object: Node<'_, '_>) -> Result<NamedObject> {
+fn parse_object(object: Node<'_, '_>, range: &mut Range) -> Result<NamedObject> {
     let missing = |what: &str| Error::usage(format!("<{what}> is missing"));
     let text = |name: &str| {
         child(object, name)
@@ -105,13 +191,22 @@ fn parse_object(object: Node<'_, '_>) -> Result<NamedObject> {
             .map_err(|_| Error::usage(format!("<{name}> is not a number: {text:?}")))?;
         if value.is_finite() { Ok(value) } else { Err(Error::usage(format!("<{name}> is {text}"))) }
     };
-    let bounds = Bounds {
-        left: side("xmin")? - 1.0,
-        top: side("ymin")? - 1.0,
-        right: side("xmax")?,
-        bottom: side("ymax")?,
+    let [xmin, ymin, xmax, ymax] = [side("xmin")?, side("ymin")?, side("xmax")?, side("ymax")?];
+    range.include([xmin, ymin, xmax, ymax]);
+    // A box with xmin = xmax + 1 is empty.
+    let edges = |min: f64, max: f64| {
+        let is_swapped = min - 1.0 > max;
+        if is_swapped { (max - 1.0, min, true) } else { (min - 1.0, max, false) }
     };
-    Ok(NamedObject { name, bounds, difficult: text("difficult") == Some("1"), crowd: false })
+    let ((left, right, swapped_x), (top, bottom, swapped_y)) =
+        (edges(xmin, xmax), edges(ymin, ymax));
+    Ok(NamedObject {
+        name,
+        bounds: Bounds { left, top, right, bottom },
+        difficult: text("difficult") == Some("1"),
+        crowd: false,
+        swapped: swapped_x || swapped_y,
+    })
 }
 
 /// The text of a Pascal VOC annotation file with the detections in an image of this size. Each
@@ -144,77 +239,6 @@ pub fn to_voc(
     out + "</annotation>\n"
 }
 
-#[derive(Deserialize)]
-struct Coco {
-    images: Vec<CocoImage>,
-    annotations: Vec<CocoObject>,
-    categories: Vec<CocoCategory>,
-}
-
-#[derive(Deserialize)]
-struct CocoImage {
-    id: u64,
-    file_name: String,
-}
-
-#[derive(Deserialize)]
-struct CocoObject {
-    image_id: u64,
-    category_id: u64,
-    bbox: [f64; 4],
-    #[serde(default)]
-    iscrowd: u8,
-}
-
-#[derive(Deserialize)]
-struct CocoCategory {
-    id: u64,
-    name: String,
-}
-
-/// Reads a COCO annotation file. Returns the objects of each image by its `file_name`.
-///
-/// # Errors
-/// If the file is not a COCO annotation file, or an annotation refers to an unknown image or
-/// category. The message names the file.
-pub fn read_coco(path: &Path) -> Result<HashMap<String, Vec<NamedObject>>> {
-    parse_coco(&files::read(path)?).map_err(|error| error.at(path.display()))
-}
-
-fn parse_coco(bytes: &[u8]) -> Result<HashMap<String, Vec<NamedObject>>> {
-    let file: Coco = serde_json::from_slice(bytes)
-        .map_err(|error| Error::usage(format!("not a COCO annotation file ({error})")))?;
-    let images: HashMap<u64, String> =
-        file.images.into_iter().map(|image| (image.id, image.file_name)).collect();
-    let names: HashMap<u64, &str> =
-        file.categories.iter().map(|category| (category.id, category.name.as_str())).collect();
-    let mut objects: HashMap<String, Vec<NamedObject>> =
-        images.values().map(|name| (name.clone(), Vec::new())).collect();
-    for object in file.annotations {
-        let image = images.get(&object.image_id).ok_or_else(|| {
-            Error::usage(format!(
-                "an annotation refers to image {}, which is not in \"images\"",
-                object.image_id
-            ))
-        })?;
-        let name = names.get(&object.category_id).ok_or_else(|| {
-            Error::usage(format!(
-                "an annotation refers to category {}, which is not in \"categories\"",
-                object.category_id
-            ))
-        })?;
-        let [left, top, w, h] = object.bbox;
-        let bounds = Bounds { left, top, right: left + w, bottom: top + h };
-        objects.entry(image.clone()).or_default().push(NamedObject {
-            name: (*name).to_owned(),
-            bounds,
-            difficult: false,
-            crowd: object.iscrowd != 0,
-        });
-    }
-    Ok(objects)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,12 +251,13 @@ mod tests {
         let detection = Detection { class: 0, score: 0.5, bounds: BOUNDS };
         let text = to_voc("x<y>.png", Dims::new(3, 10, 20), &classes, &[detection]);
         assert_eq!(
-            parse_voc(&text).unwrap(),
+            parse_voc(&text).unwrap().objects,
             [NamedObject {
                 name: classes[0].clone(),
                 bounds: BOUNDS,
                 difficult: false,
-                crowd: false
+                crowd: false,
+                swapped: false
             }]
         );
     }
@@ -242,7 +267,7 @@ mod tests {
         let text = "<annotation><object><name>a</name><difficult>1</difficult><bndbox>\
                     <xmin>4</xmin><ymin>1</ymin><xmax>9</xmax><ymax>4</ymax></bndbox></object>\
                     </annotation>";
-        let objects = parse_voc(text).unwrap();
+        let objects = parse_voc(text).unwrap().objects;
         assert_eq!((objects[0].difficult, objects[0].bounds), (true, BOUNDS));
     }
 
@@ -272,42 +297,10 @@ mod tests {
         }
     }
 
-    /// A COCO file with one image, one category and the given annotations.
-    fn coco(annotations: &str) -> Result<HashMap<String, Vec<NamedObject>>> {
-        let text = format!(
-            r#"{{"images": [{{"id": 7, "file_name": "a.png"}}, {{"id": 8, "file_name": "b.png"}}],
-                "categories": [{{"id": 3, "name": "cat"}}], "annotations": [{annotations}]}}"#
-        );
-        parse_coco(text.as_bytes())
-    }
-
     #[test]
-    fn coco_boxes_have_a_corner_and_a_size() {
-        let objects =
-            coco(r#"{"image_id": 7, "category_id": 3, "bbox": [3, 0, 6, 4], "iscrowd": 1}"#)
-                .unwrap();
-        let cat =
-            NamedObject { name: "cat".to_owned(), bounds: BOUNDS, difficult: false, crowd: true };
-        assert_eq!(objects["a.png"], [cat]);
-        assert_eq!(objects["b.png"], []);
-    }
-
-    #[test]
-    fn coco_references_must_exist() {
-        for (image, category, expected) in [(9, 3, "image 9"), (7, 4, "category 4")] {
-            let annotation = format!(
-                r#"{{"image_id": {image}, "category_id": {category}, "bbox": [0, 0, 1, 1]}}"#
-            );
-            let message = coco(&annotation).unwrap_err().to_string();
-            assert!(message.contains(expected), "{message}");
-        }
-    }
-
-    #[test]
-    fn other_files_are_not_coco_annotations() {
-        for text in ["", "[]", r#"{"images": []}"#] {
-            let message = parse_coco(text.as_bytes()).unwrap_err().to_string();
-            assert!(message.contains("not a COCO annotation file"), "{message}");
-        }
+    fn latin_1_is_decoded() {
+        let text = b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?>\xfc\x80";
+        assert!(decode_xml(text).unwrap().ends_with("?>ü€"));
+        assert_eq!(decode_xml("\u{feff}<a>ü".as_bytes()).unwrap(), "<a>ü");
     }
 }

@@ -1,18 +1,23 @@
 //! Image sets with bounding boxes, for object detection.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use crate::advice::Advice;
 use crate::data::AnnotatedImages;
-use crate::data::annotations::box_files::{NamedObject, Object, read_coco, read_voc};
+use crate::data::annotations::box_files::{Annotation, NamedObject, Object, Range, read_voc};
+use crate::data::annotations::coco::read_coco;
+use crate::data::annotations::findings::{Findings, Oddity};
+use crate::data::annotations::fit::Fit;
+use crate::data::annotations::matching::{Match, match_paths, parts};
+use crate::data::formats::decode;
 use crate::data::{self, Handles, LoadOptions, Opened, Pixels};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 
 /// The image folder of a Pascal VOC data set.
 const IMAGES: &str = "JPEGImages";
@@ -52,6 +57,8 @@ pub struct DetectionSet {
     pub clipped: usize,
     /// Boxes that were dropped because they are empty or outside of their image: image and reason.
     pub dropped: Vec<String>,
+    /// Odd annotations that were skipped or corrected.
+    pub findings: Findings,
     /// The number of objects of each class that was not requested. They are left out.
     pub other: BTreeMap<String, usize>,
     /// One line: the source, the number and size of the images, the classes.
@@ -95,30 +102,32 @@ impl DetectionSet {
             Some(split) => open_split(root, Path::new(&images), split, wanted, limit)?,
         };
         let (pixels, mut skipped) = (opened.pixels, opened.skipped);
-        let stem = |image: usize| {
-            Path::new(&pixels.name(image))
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned()
-        };
-        let all: Vec<usize> = (0..pixels.len()).collect();
+        let names: Vec<String> = (0..pixels.len()).map(|image| pixels.name(image)).collect();
         let mut unannotated = Vec::new();
-        let mut annotated: Vec<(usize, Vec<NamedObject>)> = Vec::new();
+        let mut findings = Findings::default();
+        let mut annotated: Vec<(usize, Annotation)> = Vec::new();
+        let ambiguous = |image: &str, annotation: &str| {
+            format!(
+                "{image}: it is not clear whether the annotation {annotation} is for this image"
+            )
+        };
         match annotations {
             Annotations::Coco(file) => {
-                let mut by_name = read_coco(file)?;
-                for image in all {
-                    let name = pixels.name(image);
-                    // A file name in COCO can lack the folders.
-                    let last = Path::new(&name)
-                        .file_name()
-                        .unwrap_or_default()
-                        .to_string_lossy()
-                        .into_owned();
-                    match by_name.remove(&name).or_else(|| by_name.remove(&last)) {
-                        Some(objects) => annotated.push((image, objects)),
-                        None => unannotated.push(name),
+                let coco = read_coco(file)?;
+                if wanted.strict {
+                    coco.findings.refuse_faults().map_err(|error| error.at(file.display()))?;
+                }
+                findings = coco.findings;
+                let (paths, mut read) = merged(coco.images);
+                let folder = Path::new(&images);
+                let matches = match_paths(folder, &names, &paths);
+                for ((image, name), found) in names.iter().enumerate().zip(matches) {
+                    match found {
+                        Match::None => unannotated.push(name.clone()),
+                        Match::Found(at) => annotated.push((image, std::mem::take(&mut read[at]))),
+                        Match::Ambiguous(at) => {
+                            findings.add(Oddity::Ambiguous, ambiguous(name, &paths[at]));
+                        }
                     }
                 }
             }
@@ -134,31 +143,52 @@ impl DetectionSet {
                         Advice::AnnotationFiles
                     )));
                 }
-                let file = |image: usize| folder.join(format!("{}.xml", stem(image)));
-                let read: Vec<Option<Result<Vec<NamedObject>>>> = all
+                let files = voc_files(&folder, &names);
+                let read: Vec<Option<Result<Annotation>>> = files
                     .par_iter()
-                    .map(|image| {
-                        Some(file(*image)).filter(|file| file.is_file()).map(|file| read_voc(&file))
+                    .map(|file| match file {
+                        VocFile::Own(file) => Some(read_voc(file)),
+                        VocFile::Shared(_) | VocFile::None => None,
                     })
                     .collect();
-                for (image, read) in all.into_iter().zip(read) {
-                    match read {
-                        None => unannotated.push(pixels.name(image)),
-                        Some(Ok(objects)) => annotated.push((image, objects)),
-                        Some(Err(error)) if wanted.strict => {
-                            return Err(error.at(file(image).display()));
+                for (image, (file, read)) in files.iter().zip(read).enumerate() {
+                    match (file, read) {
+                        (VocFile::Shared(file), _) => {
+                            let file = file.display().to_string();
+                            findings.add(Oddity::Ambiguous, ambiguous(&names[image], &file));
                         }
-                        Some(Err(error)) => {
-                            skipped.push((file(image).display().to_string(), error.to_string()))
+                        (VocFile::Own(_), Some(Ok(annotation))) => {
+                            annotated.push((image, annotation));
                         }
+                        (VocFile::Own(file), Some(Err(error))) if wanted.strict => {
+                            return Err(error.at(file.display()));
+                        }
+                        (VocFile::Own(file), Some(Err(error))) => {
+                            skipped.push((file.display().to_string(), error.to_string()));
+                        }
+                        (_, None) | (VocFile::None, _) => unannotated.push(names[image].clone()),
                     }
                 }
             }
         }
+        let range = annotated.iter().fold(Range::default(), |all, (_, one)| all.and(one.range));
+        if range.in_unit && !range.whole {
+            return Err(Error::usage(format!(
+                "{source}: the boxes look like fractions of the image size: all coordinates are \
+                 between 0 and 1; multiply them by the width and height of the image"
+            )));
+        }
+        annotated.retain_mut(|(image, annotation)| {
+            let file = || image_file(&images, &names[*image]);
+            fit(annotation, pixels.size(*image), &names[*image], file, &mut findings)
+        });
+        if wanted.strict {
+            findings.refuse_faults()?;
+        }
         if annotated.is_empty() {
-            let reason = skipped
-                .first()
-                .map_or_else(String::new, |(file, reason)| format!(" ({file}: {reason})"));
+            let skipped = skipped.first().map(|(file, reason)| format!("{file}: {reason}"));
+            let odd = || findings.iter().next().map(|finding| finding.places[0].clone());
+            let reason = skipped.or_else(odd).map_or_else(String::new, |why| format!(" ({why})"));
             return Err(Error::usage(format!("{source}: no image has valid annotations{reason}")));
         }
         let classes = if classes.is_empty() { class_names(&annotated) } else { classes.to_vec() };
@@ -181,10 +211,11 @@ impl DetectionSet {
             unannotated,
             clipped: 0,
             dropped: Vec::new(),
+            findings,
             other: BTreeMap::new(),
         };
-        for (image, objects) in annotated {
-            let objects = set.validate(image, objects);
+        for (image, annotation) in annotated {
+            let objects = set.validate(image, annotation.objects);
             set.annotated.push((image, objects));
         }
         if set.objects() == 0 {
@@ -199,6 +230,9 @@ impl DetectionSet {
                 set.classes.join(", ")
             )));
         }
+        if wanted.strict {
+            set.findings.refuse_faults()?;
+        }
         match (set.dropped.first(), set.other.keys().next()) {
             (Some(dropped), _) if wanted.strict => Err(Error::usage(dropped.clone())),
             (None, Some(other)) if wanted.strict => Err(Error::usage(format!(
@@ -210,15 +244,21 @@ impl DetectionSet {
     }
 
     /// Returns the objects of an image with a known class and a valid box, clipped to the image.
-    /// Records the others in `clipped`, `dropped` and `other`.
+    /// Records the others in `clipped`, `dropped`, `findings` and `other`.
     fn validate(&mut self, image: usize, objects: Vec<NamedObject>) -> Vec<Object> {
         let size = self.images.size(image);
-        let mut kept = Vec::new();
-        for NamedObject { name, bounds, difficult, crowd } in objects {
+        let mut kept: Vec<Object> = Vec::new();
+        for NamedObject { name, bounds, difficult, crowd, swapped } in objects {
             let Some(class) = self.classes.iter().position(|class| *class == name) else {
                 *self.other.entry(name).or_default() += 1;
                 continue;
             };
+            let place = |what: &str| format!("{}: a box of {name} {what}", self.images.name(image));
+            if swapped {
+                let place =
+                    place("has swapped corners: its right or lower edge is the smaller one");
+                self.findings.add(Oddity::SwappedCorners, place);
+            }
             let inside = bounds.clipped(size);
             if inside.right - inside.left < MIN_SIDE || inside.bottom - inside.top < MIN_SIDE {
                 let reason = if bounds.area() > 0.0 {
@@ -226,7 +266,7 @@ impl DetectionSet {
                 } else {
                     "has no area".to_owned()
                 };
-                self.dropped.push(format!("{}: a box of {name} {reason}", self.images.name(image)));
+                self.dropped.push(place(&reason));
                 continue;
             }
             // Pascal VOC counts pixels from 1, but some programs write them from 0, so a box can
@@ -235,6 +275,15 @@ impl DetectionSet {
             let beyond = beyond
                 .max((bounds.right - inside.right).abs())
                 .max((bounds.bottom - inside.bottom).abs());
+            // Detections match one of two equal objects, so the other would count as missed.
+            let same = |other: &&mut Object| {
+                (other.class, other.bounds, other.crowd) == (class, inside, crowd)
+            };
+            if let Some(other) = kept.iter_mut().find(same) {
+                other.difficult &= difficult;
+                self.findings.add(Oddity::Repeated, place("occurs twice"));
+                continue;
+            }
             self.clipped += usize::from(beyond > 1.0);
             kept.push(Object { class, bounds: inside, difficult, crowd });
         }
@@ -270,11 +319,104 @@ impl DetectionSet {
     }
 }
 
+/// The images of a COCO file. Those with the same path become one.
+fn merged(images: Vec<(String, Annotation)>) -> (Vec<String>, Vec<Annotation>) {
+    let (mut paths, mut annotations) = (Vec::new(), Vec::<Annotation>::new());
+    let mut indices: HashMap<String, usize> = HashMap::new();
+    for (path, annotation) in images {
+        match indices.get(&parts(&path).join("/")) {
+            Some(at) => {
+                let own = &mut annotations[*at];
+                own.range = own.range.and(annotation.range);
+                own.objects.extend(annotation.objects);
+            }
+            None => {
+                indices.insert(parts(&path).join("/"), paths.len());
+                paths.push(path);
+                annotations.push(annotation);
+            }
+        }
+    }
+    (paths, annotations)
+}
+
+/// The Pascal VOC file of an image.
+enum VocFile {
+    None,
+    Own(PathBuf),
+    /// The file is for this image or for others.
+    Shared(PathBuf),
+}
+
+/// The Pascal VOC files of images: with the image's path below `folder`, or with its file name
+/// there. The latter is for only one image.
+fn voc_files(folder: &Path, names: &[String]) -> Vec<VocFile> {
+    let candidate = |name: &String| -> Option<(PathBuf, bool)> {
+        let path = Path::new(name);
+        let stem = path.file_stem()?.to_string_lossy();
+        let parent = path.parent().filter(|_| path.is_relative()).unwrap_or(Path::new(""));
+        let [own, flat] =
+            [parent, Path::new("")].map(|parent| folder.join(parent).join(format!("{stem}.xml")));
+        if own.is_file() {
+            let is_own = path.is_relative();
+            return Some((own, is_own));
+        }
+        flat.is_file().then_some((flat, false))
+    };
+    let candidates: Vec<Option<(PathBuf, bool)>> = names.iter().map(candidate).collect();
+    // The number of images of each file that have its path, and that have its file name.
+    let mut users: HashMap<&Path, [usize; 2]> = HashMap::new();
+    for (file, is_own) in candidates.iter().flatten() {
+        users.entry(file).or_default()[usize::from(!is_own)] += 1;
+    }
+    let choose = |found: &Option<(PathBuf, bool)>| match found {
+        None => VocFile::None,
+        Some((file, is_own)) => match (users[file.as_path()], is_own) {
+            ([1, _], true) | ([0, 1], false) => VocFile::Own(file.clone()),
+            ([1, _], false) => VocFile::None,
+            _ => VocFile::Shared(file.clone()),
+        },
+    };
+    candidates.iter().map(choose).collect()
+}
+
+/// The file of an image: `source` is its folder, its list, or the file itself.
+fn image_file(source: &str, name: &str) -> PathBuf {
+    let source = source.strip_prefix('@').map_or_else(
+        || Path::new(if source == "-" { "" } else { source }),
+        |list| Path::new(list).parent().unwrap_or(Path::new("")),
+    );
+    if source.is_file() { source.to_owned() } else { source.join(name) }
+}
+
+/// Brings the boxes of an annotation to the pixels of its image, which has the size `size` and is
+/// read from `file`. Returns whether they fit.
+fn fit(
+    annotation: &mut Annotation,
+    size: Size,
+    name: &str,
+    file: impl FnOnce() -> PathBuf,
+    findings: &mut Findings,
+) -> bool {
+    let Some(from) = annotation.size.filter(|from| *from != size) else { return true };
+    let place = format!("{name}: the annotation is for {from} pixels, but the image has {size}");
+    let Some(fit) = Fit::new(from, size, || decode::orientation(&file())) else {
+        findings.add(Oddity::OtherShape, place);
+        return false;
+    };
+    for object in &mut annotation.objects {
+        object.bounds = fit.apply(object.bounds);
+    }
+    let oddity = if fit.turn.is_some() { Oddity::Turned } else { Oddity::OtherSize };
+    findings.add(oddity, place);
+    true
+}
+
 /// The names of the classes that occur, in alphabetical order.
-fn class_names(annotated: &[(usize, Vec<NamedObject>)]) -> Vec<String> {
+fn class_names(annotated: &[(usize, Annotation)]) -> Vec<String> {
     let mut names: Vec<String> = annotated
         .iter()
-        .flat_map(|(_, objects)| objects.iter().map(|object| object.name.clone()))
+        .flat_map(|(_, annotation)| annotation.objects.iter().map(|object| object.name.clone()))
         .collect();
     names.sort();
     names.dedup();
@@ -297,7 +439,8 @@ fn open_split(
             file.display()
         )));
     }
-    let text = String::from_utf8_lossy(&files::read(&file)?).into_owned();
+    let bytes = files::read(&file)?;
+    let text = files::decode_text(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes));
     // The list of a class has 1, 0 or −1 after each name.
     let mut names: HashSet<&str> =
         text.lines().filter_map(|line| line.split_whitespace().next()).collect();

@@ -4,5 +4,9 @@
 pub mod box_files;
 pub mod box_set;
 pub mod boxes;
+mod coco;
+pub mod findings;
+mod fit;
 pub mod label_image;
 pub mod label_set;
+mod matching;

@@ -11,6 +11,7 @@ use crate::data::images::Labels;
 use crate::data::records::{self, Arrays, reader};
 use crate::data::{LoadOptions, Opened};
 use crate::error::{Error, Result};
+use crate::files;
 use crate::shape::Dims;
 
 /// Height and width of an image.
@@ -88,7 +89,7 @@ fn training_files(folder: &Path) -> Vec<PathBuf> {
 /// The names of the classes, from the file beside the data. If it is missing or has the wrong
 /// number of lines, the names are numbers.
 fn classes(folder: &Path, set: CifarSet) -> Vec<String> {
-    let text = std::fs::read_to_string(folder.join(set.names())).unwrap_or_default();
+    let text = files::read_text(&folder.join(set.names())).unwrap_or_default();
     let names: Vec<String> =
         text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect();
     if names.len() == set.classes() as usize {

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Cursor, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
 use super::{Format, no_folder};
@@ -148,6 +149,17 @@ fn decode_image(bytes: &[u8], max_bytes: u64) -> Result<(DynamicImage, Option<Ve
         image.apply_orientation(orientation);
     }
     Ok((image, profile))
+}
+
+/// The EXIF orientation of an image file, by which [`decode_file`] turns the image. `None` if it
+/// has none or cannot be read.
+pub fn orientation(path: &Path) -> Option<Orientation> {
+    let bytes = read_file(path).ok()?;
+    let orientation = catch_panic(&bytes, |bytes| {
+        let mut decoder = decoder(Cursor::new(bytes), bytes.len() as u64, MAX_IMAGE_BYTES)?;
+        Ok(decoder.orientation().ok())
+    });
+    orientation.ok().flatten()
 }
 
 /// Whether a JPEG's segments and scans lead to its end-of-image marker (ITU-T T.81, annex B).

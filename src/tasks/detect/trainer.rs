@@ -40,21 +40,25 @@ const BATCH: usize = 16;
 /// Result of a validation of a detector.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DetectionResult {
-    /// mAP at an IoU of 0.5.
-    pub map50: f64,
+    /// mAP at an IoU of 0.5. `None` if the images have no objects that must be found.
+    pub map50: Option<f64>,
     /// Name of the images that it was validated on.
     pub on: &'static str,
 }
 
 impl std::fmt::Display for DetectionResult {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: mAP@0.5 {:.4}", self.on, self.map50)
+        match self.map50 {
+            Some(map50) => write!(f, "{}: mAP@0.5 {map50:.4}", self.on),
+            None => write!(f, "{}: no objects to find", self.on),
+        }
     }
 }
 
 impl ValidationResult for DetectionResult {
     fn score(&self) -> f64 {
-        self.map50
+        // All epochs are equal then, and the first one is the best.
+        self.map50.unwrap_or(0.0)
     }
 
     fn numbers(&self) -> serde_json::Value {
