@@ -1,5 +1,6 @@
 //! COCO's JSON: one file with the boxes of all images.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -151,10 +152,35 @@ pub fn read_coco(path: &Path) -> Result<CocoFile> {
     parse_coco(&files::read(path)?).map_err(|error| error.at(path.display()))
 }
 
+/// Replaces the numbers that Python writes and JSON does not have by `null`: `NaN`, `Infinity` and
+/// `-Infinity`.
+fn without_nan(text: &str) -> Cow<'_, str> {
+    const WORDS: [&str; 3] = ["NaN", "-Infinity", "Infinity"];
+    if !WORDS.iter().any(|word| text.contains(word)) {
+        return Cow::Borrowed(text);
+    }
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    let (mut in_string, mut escaped) = (false, false);
+    while let Some(letter) = rest.chars().next() {
+        let word = WORDS.iter().find(|word| !in_string && rest.starts_with(**word));
+        if let Some(word) = word {
+            out.push_str("null");
+            rest = &rest[word.len()..];
+            continue;
+        }
+        in_string ^= letter == '"' && !escaped;
+        escaped = in_string && letter == '\\' && !escaped;
+        out.push(letter);
+        rest = &rest[letter.len_utf8()..];
+    }
+    Cow::Owned(out)
+}
+
 fn parse_coco(bytes: &[u8]) -> Result<CocoFile> {
     let invalid = |error: String| Error::usage(format!("not a COCO annotation file ({error})"));
     let text = files::decode_text(bytes).map_err(|error| invalid(error.to_string()))?;
-    let file: Coco = serde_json::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    let file: Coco =
+        serde_json::from_str(&without_nan(&text)).map_err(|error| invalid(error.to_string()))?;
     let mut read = CocoFile::default();
     let mut indices: HashMap<Id, usize> = HashMap::new();
     for (i, image) in file.images.into_iter().enumerate() {
@@ -273,6 +299,18 @@ mod tests {
         assert_eq!([id("7"), id("7.0"), id("\"7\"")], [const { Id::Number(7) }; 3]);
         assert_eq!([id("\"a7\""), id("null")], [Id::Text("a7".to_owned()), Id::Missing]);
         assert_ne!(id("7.5"), id("7"));
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_skipped() {
+        let file = coco(
+            r#"{"image_id": 7, "category_id": 3, "bbox": [NaN, 0, -Infinity, 1], "a": "\\\"NaN"},
+               {"image_id": 7, "category_id": 3, "bbox": [3, 0, 6, 4], "area": Infinity}"#,
+        );
+        assert_eq!(file.images[0].1.objects.len(), 1);
+        assert_eq!(file.findings.iter().next().unwrap().oddity, Oddity::InvalidBox);
+        let text = r#"["a \" NaN", "\\", NaN]"#;
+        assert_eq!(without_nan(text), r#"["a \" NaN", "\\", null]"#);
     }
 
     #[test]
