@@ -500,7 +500,6 @@ fn the_library_alone_brings_no_program() {
         "anyhow",
         "base64",
         "clap",
-        "ctrlc",
         "etcetera",
         "glob",
         "indicatif",
@@ -511,6 +510,10 @@ fn the_library_alone_brings_no_program() {
     ];
     for name in names {
         assert_eq!(table["dependencies"][name]["optional"], true, "{name}");
+    }
+    for (system, name) in [("cfg(unix)", "signal-hook"), ("cfg(not(unix))", "ctrlc")] {
+        let dependency = &table["target"][system]["dependencies"][name];
+        assert_eq!(dependency["optional"], true, "{name}");
     }
     assert_eq!(table["features"]["default"], serde_json::json!(["cli"]));
 }

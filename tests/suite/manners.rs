@@ -212,7 +212,7 @@ fn the_instructions_of_the_cpu_path_are_named_only_with_verbose() {
     reconstruct.on_cpu().arg("-v").warns(&["matrix products with"]);
 }
 
-/// Over SSH, in containers and on clusters the variable is missing, and OpenGL's drivers complained.
+/// Over SSH, in containers and on clusters the variable is missing. OpenGL's drivers complained.
 #[cfg(unix)]
 #[test]
 fn a_missing_folder_of_displays_is_no_message() {

@@ -295,7 +295,7 @@ impl LabelOptions {
                     all.append(&mut of_image);
                     all
                 });
-            // A mask in the usual sense: 0 and one other number, mostly 255.
+            // A mask: 0 and one other number, mostly 255.
             if let [0, number @ 2..=u16::MAX] = numbers.iter().copied().collect::<Vec<_>>()[..] {
                 return Err(Error::usage(format!(
                     "the label images hold only the numbers 0 and {number}, as masks do, so the \
