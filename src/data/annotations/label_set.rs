@@ -202,15 +202,18 @@ impl SegmentationSet {
         if self.occurring > 1 {
             return Ok(());
         }
-        let ignored = self
-            .labelling
-            .ignore
-            .map_or(String::new(), |number| format!(" where {number} is ignored"));
-        Err(Error::usage(format!(
-            "all pixels of the label images are of one class{ignored}, so there is nothing to \
-             learn; {}",
-            Advice::LabelNumbers
-        )))
+        let one = "all pixels of the label images are of one class";
+        Err(Error::usage(match self.labelling.ignore {
+            Some(number) => format!(
+                "{one} where {number} is ignored, so there is nothing to learn: do not ignore it; \
+                 for masks {}",
+                Advice::Masks
+            ),
+            None => format!(
+                "{one}, so there is nothing to learn: they need a number for each of two or more \
+                 classes"
+            ),
+        }))
     }
 
     /// Number of images with labels. Methods that take `index` mean an index among these.
