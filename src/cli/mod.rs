@@ -487,10 +487,12 @@ fn in_one_line(text: &str) -> String {
 /// The error of the command with the exit status: 2 for a usage error, 128 and the number of the
 /// signal after Ctrl-C and its like, and 1 otherwise.
 pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
-    let threads = cli.command.common().and_then(|common| common.threads);
-    // Without the flag `resume` starts the threads of its run.
-    if threads.is_some() || !matches!(cli.command, Command::Resume(_)) {
-        threads::start(threads).map_err(|error| (error.into(), 2))?;
+    // Without the flag `resume` starts the threads of its run. Commands without it compute nothing.
+    let resumes = matches!(cli.command, Command::Resume(_));
+    if let Some(common) = cli.command.common()
+        && (common.threads.is_some() || !resumes)
+    {
+        threads::start(common.threads).map_err(|error| (error.into(), 2))?;
     }
     WRITES_FILES.store(cli.command.writes_files(), Ordering::Relaxed);
     cli.command.run().map_err(|error| {

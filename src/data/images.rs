@@ -271,9 +271,12 @@ impl Images {
 /// Says which classes occur if their names are numbers with gaps between them. A number without
 /// images is often a mistake.
 fn gaps(classes: &[String]) -> Option<String> {
-    let numbers: Vec<u32> = classes.iter().map(|name| name.parse().ok()).collect::<Option<_>>()?;
+    let mut numbers: Vec<u32> =
+        classes.iter().map(|name| name.parse().ok()).collect::<Option<_>>()?;
+    // Folders are in the order of letters: 1, 10, 2.
+    numbers.sort_unstable();
     let (first, last) = (*numbers.first()?, *numbers.last()?);
-    if (last - first + 1) as usize == numbers.len() && first <= 1 {
+    if u64::from(last - first) + 1 == numbers.len() as u64 && first <= 1 {
         return None;
     }
     let shown = if numbers.len() <= 8 {
@@ -435,7 +438,12 @@ mod tests {
         let many: Vec<u32> = (0..20).filter(|n| *n != 7).collect();
         assert!(said(&many).unwrap().contains("from 0 to 19, some without"));
         assert_eq!((said(&[0, 2, 1]), said(&[1, 2, 3])), (None, None));
-        assert_eq!(gaps(&["ant".to_owned(), "bee".to_owned()]), None);
+        let named =
+            |names: &[&str]| gaps(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(named(&["ant", "bee"]), None);
+        // In the order of letters, as folders are.
+        assert_eq!(named(&["1", "10", "2", "3", "4", "5", "6", "7", "8", "9"]), None);
+        assert_eq!(named(&["10", "4294967295", "7"]).unwrap(), " (10, 4294967295, 7)");
     }
 
     #[test]

@@ -267,7 +267,7 @@ impl Tuned {
         Hash::default().with(self.text("").as_bytes()).value() as u32
     }
 
-    /// How to compute a product, from the nearest class. None if no class is near.
+    /// How to compute a product: the setting of the nearest class, if one is near enough.
     pub fn setting(&self, product: &Product) -> Option<Setting> {
         let class = product.class();
         let near = self

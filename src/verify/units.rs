@@ -19,7 +19,7 @@ pub fn is_product(case: &Case) -> bool {
 }
 
 /// Runs the built-in cases of matrix products in half precision with the `_matrix` kernels. Returns
-/// the first fault, None if there is none.
+/// the first fault, or `None` if all cases pass.
 ///
 /// # Errors
 /// If the answers cannot be computed.
