@@ -70,16 +70,21 @@ fn choose_digit(local: u32, wanted: u32) -> Digit {
     if local < 16u {
         var sum = 0u;
         for (var i = local * 16u; i < local * 16u + 16u; i++) {
-            // Nobody else reads this count, so it is reset here, without a barrier of its own. An
-            // atomicExchange would be slower on software adapters, which have no vectors of it.
             let count = atomicLoad(&digit_counts[i]);
-            atomicStore(&digit_counts[i], 0u);
             digit_found[i] = count;
             sum += count;
         }
         digit_sums[local] = sum;
     }
     workgroupBarrier();
+    // Reset only behind a barrier: NVIDIA's compiler (driver 580) moves an atomic load past a store
+    // that follows it. An atomicExchange would be right, but slower on software adapters, which
+    // have no vectors of it.
+    if local < 16u {
+        for (var i = local * 16u; i < local * 16u + 16u; i++) {
+            atomicStore(&digit_counts[i], 0u);
+        }
+    }
     if local == 0u {
         var left = wanted;
         var block = 15u;
