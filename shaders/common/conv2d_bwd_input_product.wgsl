@@ -12,6 +12,11 @@ override VEC_K: bool = false;
 @group(0) @binding(4) var<storage, read> w4: array<Four>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
 
+// In memory the terms of a row and of a column are contiguous (the filters of a pixel of y, and of a
+// channel of w).
+const ROWS_BY_TERM: bool = true;
+const COLUMNS_BY_TERM: bool = true;
+
 // The slice of the sum that the workgroup computes.
 var<private> slice: u32;
 
@@ -251,7 +256,8 @@ fn main(
     along = taps_along;
     let column = c + column_of(local);
     if p.has_bias != 0u {
-        add_to_rows(vec4<f32>(b[column], b[column + 1u], b[column + 2u], b[column + 3u]), local);
+        let at = c + bias_column_of(local);
+        add_to_rows(vec4<f32>(b[at], b[at + 1u], b[at + 2u], b[at + 3u]), local);
     }
     let pixels = locate(first + row_of(local));
     of_y = layout_of();
@@ -260,7 +266,8 @@ fn main(
     let filters = i32(of_y.filters);
     let begin = slice_number * p.slice_terms;
     let end = min(begin + p.slice_terms, taps_down.count * taps_along.count * p.k);
-    var step = term((begin + step_of(local)) / unit());
+    // Rows and columns are loaded in the same order.
+    var step = term((begin + row_step_of(local)) / unit());
     for (var done = begin; done < end; done += DEPTH) {
         if VEC_K {
             let at = under_tap(pixels, places, step);

@@ -12,6 +12,10 @@ override VEC_K: bool = false;
 @group(0) @binding(5) var<storage, read_write> out: array<f32>;
 @group(0) @binding(6) var<storage, read_write> out4: array<Four>;
 
+// In memory the rows of a term are contiguous (the channels of a pixel), and the columns.
+const ROWS_BY_TERM: bool = false;
+const COLUMNS_BY_TERM: bool = false;
+
 // The slice that the workgroup sums.
 var<private> slice: u32;
 
@@ -206,7 +210,8 @@ fn main(
     let end = min(begin + p.slice_terms, p.n * p.p * p.q);
     let filters = p.k / unit(VEC_K);
     let first_dy = column / unit(VEC_K);
-    var pixel = begin + step_of(local);
+    // Rows and columns are loaded in the same order.
+    var pixel = begin + row_step_of(local);
     var step = term(pixel);
     // For a bias gradient the workgroups of the first rows sum dy, those of the first filters x.
     let adds_dy = SUMS == 1u && first == 0u;

@@ -11,6 +11,10 @@ override VEC_K: bool = false;
 @group(0) @binding(4) var<storage, read> w4: array<Four>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
 
+// In memory the terms of a row are contiguous (the channels of a pixel), and the columns of a term.
+const ROWS_BY_TERM: bool = true;
+const COLUMNS_BY_TERM: bool = false;
+
 // The slice of the sum that the workgroup computes.
 var<private> slice: u32;
 
@@ -146,7 +150,8 @@ fn main(
     slice = number;
     let column = k + column_of(local);
     if p.has_bias != 0u {
-        add_to_rows(vec4<f32>(b[column], b[column + 1u], b[column + 2u], b[column + 3u]), local);
+        let at = k + bias_column_of(local);
+        add_to_rows(vec4<f32>(b[at], b[at + 1u], b[at + 2u], b[at + 3u]), local);
     }
     let pixels = locate(first + row_of(local));
     of_x = layout_of();
@@ -155,8 +160,8 @@ fn main(
     let end = min(begin + p.slice_terms, p.r * p.s * p.c);
     let filters = p.k / unit(VEC_K);
     let last = p.r * p.s * p.c * filters - 1u;
-    var weight = (begin + step_of(local)) * filters + column / unit(VEC_K);
-    var step = term((begin + step_of(local)) / unit(VEC_C));
+    var weight = (begin + column_step_of(local)) * filters + column / unit(VEC_K);
+    var step = term((begin + row_step_of(local)) / unit(VEC_C));
     for (var done = begin; done < end; done += DEPTH) {
         let weights = mat4x4<f32>(
             load_w(weight, last),

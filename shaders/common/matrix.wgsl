@@ -24,14 +24,20 @@ fn lane_of(place: Place) -> u32 {
     return 0u;
 }
 
-// 16 rows from `row` on by 16 terms from `line` on. In memory the rows of a term are contiguous.
-fn rows_at(line: u32, row: u32) -> RowMatrix {
-    return coopLoad<RowMatrix>(&row_tile[line * LINE + row / 4u], LINE);
+// 16 rows from `row` on by 16 terms from `term` on.
+fn rows_at(term: u32, row: u32) -> RowMatrix {
+    if ROWS_BY_TERM {
+        return coopLoadT<RowMatrix>(&row_tile[row * LINE + term / 4u], LINE);
+    }
+    return coopLoad<RowMatrix>(&row_tile[term * LINE + row / 4u], LINE);
 }
 
-// 16 terms from `line` on by 16 columns from `column` on.
-fn columns_at(line: u32, column: u32) -> ColumnMatrix {
-    return coopLoadT<ColumnMatrix>(&column_tile[line * LINE + column / 4u], LINE);
+// 16 terms from `term` on by 16 columns from `column` on.
+fn columns_at(term: u32, column: u32) -> ColumnMatrix {
+    if COLUMNS_BY_TERM {
+        return coopLoad<ColumnMatrix>(&column_tile[column * LINE + term / 4u], LINE);
+    }
+    return coopLoadT<ColumnMatrix>(&column_tile[term * LINE + column / 4u], LINE);
 }
 
 fn add_product(rows: RowMatrix, columns: ColumnMatrix, sums: Sums, lane: u32) -> Sums {

@@ -32,17 +32,37 @@ struct Column {
 // Loops over it have a fixed number of iterations, so that compilers keep it in registers.
 var<private> sums: array<Column, 8>;
 
-// Keeps four rows and columns of a term.
-fn keep(line: u32, at: u32, rows: vec4<f32>, columns: vec4<f32>) {
-    let i = line * LINE + at;
+// Keeps four rows of a term.
+fn keep_four_rows(i: u32, rows: vec4<f32>) {
     row_tile[i] = rows.x;
     row_tile[i + 1u] = rows.y;
     row_tile[i + 2u] = rows.z;
     row_tile[i + 3u] = rows.w;
+}
+
+// Keeps four terms of four rows: column j of `rows` holds the rows of term j.
+fn keep_rows(line: u32, row: u32, rows: mat4x4<f32>) {
+    let i = line * LINE + row;
+    keep_four_rows(i, rows[0]);
+    keep_four_rows(i + LINE, rows[1]);
+    keep_four_rows(i + 2u * LINE, rows[2]);
+    keep_four_rows(i + 3u * LINE, rows[3]);
+}
+
+fn keep_four_columns(i: u32, columns: vec4<f32>) {
     column_tile[i] = columns.x;
     column_tile[i + 1u] = columns.y;
     column_tile[i + 2u] = columns.z;
     column_tile[i + 3u] = columns.w;
+}
+
+// The same for columns.
+fn keep_columns(line: u32, column: u32, columns: mat4x4<f32>) {
+    let i = line * LINE + column;
+    keep_four_columns(i, columns[0]);
+    keep_four_columns(i + LINE, columns[1]);
+    keep_four_columns(i + 2u * LINE, columns[2]);
+    keep_four_columns(i + 3u * LINE, columns[3]);
 }
 
 fn row_at(line: u32, row: u32) -> f32 {

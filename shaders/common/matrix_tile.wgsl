@@ -3,29 +3,33 @@
 // also block i + subgroups. So subgroups may have any size for which these are all four blocks.
 
 const ROWS: u32 = 64u;
+const QUADS: u32 = DEPTH / 4u;
 // Vec4s of columns in the tile: 4, 8 or 16.
 override COLUMNS: u32 = 16u;
 
-// The first line of the buffer that was stored last, and whether there is one.
+// The first term of the buffer that was stored last, and whether there is one.
 var<private> buffer: u32;
 var<private> stored_one: bool;
-// The bias of the four columns that the invocation loads, which are also those that it stores.
+// The bias of the four columns that the invocation stores.
 var<private> added: vec4<f32>;
 
-// The first row within the tile that an invocation loads.
+// The first row within the tile that an invocation loads, and the first term, of DEPTH. Consecutive
+// invocations load what is contiguous in memory: with ROWS_BY_TERM terms, else rows.
 fn row_of(local: u32) -> u32 {
-    return local % 16u * 4u;
+    return select(local % 16u, local / QUADS, ROWS_BY_TERM) * 4u;
 }
 
-// The first column within the tile that an invocation loads. Beyond the columns of a narrow tile
-// the loaded values are not used.
+fn row_step_of(local: u32) -> u32 {
+    return select(local / 16u, local % QUADS, ROWS_BY_TERM) * 4u;
+}
+
+// The same for columns. Beyond the columns of a narrow tile the loaded values are not used.
 fn column_of(local: u32) -> u32 {
-    return local % 16u * 4u;
+    return select(local % 16u, local / QUADS, COLUMNS_BY_TERM) * 4u;
 }
 
-// The first term, of DEPTH, that an invocation loads.
-fn step_of(local: u32) -> u32 {
-    return local / 16u * 4u;
+fn column_step_of(local: u32) -> u32 {
+    return select(local / 16u, local % QUADS, COLUMNS_BY_TERM) * 4u;
 }
 
 // Adds the terms of the buffer that was stored last to the sums.
@@ -55,17 +59,18 @@ fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, place: Place) {
     } else {
         buffer = DEPTH - buffer;
     }
-    let line = buffer + step_of(place.local);
-    let at = row_of(place.local);
-    keep(line, at, rows[0], columns[0]);
-    keep(line + 1u, at, rows[1], columns[1]);
-    keep(line + 2u, at, rows[2], columns[2]);
-    keep(line + 3u, at, rows[3], columns[3]);
+    keep_rows(buffer + row_step_of(place.local), row_of(place.local), rows);
+    keep_columns(buffer + column_step_of(place.local), column_of(place.local), columns);
     stored_one = true;
     workgroupBarrier();
 }
 
-// Adds the bias of the four columns that the invocation loads to every row.
+// The first column within the tile whose bias an invocation loads.
+fn bias_column_of(local: u32) -> u32 {
+    return local % 16u * 4u;
+}
+
+// Adds the bias of four columns to every row. Each invocation has those from bias_column_of on.
 fn add_to_rows(columns: vec4<f32>, local: u32) {
     added = columns;
 }
@@ -76,7 +81,7 @@ fn store_tile(row: u32, column: u32, place: Place) {
     // 64 invocations store a block of 16 rows: four rows each, so that the epilogue can use all
     // four (max pooling).
     let down = place.local / 16u * 4u;
-    let at = column_of(place.local);
+    let at = bias_column_of(place.local);
     for (var i = 0u; i < 4u; i++) {
         workgroupBarrier();
         if i % subgroups_of(place) == subgroup_of(place) {

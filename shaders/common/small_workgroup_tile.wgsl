@@ -29,8 +29,12 @@ fn column_of(local: u32) -> u32 {
     return local % 8u * 4u;
 }
 
-// The first term, of DEPTH, that an invocation loads.
-fn step_of(local: u32) -> u32 {
+// The first term, of DEPTH, of the rows and of the columns that an invocation loads.
+fn row_step_of(local: u32) -> u32 {
+    return local / 8u * 4u;
+}
+
+fn column_step_of(local: u32) -> u32 {
     return local / 8u * 4u;
 }
 

@@ -31,8 +31,12 @@ fn column_of(local: u32) -> u32 {
     return local * 4u;
 }
 
-// The first term, of DEPTH, that an invocation loads.
-fn step_of(local: u32) -> u32 {
+// The first term, of DEPTH, of the rows and of the columns that an invocation loads.
+fn row_step_of(local: u32) -> u32 {
+    return 0u;
+}
+
+fn column_step_of(local: u32) -> u32 {
     return 0u;
 }
 
@@ -65,7 +69,12 @@ fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, place: Place) {
     add_product(columns[3], rows[3]);
 }
 
-// Adds the bias of the four columns that the invocation loads to every row.
+// The first column within the tile whose bias an invocation loads.
+fn bias_column_of(local: u32) -> u32 {
+    return column_of(local);
+}
+
+// Adds the bias of four columns to every row. Each invocation has those from bias_column_of on.
 fn add_to_rows(columns: vec4<f32>, local: u32) {
     add_product(columns, vec4<f32>(1.0));
 }

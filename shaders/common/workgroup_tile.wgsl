@@ -10,11 +10,18 @@ const DEPTH: u32 = 16u;
 // Vec4s of columns in the tile: 4, 8 or 16.
 override COLUMNS: u32 = 16u;
 
-// For each of 4 by 4 terms the tile's rows and columns as 16 vec4s. They are arrays of arrays: naga
-// clamps every index, and the clamp of an invocation's place does not depend on the term, so that
-// compilers move it out of the loop. A constant index needs no clamp.
-var<workgroup> row_tile: array<array<array<vec4<f32>, 16>, 4>, 4>;
-var<workgroup> column_tile: array<array<array<vec4<f32>, 16>, 4>, 4>;
+// Rows or columns of the tile for four terms, as vec4s. With the padding, vec4s of the same rows lie
+// in different memory banks.
+struct Quad {
+    term: array<array<vec4<f32>, 16>, 4>,
+    padding: array<vec4<f32>, 2>,
+}
+
+// The tile's rows and columns for 4 by 4 terms. They are arrays of arrays: naga clamps every index,
+// and the clamp of an invocation's place does not depend on the term, so that compilers move it out
+// of the loop. A constant index needs no clamp.
+var<workgroup> row_tile: array<Quad, 4>;
+var<workgroup> column_tile: array<Quad, 4>;
 
 // sumRC: its column i is row i of the invocation's row group R, and holds the four columns of its
 // column group C.
@@ -23,20 +30,23 @@ var<private> sum01: mat4x4<f32>;
 var<private> sum10: mat4x4<f32>;
 var<private> sum11: mat4x4<f32>;
 
-// The first row within the tile that an invocation loads.
+// The first row within the tile that an invocation loads, and the first term, of DEPTH. Consecutive
+// invocations load what is contiguous in memory: with ROWS_BY_TERM terms, else rows.
 fn row_of(local: u32) -> u32 {
-    return local % 16u * 4u;
+    return select(local % 16u, local / 4u, ROWS_BY_TERM) * 4u;
 }
 
-// The first column within the tile that an invocation loads. Beyond the columns of a narrow tile
-// the loaded values are not used.
+fn row_step_of(local: u32) -> u32 {
+    return select(local / 16u, local % 4u, ROWS_BY_TERM) * 4u;
+}
+
+// The same for columns. Beyond the columns of a narrow tile the loaded values are not used.
 fn column_of(local: u32) -> u32 {
-    return local % 16u * 4u;
+    return select(local % 16u, local / 4u, COLUMNS_BY_TERM) * 4u;
 }
 
-// The first term, of DEPTH, that an invocation loads.
-fn step_of(local: u32) -> u32 {
-    return local / 16u * 4u;
+fn column_step_of(local: u32) -> u32 {
+    return select(local / 16u, local % 4u, COLUMNS_BY_TERM) * 4u;
 }
 
 // a bᵀ
@@ -65,17 +75,19 @@ fn add_term(column0: vec4<f32>, column1: vec4<f32>, row0: vec4<f32>, row1: vec4<
 // of `rows` holds the four columns and rows that it loaded for term j.
 fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, place: Place) {
     let local = place.local;
-    let quad = local / 16u;
-    let at = local % 16u;
+    let row = row_of(local) / 4u;
+    let column = column_of(local) / 4u;
+    let taken_rows = &row_tile[row_step_of(local) / 4u].term;
+    let taken_columns = &column_tile[column_step_of(local) / 4u].term;
     workgroupBarrier();
-    row_tile[quad][0][at] = rows[0];
-    row_tile[quad][1][at] = rows[1];
-    row_tile[quad][2][at] = rows[2];
-    row_tile[quad][3][at] = rows[3];
-    column_tile[quad][0][at] = columns[0];
-    column_tile[quad][1][at] = columns[1];
-    column_tile[quad][2][at] = columns[2];
-    column_tile[quad][3][at] = columns[3];
+    taken_rows[0][row] = rows[0];
+    taken_rows[1][row] = rows[1];
+    taken_rows[2][row] = rows[2];
+    taken_rows[3][row] = rows[3];
+    taken_columns[0][column] = columns[0];
+    taken_columns[1][column] = columns[1];
+    taken_columns[2][column] = columns[2];
+    taken_columns[3][column] = columns[3];
     workgroupBarrier();
     // The places of the invocation's rows and columns. A narrow tile has no second ones.
     let r0 = local / across();
@@ -84,8 +96,8 @@ fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, place: Place) {
     let c1 = c0 + select(0u, COLUMNS / 2u, COLUMNS > 4u);
     // Four terms in a row: the loads of a term overlap the sums of the one before it.
     for (var i = 0u; i < 4u; i++) {
-        let columns_at = &column_tile[i];
-        let rows_at = &row_tile[i];
+        let columns_at = &column_tile[i].term;
+        let rows_at = &row_tile[i].term;
         add_term(columns_at[0][c0], columns_at[0][c1], rows_at[0][r0], rows_at[0][r1]);
         add_term(columns_at[1][c0], columns_at[1][c1], rows_at[1][r0], rows_at[1][r1]);
         add_term(columns_at[2][c0], columns_at[2][c1], rows_at[2][r0], rows_at[2][r1]);
@@ -94,26 +106,32 @@ fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, place: Place) {
 }
 
 // The sum of `added` over the invocations that load the same rows or columns, for the first 16
-// invocations. All invocations of the workgroup must call it.
+// invocations. Not for rows or columns by term. All invocations of the workgroup must call it.
 fn sum_of_loads(added: vec4<f32>, local: u32) -> vec4<f32> {
     let place = local % 16u;
     workgroupBarrier();
-    column_tile[local / 16u][0][place] = added;
+    column_tile[local / 16u].term[0][place] = added;
     workgroupBarrier();
-    let a = column_tile[0][0][place] + column_tile[1][0][place];
-    let b = column_tile[2][0][place] + column_tile[3][0][place];
+    let a = column_tile[0].term[0][place] + column_tile[1].term[0][place];
+    let b = column_tile[2].term[0][place] + column_tile[3].term[0][place];
     return a + b;
 }
 
-// Adds the bias of the four columns that the invocation loads to every row.
+// The first column within the tile whose bias an invocation loads.
+fn bias_column_of(local: u32) -> u32 {
+    return local % 16u * 4u;
+}
+
+// Adds the bias of four columns to every row. Each invocation has those from bias_column_of on.
 fn add_to_rows(columns: vec4<f32>, local: u32) {
+    let bias = &column_tile[0].term[0];
     if local < 16u {
-        column_tile[0][0][local] = columns;
+        bias[local] = columns;
     }
     workgroupBarrier();
     let along = local % across();
-    sum00 += outer(column_tile[0][0][along], vec4<f32>(1.0));
-    sum01 += outer(column_tile[0][0][along + COLUMNS / 2u], vec4<f32>(1.0));
+    sum00 += outer(bias[along], vec4<f32>(1.0));
+    sum01 += outer(bias[along + COLUMNS / 2u], vec4<f32>(1.0));
     sum10 = sum00;
     sum11 = sum01;
 }

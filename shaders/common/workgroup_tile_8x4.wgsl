@@ -30,8 +30,12 @@ fn column_of(local: u32) -> u32 {
     return local % 16u * 4u;
 }
 
-// The first term, of DEPTH, that an invocation loads.
-fn step_of(local: u32) -> u32 {
+// The first term, of DEPTH, of the rows and of the columns that an invocation loads.
+fn row_step_of(local: u32) -> u32 {
+    return local / 16u * 4u;
+}
+
+fn column_step_of(local: u32) -> u32 {
     return local / 16u * 4u;
 }
 
@@ -49,7 +53,7 @@ fn group_of(local: u32) -> u32 {
 // of `rows` holds the four columns and rows that it loaded for term j.
 fn add_products(columns: mat4x4<f32>, rows: mat4x4<f32>, place: Place) {
     let local = place.local;
-    let term = step_of(local);
+    let term = row_step_of(local);
     let at = local % 16u;
     workgroupBarrier();
     row_tile[term][at] = rows[0];
@@ -90,7 +94,12 @@ fn sum_of_loads(added: vec4<f32>, local: u32) -> vec4<f32> {
     return (a + b) + (c + d);
 }
 
-// Adds the bias of the four columns that the invocation loads to every row.
+// The first column within the tile whose bias an invocation loads.
+fn bias_column_of(local: u32) -> u32 {
+    return local % 16u * 4u;
+}
+
+// Adds the bias of four columns to every row. Each invocation has those from bias_column_of on.
 fn add_to_rows(columns: vec4<f32>, local: u32) {
     if local < 16u {
         column_tile[0][local] = columns;

@@ -118,11 +118,11 @@ pub const FLAT: u32 = 64;
 
 impl Recorder {
     /// How to compute a matrix product: as asked for, else by the user's table, else, for maps in
-    /// half precision, with verified matrix units, else by the built-in table for this kind of
-    /// adapter.
+    /// half precision, with verified matrix units if they suit its size, else by the built-in table
+    /// for this kind of adapter.
     pub fn setting(&self, product: &Product) -> Setting {
         let runs = |setting: &Setting| self.traits.takes_for(setting.kernels, product);
-        let by_units = product.half && self.traits.verified;
+        let by_units = product.half && self.traits.verified && product.suits_units();
         // Matrix units do not compete with what was measured in single precision.
         let table = self.tuned.as_ref().filter(|table| !by_units || table.has_half());
         let measured = || table?.setting(product).filter(runs);

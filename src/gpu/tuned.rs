@@ -57,6 +57,19 @@ pub struct Product {
     pub steps: usize,
 }
 
+impl Product {
+    /// Whether matrix units compute the product faster than other kernels on most GPUs. They do
+    /// not if it has few columns or terms, or few rows of a weight gradient: then most of a matrix
+    /// is empty. The bounds are measured on an H200 (`benches/results/2026-11-29-h200.md`).
+    pub const fn suits_units(&self) -> bool {
+        let (rows, steps) = match self.family {
+            Family::Conv2dBwdWeight => (128, 512),
+            Family::Conv2dFwd | Family::Conv2dBwdInput => (1, 128),
+        };
+        self.columns >= 32 && self.rows >= rows && self.steps >= steps
+    }
+}
+
 /// How to compute products of a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setting {

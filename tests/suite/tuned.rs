@@ -18,16 +18,20 @@ use crate::support::{Command, Output, TempFolder, json, skip, text};
 
 /// A fully connected layer's forward pass on no buffers.
 fn call(n: usize) -> Call {
+    linear(n, 32, 16)
+}
+
+/// A fully connected layer of `n` samples from `c` channels to `k`.
+fn linear(n: usize, c: usize, k: usize) -> Call {
     let view = |len| View::whole(Buffer::planned(0), len);
-    let size = Conv2d::linear(n, 32, 16);
     Conv2dFwd {
-        size,
+        size: Conv2d::linear(n, c, k),
         activation: Activation::Identity,
-        x: view(n * 32),
-        w: view(32 * 16),
+        x: view(n * c),
+        w: view(c * k),
         b: None,
         gate: None,
-        y: view(n * 16),
+        y: view(n * k),
         partials: view(1),
     }
     .into()
@@ -70,10 +74,10 @@ fn a_tuned_choice_is_used_for_its_shape() {
 
 #[test]
 fn matrices_are_used_only_for_half_precision_and_where_available() {
+    let (c, k) = (128, 32);
     let half = |call: Call| {
         let mut call = call;
-        let w = 32 * 16;
-        call.visit(&mut |view, _| view.half = view.len != w);
+        call.visit(&mut |view, _| view.half = view.len != c * k);
         call
     };
     let kernel = |call: &Call, choice, tuned: &Option<Rc<Tuned>>, matrices| {
@@ -82,7 +86,7 @@ fn matrices_are_used_only_for_half_precision_and_where_available() {
         call.record(&mut recorder);
         recorder.dispatches[0].kernel
     };
-    let (single, half) = (call(8), half(call(8)));
+    let (single, half) = (linear(8, c, k), half(linear(8, c, k)));
     let (none, there) = (Matrices::None, Matrices::Cooperative(Unit::Half));
     let single_too = Matrices::Cooperative(Unit::Single);
     assert_eq!(kernel(&single, Choice::Matrix, &None, single_too), Kernel::Conv2dFwdMatrix);
@@ -102,6 +106,14 @@ fn matrices_are_used_only_for_half_precision_and_where_available() {
     };
     assert_eq!(by_check(&half, &None), Kernel::Conv2dFwdMatrix);
     assert_eq!(by_check(&single, &None), Kernel::Conv2dFwdTiled);
+    for (c, k) in [(127, 32), (128, 31)] {
+        let mut small = linear(8, c, k);
+        small.visit(&mut |view, _| view.half = view.len != c * k);
+        let there = Traits { matrices: there, verified: true, ..Traits::default() };
+        let mut recorder = Recorder { traits: there, ..Recorder::default() };
+        small.record(&mut recorder);
+        assert_eq!(recorder.dispatches[0].kernel, Kernel::Conv2dFwdTiled, "{c} terms, {k} columns");
+    }
     let singles = table(&single, Choice::Registers);
     assert_eq!(by_check(&half, &singles), Kernel::Conv2dFwdMatrix, "not measured for f16");
     assert_eq!(by_check(&half, &table(&half, Choice::Registers)), Kernel::Conv2dFwdRegs);
