@@ -12,8 +12,8 @@ override VEC_K: bool = false;
 @group(0) @binding(4) var<storage, read> w4: array<Four>;
 @group(0) @binding(5) var<storage, read> b: array<f32>;
 
-// In memory the terms of a row and of a column are contiguous (the filters of a pixel of y, and of a
-// channel of w).
+// In memory the terms of a row and of a column are contiguous (the filters of a pixel of y, and of
+// a channel of w).
 const ROWS_BY_TERM: bool = true;
 const COLUMNS_BY_TERM: bool = true;
 

@@ -10,8 +10,8 @@ const DEPTH: u32 = 16u;
 // Vec4s of columns in the tile: 4, 8 or 16.
 override COLUMNS: u32 = 16u;
 
-// Rows or columns of the tile for four terms, as vec4s. With the padding, vec4s of the same rows lie
-// in different memory banks.
+// Rows or columns of the tile for four terms, as vec4s. With the padding, vec4s of the same rows
+// lie in different memory banks.
 struct Quad {
     term: array<array<vec4<f32>, 16>, 4>,
     padding: array<vec4<f32>, 2>,

@@ -29,7 +29,8 @@ const EXCEPTIONS: [(&str, &str); 0] = [];
 
 /// Bounds of the predicted time over the floor: workload, batch, bound. They are 10 % above the
 /// present predictions, which are within 20 % of the times measured on an H200
-/// (`benches/results/2026-11-29-h200.md`). Half of the step of W1 at batch 128 is the overhead of its 27 dispatches.
+/// (`benches/results/2026-11-29-h200.md`). Half of the step of W1 at batch 128 is the overhead of
+/// its 27 dispatches.
 const BOUNDS: [(&str, usize, f64); 6] = [
     ("w1", 128, 15.2),
     ("w1", 1024, 5.4),

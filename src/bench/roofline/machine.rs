@@ -19,8 +19,8 @@ const AROUND: f64 = 1.5;
 const START: f64 = 3.5e-6;
 /// Share of the data sheet's memory rate that a copy reaches: an assumption.
 const REACHED: f64 = 0.9;
-/// Share of that rate that other kernels than products reach, measured on an H200: in memory, and in
-/// the cache.
+/// Share of that rate that other kernels than products reach, measured on an H200: in memory, and
+/// in the cache.
 const STREAMED: f64 = 0.95;
 const CACHED: f64 = 0.5;
 /// Cycles of one level of a workgroup's tree of sums: two loads, a store and a barrier. An

@@ -12,8 +12,8 @@
 //! what they then take less than one after the other.
 //!
 //! The floor of an operation is the time of its arithmetic or of its bytes at the peak rates. A
-//! second stage has no floor of its own. All numbers are predictions. Steps of W1, W2 and W3 took 10
-//! % less to 22 % more on an H200 than predicted, single dispatches up to 40 % less or more
+//! second stage has no floor of its own. All numbers are predictions. Steps of W1, W2 and W3 took
+//! 10 % less to 22 % more on an H200 than predicted, single dispatches up to 40 % less or more
 //! (`benches/results/2026-11-29-h200.md`). No other GPU was at hand.
 
 mod machine;

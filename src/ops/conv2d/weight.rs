@@ -72,7 +72,10 @@ impl Conv2dBwdWeight {
         let g = &self.size;
         let setting = setting(r, Family::Conv2dBwdWeight, g, self.x);
         let choice = setting.kernels;
-        let (slice_terms, count) = slices(g, r.traits.software, setting.fewer_slices);
+        // Emulated matrices have the slices of a GPU. Lavapipe ends a kernel without a word after
+        // 65,535 iterations of all its loops, and emulation has many.
+        let software = r.traits.software && choice != Choice::Matrix;
+        let (slice_terms, count) = slices(g, software, setting.fewer_slices);
         let len = g.weight_len();
         let params = Conv2dParams {
             slices: count as u32,
@@ -94,7 +97,7 @@ impl Conv2dBwdWeight {
             Choice::Registers => Kernel::Conv2dBwdWeightRegs,
             _ => Kernel::Conv2dBwdWeight,
         };
-        let (weights, sums) = Self::partials(g, self.transposed, r.traits.software);
+        let (weights, sums) = Self::partials(g, self.transposed, software);
         let out = if count == 1 { self.dw } else { self.partials.part(0, weights) };
         // Only this variant computes the bias gradient, too.
         let sums_too = is_tiled && (!self.transposed || covers_once(g));
