@@ -415,6 +415,46 @@ fn an_index_from_an_unfolded_grid_is_found() {
     assert!(check_grid("let i = group.x * 64u + local;").is_err());
 }
 
+/// A store to an atomic that was loaded since the last barrier or the start of the function.
+/// NVIDIA's compiler (driver 580) moves such a load past the store. A load within the store's own
+/// line is needed for the value stored.
+fn check_atomics(text: &str) -> Result<(), String> {
+    let names = |line: &str, call: &str| -> Vec<String> {
+        let arguments = line.split(call).skip(1);
+        let end = |c: char| !(c.is_alphanumeric() || c == '_');
+        arguments.map(|rest| rest.split(end).next().unwrap_or("").to_owned()).collect()
+    };
+    let mut loaded: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let line = line.split("//").next().unwrap_or("");
+        if line.contains("Barrier(") || line.starts_with("fn ") {
+            loaded.clear();
+        }
+        if let Some(name) = names(line, "atomicStore(&").iter().find(|name| loaded.contains(name)) {
+            return Err(format!("{name}: a barrier must lie between atomicLoad and atomicStore"));
+        }
+        loaded.extend(names(line, "atomicLoad(&"));
+    }
+    Ok(())
+}
+
+#[test]
+fn no_atomic_is_stored_to_soon_after_a_load() {
+    for kernel in kernels() {
+        let text = Source::of(kernel).text;
+        check_atomics(&text).unwrap_or_else(|error| panic!("{}.wgsl: {error}", kernel.name()));
+    }
+}
+
+#[test]
+fn a_store_to_an_atomic_after_a_load_is_found() {
+    let (load, store) = ("let n = atomicLoad(&counts[i]);\n", "atomicStore(&counts[i], 0u);\n");
+    assert!(check_atomics(&format!("fn f() {{\n{load}{store}}}")).is_err());
+    assert!(check_atomics(&format!("fn f() {{\n{load}workgroupBarrier();\n{store}}}")).is_ok());
+    assert!(check_atomics(&format!("fn f() {{\n{load}}}\nfn g() {{\n{store}}}")).is_ok());
+    assert!(check_atomics(&format!("{load}atomicStore(&others[i], 0u);\n")).is_ok());
+}
+
 #[test]
 fn every_variant_validates_and_translates() {
     let failures: Vec<String> = recorded::variants()

@@ -174,11 +174,7 @@ impl Machine {
             Shape::Reduction(_) | Shape::Flat => {
                 let chain = if let Shape::Reduction(chain) = shape { chain } else { Chain::flat() };
                 let share = if bytes <= self.profile.cache { CACHED } else { STREAMED };
-                Times {
-                    waits: (self.chain(chain), Why::Chain),
-                    issue: 0.0,
-                    memory: memory / share,
-                }
+                Times { waits: (self.chain(chain), Why::Chain), issue: 0.0, memory: memory / share }
             }
         }
     }
