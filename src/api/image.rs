@@ -5,7 +5,8 @@ use crate::data::image_file::ImageFile;
 use crate::error::{Error, Result};
 use crate::raster::corrupt::Mask;
 use crate::shape::{Dims, Size, to_nhwc};
-use crate::tasks::restore::{image, noise_level};
+use crate::tasks::restore::image;
+use crate::tasks::restore::noise_level::{self, NoiseLevel};
 
 /// Bits of a sample in an image file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,11 +122,17 @@ impl Image {
     /// 255. [`Noise::Auto`](crate::Noise::Auto) uses this estimate.
     ///
     /// The method is by Chen, Zhu & Heng (ICCV 2015), applied to weakly textured patches (Liu,
-    /// Tanaka & Okutomi, TIP 2013).
+    /// Tanaka & Okutomi, TIP 2013) of the luma. It is rough if the noise is not white, such as
+    /// after JPEG compression or demosaicing.
     ///
     /// # Errors
-    /// When the image has too few 8×8 patches: below about 15×15 pixels for gray and 21×21 for RGB.
+    /// When the image has too few 8×8 patches: below about 15×15 pixels.
     pub fn noise_level(&self) -> Result<f64> {
+        Ok(self.noise()?.sigma)
+    }
+
+    /// The noise of the image.
+    pub(super) fn noise(&self) -> Result<NoiseLevel> {
         let (pixels, dims) = (self.interleaved(), self.pixels.dims());
         noise_level::estimate_middle(dims, |y, columns, row| {
             let at = |column: usize| dims.offset(0, y, column);

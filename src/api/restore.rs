@@ -45,7 +45,7 @@ impl Model {
         let sigma = match noise {
             // The model ignores the level, so an image can be too small for an estimate.
             Noise::Auto if !self.graph.is_conditioned_on_level() => 0.0,
-            Noise::Auto => image.noise_level()?,
+            Noise::Auto => image.noise()?.in_channel,
             Noise::Sigma(sigma) if (0.0..=255.0).contains(&sigma) => sigma,
             Noise::Sigma(sigma) => {
                 return Err(Error::usage(format!(

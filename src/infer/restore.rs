@@ -111,6 +111,7 @@ impl Restorer {
         };
         let mut passes =
             [&graph, &transposed].map(|graph| Inference::new(graph, &self.tiling.store));
+        let kept = if graph.is_conditioned_on_level() { condition.kept as f32 } else { 0.0 };
         // One tile is the whole image, so that its own mean is the right one.
         let needs_mean = tiles.count() > 1 && graph.input_means().next().is_some();
         passes.iter_mut().for_each(|pass| pass.samples_are_tiles = needs_mean);
@@ -130,7 +131,8 @@ impl Restorer {
                 all.filter(|(_, missing)| **missing == 1)
                     .for_each(|((to, from), _)| to.copy_from_slice(from));
             } else {
-                pixels = restored;
+                let mix = |(to, from): (&mut f32, f32)| *to = kept * *to + (1.0 - kept) * from;
+                pixels.iter_mut().zip(restored).for_each(mix);
             }
             if let Some(strip) = blend.add(&tile, &pixels) {
                 write(strip)?;

@@ -101,6 +101,38 @@ fn the_level_of_noise_is_estimated() {
     assert!((number(&report, "sigma") - 25.0).abs() < 5.0, "{report}");
 }
 
+/// Without noise nothing is to be removed. A JPEG file stays as it is, since compressing it again
+/// would change it.
+#[test]
+fn an_image_without_noise_is_unchanged() {
+    let folder = TempFolder::new("denoise-clean");
+    let (png, jpg, out) = (folder.path("a.png"), folder.path("b.jpg"), folder.path("out"));
+    let part = photograph();
+    part.save(&png).unwrap();
+    part.save(&jpg).unwrap();
+    for (name, path) in [("a.png", png), ("b.jpg", jpg.clone())] {
+        let command = Command::new("denoise").arg(&path).out(&out).on_cpu();
+        assert!(command.flags("--sigma 0.5").succeed().contains("unchanged"), "{name}");
+    }
+    assert_eq!(open(format!("{out}/a.png")).into_rgb8(), part);
+    assert!(std::fs::read(format!("{out}/b.jpg")).unwrap() == std::fs::read(&jpg).unwrap());
+}
+
+/// A model alone errs by more than weak noise.
+#[test]
+fn weak_noise_is_not_replaced_by_the_error_of_the_model() {
+    for sigma in [1.5, 2.0, 3.0] {
+        let mut stream = Stream::new(4, "noise");
+        let mut noisy = photograph();
+        noisy.iter_mut().for_each(|v| {
+            let value = f64::from(*v) + sigma * f64::from(stream.normal());
+            *v = value.round().clamp(0.0, 255.0) as u8;
+        });
+        let (gain, _) = by_bundled("denoise", &noisy, &format!("--sigma {sigma}"));
+        assert!(gain > -0.05, "sigma {sigma}: {gain}");
+    }
+}
+
 #[test]
 fn denoising_keeps_colour_depth_and_transparency() {
     let folder = TempFolder::new("denoise-deep");

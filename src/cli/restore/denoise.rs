@@ -5,7 +5,7 @@ use csae::internals::data::image_file::ImageFile;
 use csae::internals::error::Result;
 use csae::internals::infer::conditions::Condition;
 use csae::internals::spec::Task;
-use csae::internals::tasks::restore::noise_level;
+use csae::internals::tasks::restore::noise_level::{self, NoiseLevel};
 use serde_json::json;
 
 use super::{Input, RestoreArgs};
@@ -46,7 +46,7 @@ fn parse_sigma(text: &str) -> std::result::Result<Sigma, String> {
 }
 
 /// The estimated noise level of an image, from its centre if it is large.
-fn estimate(image: &ImageFile) -> Result<f64> {
+fn estimate(image: &ImageFile) -> Result<NoiseLevel> {
     noise_level::estimate_middle(image.dims, |y, columns, row| image.read_row(y, columns, row))
 }
 
@@ -66,7 +66,8 @@ impl CommandArgs for DenoiseArgs {
 
 fn run(args: DenoiseArgs) -> anyhow::Result<()> {
     let loaded = super::load(&args.restore, Task::Denoise)?;
-    if !loaded.graph.is_conditioned_on_level() {
+    let conditioned = loaded.graph.is_conditioned_on_level();
+    if !conditioned {
         args.restore.common.status(
             "note: this model is not conditioned on the noise level; --sigma has no effect on it",
         );
@@ -78,10 +79,19 @@ fn run(args: DenoiseArgs) -> anyhow::Result<()> {
         Task::Denoise,
         |_| Ok(()),
         |job, image| {
-            let sigma = match args.sigma {
-                Sigma::Known(sigma) => sigma,
+            let found = match args.sigma {
+                Sigma::Known(sigma) => NoiseLevel { sigma, in_channel: sigma, at_most: None },
                 Sigma::Auto => estimate(&image)?,
             };
+            let NoiseLevel { sigma, in_channel: level, at_most } = found;
+            if let Some(most) = at_most.filter(|_| conditioned) {
+                args.restore.common.status(&format!(
+                    "note: {}: the estimate sigma {sigma:.1} is doubtful: the noise can be as \
+                     strong as {most:.1} if JPEG compression or demosaicing removed its fine part; \
+                     --sigma sets the level",
+                    job.image.display()
+                ));
+            }
             if sigma > max_sigma {
                 args.restore.common.status(&format!(
                     "note: {}: sigma {sigma:.1} is above {max_sigma}, the highest noise level that \
@@ -89,12 +99,16 @@ fn run(args: DenoiseArgs) -> anyhow::Result<()> {
                     job.image.display()
                 ));
             }
-            Ok(Input::whole(
-                image,
-                Condition::noise(sigma),
-                format!("sigma {sigma:.1}"),
-                json!({"sigma": sigma}),
-            ))
+            let condition = Condition::noise(level);
+            let mut text = format!("sigma {sigma:.1}");
+            if conditioned && condition.kept == 1.0 {
+                text += ", unchanged";
+            } else if level < 0.9 * sigma {
+                // Coarse noise of the chroma stays: the model sees one channel at a time.
+                text += &format!(", {level:.1} in a channel");
+            }
+            let fields = json!({"sigma": sigma, "level": level, "at_most": at_most});
+            Ok(Input::whole(image, condition, text, fields))
         },
     )
 }

@@ -141,7 +141,10 @@ fn run(
         let quality =
             job.clean.as_ref().map(|clean| measure(job, clean, before, &result)).transpose()?;
         files::make_folder(job.target.parent().unwrap_or(&out))?;
-        result.save(&job.target)?;
+        let is_unchanged = input.condition.kept == 1.0 && loaded.graph.is_conditioned_on_level();
+        if !(is_unchanged && copy_jpeg(&job.image, &job.target)?) {
+            result.save(&job.target)?;
+        }
         if args.side_by_side {
             side_by_side(before, &result).save(&job.side())?;
         }
@@ -205,6 +208,18 @@ fn restore(
         Ok(())
     })?;
     Ok(result)
+}
+
+/// Copies a JPEG file whose pixels stay as they are: compressing them again would change them.
+/// Returns false if one of the files is no JPEG.
+fn copy_jpeg(from: &std::path::Path, to: &std::path::Path) -> Result<bool> {
+    let bytes = files::read(from)?;
+    let ending = to.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    let is_jpeg = ["jpg", "jpeg"].contains(&&ending[..]) && bytes.starts_with(&[0xff, 0xd8, 0xff]);
+    if is_jpeg {
+        files::write_atomically(to, &bytes)?;
+    }
+    Ok(is_jpeg)
 }
 
 /// PSNR and SSIM before and after.

@@ -5,17 +5,25 @@
 //! Estimation", ICCV 2015). Patches of a noise-free image lie near a subspace. So the smallest
 //! eigenvalues of the covariance of noisy patches scatter evenly around the noise variance. The
 //! largest eigenvalues are removed one by one until the mean of the rest equals their median; that
-//! mean is the variance. Patches have 8×8 pixels. A colour patch is one vector of all three
-//! channels, so that the estimate assumes equal noise in all channels.
+//! mean is the variance. Patches have 8×8 pixels.
 //!
-//! For gray images that estimate is too high, by 2 at σ = 5, since their texture fills all
-//! dimensions. So the estimate is repeated on weakly textured patches, selected as by Liu, Tanaka &
-//! Okutomi ("Single-Image Noise Level Estimation for Blind Denoising", TIP 2013): patches whose
-//! gradients are below the level that pure noise of the current estimate stays below with a
-//! probability of 1 − 10⁻⁶.
+//! That estimate is too high, by 2 at σ = 5, since texture fills all dimensions. So it is repeated
+//! on weakly textured patches, selected as by Liu, Tanaka & Okutomi ("Single-Image Noise Level
+//! Estimation for Blind Denoising", TIP 2013): patches whose gradients are below the level that
+//! pure noise of the current estimate stays below with a probability of 1 − 10⁻⁶.
 //!
-//! The method assumes noise that is white, additive and not clipped. If noise in dark or bright
-//! areas was clipped, the estimate is somewhat too low.
+//! The noise of a colour image is estimated from its luma (Rec. 601), divided by the norm of luma's
+//! weights: white noise of all channels keeps its σ. JPEG files store chroma with half of the
+//! resolution, which removes most of its fine noise. What remains in a channel is the noise of the
+//! luma, and as much of the chroma's as is found there. A model that restores one channel at a time
+//! has to remove that much.
+//!
+//! The method assumes noise that is white, additive and not clipped. Patches of equal values, such
+//! as the bars of a letterbox, do not count, nor those with many clipped values while there are
+//! others.
+//! If noise is white, an image of half the size has the same level. If that level is higher, then
+//! fine noise was removed, by JPEG compression or demosaicing, or texture passes for noise. Which
+//! of them it is cannot be told, so the lower level is used, and the higher one is reported.
 
 use std::ops::Range;
 
@@ -27,57 +35,68 @@ use crate::shape::{Dims, Size};
 
 /// Side of a patch in pixels.
 const PATCH: usize = 8;
-/// Maximum number of pixel values in all patches, which bounds the time: 65,536 gray or 21,845
-/// colour patches. Larger images use patches further apart.
-const MAX_VALUES: usize = 1 << 22;
+/// Number of values of a patch.
+const VALUES: usize = PATCH * PATCH;
+/// Maximum number of patches, which bounds the time. Larger images use patches further apart.
+const MAX_PATCHES: usize = 1 << 16;
 /// Maximum side of the part that [`estimate_middle`] uses. Four megapixels have far more patches
-/// than [`MAX_VALUES`] allows, so that a larger part would not change much.
+/// than [`MAX_PATCHES`] allows, so that a larger part would not change much.
 const MIDDLE: usize = 2048;
 /// How often the selection of weakly textured patches is repeated with the new estimate.
 const ITERATIONS: usize = 3;
-/// Rows of patches whose products are summed together. It is fixed, so that rounding does not
-/// depend on the number of threads.
-const ROWS_AT_ONCE: usize = 8;
+/// Patches whose products are summed together. It is fixed, so that rounding does not depend on the
+/// number of threads.
+const AT_ONCE: usize = 512;
+/// The weights of luma and of the two chroma planes (Rec. 601).
+const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
+const CHROMA: [[f32; 3]; 2] = [[-0.168_736, -0.331_264, 0.5], [0.5, -0.418_688, -0.081_312]];
 
-/// Estimates the standard deviation of the noise, on the 0–255 scale, of an image (H,W,C; 0…1) with
-/// 1 or 3 channels. A colour image with equal channels is treated as gray.
+/// The estimated noise of an image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NoiseLevel {
+    /// Standard deviation on the 0–255 scale, before chroma was stored with less resolution.
+    pub sigma: f64,
+    /// Standard deviation of the fine noise that remains in a channel.
+    pub in_channel: f64,
+    /// The estimate at half of the size, if it is higher. Then the estimate is doubtful: the noise
+    /// can be as strong as this, and fine noise was removed, or texture passes for noise.
+    pub at_most: Option<f64>,
+}
+
+/// Estimates the noise of an image (H,W,C; 0…1) with 1 or 3 channels.
 ///
 /// # Errors
 /// When the image has fewer patches than a patch has values, which are too few for a covariance.
-pub fn estimate(pixels: &[f32], dims: Dims) -> Result<f64> {
+pub fn estimate(pixels: &[f32], dims: Dims) -> Result<NoiseLevel> {
+    /// At half of the size the level of white noise is at most this much higher: by a factor, and
+    /// by a difference.
+    const WHITE: (f64, f64) = (1.15, 0.2);
+    /// Below this level noise cannot be told from texture at half of the size.
+    const TEXTURE: f64 = 3.0;
     let Dims { c, h, w } = dims;
     assert!(pixels.len() == dims.len() && (c == 1 || c == 3), "an image of {dims:?}");
-    if c == 3 && pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]) {
-        let gray: Vec<f32> = pixels.iter().step_by(3).copied().collect();
-        return estimate(&gray, Dims { c: 1, ..dims });
-    }
-    let places =
-        |side: usize, step: usize| if side < PATCH { 0 } else { (side - PATCH) / step + 1 };
-    let count = |step: usize| places(h, step) * places(w, step);
-    let d = PATCH * PATCH * c;
-    if count(1) < d {
+    let plane = Plane::weighted(pixels, dims, LUMA);
+    let Some(Found { sigma, .. }) = plane.sigma() else {
         return Err(Error::usage(format!(
             "an image of {w}x{h} pixels is too small for estimating its noise; {}",
             Advice::NoiseLevel
         )));
-    }
-    let step = (1..).find(|step| count(*step) * d <= MAX_VALUES).unwrap_or(1);
-    let grid = Grid { w, c, rows: places(h, step), columns: places(w, step), step };
-    let variance = |below: f64| -> Option<f64> {
-        let (covariance, n) = grid.covariance(pixels, below);
-        // With fewer patches the eigenvalues scatter too widely.
-        (n >= 2 * d || below == f64::INFINITY).then(|| {
-            let mut values = eigenvalues(covariance, d);
-            values.sort_by(f64::total_cmp);
-            noise_variance(&values).max(0.0)
-        })
     };
-    let mut found = variance(f64::INFINITY).expect("all patches count");
-    for _ in 0..ITERATIONS {
-        let Some(next) = variance(found * weak_texture(c)) else { break };
-        found = next;
+    let half = plane.half().sigma().filter(|half| half.sigma >= TEXTURE && half.weak > 0.0);
+    let at_most = half.map(|half| half.sigma).filter(|half| *half > WHITE.0 * sigma + WHITE.1);
+    let mut in_channel = sigma;
+    if c == 3 && !pixels.chunks_exact(3).all(has_equal_samples) {
+        let chroma = CHROMA.map(|weights| Plane::weighted(pixels, dims, weights).sigma());
+        let square = |found: Found| found.sigma.min(sigma).powi(2);
+        let chroma = chroma.into_iter().flatten().map(square).sum::<f64>() / 2.0;
+        let share = f64::from(LUMA.iter().map(|weight| weight * weight).sum::<f32>());
+        in_channel = (share * sigma.powi(2) + (1.0 - share) * chroma).sqrt();
     }
-    Ok(255.0 * found.sqrt())
+    Ok(NoiseLevel { sigma, in_channel, at_most })
+}
+
+fn has_equal_samples(pixel: &[f32]) -> bool {
+    pixel.iter().all(|v| *v == pixel[0])
 }
 
 /// Estimates the noise as [`estimate`] does, from the centre of an image: at most 2048×2048 pixels.
@@ -88,7 +107,7 @@ pub fn estimate(pixels: &[f32], dims: Dims) -> Result<f64> {
 pub fn estimate_middle(
     dims: Dims,
     read: impl Fn(usize, Range<usize>, &mut Vec<f32>),
-) -> Result<f64> {
+) -> Result<NoiseLevel> {
     let middle = Dims::of(dims.size().at_most(Size::new(MIDDLE, MIDDLE)), dims.c);
     let (top, left) = ((dims.h - middle.h) / 2, (dims.w - middle.w) / 2);
     let mut pixels = Vec::with_capacity(middle.len());
@@ -99,13 +118,13 @@ pub fn estimate_middle(
 /// The sum of squared gradients that a patch of noise with variance 1 stays below with a
 /// probability of 1 − 10⁻⁶: a quantile of the gamma distribution (Liu et al., equation 15), by the
 /// Wilson–Hilferty approximation.
-fn weak_texture(c: usize) -> f64 {
+fn weak_texture() -> f64 {
     /// Quantile of the normal distribution at 1 − 10⁻⁶.
     const Z: f64 = 4.753_424;
     // A patch has 8·6 central differences (½, −½) in each direction. They are blind to the 4
     // dimensions that alternate between even and odd positions.
-    let mean = (2 * PATCH * (PATCH - 2) * c) as f64 * 0.5;
-    let k = ((PATCH * PATCH - 4) * c) as f64 / 2.0;
+    let mean = (2 * PATCH * (PATCH - 2)) as f64 * 0.5;
+    let k = (VALUES - 4) as f64 / 2.0;
     mean * (1.0 - 1.0 / (9.0 * k) + Z / (3.0 * k.sqrt())).powi(3)
 }
 
@@ -124,66 +143,160 @@ fn noise_variance(values: &[f64]) -> f64 {
     values[0]
 }
 
-/// The positions of patches in an image.
-#[derive(Clone, Copy)]
-struct Grid {
-    w: usize,
-    c: usize,
-    rows: usize,
-    columns: usize,
-    step: usize,
+/// The estimate from a plane.
+struct Found {
+    /// Standard deviation on the 0–255 scale.
+    sigma: f64,
+    /// Share of weakly textured patches, which the estimate is from. 0 if there were too few, so
+    /// that it is from all patches.
+    weak: f64,
 }
 
-/// Sums over patches: their number, the values, and the products of two values (lower triangle).
-type PatchSums = (usize, Vec<f64>, Vec<f64>);
+/// An image with one channel.
+struct Plane {
+    size: Size,
+    values: Vec<f32>,
+    /// Share of the samples of each pixel that are clipped: at most one of 255 steps from an end of
+    /// the scale.
+    clipped: Vec<f32>,
+}
 
-impl Grid {
-    /// Sums over the patches in a range of rows whose texture is below a bound.
-    fn sums(&self, pixels: &[f32], rows: std::ops::Range<usize>, below: f64) -> PatchSums {
-        let Self { w, c, columns, step, .. } = *self;
-        let d = PATCH * PATCH * c;
-        let (mut n, mut sum, mut square, mut patch) =
-            (0, vec![0.0_f64; d], vec![0.0_f64; d * d], Vec::with_capacity(d));
-        for (row, column) in
-            rows.flat_map(|row| (0..columns).map(move |column| (row * step, column * step)))
-        {
-            patch.clear();
-            for y in row..row + PATCH {
-                // Centred on the middle of the scale, so that subtracting the mean later cancels
-                // fewer digits.
-                patch.extend(
-                    pixels[(y * w + column) * c..][..PATCH * c].iter().map(|&v| f64::from(v) - 0.5),
-                );
+impl Plane {
+    /// The weighted sum of the channels of an image (H,W,C), scaled so that white noise keeps its
+    /// standard deviation. Of a gray image, its one channel.
+    fn weighted(pixels: &[f32], dims: Dims, weights: [f32; 3]) -> Self {
+        let is_clipped = |v: &&f32| !(1.01 / 255.0..=253.99 / 255.0).contains(*v);
+        let clipped =
+            |pixel: &[f32]| pixel.iter().filter(is_clipped).count() as f32 / pixel.len() as f32;
+        let each = pixels.chunks_exact(dims.c);
+        let values = if each.clone().all(has_equal_samples) {
+            each.clone().map(|pixel| pixel[0]).collect()
+        } else {
+            let norm = weights.iter().map(|v| v * v).sum::<f32>().sqrt();
+            let sum = |pixel: &[f32]| pixel.iter().zip(weights).map(|(v, k)| v * k).sum::<f32>();
+            each.clone().map(|pixel| sum(pixel) / norm).collect()
+        };
+        Self { size: dims.size(), values, clipped: each.map(clipped).collect() }
+    }
+
+    /// The plane at half of the size: the mean of 2×2 pixels, scaled so that white noise keeps its
+    /// standard deviation.
+    fn half(&self) -> Self {
+        let size = Size::new(self.size.h / 2, self.size.w / 2);
+        let each = |values: &[f32], factor: f32| {
+            let at = |y: usize, x: usize| values[y * self.size.w + x];
+            let four = |i: usize| {
+                let (y, x) = (2 * (i / size.w), 2 * (i % size.w));
+                factor * (at(y, x) + at(y, x + 1) + at(y + 1, x) + at(y + 1, x + 1))
+            };
+            (0..size.h * size.w).map(four).collect()
+        };
+        Self { size, values: each(&self.values, 0.5), clipped: each(&self.clipped, 0.25) }
+    }
+
+    /// The estimate. None if there are fewer patches than a patch has values.
+    fn sigma(&self) -> Option<Found> {
+        let patches = self.patches()?;
+        let (covariance, _) = self.covariance(&patches, f64::INFINITY);
+        let variance = |covariance| {
+            let mut values = eigenvalues(covariance, VALUES);
+            values.sort_by(f64::total_cmp);
+            noise_variance(&values).max(0.0)
+        };
+        let mut found = variance(covariance);
+        let mut weak = 0;
+        for _ in 0..ITERATIONS {
+            let (covariance, n) = self.covariance(&patches, found * weak_texture());
+            // With fewer patches the eigenvalues scatter too widely.
+            if n < 2 * VALUES {
+                break;
             }
-            if below < f64::INFINITY && texture(&patch, c) >= below {
+            (found, weak) = (variance(covariance), n);
+        }
+        Some(Found { sigma: 255.0 * found.sqrt(), weak: weak as f64 / patches.len().max(1) as f64 })
+    }
+
+    /// The first pixels of the patches: those that vary, and of these the ones with few clipped
+    /// samples if there are enough. None if the plane has fewer patches than a patch has values.
+    fn patches(&self) -> Option<Vec<usize>> {
+        /// Maximum shares of clipped samples, tried in turn.
+        const CLIPPED: [f32; 2] = [0.1, 0.3];
+        /// Number of patches that are enough.
+        const ENOUGH: usize = 8 * VALUES;
+        let Size { h, w } = self.size;
+        let places =
+            |side: usize, step: usize| if side < PATCH { 0 } else { (side - PATCH) / step + 1 };
+        let count = |step: usize| places(h, step) * places(w, step);
+        if count(1) < VALUES {
+            return None;
+        }
+        let step = (1..).find(|step| count(*step) <= MAX_PATCHES).unwrap_or(1);
+        let first = |i: usize| {
+            let (row, column) = (i / places(w, step) * step, i % places(w, step) * step);
+            row * w + column
+        };
+        let varying = |first: &usize| {
+            let mut values = self.rows(&self.values, *first).flatten();
+            let one = values.next();
+            values.any(|v| Some(v) != one)
+        };
+        let varying: Vec<usize> =
+            (0..count(step)).into_par_iter().map(first).filter(varying).collect();
+        let share =
+            |first: &usize| self.rows(&self.clipped, *first).flatten().sum::<f32>() / VALUES as f32;
+        let shares: Vec<f32> = varying.par_iter().map(share).collect();
+        for bound in CLIPPED {
+            let kept = varying.iter().zip(&shares).filter(|(_, share)| **share <= bound);
+            let kept: Vec<usize> = kept.map(|(first, _)| *first).collect();
+            if kept.len() >= ENOUGH {
+                return Some(kept);
+            }
+        }
+        Some(varying)
+    }
+
+    /// The rows of the patch that begins at pixel `first`.
+    fn rows<'a>(
+        &self,
+        values: &'a [f32],
+        first: usize,
+    ) -> impl Iterator<Item = &'a [f32]> + use<'a> {
+        let w = self.size.w;
+        (0..PATCH).map(move |row| &values[first + row * w..][..PATCH])
+    }
+
+    /// Sums over the patches whose texture is below a bound.
+    fn sums(&self, patches: &[usize], below: f64) -> PatchSums {
+        let (mut n, mut sum, mut square, mut patch) =
+            (0, vec![0.0_f64; VALUES], vec![0.0_f64; VALUES * VALUES], Vec::with_capacity(VALUES));
+        for first in patches {
+            patch.clear();
+            // Centred on the middle of the scale, so that subtracting the mean later cancels fewer
+            // digits.
+            let rows = self.rows(&self.values, *first);
+            patch.extend(rows.flatten().map(|&v| f64::from(v) - 0.5));
+            if below < f64::INFINITY && texture(&patch) >= below {
                 continue;
             }
             n += 1;
             for (i, &a) in patch.iter().enumerate() {
                 sum[i] += a;
-                square[i * d..][..=i].iter_mut().zip(&patch).for_each(|(s, b)| *s += a * b);
+                square[i * VALUES..][..=i].iter_mut().zip(&patch).for_each(|(s, b)| *s += a * b);
             }
         }
         (n, sum, square)
     }
 
     /// The covariance of the patches whose texture is below a bound, row by row, and their number.
-    fn covariance(&self, pixels: &[f32], below: f64) -> (Vec<f64>, usize) {
-        let d = PATCH * PATCH * self.c;
-        let starts: Vec<usize> = (0..self.rows).step_by(ROWS_AT_ONCE).collect();
+    fn covariance(&self, patches: &[usize], below: f64) -> (Vec<f64>, usize) {
+        let d = VALUES;
         let (mut n, mut sum, mut square) = (0, vec![0.0; d], vec![0.0; d * d]);
-        // 64 parts at a time bound the memory: a part of a colour image has 300 kB.
-        for some in starts.chunks(64) {
-            let part = |start: &usize| {
-                self.sums(pixels, *start..self.rows.min(start + ROWS_AT_ONCE), below)
-            };
-            for (part_n, part_sum, part_square) in
-                some.par_iter().map(part).collect::<Vec<PatchSums>>()
-            {
-                n += part_n;
-                sum.iter_mut().zip(part_sum).for_each(|(a, b)| *a += b);
-                square.iter_mut().zip(part_square).for_each(|(a, b)| *a += b);
-            }
+        let parts: Vec<PatchSums> =
+            patches.par_chunks(AT_ONCE).map(|part| self.sums(part, below)).collect();
+        for (part_n, part_sum, part_square) in parts {
+            n += part_n;
+            sum.iter_mut().zip(part_sum).for_each(|(a, b)| *a += b);
+            square.iter_mut().zip(part_square).for_each(|(a, b)| *a += b);
         }
         let count = n.max(1) as f64;
         for i in 0..d {
@@ -196,15 +309,17 @@ impl Grid {
     }
 }
 
-/// The sum of a patch's squared gradients, in both directions and all channels.
-fn texture(patch: &[f64], c: usize) -> f64 {
-    let row = PATCH * c;
+/// Sums over patches: their number, the values, and the products of two values (lower triangle).
+type PatchSums = (usize, Vec<f64>, Vec<f64>);
+
+/// The sum of a patch's squared gradients in both directions.
+fn texture(patch: &[f64]) -> f64 {
     let square = |a: f64, b: f64| (0.5 * (a - b)).powi(2);
     let across = patch
-        .chunks_exact(row)
-        .map(|row| row.iter().zip(&row[2 * c..]).map(|(a, b)| square(*a, *b)).sum::<f64>());
+        .chunks_exact(PATCH)
+        .map(|row| row.iter().zip(&row[2..]).map(|(a, b)| square(*a, *b)).sum::<f64>());
     across.sum::<f64>()
-        + patch.iter().zip(&patch[2 * row..]).map(|(a, b)| square(*a, *b)).sum::<f64>()
+        + patch.iter().zip(&patch[2 * PATCH..]).map(|(a, b)| square(*a, *b)).sum::<f64>()
 }
 
 /// The eigenvalues of a symmetric matrix (d×d), unordered, by Jacobi's method with cyclic rotations
@@ -256,7 +371,7 @@ mod tests {
     use super::*;
     use crate::data::bundled;
     use crate::data::formats::decode::decode_file;
-    use crate::raster::corrupt;
+    use crate::raster::{color, corrupt};
 
     fn noisy(clean: &[f32], sigma: f64, image: usize) -> Vec<f32> {
         let mut pixels = clean.to_vec();
@@ -298,7 +413,9 @@ mod tests {
     fn pure_noise_is_estimated_within_two_percent() {
         for (c, sigma) in [(1, 10.0), (3, 40.0)] {
             let dims = Dims::new(c, 200, 150);
-            let got = estimate(&noisy(&vec![0.5; dims.len()], sigma, 0), dims).unwrap();
+            let NoiseLevel { sigma: got, at_most, .. } =
+                estimate(&noisy(&vec![0.5; dims.len()], sigma, 0), dims).unwrap();
+            assert_eq!(at_most, None);
             assert!((got / sigma - 1.0).abs() < 0.02, "{got} instead of {sigma}");
         }
     }
@@ -318,10 +435,10 @@ mod tests {
                 [(&rgb, 3), (&green, 1)].into_iter().filter(|(_, c)| *c == 1 || !is_gray)
             {
                 let dims = Dims::of(size, c);
-                let own = estimate(clean, dims).unwrap();
+                let own = estimate(clean, dims).unwrap().sigma;
                 for sigma in if c == 1 { &[5.0, 15.0, 25.0, 50.0][..] } else { &[5.0, 25.0] } {
                     let sigma = *sigma;
-                    let got = estimate(&noisy(clean, sigma, image), dims).unwrap();
+                    let got = estimate(&noisy(clean, sigma, image), dims).unwrap().sigma;
                     println!("{} c={c} own {own:.2}: {sigma} -> {got:.2}", photos.names[image]);
                     let bound = 0.05 * sigma + 0.3 + (sigma.hypot(own) - sigma);
                     assert!(
@@ -335,24 +452,89 @@ mod tests {
         }
     }
 
+    /// A noisy colour photograph, its size, and the noise.
+    fn colour(sigma: f64) -> (Vec<f32>, Dims) {
+        let photos = bundled::load("photos").unwrap();
+        let image = photos.names.iter().position(|name| name == "astronaut.png").unwrap();
+        let dims = Dims::of(photos.table[image].size, 3);
+        let mut pixels = noisy(&photos.image_f32(image), sigma, 3);
+        pixels.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
+        (pixels, dims)
+    }
+
+    /// The same with chroma at half of the resolution, as in most JPEG files.
+    fn with_coarse_chroma(pixels: &[f32], dims: Dims) -> Vec<f32> {
+        let mut ycbcr = color::rgb_to_ycbcr(pixels);
+        for (y, x) in (0..dims.h / 2).flat_map(|y| (0..dims.w / 2).map(move |x| (2 * y, 2 * x))) {
+            for channel in 1..3 {
+                let places = [(y, x), (y, x + 1), (y + 1, x), (y + 1, x + 1)];
+                let places = places.map(|(y, x)| 3 * (y * dims.w + x) + channel);
+                let mean = places.iter().map(|at| ycbcr[*at]).sum::<f32>() / 4.0;
+                places.iter().for_each(|at| ycbcr[*at] = mean);
+            }
+        }
+        color::ycbcr_to_rgb(&ycbcr)
+    }
+
+    #[test]
+    fn coarse_chroma_does_not_hide_the_noise() {
+        for sigma in [15.0, 25.0, 50.0] {
+            let (pixels, dims) = colour(sigma);
+            let white = estimate(&pixels, dims).unwrap();
+            assert!((white.in_channel / white.sigma - 1.0).abs() < 0.1, "{white:?}");
+            let found = estimate(&with_coarse_chroma(&pixels, dims), dims).unwrap();
+            assert!((found.sigma / sigma - 1.0).abs() < 0.15, "{found:?} instead of {sigma}");
+            let share = found.in_channel / sigma;
+            assert!((0.6..0.8).contains(&share), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn bars_and_black_halves_do_not_count() {
+        let (pixels, dims) = colour(25.0);
+        let bar = vec![0.0; 3 * dims.w * 80];
+        let letterbox = [&bar[..], &pixels, &bar].concat();
+        let tall = Dims { h: dims.h + 160, ..dims };
+        let mut black = pixels.clone();
+        let half = |row: &mut [f32]| row[..3 * (dims.w / 2)].fill(0.0);
+        black.chunks_exact_mut(3 * dims.w).for_each(half);
+        for (pixels, dims) in [(letterbox, tall), (black, dims)] {
+            let found = estimate(&pixels, dims).unwrap();
+            assert!((found.sigma / 25.0 - 1.0).abs() < 0.1, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn noise_without_its_fine_part_is_doubtful() {
+        let (pixels, dims) = colour(25.0);
+        assert_eq!(estimate(&pixels, dims).unwrap().at_most, None);
+        // The mean of each pixel and its right neighbour, and of these the mean with the lower one.
+        let smooth = |pixels: &[f32], step: usize| -> Vec<f32> {
+            let next = |i: usize| pixels[(i + step).min(pixels.len() - 1)];
+            pixels.iter().enumerate().map(|(i, v)| 0.5 * (v + next(i))).collect()
+        };
+        let smoothed = smooth(&smooth(&pixels, 3), 3 * dims.w);
+        let found = estimate(&smoothed, dims).unwrap();
+        assert!(found.at_most.is_some_and(|most| most > 2.0 * found.sigma), "{found:?}");
+    }
+
     #[test]
     fn the_texture_bound_accepts_noise_and_rejects_edges() {
         let mut stream = corrupt::stream(1, "texture", 0);
         let patches: Vec<Vec<f64>> =
             (0..20_000).map(|_| (0..64).map(|_| f64::from(stream.normal())).collect()).collect();
-        let mean =
-            patches.iter().map(|patch| texture(patch, 1)).sum::<f64>() / patches.len() as f64;
+        let mean = patches.iter().map(|patch| texture(patch)).sum::<f64>() / patches.len() as f64;
         assert!((mean - 48.0).abs() < 0.5, "{mean}");
         // The formula assumes independent gradients. Neighbouring ones are correlated, so that some
         // patches in 100,000 exceed the bound.
-        let above = patches.iter().filter(|patch| texture(patch, 1) >= weak_texture(1)).count();
+        let above = patches.iter().filter(|patch| texture(patch) >= weak_texture()).count();
         assert!(above <= 5, "{above}");
         let edge: Vec<f64> = patches[0]
             .iter()
             .enumerate()
             .map(|(i, v)| v + if i % 8 < 4 { 6.0 } else { 0.0 })
             .collect();
-        assert!(texture(&edge, 1) > weak_texture(1));
+        assert!(texture(&edge) > weak_texture());
     }
 
     #[test]
@@ -366,8 +548,9 @@ mod tests {
             assert!(message.contains("too small"), "{message}");
         }
         let small = of(&noisy(&[0.5; 32 * 32], 25.0, 0), 1, 32, 32).unwrap();
-        assert!((small - 25.0).abs() < 5.0, "{small}");
-        assert_eq!(of(&[0.5; 32 * 32], 1, 32, 32).unwrap(), 0.0);
+        assert!((small.sigma - 25.0).abs() < 5.0, "{small:?}");
+        let clean = NoiseLevel { sigma: 0.0, in_channel: 0.0, at_most: None };
+        assert_eq!(of(&[0.5; 32 * 32], 1, 32, 32).unwrap(), clean);
     }
 
     /// Mean absolute error of the estimate on the test sets of denoising.
@@ -388,7 +571,7 @@ mod tests {
                     let clean: Vec<f32> =
                         decoded.pixels.iter().map(|&v| f32::from(v) / 255.0).collect();
                     let dims = Dims { c: 1, ..decoded.dims };
-                    estimate(&noisy(&clean, sigma, image), dims).unwrap() - sigma
+                    estimate(&noisy(&clean, sigma, image), dims).unwrap().sigma - sigma
                 };
                 let errors: Vec<f64> =
                     files.par_iter().enumerate().map(|(i, path)| error((i, path))).collect();
