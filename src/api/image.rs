@@ -133,7 +133,7 @@ impl Image {
 
     /// The noise of the image.
     pub(super) fn noise(&self) -> Result<NoiseLevel> {
-        let (pixels, dims) = (self.interleaved(), self.pixels.dims());
+        let (pixels, dims) = (self.visible(), self.pixels.dims());
         noise_level::estimate_middle(dims, |y, columns, row| {
             let at = |column: usize| dims.offset(0, y, column);
             row.extend_from_slice(&pixels[at(columns.start)..at(columns.end)]);
@@ -143,6 +143,13 @@ impl Image {
     /// The pixels with the channels innermost (H,W,C).
     pub(super) fn interleaved(&self) -> Vec<f32> {
         to_nhwc(self.pixels.values(), self.pixels.dims())
+    }
+
+    /// The same without the colours of fully transparent pixels, which a filter would spread.
+    pub(super) fn visible(&self) -> Vec<f32> {
+        let mut pixels = self.interleaved();
+        image::fill_hidden(&mut pixels, self.pixels.dims(), self.alpha.as_deref());
+        pixels
     }
 
     /// The same image with other pixels (H,W,C) of the same size.
@@ -162,7 +169,7 @@ impl Image {
     /// The image with its transparency, enlarged by bicubic interpolation.
     pub(super) fn enlarged(&self, scale: usize) -> Result<Self> {
         let dims = self.pixels.dims();
-        let (pixels, large) = image::enlarge(&self.interleaved(), dims, scale)?;
+        let (pixels, large) = image::enlarge(&self.visible(), dims, scale)?;
         let opacity = Dims { c: 1, ..dims };
         let alpha = self.alpha.as_ref().map(|alpha| image::enlarge(alpha, opacity, scale));
         Ok(Self {

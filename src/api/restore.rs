@@ -53,7 +53,7 @@ impl Model {
                 )));
             }
         };
-        self.restore(image, &image.interleaved(), (&Condition::noise(sigma), false))
+        self.restore(image, &image.visible(), (&Condition::noise(sigma), false))
     }
 
     /// Fills missing pixels of an image. All other pixels stay unchanged.
@@ -88,7 +88,7 @@ impl Model {
             )));
         }
         let mask: Mask = mask.marked();
-        let mut pixels = image.interleaved();
+        let mut pixels = image.visible();
         image::guess(&mut pixels, image.channels(), &mask)?;
         self.restore(image, &pixels, (&Condition::missing(mask), false))
     }

@@ -118,6 +118,32 @@ fn an_image_without_noise_is_unchanged() {
     assert!(std::fs::read(format!("{out}/b.jpg")).unwrap() == std::fs::read(&jpg).unwrap());
 }
 
+/// A dark disc on transparent pixels that hide another colour: none of it gets into the disc.
+#[test]
+fn the_colour_of_transparent_pixels_stays_hidden() {
+    let folder = TempFolder::new("restore-alpha");
+    let (sprite, mask) = (folder.path("sprite.png"), folder.path("mask.png"));
+    let inside = |x: u32, y: u32| (x as i32 - 24).pow(2) + (y as i32 - 20).pow(2) <= 150;
+    let (dark, hidden) = (Rgba([40_u8, 60, 50, 255]), Rgba([255, 0, 255, 0]));
+    let pixel = |x, y| if inside(x, y) { dark } else { hidden };
+    ImageBuffer::from_fn(48, 40, pixel).save(&sprite).unwrap();
+    let edge = |x, y| Luma([if inside(x, y) && !inside(x + 4, y) { 255_u8 } else { 0 }]);
+    ImageBuffer::from_fn(48, 40, edge).save(&mask).unwrap();
+    for (command, flags) in [
+        ("denoise", "--sigma 25".to_owned()),
+        ("upscale", "--scale 2".to_owned()),
+        ("inpaint", format!("--mask {mask}")),
+    ] {
+        let out = folder.path(command);
+        Command::new(command).arg(&sprite).out(&out).on_cpu().flags(&flags).succeed();
+        let result = open(format!("{out}/sprite.png")).into_rgba8();
+        let visible = result.pixels().filter(|pixel| pixel[3] > 0);
+        let far =
+            |pixel: &&Rgba<u8>| (0..3).any(|channel| pixel[channel].abs_diff(dark[channel]) > 12);
+        assert_eq!(visible.filter(far).count(), 0, "{command}");
+    }
+}
+
 /// A model alone errs by more than weak noise.
 #[test]
 fn weak_noise_is_not_replaced_by_the_error_of_the_model() {

@@ -46,8 +46,13 @@ fn parse_sigma(text: &str) -> std::result::Result<Sigma, String> {
 }
 
 /// The estimated noise level of an image, from its centre if it is large.
-fn estimate(image: &ImageFile) -> Result<NoiseLevel> {
-    noise_level::estimate_middle(image.dims, |y, columns, row| image.read_row(y, columns, row))
+/// `pixels` replace its own.
+fn estimate(image: &ImageFile, pixels: Option<&[f32]>) -> Result<NoiseLevel> {
+    let at = |y: usize, column: usize| image.dims.offset(0, y, column);
+    noise_level::estimate_middle(image.dims, |y, columns, row| match pixels {
+        Some(pixels) => row.extend_from_slice(&pixels[at(y, columns.start)..at(y, columns.end)]),
+        None => image.read_row(y, columns, row),
+    })
 }
 
 impl CommandArgs for DenoiseArgs {
@@ -79,9 +84,10 @@ fn run(args: DenoiseArgs) -> anyhow::Result<()> {
         Task::Denoise,
         |_| Ok(()),
         |job, image| {
+            let pixels = super::visible(&image);
             let found = match args.sigma {
                 Sigma::Known(sigma) => NoiseLevel { sigma, in_channel: sigma, at_most: None },
-                Sigma::Auto => estimate(&image)?,
+                Sigma::Auto => estimate(&image, pixels.as_deref())?,
             };
             let NoiseLevel { sigma, in_channel: level, at_most } = found;
             if let Some(most) = at_most.filter(|_| conditioned) {
@@ -108,7 +114,7 @@ fn run(args: DenoiseArgs) -> anyhow::Result<()> {
                 text += &format!(", {level:.1} in a channel");
             }
             let fields = json!({"sigma": sigma, "level": level, "at_most": at_most});
-            Ok(Input::whole(image, condition, text, fields))
+            Ok(Input { pixels, ..Input::whole(image, condition, text, fields) })
         },
     )
 }

@@ -9,7 +9,7 @@ use csae::internals::infer::conditions::Condition;
 use csae::internals::raster::corrupt::Mask;
 use csae::internals::shape::Dims;
 use csae::internals::spec::Task;
-use csae::internals::tasks::restore::image::{guess, marked};
+use csae::internals::tasks::restore::image::{fill_hidden, guess, marked};
 use serde_json::json;
 
 use super::jobs::Job;
@@ -144,7 +144,9 @@ fn run(args: InpaintArgs) -> anyhow::Result<()> {
             (None, Some(color)) => by_color(color, &image)?,
             (None, None) => unreachable!("one of them was given"),
         };
+        // Visible pixels stay as they are, so the image itself keeps what is hidden.
         let mut pixels = image.pixels();
+        fill_hidden(&mut pixels, image.dims, image.alpha().as_deref());
         guess(&mut pixels, image.dims.c, &mask)?;
         let count = mask.count();
         let lossy = job

@@ -85,6 +85,14 @@ impl Input {
     }
 }
 
+/// The pixels of an image without the colours that its transparent pixels hide. None if it hides
+/// none.
+fn visible(image: &ImageFile) -> Option<Vec<f32>> {
+    let alpha = image.alpha()?;
+    let mut pixels = image.pixels();
+    image::fill_hidden(&mut pixels, image.dims, Some(&alpha)).then_some(pixels)
+}
+
 /// The model that `args` name, or the bundled one.
 fn load(args: &RestoreArgs, task: Task) -> Result<LoadedModel> {
     let loaded = match &args.model {

@@ -37,7 +37,8 @@ pub struct UpscaleArgs {
 /// The image, with its transparency, enlarged by bicubic interpolation; and its samples before
 /// rounding.
 fn enlarge(image: &ImageFile, scale: usize) -> Result<(ImageFile, Vec<f32>)> {
-    let (pixels, size) = restore::enlarge(&image.pixels(), image.dims, scale)?;
+    let visible = super::visible(image).unwrap_or_else(|| image.pixels());
+    let (pixels, size) = restore::enlarge(&visible, image.dims, scale)?;
     let mut large = image.like(size);
     large.write_rows(0, &pixels);
     let opacity = Dims { c: 1, ..image.dims };

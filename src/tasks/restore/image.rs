@@ -73,6 +73,20 @@ pub fn marked(dims: Dims, pixels: &[f32], alpha: Option<&[f32]>) -> Mask {
     Mask { size: dims.size(), missing }
 }
 
+/// Replaces the colour of fully transparent pixels (H,W,C) by a smooth guess from the others. Any
+/// colour can be hidden there, and a filter would spread it into the visible pixels. `alpha` is
+/// H,W; without it, or if every pixel is transparent, nothing changes. Returns whether it did.
+pub fn fill_hidden(pixels: &mut [f32], dims: Dims, alpha: Option<&[f32]>) -> bool {
+    let Some(alpha) = alpha else { return false };
+    let missing: Vec<u8> = alpha.iter().map(|a| u8::from(*a <= 0.0)).collect();
+    let mask = Mask { size: dims.size(), missing };
+    let fills = (1..mask.missing.len()).contains(&mask.count());
+    if fills {
+        fill(pixels, dims.c, &mask);
+    }
+    fills
+}
+
 /// Replaces missing pixels (H,W,C) by a smooth guess. It is computed over the whole image, since a
 /// gap can be larger than a tile.
 ///
