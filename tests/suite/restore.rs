@@ -144,6 +144,25 @@ fn the_colour_of_transparent_pixels_stays_hidden() {
     }
 }
 
+#[test]
+fn results_are_not_restored_by_a_second_call() {
+    let folder = TempFolder::new("restore-again");
+    let (images, out) = (folder.path("images"), folder.path("images/denoised"));
+    std::fs::create_dir(&images).unwrap();
+    photograph().save(format!("{images}/a.png")).unwrap();
+    let call = |source: &str| {
+        let command = Command::new("denoise").arg(source).out(&out).on_cpu();
+        command.flags("--sigma 25 --force")
+    };
+    call(&images).succeed();
+    let first = std::fs::read(format!("{out}/a.png")).unwrap();
+    call(&images).warns(&["1 of 2 files are left out"]);
+    assert!(std::fs::read(format!("{out}/a.png")).unwrap() == first);
+    assert!(!Path::new(&format!("{out}/denoised")).exists());
+    // A folder of results that is named is an image folder like any other.
+    call(&out).fails(2, &["overwrite"]);
+}
+
 /// A model alone errs by more than weak noise.
 #[test]
 fn weak_noise_is_not_replaced_by_the_error_of_the_model() {

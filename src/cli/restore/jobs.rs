@@ -59,6 +59,19 @@ fn files(source: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The files of a folder or pattern without those below the folder of results: results of an
+/// earlier call are no images to restore, unless `source` lies in that folder itself.
+fn without_results(files: Vec<PathBuf>, source: &Path, out: &Path) -> (Vec<PathBuf>, usize) {
+    let Ok(out) = out.canonicalize() else { return (files, 0) };
+    let is_inside =
+        |path: &Path| path.canonicalize().is_ok_and(|path| path.starts_with(&out) && path != out);
+    let named = source.canonicalize().is_ok_and(|source| source == out) || is_inside(source);
+    let count = files.len();
+    let files: Vec<PathBuf> = files.into_iter().filter(|file| named || !is_inside(file)).collect();
+    let left_out = count - files.len();
+    (files, left_out)
+}
+
 /// The jobs for all images. Results keep the images' paths relative to a folder that was given.
 ///
 /// # Errors
@@ -69,7 +82,17 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
     let mut targets: HashMap<String, PathBuf> = HashMap::new();
     let mut images: Vec<(PathBuf, ImagePath)> = Vec::new();
     for source in &args.images {
-        for image in files(source)? {
+        let (files, results) = without_results(files(source)?, source, out);
+        if results > 0 {
+            args.common.status(&format!(
+                "note: {}: {results} of {} files are left out, since they are in the folder of \
+                 results {}",
+                source.display(),
+                results + files.len(),
+                out.display()
+            ));
+        }
+        for image in files {
             let inside = image.strip_prefix(source).unwrap_or(&image).to_string_lossy();
             let path = if source.is_dir() {
                 ImagePath::new(&source.to_string_lossy(), &inside)
