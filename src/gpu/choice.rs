@@ -21,8 +21,9 @@ pub enum Choice {
     /// As [`Choice::Tiled`] with half of the sums for each invocation: for GPUs with few registers.
     Tiled8x4,
     /// Cooperative matrices that a subgroup multiplies together (tensor cores). For maps in half
-    /// precision, on Metal for all. Used if named, if measured to be fastest, or for maps in half
-    /// precision if they were verified on the adapter.
+    /// precision, on Metal for all. Used if named, if measured to be fastest, or, if they were
+    /// verified on the adapter, for maps in half precision in products that suit them
+    /// ([`Product::suits_units`]).
     Matrix,
 }
 
