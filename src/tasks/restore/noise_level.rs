@@ -492,13 +492,16 @@ mod tests {
     #[test]
     fn bars_and_black_halves_do_not_count() {
         let (pixels, dims) = colour(25.0);
-        let bar = vec![0.0; 3 * dims.w * 80];
-        let letterbox = [&bar[..], &pixels, &bar].concat();
+        // Black bars are clipped; gray ones only do not vary.
+        let letterbox = |v: f32| {
+            let bar = vec![v; 3 * dims.w * 80];
+            [&bar[..], &pixels, &bar].concat()
+        };
         let tall = Dims { h: dims.h + 160, ..dims };
         let mut black = pixels.clone();
         let half = |row: &mut [f32]| row[..3 * (dims.w / 2)].fill(0.0);
         black.chunks_exact_mut(3 * dims.w).for_each(half);
-        for (pixels, dims) in [(letterbox, tall), (black, dims)] {
+        for (pixels, dims) in [(letterbox(0.0), tall), (letterbox(0.5), tall), (black, dims)] {
             let found = estimate(&pixels, dims).unwrap();
             assert!((found.sigma / 25.0 - 1.0).abs() < 0.1, "{found:?}");
         }
