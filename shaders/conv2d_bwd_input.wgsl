@@ -1,9 +1,10 @@
-//!include conv2d fours nan map gate activation grid
+//!include conv2d fours nan map step gate activation grid
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride -
 //   pad + r*dilation = h, and the same for columns. k runs over the group of c. This is the
 //   gradient of a convolution with respect to its input, and the forward pass of a transposed
 //   convolution.
-// GATED: x = f'(from gate) * sum, where `gate` (as large as x) is the output of f.
+// GATED: x = f'(from gate) * sum, where `gate` (as large as x) is the output of f. An L1 penalty on
+//   that output adds to sum, as common/gate.wgsl describes.
 // Layouts: y (N,P,Q,K), w (R,S,C/groups,K), b (C), x and gate (N,H,W,C).
 // Invocation: one element of x. This is the plain kernel, for any shape.
 // Grid: N*H*W*C invocations.
@@ -62,7 +63,8 @@ fn main(
         }
     }
     if GATED {
-        x[i] = Map(sum * activation_slope_output(ACTIVATION, p.parameter, gate_at(i)));
+        let gradient = gated4(ACTIVATION, p.parameter, vec4<f32>(sum), vec4<f32>(gate_at(i)));
+        x[i] = Map(gradient.x);
         return;
     }
     if p.has_bias != 0u {

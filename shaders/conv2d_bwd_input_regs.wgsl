@@ -1,8 +1,9 @@
-//!include conv2d fours nan map gate activation grid
+//!include conv2d fours nan map step gate activation grid
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride -
 //   pad + r*dilation = h, and the same for columns, without groups. This is the gradient of a
 //   convolution with respect to its input, and the forward pass of a transposed convolution.
-// GATED: x = f'(from gate) * sum, where `gate` (as large as x) is the output of f.
+// GATED: x = f'(from gate) * sum, where `gate` (as large as x) is the output of f. An L1 penalty on
+//   that output adds to sum, as common/gate.wgsl describes.
 // Layouts: y (N,P,Q,K), w (R,S,C,K), b (C), x and gate (N,H,W,C). `y4` and `w4` are `y` and `w`
 //   bound as vec4s. VEC_K: K is a multiple of 4. NARROW: C <= 4.
 // An implicit matrix product in registers, which maximises arithmetic per load.
@@ -76,7 +77,7 @@ fn load_b(c: u32) -> vec4<f32> {
 // The value stored at element i: f(sum), or with GATED the sum times the slope at the gate.
 fn epilogue(i: u32, sum: vec4<f32>) -> vec4<f32> {
     if GATED {
-        return sum * activation_slope_output4(ACTIVATION, p.parameter, gate4_at(i, false));
+        return gated4(ACTIVATION, p.parameter, sum, gate4_at(i, false));
     }
     return activate4(ACTIVATION, p.parameter, sum);
 }

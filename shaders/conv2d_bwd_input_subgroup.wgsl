@@ -1,9 +1,10 @@
-//!include conv2d map gate fours nan activation grid place subgroup_tile rows
+//!include conv2d map step gate fours nan activation grid place subgroup_tile rows
 //!include conv2d_bwd_input_product conv2d_bwd_input_store
 // x[n,h,w,c] = f(b[c] + sum over r,s,k of y[n,p,q,k] * w[r,s,c,k]) over the (p,q) with p*stride -
 //   pad + r*dilation = h, and the same for columns, without groups. This is the gradient of a
 //   convolution with respect to its input, and the forward pass of a transposed convolution.
-// GATED: x = f'(from gate) * sum, where `gate` (as large as x) is the output of f.
+// GATED: x = f'(from gate) * sum, where `gate` (as large as x) is the output of f. An L1 penalty on
+//   that output adds to sum, as common/gate.wgsl describes.
 // Layouts: y (N,P,Q,K), w (R,S,C,K), b (C), x and gate (N,H,W,C). `y4`, `w4` and `x4` are `y`, `w`
 //   and `x` bound as vec4s. VEC_C: C is a multiple of 4. VEC_K: K is a multiple of 4.
 // An implicit matrix product: rows are pixels of x, columns are channels, the sum runs over

@@ -1,7 +1,8 @@
-//!include map gate fours nan activation grid
+//!include map step gate fours nan activation grid
 // y[i] = f(b[i % channels] + sum of partials[slice, i] over the slices, in index order): the second
 //   stage of a convolution whose sum is split.
-// GATED: y[i] = f'(from gate) * sum, where `gate` (as large as y) is the output of f.
+// GATED: y[i] = f'(from gate) * sum, where `gate` (as large as y) is the output of f. An L1 penalty
+//   on that output adds to sum, as common/gate.wgsl describes.
 // Layouts: partials (slices, 4*stride_vectors), b (channels), y and gate (4*vectors).
 // Invocation: one vec4, with four loads in flight, since a load takes far longer than an addition.
 // Grid: `vectors` invocations.
@@ -15,6 +16,7 @@ struct Params {
     channels: u32,
     has_bias: u32,
     parameter: f32,
+    penalty: f32,
 }
 
 override ACTIVATION: u32 = 0u;
@@ -56,7 +58,7 @@ fn main(
         slice++;
     }
     if GATED {
-        y[i] = to_map4(sum * activation_slope_output4(ACTIVATION, p.parameter, map4(gate[i])));
+        y[i] = to_map4(gated4(ACTIVATION, p.parameter, sum, map4(gate[i])));
     } else {
         y[i] = to_map4(activate4(ACTIVATION, p.parameter, sum));
     }

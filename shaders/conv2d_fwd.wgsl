@@ -1,7 +1,8 @@
-//!include conv2d fours nan map gate activation grid conv2d_fwd_sum
+//!include conv2d fours nan map step gate activation grid conv2d_fwd_sum
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]),
 //   c over the group of k.
-// GATED: y = f'(from gate) * sum, where `gate` (as large as y) is the output of f.
+// GATED: y = f'(from gate) * sum, where `gate` (as large as y) is the output of f. An L1 penalty on
+//   that output adds to sum, as common/gate.wgsl describes.
 // Layouts: x (N,H,W,C), w (R,S,C/groups,K), b (K), y and gate (N,P,Q,K).
 // Invocation: one element of y. This is the plain kernel, for any shape.
 // Grid: N*P*Q*K invocations.
@@ -28,7 +29,8 @@ fn main(
     let pixel = i / p.k;
     var sum = sum_at(pixel / (p.p * p.q), pixel / p.q % p.p, pixel % p.q, k);
     if GATED {
-        y[i] = Map(sum * activation_slope_output(ACTIVATION, p.parameter, gate_at(i)));
+        let gradient = gated4(ACTIVATION, p.parameter, vec4<f32>(sum), vec4<f32>(gate_at(i)));
+        y[i] = Map(gradient.x);
         return;
     }
     if p.has_bias != 0u {

@@ -1,8 +1,9 @@
-//!include conv2d fours nan map gate activation grid rows
+//!include conv2d fours nan map step gate activation grid rows
 //!include conv2d_fwd_pixels conv2d_fwd_store conv2d_fwd_registers
 // y[n,p,q,k] = f(b[k] + sum over r,s,c of x[n, p*stride - pad + r*dilation, ..., c] * w[r,s,c,k]),
 //   without groups.
-// GATED: y = f'(from gate) * sum, where `gate` (as large as y) is the output of f.
+// GATED: y = f'(from gate) * sum, where `gate` (as large as y) is the output of f. An L1 penalty on
+//   that output adds to sum, as common/gate.wgsl describes.
 // Layouts: x (N,H,W,C), w (R,S,C,K), b (K), y and gate (N,P,Q,K). `x4`, `w4` and `y4` are `x`, `w`
 //   and `y` bound as vec4s. VEC_C: C is a multiple of 4. VEC_K: K is a multiple of 4. NARROW: K <=
 //   4.

@@ -171,7 +171,3 @@ fn activate(code: u32, parameter: f32, x: f32) -> f32 {
 fn activation_slope(code: u32, parameter: f32, x: f32) -> f32 {
     return activation_slope4(code, parameter, vec4<f32>(x)).x;
 }
-
-fn activation_slope_output(code: u32, parameter: f32, y: f32) -> f32 {
-    return activation_slope_output4(code, parameter, vec4<f32>(y)).x;
-}

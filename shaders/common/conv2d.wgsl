@@ -22,4 +22,5 @@ struct Params {
     slices: u32,
     slice_terms: u32,
     slice_stride: u32,
+    penalty: f32,
 }

@@ -9,7 +9,7 @@ override GATED: bool = false;
 // The value stored at element i: f(sum), or with GATED the sum times the slope at the gate.
 fn epilogue(i: u32, sum: vec4<f32>) -> vec4<f32> {
     if GATED {
-        return sum * activation_slope_output4(ACTIVATION, p.parameter, gate4_at(i, VEC_K));
+        return gated4(ACTIVATION, p.parameter, sum, gate4_at(i, VEC_K));
     }
     return activate4(ACTIVATION, p.parameter, sum);
 }

@@ -1,5 +1,5 @@
 // Values that change from step to step. Twin: StepParams in src/view.rs.
-struct Step {
+struct StepParams {
     step: u32,
     seed_lo: u32,
     seed_hi: u32,
@@ -15,4 +15,4 @@ struct Step {
 }
 
 // The commands of a dispatch contain them, so that no buffer has to be written for a step.
-var<immediate> step: Step;
+var<immediate> step: StepParams;

@@ -125,8 +125,30 @@ fn product(device: &mut Device) -> Result<(f64, String)> {
     let partials = *scratch;
     let (activation, [a, b, c]) = (Activation::Identity, [*made[0], *made[1], *made[2]]);
     let calls: [Call; 3] = [
-        Conv2dFwd { size, activation, x: a, w: b, b: None, gate: None, y: c, partials }.into(),
-        Conv2dBwdInput { size, activation, y: a, w: b, b: None, gate: None, x: c, partials }.into(),
+        Conv2dFwd {
+            size,
+            activation,
+            penalty: 0.0,
+            x: a,
+            w: b,
+            b: None,
+            gate: None,
+            y: c,
+            partials,
+        }
+        .into(),
+        Conv2dBwdInput {
+            size,
+            activation,
+            penalty: 0.0,
+            y: a,
+            w: b,
+            b: None,
+            gate: None,
+            x: c,
+            partials,
+        }
+        .into(),
         Conv2dBwdWeight { size, transposed: false, x: a, dy: b, dw: c, db: None, partials }.into(),
     ];
     let mut rates = Vec::new();

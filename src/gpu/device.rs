@@ -73,8 +73,12 @@ pub struct Gpu {
     compiled: Compiled,
     buffers: Vec<Option<Allocated>>,
     staging: Vec<wgpu::Buffer>,
-    /// Bound to variables that a dispatch does not use.
-    unused: wgpu::Buffer,
+    /// Bound to variables that a dispatch does not use: to those that are only read, and to those
+    /// that a kernel could write. One buffer cannot be bound as both.
+    unused: [wgpu::Buffer; 2],
+    /// Record dispatches as for a hardware GPU, although the adapter is a software one. Tests use
+    /// it.
+    pub as_hardware: bool,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
     /// Number of elements written since the last submission.
     staged: usize,
@@ -159,11 +163,13 @@ impl Gpu {
                 Advice::SmallerBatch
             ));
         });
-        let unused = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("unused"),
-            size: View::UNUSED.len as u64 * View::UNUSED.element(),
-            usage: wgpu::BufferUsages::STORAGE,
-            mapped_at_creation: false,
+        let unused = ["not read", "not written"].map(|label| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(label),
+                size: View::UNUSED.len as u64 * View::UNUSED.element(),
+                usage: wgpu::BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            })
         });
         Ok(Self {
             adapter,
@@ -174,6 +180,7 @@ impl Gpu {
             buffers: Vec::new(),
             staging: Vec::new(),
             unused,
+            as_hardware: false,
             in_flight: VecDeque::new(),
             staged: 0,
             trouble,
@@ -219,7 +226,7 @@ impl Gpu {
         };
         let int64 = features.contains(wgpu::Features::SHADER_INT64);
         Traits {
-            software: self.adapter.is_software(),
+            software: self.adapter.is_software() && !self.as_hardware,
             few_registers: self.adapter.info.vendor == INTEL,
             subgroup,
             int64,
@@ -287,8 +294,9 @@ impl Gpu {
         &self.queue
     }
 
-    pub(super) fn unused_buffer(&self) -> &wgpu::Buffer {
-        &self.unused
+    /// The buffer to bind to a variable that a dispatch does not use.
+    pub(super) fn unused_buffer(&self, writable: bool) -> &wgpu::Buffer {
+        &self.unused[usize::from(writable)]
     }
 
     pub(super) fn count_bind_group(&mut self) {

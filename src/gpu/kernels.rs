@@ -115,6 +115,7 @@ const COMMON: &[(&str, &str)] = snippets![
     "small_workgroup_tile",
     "step",
     "subgroup_tile",
+    "sums",
     "threshold",
     "workgroup_tile",
     "workgroup_tile_8x4",

@@ -182,7 +182,7 @@ impl Plan {
                         size: wgpu::BufferSize::new(binding.min_size),
                     }
                 }
-                _ => {
+                (role, _) => {
                     let (_, view) = dispatch
                         .bindings
                         .iter()
@@ -191,7 +191,8 @@ impl Plan {
                             panic!("{name}: nothing is bound to `{}`", binding.name)
                         });
                     if *view == View::UNUSED {
-                        let resource = gpu.unused_buffer().as_entire_buffer_binding();
+                        let writable = matches!(role, Role::Storage { writable: true, .. });
+                        let resource = gpu.unused_buffer(writable).as_entire_buffer_binding();
                         let resource = wgpu::BindingResource::Buffer(resource);
                         entries.push(wgpu::BindGroupEntry { binding: binding.index, resource });
                         continue;

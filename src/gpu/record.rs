@@ -154,6 +154,16 @@ impl Recorder {
         self.later.waiting.len()
     }
 
+    /// Takes the sums that wait, for a dispatch that computes them itself.
+    pub fn take_waiting(&mut self) -> Vec<Waiting> {
+        std::mem::take(&mut self.later.waiting)
+    }
+
+    /// Lets sums of [`Recorder::take_waiting`] wait on.
+    pub fn put_back(&mut self, waiting: Vec<Waiting>) {
+        self.later.waiting = waiting;
+    }
+
     /// Records the sums that wait. Must be called after the last call.
     pub fn finish(&mut self) {
         let Later { waiting, join } = std::mem::take(&mut self.later);

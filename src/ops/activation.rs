@@ -192,14 +192,6 @@ pub(super) fn epilogue(activation: Activation) -> String {
     }
 }
 
-/// As [`epilogue`]. A prime marks a gate, which multiplies by the slope of the activation.
-pub(super) fn gated(activation: Activation, gate: Option<View>) -> String {
-    match epilogue(activation) {
-        name if gate.is_some() && !name.is_empty() => name + "'",
-        name => name,
-    }
-}
-
 operation! {
     /// y = f(x), element by element. `x` and `y` have the same length.
     ActivationFwd { activation: Activation } reads { x } writes { y }

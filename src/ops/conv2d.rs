@@ -13,7 +13,8 @@ mod weight;
 
 use self::slices::Split;
 use self::tile::{Tile, phase_tiles};
-use super::activation::{epilogue, gated};
+use super::activation::epilogue;
+use super::gate::{Gate, gated};
 use super::pool2d::window;
 use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Choice, Family, Kernel, Product, Recorder, Setting, params};
@@ -58,6 +59,9 @@ operation! {
         size: Conv2d,
         /// The epilogue f. With a gate, the function whose output `gate` is.
         activation: Activation,
+        /// Weight of an L1 penalty on `gate`: Σ has penalty·sign(gate) added, times the step's
+        /// `sparsity_scale`. 0 without a gate.
+        penalty: f64,
     }
     reads { x, w }
     maybe {
@@ -77,7 +81,8 @@ impl Work for Conv2dFwd {
     }
 
     fn sizes(&self) -> String {
-        convolution(&self.size, self.size.x, self.size.y) + &gated(self.activation, self.gate)
+        convolution(&self.size, self.size.x, self.size.y)
+            + &gated(self.activation, self.penalty, self.gate)
     }
 
     fn product(&self) -> Option<Product> {
@@ -129,6 +134,9 @@ operation! {
         size: Conv2d,
         /// The epilogue f. With a gate, the function whose output `gate` is.
         activation: Activation,
+        /// Weight of an L1 penalty on `gate`: Σ has penalty·sign(gate) added, times the step's
+        /// `sparsity_scale`. 0 without a gate.
+        penalty: f64,
     }
     reads { y, w }
     maybe {
@@ -148,7 +156,8 @@ impl Work for Conv2dBwdInput {
     }
 
     fn sizes(&self) -> String {
-        convolution(&self.size, self.size.y, self.size.x) + &gated(self.activation, self.gate)
+        convolution(&self.size, self.size.y, self.size.x)
+            + &gated(self.activation, self.penalty, self.gate)
     }
 
     fn product(&self) -> Option<Product> {
@@ -198,7 +207,7 @@ params! {
         stride_h: u32, stride_w: u32, pad_h: u32, pad_w: u32, dilation_h: u32, dilation_w: u32,
         groups: u32,
         has_bias: u32, parameter: f32,
-        slices: u32, slice_terms: u32, slice_stride: u32,
+        slices: u32, slice_terms: u32, slice_stride: u32, penalty: f32,
     }
 }
 
@@ -279,26 +288,10 @@ impl Conv2dParams {
         }
     }
 
-    fn epilogue(self, b: Option<View>, activation: Activation) -> Self {
-        Self { has_bias: u32::from(b.is_some()), parameter: activation.parameter() as f32, ..self }
+    fn epilogue(self, b: Option<View>, activation: Activation, penalty: f64) -> Self {
+        let (has_bias, parameter) = (u32::from(b.is_some()), activation.parameter() as f32);
+        Self { has_bias, parameter, penalty: penalty as f32, ..self }
     }
-}
-
-/// The view to bind as `gate`. Without a gate the kernel does not read it, so `map` is bound.
-fn gate_or(
-    map: View,
-    activation: Activation,
-    b: Option<View>,
-    gate: Option<View>,
-    len: usize,
-) -> View {
-    if let Some(gate) = gate {
-        assert!(
-            b.is_none() && gate.len == len && activation.from_output(),
-            "{activation:?} of {gate:?} gates {len}, bias {b:?}"
-        );
-    }
-    gate.unwrap_or(map)
 }
 
 impl Conv2dFwd {
@@ -307,9 +300,16 @@ impl Conv2dFwd {
         Split::of(Family::Conv2dFwd, size).partials_len()
     }
 
+    /// The gate, with the epilogue's activation.
+    fn gate(&self) -> Gate {
+        let Self { activation, penalty, gate: output, b, y, .. } = *self;
+        assert!(output.is_none() || b.is_none(), "a gradient has no bias: {self:?}");
+        Gate { activation, penalty, output }.check(y.len)
+    }
+
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
-        let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
+        let params = Conv2dParams::new(g).epilogue(self.b, self.activation, self.penalty);
         let pixels = g.n * g.y.area();
         let setting = setting(r, Family::Conv2dFwd, g, self.x);
         let choice = setting.kernels;
@@ -329,10 +329,7 @@ impl Conv2dFwd {
                 .bind("partials", self.partials)
                 .bind("partials4", self.partials);
             tile.dispatch(dispatch, split.count as u64 * tile.groups(pixels, g.y.c));
-            let Self { activation, b, y, .. } = *self;
-            let gate = gate_or(self.x, activation, b, self.gate, y.len);
-            let gate = (self.gate.is_some(), gate);
-            return split.epilogue(r, self.partials, activation, b, gate, y);
+            return split.epilogue(r, self.partials, self.b, self.gate(), [self.x, self.y]);
         }
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dFwdSubgroup,
@@ -342,9 +339,9 @@ impl Conv2dFwd {
             _ => Kernel::Conv2dFwd,
         };
         let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
-        let gate = gate_or(self.x, self.activation, self.b, self.gate, self.y.len);
-        dispatch = dispatch.constant("GATED", self.gate.is_some()).bind("gate", gate);
-        dispatch = dispatch
+        dispatch = self
+            .gate()
+            .bind(dispatch, self.x)
             .bind("x", self.x)
             .bind("w", self.w)
             .bind("b", self.b.unwrap_or(self.w))
@@ -381,7 +378,7 @@ impl Conv2dMaxPoolFwd {
 
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
-        let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
+        let params = Conv2dParams::new(g).epilogue(self.b, self.activation, 0.0);
         let windows = g.n * self.pool().y.area();
         let choice = setting(r, Family::Conv2dFwd, g, self.x).kernels;
         let tile = Tile::of(&r.traits, choice, g.y.c);
@@ -418,9 +415,16 @@ impl Conv2dBwdInput {
         Split::of(Family::Conv2dBwdInput, size).partials_len()
     }
 
+    /// The gate, with the epilogue's activation.
+    fn gate(&self) -> Gate {
+        let Self { activation, penalty, gate: output, b, x, .. } = *self;
+        assert!(output.is_none() || b.is_none(), "a gradient has no bias: {self:?}");
+        Gate { activation, penalty, output }.check(x.len)
+    }
+
     pub(crate) fn record(&self, r: &mut Recorder) {
         let g = &self.size;
-        let params = Conv2dParams::new(g).epilogue(self.b, self.activation);
+        let params = Conv2dParams::new(g).epilogue(self.b, self.activation, self.penalty);
         let setting = setting(r, Family::Conv2dBwdInput, g, self.y);
         let choice = setting.kernels;
         let tile = Tile::of(&r.traits, choice, g.x.c);
@@ -441,10 +445,7 @@ impl Conv2dBwdInput {
                 .bind("partials", self.partials)
                 .bind("partials4", self.partials);
             tile.dispatch(dispatch, split.count as u64 * phase_tiles(&tile, g));
-            let Self { activation, b, x, .. } = *self;
-            let gate = gate_or(self.y, activation, b, self.gate, x.len);
-            let gate = (self.gate.is_some(), gate);
-            return split.epilogue(r, self.partials, activation, b, gate, x);
+            return split.epilogue(r, self.partials, self.b, self.gate(), [self.y, self.x]);
         }
         let kernel = match choice {
             Choice::Subgroup => Kernel::Conv2dBwdInputSubgroup,
@@ -454,9 +455,9 @@ impl Conv2dBwdInput {
             _ => Kernel::Conv2dBwdInput,
         };
         let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
-        let gate = gate_or(self.y, self.activation, self.b, self.gate, self.x.len);
-        dispatch = dispatch.constant("GATED", self.gate.is_some()).bind("gate", gate);
-        dispatch = dispatch
+        dispatch = self
+            .gate()
+            .bind(dispatch, self.y)
             .bind("y", self.y)
             .bind("w", self.w)
             .bind("b", self.b.unwrap_or(self.w))

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::alone::{Alone, CODE};
 use super::reduce::cpu::put_scalar;
-use super::reduce::{SumScalar, WORKGROUP, partial_groups};
+use super::reduce::{WORKGROUP, partial_groups};
+use super::sums::SumScalar;
 use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::linalg::real::Real;

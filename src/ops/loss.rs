@@ -3,9 +3,10 @@
 
 mod cpu;
 
-use super::activation::gated;
 use super::alone::{Alone, CODE};
-use super::reduce::{SumScalar, WORKGROUP, partial_groups};
+use super::gate::gated;
+use super::reduce::{WORKGROUP, partial_groups, partials};
+use super::sums::SumScalar;
 use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 
@@ -13,6 +14,7 @@ shaders! {
     Loss "loss",
     CrossEntropy "cross_entropy",
     L1Penalty "l1_penalty",
+    L1Norm "l1_norm",
     KlPenaltyMeans "kl_penalty_means",
     KlPenalty "kl_penalty",
 }
@@ -93,7 +95,7 @@ impl Work for Loss {
     }
 
     fn sizes(&self) -> String {
-        format!("{} n{}{}", self.y.len / self.n, self.n, gated(self.activation, Some(self.y)))
+        format!("{} n{}{}", self.y.len / self.n, self.n, gated(self.activation, 0.0, Some(self.y)))
     }
 }
 
@@ -163,7 +165,47 @@ impl Work for L1Penalty {
     }
 
     fn sizes(&self) -> String {
-        format!("{} n{}{}", self.z.len / self.n, self.n, gated(self.activation, Some(self.z)))
+        format!("{} n{}{}", self.z.len / self.n, self.n, gated(self.activation, 0.0, Some(self.z)))
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([z, dz], [scalars, partials]) = (m.two(n * CODE.len()), m.sums());
+            Self {
+                lambda: 1.0,
+                n,
+                grad_scale: 1.0,
+                width: 1,
+                index: 0,
+                activation: Activation::Relu,
+                channels: CODE.c,
+                patience: 0,
+                strength: 0.0,
+                z,
+                idle: None,
+                dz,
+                scalars,
+                partials,
+            }
+        });
+        vec![one]
+    }
+}
+
+operation! {
+    /// λ·Σ|z|/n, times the step's `sparsity_scale`: the value of [`L1Penalty`], for a gradient that
+    /// another operation adds ([`super::Gate::penalty`]).
+    L1Norm { lambda: f64, n: usize, width: usize, index: usize }
+    reads { z } updates { scalars } scratch { partials }
+}
+
+impl Work for L1Norm {
+    fn flops(&self) -> f64 {
+        each(self.z.len, 2)
+    }
+
+    fn sizes(&self) -> String {
+        format!("{} n{}", self.z.len / self.n, self.n)
     }
 }
 
@@ -310,6 +352,23 @@ impl L1Penalty {
             scale,
             root: false,
             sparsity: true,
+        }
+        .record(r);
+    }
+}
+
+impl L1Norm {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let count = partials(r, Kernel::L1Norm, ("z", self.z), self.partials);
+        SumScalar {
+            sparsity: true,
+            ..SumScalar::plain(
+                self.partials,
+                count,
+                self.scalars,
+                [self.width, self.index],
+                self.lambda / self.n as f64,
+            )
         }
         .record(r);
     }

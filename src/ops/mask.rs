@@ -6,7 +6,8 @@
 mod cpu;
 
 use super::alone::{Alone, CODE, MAPS};
-use super::{Work, each, maps_of, operation, shaders};
+use super::gate::{Gate, gated};
+use super::{Activation, Work, each, maps_of, operation, shaders};
 use crate::gpu::{Choice, FLAT, Kernel, Recorder, params};
 use crate::shape::Dims;
 use crate::view::View;
@@ -29,16 +30,28 @@ shaders! {
 operation! {
     /// y = scale·x·mask, with scale 1 for a selection, whose gradient is the same operation on dy.
     /// The gradient of dropout is this operation, too, with scale 1/(1 − p).
-    MaskApply { scale: f64 } reads { x, mask } writes { y }
+    MaskApply {
+        scale: f64,
+        /// With a gate, the function whose output it is; else identity.
+        activation: Activation,
+        /// Weight of an L1 penalty on `gate`, as in [`super::Conv2dFwd`].
+        penalty: f64,
+    }
+    reads { x, mask }
+    maybe {
+        /// The output of f in the layer whose gradient y is. y is also multiplied by the slope f′.
+        gate
+    }
+    writes { y }
 }
 
 impl Work for MaskApply {
     fn flops(&self) -> f64 {
-        each(self.y.len, 2)
+        each(self.y.len, 2 + self.activation.slope_flops())
     }
 
     fn sizes(&self) -> String {
-        self.y.len.to_string()
+        self.y.len.to_string() + &gated(self.activation, self.penalty, self.gate)
     }
 }
 
@@ -220,20 +233,37 @@ fn one_comparison(x: View) -> f64 {
 }
 
 params! {
-    struct MaskApplyParams { vectors: u32, scale: f32 }
+    struct MaskApplyParams { vectors: u32, scale: f32, parameter: f32, penalty: f32 }
 }
 
 impl MaskApply {
+    /// y = scale·mask·x.
+    pub fn plain(scale: f64, x: View, mask: View, y: View) -> Self {
+        Self { scale, activation: Activation::Identity, penalty: 0.0, x, mask, gate: None, y }
+    }
+
+    fn gate(&self) -> Gate {
+        let Self { activation, penalty, gate: output, .. } = *self;
+        Gate { activation, penalty, output }.check(self.y.len)
+    }
+
     pub(crate) fn record(&self, r: &mut Recorder) {
+        let Gate { activation, penalty, .. } = self.gate();
         let vectors = self.y.len.div_ceil(4);
-        r.kernel(
-            Kernel::MaskApply,
-            &MaskApplyParams { vectors: vectors as u32, scale: self.scale as f32 },
-        )
-        .bind("x", self.x)
-        .bind("mask", self.mask)
-        .bind("y", self.y)
-        .threads(vectors);
+        let params = MaskApplyParams {
+            vectors: vectors as u32,
+            scale: self.scale as f32,
+            parameter: activation.parameter() as f32,
+            penalty: penalty as f32,
+        };
+        let dispatch =
+            r.kernel(Kernel::MaskApply, &params).constant("ACTIVATION", activation.code());
+        self.gate()
+            .bind(dispatch, self.x)
+            .bind("x", self.x)
+            .bind("mask", self.mask)
+            .bind("y", self.y)
+            .threads(vectors);
     }
 }
 

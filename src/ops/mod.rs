@@ -15,6 +15,7 @@ mod corrupt;
 mod data;
 mod detection;
 mod elementwise;
+mod gate;
 mod hurdle;
 mod local_contrast;
 mod loss;
@@ -27,6 +28,7 @@ mod reduce;
 mod revive;
 mod segmentation;
 mod soft_threshold;
+mod sums;
 mod unpool2d;
 
 use crate::gpu::{Kernel, Product};
@@ -37,9 +39,11 @@ pub use activation::{Activation, ActivationName};
 pub use alone::{Alone, Buffers, Fill};
 pub use data::{Augment, Draw};
 pub use detection::{CELL, SIZES};
+pub use gate::Gate;
 pub use hurdle::{HURDLE_OUTPUTS, HURDLE_VALUES, Hurdle, UnitLoss};
 pub use loss::LossKind;
-pub use reduce::{SCALAR_PARTIALS, SumPartialsParams, WINDOW};
+pub use reduce::{SCALAR_PARTIALS, WINDOW};
+pub use sums::{SumRow, sums_of};
 
 /// The table of operations. Passes its rows to a macro; a row is a file and the operations in it.
 macro_rules! operations {
@@ -54,7 +58,7 @@ macro_rules! operations {
             mask: Dropout, TopKMask, BatchTopKMask, ThresholdMask, SpatialWtaMask,
                 LifetimeWtaMask, MaskApply;
             soft_threshold: SoftThresholdFwd, SoftThresholdBwd;
-            loss: Loss, CrossEntropy, L1Penalty, KlPenalty;
+            loss: Loss, CrossEntropy, L1Penalty, L1Norm, KlPenalty;
             segmentation: PixelCrossEntropy, Dice;
             detection: GridDetection;
             hurdle: HurdleLoss;

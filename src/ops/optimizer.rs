@@ -1,9 +1,11 @@
 //! Parameter updates over whole contiguous buffers, by the same formulas as PyTorch. The learning
 //! rate and Adam's bias corrections come from the step.
 
+use bytemuck::Zeroable;
 use rayon::prelude::*;
 
 use super::alone::{Alone, MAPS};
+use super::sums::{sum_params, update};
 use super::{Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::linalg::real::Real;
@@ -154,21 +156,23 @@ params! {
     struct ClipGradsParams { vectors: u32, max_norm: f32, width: u32, index: u32 }
 }
 
-params! {
-    struct SgdParams { vectors: u32, factor: f32, momentum: f32, nesterov: u32, weight_decay: f32 }
-}
-
-params! {
-    struct AdamParams {
-        vectors: u32, factor: f32, beta1: f32, rest1: f32, beta2: f32, rest2: f32, eps: f32,
-        weight_decay: f32, decoupled: u32,
+sum_params! {
+    struct SgdParams {
+        factor: f32, momentum: f32, nesterov: u32, weight_decay: f32, pad0: u32, pad1: u32,
+        pad2: u32,
     }
 }
 
-params! {
+sum_params! {
+    struct AdamParams {
+        factor: f32, beta1: f32, rest1: f32, beta2: f32, rest2: f32, eps: f32, weight_decay: f32,
+        decoupled: u32, pad0: u32, pad1: u32, pad2: u32,
+    }
+}
+
+sum_params! {
     struct LionParams {
-        vectors: u32, factor: f32, beta1: f32, rest1: f32, beta2: f32, rest2: f32,
-        weight_decay: f32,
+        factor: f32, beta1: f32, rest1: f32, beta2: f32, rest2: f32, weight_decay: f32, pad0: u32,
     }
 }
 
@@ -190,27 +194,20 @@ impl ClipGrads {
 
 impl Sgd {
     pub(crate) fn record(&self, r: &mut Recorder) {
-        let vectors = self.weights.len.div_ceil(4);
         let params = SgdParams {
-            vectors: vectors as u32,
             factor: (1.0 / self.grad_scale) as f32,
             momentum: self.momentum as f32,
             nesterov: self.nesterov.into(),
             weight_decay: self.weight_decay as f32,
+            ..Zeroable::zeroed()
         };
-        r.kernel(Kernel::Sgd, &params)
-            .bind("grads", self.grads)
-            .bind("weights", self.weights)
-            .bind("m", self.m)
-            .threads(vectors);
+        update(r, Kernel::Sgd, params, self.grads, &[("weights", self.weights), ("m", self.m)]);
     }
 }
 
 impl Adam {
     pub(crate) fn record(&self, r: &mut Recorder) {
-        let vectors = self.weights.len.div_ceil(4);
         let params = AdamParams {
-            vectors: vectors as u32,
             factor: (1.0 / self.grad_scale) as f32,
             beta1: self.beta1 as f32,
             rest1: (1.0 - self.beta1) as f32,
@@ -219,33 +216,30 @@ impl Adam {
             eps: self.eps as f32,
             weight_decay: self.weight_decay as f32,
             decoupled: self.decoupled.into(),
+            ..Zeroable::zeroed()
         };
-        r.kernel(Kernel::Adam, &params)
-            .bind("grads", self.grads)
-            .bind("weights", self.weights)
-            .bind("m", self.m)
-            .bind("v", self.v)
-            .threads(vectors);
+        update(
+            r,
+            Kernel::Adam,
+            params,
+            self.grads,
+            &[("weights", self.weights), ("m", self.m), ("v", self.v)],
+        );
     }
 }
 
 impl Lion {
     pub(crate) fn record(&self, r: &mut Recorder) {
-        let vectors = self.weights.len.div_ceil(4);
         let params = LionParams {
-            vectors: vectors as u32,
             factor: (1.0 / self.grad_scale) as f32,
             beta1: self.beta1 as f32,
             rest1: (1.0 - self.beta1) as f32,
             beta2: self.beta2 as f32,
             rest2: (1.0 - self.beta2) as f32,
             weight_decay: self.weight_decay as f32,
+            ..Zeroable::zeroed()
         };
-        r.kernel(Kernel::Lion, &params)
-            .bind("grads", self.grads)
-            .bind("weights", self.weights)
-            .bind("m", self.m)
-            .threads(vectors);
+        update(r, Kernel::Lion, params, self.grads, &[("weights", self.weights), ("m", self.m)]);
     }
 }
 

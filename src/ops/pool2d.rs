@@ -2,8 +2,8 @@
 
 pub(super) mod cpu;
 
-use super::activation::gated;
 use super::alone::{Alone, MAPS};
+use super::gate::gated;
 use super::{Activation, Work, each, operation, shaders};
 use crate::gpu::{Choice, Kernel, Recorder, params};
 use crate::shape::Pool2d;
@@ -65,7 +65,7 @@ impl Work for MaxPool2dBwd {
     }
 
     fn sizes(&self) -> String {
-        unpooled(&self.size) + &gated(self.activation, self.gate)
+        unpooled(&self.size) + &gated(self.activation, 0.0, self.gate)
     }
 }
 

@@ -4,8 +4,9 @@
 pub(super) mod cpu;
 
 use super::alone::{Alone, CODE, MAPS};
+use super::sums::{SumScalar, sum_slices};
 use super::{Work, each, operation, shaders};
-use crate::gpu::{Kernel, Params, Recorder, Waiting, params};
+use crate::gpu::{Kernel, Recorder, params};
 use crate::view::View;
 
 shaders! {
@@ -183,177 +184,9 @@ params! {
     struct PartialParams { len: u32, vectors: u32, stride: u32 }
 }
 
-/// Sums of one dispatch of `sum_partials`. The block of parameters then has 1.5 KiB.
-const SUMS: usize = 32;
-/// Rows of a sum in the table of `sum_partials`.
-const ROWS: usize = 3;
-
-/// Parameters of `sum_partials`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
-pub struct SumPartialsParams {
-    /// Number of sums.
-    pub count: u32,
-    pad: [u32; 3],
-    /// The sums, as the shader describes them.
-    pub table: [[[u32; 4]; ROWS]; SUMS],
-}
-
-impl Params for SumPartialsParams {
-    const FIELDS: &'static [(&'static str, &'static str)] =
-        &[("count", "u32"), ("pad0", "u32"), ("pad1", "u32"), ("pad2", "u32"), ("table", "array")];
-}
-
-/// y = the sum of `slices` rows of partial sums, in an order that depends only on their number and
-/// on whether the adapter is a processor. A row is as long as y, padded to whole vec4s.
-pub(super) fn sum_slices(r: &mut Recorder, partials: View, slices: usize, y: View) {
-    /// Slices that an invocation adds before another lane takes some. Eight are in flight at once.
-    const EACH: usize = 8;
-    /// More lanes would read too few neighbouring addresses at once.
-    const MAX_LANES: usize = 64;
-    let vectors = y.len.div_ceil(4);
-    // On a processor lanes gain nothing, and barriers between them cost much.
-    let max_lanes = if r.traits.software { 1 } else { MAX_LANES };
-    let lanes = slices.div_ceil(EACH).next_power_of_two().min(max_lanes);
-    let mut row = [0; 12];
-    row[1..4].copy_from_slice(&[lanes as u32, vectors as u32, slices as u32]);
-    row[6] = y.len as u32;
-    // Views of whole vec4s, which the kernel reads and writes.
-    let partials = View { len: slices * vectors * 4, ..partials };
-    let sum = View { len: vectors * 4, ..y };
-    let workgroups = (vectors * lanes).div_ceil(WORKGROUP as usize) as u64;
-    r.wait(Waiting { partials, sum, index: None, row, workgroups }, join);
-}
-
-/// Records sums in as few dispatches as their buffers and the size of bindings allow.
-fn join(r: &mut Recorder, waiting: &[Waiting]) {
-    /// Maximum elements of a binding: 128 MiB, which every adapter supports.
-    const BINDING: usize = 1 << 25;
-    let needs_tree = |one: &Waiting| one.index.is_some() || one.row[1] > 1;
-    let mut rest = waiting.to_vec();
-    while !rest.is_empty() {
-        // A processor pays for barriers in every workgroup of a dispatch, not only where needed.
-        let trees = !r.traits.software || needs_tree(&rest[0]);
-        let (mut chosen, mut left): (Vec<Waiting>, Vec<Waiting>) = (Vec::new(), Vec::new());
-        // Ranges of partial sums, of sums, and of scalars that the dispatch binds.
-        let mut bound: [Option<View>; 3] = [None; 3];
-        for one in rest {
-            let at = if one.index.is_some() { 2 } else { 1 };
-            let joined = |known: Option<View>, view: View| match known {
-                None => Some(view),
-                Some(known) if known.buffer == view.buffer => {
-                    Some(known.joined(view)).filter(|view| view.len <= BINDING)
-                }
-                Some(_) => None,
-            };
-            match (joined(bound[0], one.partials), joined(bound[at], one.sum)) {
-                (Some(partials), Some(sum))
-                    if chosen.len() < SUMS && (!r.traits.software || trees == needs_tree(&one)) =>
-                {
-                    (bound[0], bound[at]) = (Some(partials), Some(sum));
-                    chosen.push(one);
-                }
-                _ => left.push(one),
-            }
-        }
-        record_sums(r, &chosen, trees, bound);
-        rest = left;
-    }
-}
-
-/// Records one dispatch of `sum_partials`.
-fn record_sums(
-    r: &mut Recorder,
-    sums: &[Waiting],
-    trees: bool,
-    [partials, y, scalars]: [Option<View>; 3],
-) {
-    let partials = partials.expect("there are sums");
-    let mut params =
-        SumPartialsParams { count: sums.len() as u32, pad: [0; 3], table: [[[0; 4]; ROWS]; SUMS] };
-    let mut workgroups = 0;
-    for (rows, one) in params.table.iter_mut().zip(sums) {
-        *rows = bytemuck::cast(one.row);
-        rows[0][0] = workgroups as u32;
-        workgroups += one.workgroups;
-        let start = |bound: Option<View>| one.sum.start - bound.expect("it is bound").start;
-        let from = one.partials.start - partials.start;
-        let [from, to] = match one.index {
-            Some(_) => [from, start(scalars)],
-            None => [from / 4, start(y) / 4],
-        };
-        rows[1][0] += from as u32;
-        rows[1][1] = to as u32;
-    }
-    r.kernel(Kernel::SumPartials, &params)
-        .constant("TREES", trees)
-        .bind("partials", partials)
-        .bind("y", y.unwrap_or(View::UNUSED))
-        .bind("scalars", scalars.unwrap_or(View::UNUSED))
-        .groups(workgroups, WORKGROUP);
-}
-
 /// Number of workgroups, and thus of partial sums, in a reduction of `len` elements to a scalar.
 pub(super) fn partial_groups(len: usize) -> usize {
     len.div_ceil(4).div_ceil(WORKGROUP as usize).min(SCALAR_PARTIALS)
-}
-
-/// The second stage of a reduction to a scalar: computes scalars[slot·width + index] from a range
-/// of partial sums.
-pub(super) struct SumScalar {
-    pub partials: View,
-    /// First partial sum.
-    pub offset: usize,
-    /// Number of partial sums.
-    pub count: usize,
-    pub scalars: View,
-    pub width: usize,
-    pub index: usize,
-    /// Factor of the sum, or of its square root.
-    pub scale: f64,
-    /// Take the square root.
-    pub root: bool,
-    /// Multiply by the step's `sparsity_scale`.
-    pub sparsity: bool,
-}
-
-impl SumScalar {
-    /// Writes `scale` times the sum of the first `count` partial sums to scalar `index` of `width`.
-    pub(super) const fn plain(
-        partials: View,
-        count: usize,
-        scalars: View,
-        [width, index]: [usize; 2],
-        scale: f64,
-    ) -> Self {
-        Self {
-            partials,
-            offset: 0,
-            count,
-            scalars,
-            width,
-            index,
-            scale,
-            root: false,
-            sparsity: false,
-        }
-    }
-
-    pub(super) fn record(&self, r: &mut Recorder) {
-        let mut row = [0; 12];
-        row[1..4].copy_from_slice(&[self.width as u32, self.index as u32, self.count as u32]);
-        row[7] = 1;
-        row[8..11].copy_from_slice(&[
-            (self.scale as f32).to_bits(),
-            self.root.into(),
-            self.sparsity.into(),
-        ]);
-        // Bindings begin at the start of a view. The kernel adds the offset.
-        row[4] = self.offset as u32;
-        let partials = self.partials.part(0, self.offset + self.count);
-        let (sum, index) = (self.scalars, Some(self.index));
-        r.wait(Waiting { partials, sum, index, row, workgroups: 1 }, join);
-    }
 }
 
 impl ChannelSum {
@@ -384,7 +217,7 @@ impl ChannelSum {
 
 impl CountNonzero {
     pub(crate) fn record(&self, r: &mut Recorder) {
-        let count = partials(r, Kernel::CountNonzero, self.x, self.partials);
+        let count = partials(r, Kernel::CountNonzero, ("x", self.x), self.partials);
         SumScalar {
             partials: self.partials,
             offset: 0,
@@ -407,7 +240,12 @@ impl SumSquares {
         for (i, x) in self.x.windows(self.window).enumerate() {
             let whole = i * SCALAR_PARTIALS;
             count = whole
-                + partials(r, Kernel::SumSquares, x, self.partials.part(whole, SCALAR_PARTIALS));
+                + partials(
+                    r,
+                    Kernel::SumSquares,
+                    ("x", x),
+                    self.partials.part(whole, SCALAR_PARTIALS),
+                );
         }
         SumScalar {
             partials: self.partials,
@@ -424,15 +262,21 @@ impl SumSquares {
     }
 }
 
-/// Records the first stage of a reduction of `x`. Returns the number of partial sums.
-fn partials(r: &mut Recorder, kernel: Kernel, x: View, partials: View) -> usize {
+/// Records the first stage of a reduction of `x`, which the kernel calls `name`. Returns the number
+/// of partial sums.
+pub(super) fn partials(
+    r: &mut Recorder,
+    kernel: Kernel,
+    (name, x): (&'static str, View),
+    partials: View,
+) -> usize {
     let groups = partial_groups(x.len);
     let stride = groups as u32 * WORKGROUP;
     r.kernel(
         kernel,
         &PartialParams { len: x.len as u32, vectors: x.len.div_ceil(4) as u32, stride },
     )
-    .bind("x", x)
+    .bind(name, x)
     .bind("partials", partials)
     .groups(groups as u64, WORKGROUP);
     groups

@@ -4,7 +4,8 @@
 mod cpu;
 
 use super::alone::Alone;
-use super::reduce::{SumScalar, WORKGROUP, partial_groups};
+use super::reduce::{WORKGROUP, partial_groups};
+use super::sums::SumScalar;
 use super::{SCALAR_PARTIALS, Work, each, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 

@@ -22,7 +22,7 @@ impl Mask {
         let weights = b.store.learned();
         let x = b.tape.real("parameters before the mask", weights.len);
         b.tape.push(Combine { alpha: 1.0, beta: 0.0, a: weights, b: None, y: x });
-        b.tape.push(MaskApply { scale: 1.0, x, mask: self.factors, y: weights });
+        b.tape.push(MaskApply::plain(1.0, x, self.factors, weights));
     }
 }
 

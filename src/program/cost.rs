@@ -58,13 +58,15 @@ mod tests {
         let (x, y, w, b) = (view(0, 7 * 6 * 99), view(1, 7 * 4 * 55), view(2, weights), view(3, 4));
         let (activation, partials) = (Activation::Relu, view(6, 1 << 20));
         let forward: Call =
-            Conv2dFwd { size, activation, x, w, b: Some(b), gate: None, y, partials }.into();
+            Conv2dFwd { size, activation, penalty: 0.0, x, w, b: Some(b), gate: None, y, partials }
+                .into();
         let elements = x.len + y.len + weights + 4;
         assert_eq!(forward.cost(), Cost { flops: flops as f64, bytes: 4.0 * elements as f64 });
         assert_eq!(forward.sizes(), "6x9x11-4x5x11 k3x5 s2x1 g2 n7 relu");
         let input: Call = Conv2dBwdInput {
             size,
             activation: Activation::Identity,
+            penalty: 0.0,
             y,
             w,
             b: None,
@@ -78,6 +80,7 @@ mod tests {
         let gated: Call = Conv2dBwdInput {
             size,
             activation,
+            penalty: 0.0,
             y,
             w,
             b: None,

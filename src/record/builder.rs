@@ -72,6 +72,8 @@ pub struct Builder<'a> {
     /// Mean of each channel of the image that a sample is a part of, if the caller gives it.
     input_mean: Option<View>,
     penalty: Option<Penalty>,
+    /// Whether the value of the penalty is recorded, so that its node's gate can add its gradient.
+    penalty_has_value: bool,
     /// The node whose pre-activation resurrection raises, and its settings.
     resurrection: Option<(usize, Resurrection)>,
     /// Whether layers leave out their biases.
@@ -101,6 +103,7 @@ impl<'a> Builder<'a> {
             known: None,
             input_mean: None,
             penalty: None,
+            penalty_has_value: false,
             resurrection: None,
             without_biases: false,
         }

@@ -3,6 +3,8 @@
 mod internal;
 mod update;
 
+pub(super) use update::SUM_ROWS;
+
 use serde_json::Value;
 
 use super::case::{Case, Tensor, Values};
@@ -271,8 +273,8 @@ fn dropout_apply(mut d: Direct, case: &Case) -> Result<Prepared> {
     let (x, mask, dy) = (x?, mask?, dy?);
     let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
     let dx = d.output("grad_x", n * dims.len(), Unpack::Maps(dims))?;
-    d.push(MaskApply { scale, x, mask, y });
-    d.push(MaskApply { scale, x: dy, mask, y: dx });
+    d.push(MaskApply::plain(scale, x, mask, y));
+    d.push(MaskApply::plain(scale, dy, mask, dx));
     Ok(d.prepared)
 }
 

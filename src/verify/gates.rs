@@ -30,6 +30,11 @@ pub(super) fn gates() -> Vec<Case> {
         cases.push(penalty(name, &activation, &[3, 5, 4, 7], None));
         cases.push(penalty(&format!("{name}_revived"), &activation, &[3, 5, 4, 7], Some(2)));
     }
+    for name in ["relu", "tanh"] {
+        for channels in [5, 8] {
+            cases.extend(penalties_by_gates(name, channels));
+        }
+    }
     let relu = json!("relu");
     cases.extend([
         vec4_channels("relu", &relu),
@@ -79,6 +84,33 @@ fn vec4_channels(name: &str, activation: &Value) -> Case {
          "activation": activation},
         {"name": "g", "op": "conv_transpose2d", "filters": 4, "kernel": 3}]});
     model(&format!("gates_vectors_{name}"), &description.to_string(), &[3, 2, 10, 12])
+}
+
+/// L1 penalties that the gates of a convolution, a transposed convolution, a fully connected layer
+/// and a dropout add, on a code of `channels` channels.
+fn penalties_by_gates(name: &str, channels: usize) -> Vec<Case> {
+    let readers = [
+        ("conv", json!({"op": "conv2d", "filters": 7, "kernel": 3, "padding": 1})),
+        ("transposed", json!({"op": "conv_transpose2d", "filters": 3, "kernel": 2, "stride": 2})),
+        ("linear", json!({"op": "linear", "units": 9})),
+        ("dropout", json!({"op": "dropout", "p": 0.4})),
+    ];
+    let case = |(reader, mut layer): (&str, Value)| {
+        layer["name"] = json!("reader");
+        let description = json!({"code": "code", "layers": [
+            {"name": "code", "op": "conv2d", "filters": channels, "kernel": 3, "padding": 1,
+             "activation": name}, layer]});
+        let name = format!("penalty_by_{reader}_{name}_{channels}");
+        let mut case = model(&name, &description.to_string(), &[3, 2, 6, 5]);
+        case.attrs["lambda"] = json!(0.7);
+        // No value of the code is near 0, where the penalty has no derivative.
+        let small = case.inputs["x"].reals().iter().map(|x| 0.1 * x).collect();
+        case.inputs.insert("x".to_owned(), Tensor::real(&[3, 2, 6, 5], small));
+        let signs = (0..channels).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
+        case.inputs.insert("code.bias".to_owned(), Tensor::real(&[channels], signs));
+        case
+    };
+    readers.map(case).into()
 }
 
 /// Layers whose gradients must not be gated: one read by two layers, one read twice by one layer,

@@ -10,7 +10,7 @@ use crate::rng::Stream;
 const SAMPLES: usize = 24;
 
 /// Returns the relative error between each `grad_*` of a case and the central differences of ⟨y,
-/// grad_y⟩. The operation must be smooth within ±`step` of its inputs.
+/// grad_y⟩ + penalty. The operation must be smooth within ±`step` of its inputs.
 ///
 /// # Errors
 /// If the case is invalid.
@@ -19,8 +19,10 @@ pub fn check(case: &Case, step: f64) -> Result<Vec<(String, f64)>> {
     let weights = case.input("grad_y")?.reals();
     let loss = |case: &Case| -> Result<f64> {
         let found = super::execute(&mut Device::oracle(), case)?;
-        let y = &found.iter().find(|(name, _)| name == "y").expect("a layer has an output").1;
-        Ok(y.iter().zip(&weights).map(|(y, w)| y * w).sum())
+        let output = |name: &str| found.iter().find(|(output, _)| output == name);
+        let (_, y) = output("y").expect("a layer has an output");
+        let penalty = output("penalty").map_or(0.0, |(_, values)| values[0]);
+        Ok(penalty + y.iter().zip(&weights).map(|(y, w)| y * w).sum::<f64>())
     };
     let mut errors = Vec::new();
     for (name, tensor) in &case.inputs {

@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use super::case::{Case, Tensor, Values};
 use super::prepare::{Prepared, Step, Unpack, batch_of, step_of};
-use crate::device::Device;
+use crate::device::{Allocation, Device};
 use crate::error::{Error, Result};
 use crate::model::{Graph, LayerKind, Purpose, Store};
-use crate::record::{Builder, Mode};
+use crate::record::{Builder, Mode, Penalty, PenaltyKind};
 use crate::shape::{Dims, to_nhwc};
 use crate::spec::ModelSpec;
 use crate::view::View;
@@ -75,8 +75,9 @@ fn layer_spec(case: &Case) -> Result<ModelSpec> {
 
 /// Prepares the case of a whole model, given by the attribute `model`. Parameters and states are
 /// tensors of the same names; missing states are 0. The attribute `mode` can be `infer`.
+/// `lambda` is the weight of an L1 penalty on the code.
 pub(super) fn model(device: &mut Device, case: &Case) -> Result<Prepared> {
-    case.check_attributes(&["model", "mode", "seed", "step"])?;
+    case.check_attributes(&["model", "mode", "seed", "step", "lambda"])?;
     let (_, dims) = batch_of(case, case.input("x")?)?;
     let spec: ModelSpec = serde_json::from_value(case.attrs["model"].clone())
         .map_err(|error| Error::usage(format!("{}: {error}", case.id())))?;
@@ -115,6 +116,14 @@ fn forward_case(
     })
 }
 
+/// Records an L1 penalty on the code, and returns the buffer of its value.
+fn penalise(device: &mut Device, b: &mut Builder, lambda: f64) -> Result<Allocation> {
+    let scalars = device.alloc_real("penalty", 1)?;
+    let kind = PenaltyKind::L1 { lambda };
+    b.penalise(Penalty { node: b.graph.code, kind, scalars: *scalars, width: 1, index: 0 });
+    Ok(scalars)
+}
+
 /// Prepares the forward pass of a graph, and its backward pass from the output's gradient.
 fn graph_case(
     device: &mut Device,
@@ -131,7 +140,7 @@ fn graph_case(
     b.input_gradient = true;
     b.tape.half = case.half;
     let mut x = b.input();
-    b.forward(x, &[graph.output]);
+    b.forward(x, &[graph.output, graph.code]);
     let out = graph.nodes[graph.output].dims;
     let mut y = b.value(graph.output);
     b.tape.keep(y);
@@ -149,6 +158,8 @@ fn graph_case(
     }
     let mut dy = b.tape.map("gradient of the output", y.len);
     b.tape.keep(dy);
+    let lambda = case.attrs["lambda"].as_f64();
+    let penalty = lambda.map(|lambda| penalise(device, &mut b, lambda)).transpose()?;
     b.seed(graph.output, dy);
     b.backward();
     let mut dx = b
@@ -196,13 +207,18 @@ fn graph_case(
         first.push((store.state(i), Values::Real(given)));
         last.push((format!("{} after", state.name), store.state(i), Unpack::Plain));
     }
+    let mut buffers = memory.buffers;
+    if let Some(scalars) = penalty {
+        last.push(("penalty".to_owned(), *scalars, Unpack::Plain));
+        buffers.push(scalars);
+    }
     Ok(Prepared {
         calls,
         first,
         steps: vec![Step { writes: Vec::new(), params: step_of(case) }],
         each: Vec::new(),
         last,
-        buffers: memory.buffers,
+        buffers,
         gaps: store.gaps(),
         _store: Some(store),
     })

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::case::{Case, Tensor, Values};
+use super::direct_case::SUM_ROWS;
 use super::gates::gates;
 use crate::model::Graph;
 use crate::ops::{CELL, HURDLE_OUTPUTS, HURDLE_VALUES};
@@ -129,7 +130,11 @@ pub fn cases() -> Vec<Case> {
         unpool("vectors", &[3, 8, 3, 4]),
     ]);
     for kind in OptimizerName::names() {
-        cases.extend([optimizer(kind, "built_in", 1.0), optimizer(kind, "scaled", 64.0)]);
+        cases.extend([
+            optimizer(kind, "built_in", 1.0),
+            optimizer(kind, "scaled", 64.0),
+            optimizer_of_sums(kind),
+        ]);
     }
     cases.extend([
         gather("centre", false, [2, 3, 4]),
@@ -461,6 +466,24 @@ fn optimizer(kind: &str, name: &str, grad_scale: f64) -> Case {
         answers: BTreeMap::new(),
         half: false,
     }
+}
+
+/// A case of two steps of an optimiser whose gradients are sums in part.
+fn optimizer_of_sums(kind: &str) -> Case {
+    let mut case = optimizer(kind, "of_sums", 1.0);
+    let name = format!("{kind} sums");
+    case.attrs["sums"] = json!(true);
+    let rows = SUM_ROWS * (68 + 4 + 45);
+    let scaled = |name: String, shape: &[usize], scale: f64| {
+        let values = normals(&name, shape.iter().product()).iter().map(|x| scale * x).collect();
+        Tensor::real(shape, values)
+    };
+    case.inputs = BTreeMap::from([
+        ("weight".to_owned(), normal(&name, &[301])),
+        ("grads".to_owned(), normal(&format!("{name} g"), &[2, 301])),
+        ("rows".to_owned(), scaled(format!("{name} rows"), &[2, rows], 0.02)),
+    ]);
+    case
 }
 
 /// A case of gradient clipping.

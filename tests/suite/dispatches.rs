@@ -126,6 +126,10 @@ fn check_views(dispatch: &Dispatch, writable: &BTreeMap<&str, bool>) -> Result<(
                 "{name}: {view:?} is empty or does not begin on {ALIGNMENT} bytes"
             ));
         }
+        // The adapter binds another buffer to each variable that is not used.
+        if *view == View::UNUSED {
+            continue;
+        }
         for (other, at) in &dispatch.bindings[..i] {
             let overlap = view.start < at.start + at.len && at.start < view.start + view.len;
             // `y4` is `y` in vectors of four.

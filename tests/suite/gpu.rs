@@ -120,6 +120,24 @@ fn a_wrong_answer_fails_with_cooperative_matrices() {
     }
 }
 
+/// Second stages have other shapes on a processor than on a GPU.
+#[test]
+fn sums_and_updates_pass_as_a_hardware_gpu_computes_them() {
+    let Some(_turn) = turn() else { return };
+    let mut device = open();
+    device.as_gpu().expect("it is a GPU").as_hardware = true;
+    let ops = ["optimizer", "loss", "count_nonzero", "l1_penalty", "clip_grad_norm", "train"];
+    let mut cases = [verify::built_in(), stored()].concat();
+    cases.retain(|case| ops.contains(&case.op.as_str()));
+    assert!(cases.len() > 20, "{} cases", cases.len());
+    let wanted = |choice| matches!(choice, Choice::Auto | Choice::Tiled);
+    let run = |case: &Case| verify::run_variants(&mut device, case, wanted);
+    let outcomes: Vec<_> = cases.iter().flat_map(run).collect();
+    assert!(outcomes.len() >= cases.len(), "some cases did not run");
+    let failed = failures(&outcomes);
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
 /// Every size of matrices and of subgroups is emulated, since no adapter has all of them.
 #[test]
 fn matrices_of_every_size_pass_and_a_wrong_answer_fails() {

@@ -234,9 +234,38 @@ fn a_training_step_has_the_gradient_of_its_losses() {
         {"name": "b", "op": "conv2d", "filters": 2, "kernel": 1,
          "from": "code", "activation": "sigmoid"},
         {"name": "out", "op": "add", "from": ["a", "b"]}]);
-    let own_pass = |calls: &[Call]| {
-        calls.iter().filter(|call| matches!(call, Call::ActivationBwdOutput(_))).count()
+    // The gradient of the code comes from a layer with a gate.
+    let read_by = |layer: serde_json::Value| {
+        json!([
+            {"name": "code", "op": "conv2d", "filters": 3, "kernel": 1, "activation": "tanh"},
+            layer,
+            {"name": "out", "op": "conv2d", "filters": 2, "kernel": 3, "padding": 1}])
     };
+    let readers = [
+        json!({"name": "r", "op": "conv2d", "filters": 4, "kernel": 3, "padding": 1}),
+        json!({"name": "r", "op": "conv_transpose2d", "filters": 3, "kernel": 3, "padding": 1}),
+        json!({"name": "r", "op": "linear", "shape": [2, 6, 5]}),
+        json!({"name": "r", "op": "dropout", "p": 0.4}),
+        json!({"name": "r", "op": "top_k", "k": 21}),
+    ];
+    let count =
+        |calls: &[Call], name: &str| calls.iter().filter(|call| call.name() == name).count();
+    for layer in readers {
+        let layers = read_by(layer);
+        let (error, calls) = step_error(&layers, &sparsity("l1"));
+        assert!(error <= TOLERANCE, "{layers}: off by {error:.2e}");
+        let own_passes = ["L1Penalty", "ActivationBwdOutput"].map(|name| count(&calls, name));
+        assert_eq!((own_passes, count(&calls, "L1Norm")), ([0; 2], 1), "{layers}");
+    }
+    // A max pooling has a gate, but it does not add penalties.
+    let pooled = json!([
+        {"name": "code", "op": "conv2d", "filters": 3, "kernel": 1, "activation": "tanh"},
+        {"name": "r", "op": "max_pool2d", "kernel": 2},
+        {"name": "out", "op": "linear", "shape": [2, 6, 5]}]);
+    let (error, calls) = step_error(&pooled, &sparsity("l1"));
+    assert!(error <= TOLERANCE, "{pooled}: off by {error:.2e}");
+    assert_eq!((count(&calls, "L1Penalty"), count(&calls, "L1Norm")), (1, 0));
+    let own_pass = |calls: &[Call]| count(calls, "ActivationBwdOutput");
     for (layers, penalty, passes) in [
         (chain("softplus", "sigmoid"), "l1", 0),
         (chain("tanh", "softplus"), "l1", 0),

@@ -27,6 +27,7 @@ fn linear(n: usize, c: usize, k: usize) -> Call {
     Conv2dFwd {
         size: Conv2d::linear(n, c, k),
         activation: Activation::Identity,
+        penalty: 0.0,
         x: view(n * c),
         w: view(c * k),
         b: None,
@@ -158,6 +159,7 @@ fn a_device_uses_a_table_and_its_identity_shows_it() {
     let call = Call::from(Conv2dFwd {
         size,
         activation: Activation::Identity,
+        penalty: 0.0,
         x,
         w,
         b: None,
@@ -346,6 +348,7 @@ fn a_table_divides_the_slices_of_sums() {
     let call = Call::from(Conv2dFwd {
         size,
         activation: Activation::Identity,
+        penalty: 0.0,
         x: view(128 * 4096),
         w: view(4096 * 512),
         b: None,

@@ -28,7 +28,7 @@ use super::gpus::KnownGpu;
 use super::workloads::{Workload, planned};
 use crate::error::Result;
 use crate::gpu::{Dispatch, Kernel, Recorder, Reflection, Source, Traits, Use, passes, uses};
-use crate::ops::SumPartialsParams;
+use crate::ops::{SumRow, sums_of};
 use crate::program::Call;
 use crate::spec::Precision;
 use crate::view::View;
@@ -88,7 +88,11 @@ fn plan(calls: &[Call]) -> Vec<Planned> {
                 continue;
             }
             let bytes = touched(&dispatch);
-            let (least, own) = if first {
+            let (least, own) = if let (true, Some(sums)) = (first, sums_of(&dispatch)) {
+                let [partials, _] = elements(&sums);
+                let own = [cost.flops + partials, cost.bytes + 4.0 * partials];
+                ([cost.flops, cost.bytes], own)
+            } else if first {
                 // The cost counts what is updated twice, but no partial sums.
                 let bytes = if alone { cost.bytes } else { bytes.max(cost.bytes) };
                 ([cost.flops, cost.bytes], [cost.flops, bytes])
@@ -111,19 +115,24 @@ fn added(dispatch: &Dispatch) -> f64 {
 }
 
 impl Planned {
+    /// A dispatch that only computes sums.
     fn sum(dispatch: Dispatch) -> Self {
-        let params: SumPartialsParams = bytemuck::pod_read_unaligned(&dispatch.params);
-        let count = params.count as usize;
-        // Partial sums and results. The bindings also span what lies between them.
-        let elements = params.table[..count].iter().map(|rows| match rows {
-            [[.., count], [.., 1], _] => [*count, 1],
-            [[_, _, vectors, slices], ..] => [4 * vectors * slices, 4 * vectors],
-        });
-        let [partials, results] =
-            elements.fold([0.0; 2], |sum, [a, b]| [sum[0] + f64::from(a), sum[1] + f64::from(b)]);
-        let own = [partials, 4.0 * (partials + results)];
-        Self { dispatch, sizes: format!("{count} sums"), least: [0.0; 2], own }
+        let sums = sums_of(&dispatch).unwrap_or_default();
+        let [partials, results] = elements(&sums);
+        let (sizes, own) = (format!("{} sums", sums.len()), [partials, 4.0 * (partials + results)]);
+        Self { dispatch, sizes, least: [0.0; 2], own }
     }
+}
+
+/// Partial sums that a dispatch adds, and results of that. The bindings also span what lies between
+/// them.
+fn elements(sums: &[SumRow]) -> [f64; 2] {
+    let elements = sums.iter().map(|rows| match rows {
+        [[.., count], [.., 1], _] => [*count, 1],
+        [[.., 0], ..] => [0; 2],
+        [[_, _, vectors, slices], ..] => [4 * vectors * slices, 4 * vectors],
+    });
+    elements.fold([0.0; 2], |sum, [a, b]| [sum[0] + f64::from(a), sum[1] + f64::from(b)])
 }
 
 /// The prediction for one dispatch.

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::{Dispatch, Kernel};
-use crate::ops::SumPartialsParams;
+use crate::ops::{SumRow, sums_of};
 
 /// Terms that a tile adds in an iteration (`DEPTH` of `shaders/common/workgroup_tile.wgsl`), and
 /// that a small tile adds (`DEPTH` of `shaders/common/small_workgroup_tile.wgsl`).
@@ -138,16 +138,16 @@ impl Chain {
     }
 
     /// The longest chain of a dispatch that computes several sums.
-    fn of_sums(dispatch: &Dispatch) -> Self {
-        let params: SumPartialsParams = bytemuck::pod_read_unaligned(&dispatch.params);
-        let sums = params.table[..params.count as usize].iter();
-        let chains = sums.map(|[[_, lanes, _, count], [.., is_scalar], _]| match is_scalar {
-            0 => {
-                let each = u64::from(count.div_ceil(*lanes));
-                Self::new(each, 8, true, lanes.trailing_zeros())
-            }
-            _ => Self::new(u64::from(count.div_ceil(dispatch.workgroup_size)), 1, true, TREE),
-        });
+    fn of_sums(sums: &[SumRow], workgroup_size: u32) -> Self {
+        let chains =
+            sums.iter().map(|[[_, lanes, _, count], [.., is_scalar], _]| match is_scalar {
+                0 if *count == 0 => Self::flat(),
+                0 => {
+                    let each = u64::from(count.div_ceil(*lanes));
+                    Self::new(each, 8, true, lanes.trailing_zeros())
+                }
+                _ => Self::new(u64::from(count.div_ceil(workgroup_size)), 1, true, TREE),
+            });
         chains.max_by_key(|chain| (chain.loads, chain.levels)).expect("there are sums")
     }
 
@@ -221,8 +221,8 @@ impl Shape {
         }
         Ok(Self::Reduction(if kernel == Kernel::Conv2dEpilogue {
             Chain::new(p("slices"), 4, true, 0)
-        } else if kernel == Kernel::SumPartials {
-            Chain::of_sums(dispatch)
+        } else if let Some(sums) = sums_of(dispatch) {
+            Chain::of_sums(&sums, dispatch.workgroup_size)
         } else if kernel == Kernel::ChannelSum {
             let (threads, lanes) = (u64::from(dispatch.workgroup_size), p("lanes"));
             let rows = p("rows_per_slice").div_ceil(threads / lanes);

@@ -13,6 +13,7 @@ use rayon::prelude::*;
 use super::depthwise;
 use super::im2col::{Columns, col2im_row, im2col};
 use crate::ops::activation;
+use crate::ops::gate::{Gate, Slopes};
 use crate::ops::pool2d::cpu::max_pool;
 use crate::reference::parallel::CHUNK;
 use crate::reference::{Memory, Reference};
@@ -38,28 +39,19 @@ const TILE: usize = 16;
 struct Epilogue<'a, T> {
     bias: Option<&'a [T]>,
     activation: Activation,
-    gate: Option<&'a [T]>,
+    gate: Option<Slopes<'a, T>>,
 }
 
 impl<'a, T: Real> Epilogue<'a, T> {
-    fn new(
-        memory: &'a Memory<T>,
-        activation: Activation,
-        bias: Option<View>,
-        gate: Option<View>,
-    ) -> Self {
-        let [bias, gate] = [bias, gate].map(|view| view.map(|view| memory.real(view)));
-        Self { bias, activation, gate }
+    fn new(memory: &'a Memory<T>, bias: Option<View>, gate: Gate) -> Self {
+        let bias = bias.map(|view| memory.real(view));
+        Self { bias, activation: gate.activation, gate: gate.slopes(memory) }
     }
 
     /// Applies the epilogue to `block`, whole pixels of the output from element `at` on.
     fn apply(&self, at: usize, block: &mut [T]) {
         if let Some(gate) = self.gate {
-            return activation::cpu::scale_by_slope_of_output(
-                self.activation,
-                &gate[at..at + block.len()],
-                block,
-            );
+            return gate.apply(at, block);
         }
         if let Some(bias) = self.bias {
             for pixel in block.chunks_exact_mut(bias.len()) {
@@ -519,7 +511,7 @@ fn weight_slice<T: Real>(
 impl Reference for Conv2dFwd {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut y = memory.take(self.y);
-        let epilogue = Epilogue::new(memory, self.activation, self.b, self.gate);
+        let epilogue = Epilogue::new(memory, self.b, self.gate());
         forward(&self.size, memory.real(self.x), memory.real(self.w), &mut y, epilogue);
         memory.put(y);
     }
@@ -535,7 +527,8 @@ const LARGE: usize = 1_048_576;
 impl Reference for Conv2dMaxPoolFwd {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let (mut y, mut switches) = (memory.take(self.y), memory.take_words(self.switches));
-        let epilogue = Epilogue::new(memory, self.activation, self.b, None);
+        let epilogue =
+            Epilogue::new(memory, self.b, Gate { activation: self.activation, ..Gate::NONE });
         let (x, w) = (memory.real(self.x), memory.real(self.w));
         let (size, pool) = (&self.size, self.pool());
         let samples = (POOLED / size.y.len()).clamp(1, size.n);
@@ -562,7 +555,7 @@ impl Reference for Conv2dMaxPoolFwd {
 impl Reference for Conv2dBwdInput {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut x = memory.take(self.x);
-        let epilogue = Epilogue::new(memory, self.activation, self.b, self.gate);
+        let epilogue = Epilogue::new(memory, self.b, self.gate());
         backward_input(&self.size, memory.real(self.y), memory.real(self.w), &mut x, epilogue);
         memory.put(x);
     }

@@ -124,9 +124,22 @@ fn run<T: Real>(size: Conv2d) -> Run {
     let (y, back, dw, partials) = (s.out(y_len), s.out(x_len), s.out(w_len), s.out(1));
     let activation = Activation::Identity;
     Run {
-        y: s.run(&Conv2dFwd { size, activation, x, w, b: None, gate: None, y, partials }, y),
+        y: s.run(
+            &Conv2dFwd { size, activation, penalty: 0.0, x, w, b: None, gate: None, y, partials },
+            y,
+        ),
         x: s.run(
-            &Conv2dBwdInput { size, activation, y: g, w, b: None, gate: None, x: back, partials },
+            &Conv2dBwdInput {
+                size,
+                activation,
+                penalty: 0.0,
+                y: g,
+                w,
+                b: None,
+                gate: None,
+                x: back,
+                partials,
+            },
             back,
         ),
         dw: s.run(
@@ -214,14 +227,27 @@ fn bias_and_activation_are_applied_after_the_sum() {
         };
         let partials = s.out(1);
         let (y, b): (View, View) = (s.out(y_len), s.real(&bias_y));
-        let got =
-            s.run(&Conv2dFwd { size, activation, x, w, b: Some(b), gate: None, y, partials }, y);
+        let got = s.run(
+            &Conv2dFwd {
+                size,
+                activation,
+                penalty: 0.0,
+                x,
+                w,
+                b: Some(b),
+                gate: None,
+                y,
+                partials,
+            },
+            y,
+        );
         assert_close(&got, &finish(&plain.y, &bias_y), 1e-13);
         let (back, b) = (s.out(x_len), s.real(&bias_x));
         let got = s.run(
             &Conv2dBwdInput {
                 size,
                 activation,
+                penalty: 0.0,
                 y: g,
                 w,
                 b: Some(b),

@@ -4,7 +4,7 @@
 use super::tile::{Tile, phase_tiles};
 use super::{Conv2dParams, product};
 use crate::gpu::{Choice, Family, Kernel, Recorder, params};
-use crate::ops::Activation;
+use crate::ops::gate::Gate;
 use crate::shape::Conv2d;
 use crate::view::{Buffer, View};
 
@@ -110,16 +110,15 @@ impl Split {
         }
     }
 
-    /// Records the second stage: adds the slices, and applies the epilogue. `gate` says whether
-    /// the sum is gated, and has the view to bind.
+    /// Records the second stage: adds the slices, and applies the epilogue. Without a gate, `map`
+    /// is bound in its place.
     pub(super) fn epilogue(
         self,
         r: &mut Recorder,
         partials: View,
-        activation: Activation,
         b: Option<View>,
-        (gated, gate): (bool, View),
-        y: View,
+        gate: Gate,
+        [map, y]: [View; 2],
     ) {
         let vectors = self.len.div_ceil(4);
         let params = EpilogueParams {
@@ -128,14 +127,15 @@ impl Split {
             stride_vectors: vectors as u32,
             channels: self.channels as u32,
             has_bias: b.is_some().into(),
-            parameter: activation.parameter() as f32,
+            parameter: gate.activation.parameter() as f32,
+            penalty: gate.penalty as f32,
         };
-        r.kernel(Kernel::Conv2dEpilogue, &params)
-            .constant("ACTIVATION", activation.code())
-            .constant("GATED", gated)
+        let dispatch = r
+            .kernel(Kernel::Conv2dEpilogue, &params)
+            .constant("ACTIVATION", gate.activation.code());
+        gate.bind(dispatch, map)
             .bind("partials", partials)
             .bind("b", b.unwrap_or(partials))
-            .bind("gate", gate)
             .bind("y", y)
             .threads(vectors);
     }
@@ -144,7 +144,7 @@ impl Split {
 params! {
     struct EpilogueParams {
         vectors: u32, slices: u32, stride_vectors: u32, channels: u32, has_bias: u32,
-        parameter: f32,
+        parameter: f32, penalty: f32,
     }
 }
 

@@ -4,7 +4,8 @@ use super::slices::slices;
 use super::tile::Tile;
 use super::{BLOCK, Conv2dBwdWeight, Conv2dParams, setting, vec4};
 use crate::gpu::{Choice, Family, Kernel, Recorder};
-use crate::ops::reduce::{ChannelSum, sum_slices};
+use crate::ops::reduce::ChannelSum;
+use crate::ops::sums::sum_slices;
 use crate::shape::Conv2d;
 use crate::view::View;
 

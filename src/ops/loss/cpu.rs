@@ -4,9 +4,10 @@ use rayon::prelude::*;
 
 use crate::linalg::real::Real;
 use crate::ops::activation;
+use crate::ops::gate;
 use crate::ops::reduce::cpu::put_scalar;
 use crate::ops::revive::cpu::{push, pushes};
-use crate::ops::{Activation, CrossEntropy, KlPenalty, L1Penalty, Loss, LossKind};
+use crate::ops::{Activation, CrossEntropy, KlPenalty, L1Norm, L1Penalty, Loss, LossKind};
 use crate::reference::parallel::{CHUNK, sum_lanes, sum_map, units};
 use crate::reference::{Memory, Reference};
 
@@ -126,15 +127,7 @@ impl Reference for L1Penalty {
         let sums: Vec<f64> = (dz.par_chunks_mut(block), z.par_chunks(block))
             .into_par_iter()
             .map(|(dz, z)| {
-                for (dz, &z) in dz.iter_mut().zip(z) {
-                    *dz += if z > T::ZERO {
-                        slope
-                    } else if z < T::ZERO {
-                        -slope
-                    } else {
-                        T::ZERO
-                    };
-                }
+                gate::add_l1(slope, z, dz);
                 activation::cpu::scale_by_slope_of_output(self.activation, z, dz);
                 if let Some(pushes) = &pushes {
                     push(dz, pushes);
@@ -144,6 +137,14 @@ impl Reference for L1Penalty {
             .collect();
         let sum: f64 = sums.iter().sum();
         memory.put(dz);
+        put_scalar(memory, self.scalars, self.width, self.index, scale * sum);
+    }
+}
+
+impl Reference for L1Norm {
+    fn run<T: Real>(&self, memory: &mut Memory<T>) {
+        let scale = self.lambda * f64::from(memory.step.sparsity_scale) / self.n as f64;
+        let sum = sum_map(memory.real(self.z), |z| z.f64().abs());
         put_scalar(memory, self.scalars, self.width, self.index, scale * sum);
     }
 }

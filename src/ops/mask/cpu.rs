@@ -17,11 +17,16 @@ impl Reference for MaskApply {
         let mut y = memory.take(self.y);
         let scale = T::of(self.scale);
         let (x, mask) = (memory.real(self.x), memory.real(self.mask));
+        let slopes = self.gate().slopes(memory);
         (y.par_chunks_mut(CHUNK), x.par_chunks(CHUNK), mask.par_chunks(CHUNK))
             .into_par_iter()
-            .for_each(|(y, x, mask)| {
+            .enumerate()
+            .for_each(|(i, (y, x, mask))| {
                 for ((y, &x), &mask) in y.iter_mut().zip(x).zip(mask) {
                     *y = scale * x * mask;
+                }
+                if let Some(slopes) = slopes {
+                    slopes.apply(i * CHUNK, y);
                 }
             });
         memory.put(y);
@@ -431,6 +436,6 @@ mod tests {
         assert_eq!(all, [1.0]);
         let mut s = Setup::<f64>::new();
         let (x, mask, y) = (s.real(&[1.0, 2.0]), s.real(&[0.0, 1.0]), s.out(2));
-        assert_eq!(s.run(&MaskApply { scale: 1.5, x, mask, y }, y), [0.0, 3.0]);
+        assert_eq!(s.run(&MaskApply::plain(1.5, x, mask, y), y), [0.0, 3.0]);
     }
 }

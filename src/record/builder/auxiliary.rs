@@ -82,7 +82,7 @@ impl Builder<'_> {
         self.tape.push(TopKMask { n, dims, k, x: candidates, mask: largest });
         // With fewer than k dead elements, TopK selects living ones too: mask those out.
         self.tape.push(IdleOnly { n, dims, patience, fill: 0.0, x: largest, idle, y: mask });
-        self.tape.push(MaskApply { scale: 1.0, x, mask, y: z });
+        self.tape.push(MaskApply::plain(1.0, x, mask, z));
 
         // Records the decoder a second time. The state of the first pass is restored afterwards.
         let (values, saved, gated) = (self.values.clone(), self.saved.clone(), self.gated.clone());
@@ -121,7 +121,7 @@ impl Builder<'_> {
         (self.values, self.saved, self.gated, self.grads) = (values, saved, gated, grads);
         if let Some(dz) = dz.filter(|_| self.needs[before]) {
             let dx = self.tape.map("gradient of dead units", dz.len);
-            self.tape.push(MaskApply { scale: 1.0, x: dz, mask, y: dx });
+            self.tape.push(MaskApply::plain(1.0, dz, mask, dx));
             self.add_gradient(before, dx);
         }
         Ok(())

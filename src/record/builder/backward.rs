@@ -2,15 +2,16 @@
 //!
 //! A layer with a fused activation needs the gradient before that activation: the gradient of its
 //! output times the slope. If one operation writes the whole gradient of the output, it multiplies
-//! by the slope while it writes (a gate: [`Builder::gate`], [`Builder::seed_gate`]). The L1 penalty
-//! on a code also multiplies in its own pass. In all other cases the layer records a pass for it
+//! by the slope while it writes (a gate: [`Builder::gate`], [`Builder::seed_gate`]). A gate can
+//! also add the gradient of an L1 penalty. A penalty that no gate adds has its own pass, which
+//! multiplies by the slope, too. In all other cases the layer records a pass for it
 //! ([`Builder::before_activation`]): when several gradients are summed, when the writing operation
 //! has no gate, and when the caller asks for the gradient of the output.
 
 use crate::model::ParamRole;
 use crate::ops::{
-    Activation, ActivationBwd, ActivationBwdOutput, AddAssign, ChannelSum, KlPenalty, L1Penalty,
-    Revive, SCALAR_PARTIALS,
+    Activation, ActivationBwd, ActivationBwdOutput, AddAssign, ChannelSum, Gate, KlPenalty, L1Norm,
+    L1Penalty, Revive, SCALAR_PARTIALS,
 };
 use crate::record::builder::{Builder, Resurrection, layers};
 use crate::view::View;
@@ -55,6 +56,26 @@ impl Builder<'_> {
     pub fn penalise(&mut self, penalty: Penalty) {
         assert!(self.grads.iter().all(Option::is_none), "penalise must come before gradients");
         self.penalty = Some(penalty);
+        let Penalty { node, kind, scalars, width, index } = penalty;
+        if let PenaltyKind::L1 { lambda } = kind
+            && self.gate_can_penalise(node)
+        {
+            let partials = self.tape.partials(SCALAR_PARTIALS);
+            let (n, z) = (self.n, self.value(node));
+            self.tape.push(L1Norm { lambda, n, width, index, z, scalars, partials });
+            self.penalty_has_value = true;
+        }
+    }
+
+    /// Whether an L1 penalty on a node needs no pass of its own: the gradient of its output comes
+    /// from one operation with a gate. Resurrection needs the pass of the penalty.
+    fn gate_can_penalise(&self, node: usize) -> bool {
+        let reads = |i: &usize| self.node(*i).inputs.contains(&node);
+        let reader = (1..self.graph.nodes.len()).find(reads);
+        reader.is_some_and(|reader| layers::gates_input(self.node(reader)))
+            && self.readers(node) == 1
+            && layers::epilogue_of(self.node(node)).is_some()
+            && self.resurrection.is_none_or(|(at, _)| at != node)
     }
 
     /// Adds a gradient to a node, before [`Builder::backward`].
@@ -65,7 +86,7 @@ impl Builder<'_> {
     /// The activation by whose slope the caller must multiply the seed of a node, for a seed that
     /// is the node's whole gradient. Identity: the seed is the plain gradient of the node's output.
     pub fn seed_gate(&mut self, node: usize) -> Activation {
-        self.gated_by(node, 0).unwrap_or_default()
+        self.gated_by(node, 0, false).map_or(Activation::Identity, |(activation, _)| activation)
     }
 
     /// Records the backward pass from the seeds.
@@ -110,6 +131,8 @@ impl Builder<'_> {
         let Penalty { node, kind, scalars, width, index } = penalty;
         let (n, z, dims) = (self.n, self.value(node), self.node(node).dims);
         match kind {
+            // The gate has added the gradient, and the value is recorded.
+            PenaltyKind::L1 { .. } if self.gated[node] && self.penalty_has_value => {}
             PenaltyKind::L1 { lambda } => {
                 let partials = self.tape.partials(SCALAR_PARTIALS);
                 let activation = layers::epilogue_of(self.node(node)).filter(|_| !self.gated[node]);
@@ -162,16 +185,29 @@ impl Builder<'_> {
     }
 
     /// The activation of a node, if the operation that writes its gradient must multiply by the
-    /// slope. That is so if the node has a fused activation and exactly `readers` readers, has no
-    /// gradient yet, and has no penalty, which needs the gradient of the output.
-    fn gated_by(&mut self, node: usize, readers: usize) -> Option<Activation> {
+    /// slope, and the weight of the L1 penalty that it must add. That is so if the node has a fused
+    /// activation and exactly `readers` readers, has no gradient yet, and has no penalty, unless
+    /// the operation `adds_l1`.
+    fn gated_by(
+        &mut self,
+        node: usize,
+        readers: usize,
+        adds_l1: bool,
+    ) -> Option<(Activation, f64)> {
         let activation = layers::epilogue_of(self.node(node))?;
-        let penalised = self.penalty.is_some_and(|penalty| penalty.node == node);
-        if self.readers(node) != readers || self.grads[node].is_some() || penalised {
+        let weight = match self.penalty.filter(|penalty| penalty.node == node).map(|of| of.kind) {
+            None => 0.0,
+            Some(PenaltyKind::L1 { lambda }) if adds_l1 && self.penalty_has_value => {
+                lambda / self.n as f64 * self.grad_scale
+            }
+            // These need the gradient of the output.
+            Some(PenaltyKind::L1 { .. } | PenaltyKind::Kl { .. }) => return None,
+        };
+        if self.readers(node) != readers || self.grads[node].is_some() {
             return None;
         }
         self.gated[node] = true;
-        Some(activation)
+        Some((activation, weight))
     }
 
     // Used by `record/layers`.
@@ -187,21 +223,23 @@ impl Builder<'_> {
         self.tape.map(format!("gradient of {}", input.name), self.n * input.dims.len())
     }
 
-    /// The gate for an operation that writes the gradient of input `i`: the activation by whose
-    /// slope it must multiply, and the output of that activation. Identity and `None`: it writes
-    /// the plain gradient of the input.
-    pub(in crate::record) fn gate(&mut self, node: usize, i: usize) -> (Activation, Option<View>) {
+    /// The gate for an operation that writes the gradient of input `i`.
+    pub(in crate::record) fn gate(&mut self, node: usize, i: usize) -> Gate {
         let input = self.input_node(node, i);
-        self.gated_by(input, 1).map_or((Activation::Identity, None), |activation| {
-            (activation, Some(self.value(input)))
+        self.gated_by(input, 1, true).map_or(Gate::NONE, |(activation, penalty)| Gate {
+            activation,
+            penalty,
+            output: Some(self.value(input)),
         })
     }
 
     /// The gate for a max pooling. Its output equals the activation's output at the switches, so
     /// that it replaces it: it is smaller, and it exists even if the pooling is fused.
     pub(in crate::record) fn pool_gate(&mut self, pool: usize) -> (Activation, Option<View>) {
-        self.gated_by(self.input_node(pool, 0), 1)
-            .map_or((Activation::Identity, None), |activation| (activation, Some(self.value(pool))))
+        self.gated_by(self.input_node(pool, 0), 1, false)
+            .map_or((Activation::Identity, None), |(activation, _)| {
+                (activation, Some(self.value(pool)))
+            })
     }
 
     /// Adds a contribution to a node's gradient. The first contribution becomes the gradient

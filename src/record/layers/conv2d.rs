@@ -4,7 +4,7 @@
 use super::{Builder, Graph, Node, Passes, View, input_dims, norm};
 use crate::model::{Conv2dSpec, ConvTranspose2dSpec};
 use crate::ops::{
-    Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd,
+    Activation, ActivationFwd, Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd, Conv2dMaxPoolFwd, Gate,
     MaxNorm,
 };
 use crate::shape::{Conv2d, Dims};
@@ -29,6 +29,10 @@ pub(super) const fn epilogue(activation: Activation) -> Activation {
 }
 
 impl Passes for Conv2dSpec {
+    fn gates_input(&self) -> bool {
+        true
+    }
+
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inference checked the size");
         let (w, bias) = weights(b, node);
@@ -37,6 +41,7 @@ impl Passes for Conv2dSpec {
         b.tape.push(Conv2dFwd {
             size,
             activation: epilogue(self.activation),
+            penalty: 0.0,
             x,
             w,
             b: bias,
@@ -59,11 +64,12 @@ impl Passes for Conv2dSpec {
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
-            let (activation, gate) = b.gate(node, 0);
+            let Gate { activation, penalty, output: gate } = b.gate(node, 0);
             let partials = input_partials(b, &size);
             b.tape.push(Conv2dBwdInput {
                 size,
                 activation,
+                penalty,
                 y: dy,
                 w,
                 b: None,
@@ -119,6 +125,10 @@ impl Passes for ConvTranspose2dSpec {
         })
     }
 
+    fn gates_input(&self) -> bool {
+        true
+    }
+
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let size = self.size(b.n, b.input_dims(node, 0)).expect("inference checked the size");
         let (w, bias) = weights(b, node);
@@ -127,6 +137,7 @@ impl Passes for ConvTranspose2dSpec {
         b.tape.push(Conv2dBwdInput {
             size,
             activation: epilogue(self.activation),
+            penalty: 0.0,
             y: x,
             w,
             b: bias,
@@ -151,9 +162,19 @@ impl Passes for ConvTranspose2dSpec {
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
-            let (activation, gate) = b.gate(node, 0);
+            let Gate { activation, penalty, output: gate } = b.gate(node, 0);
             let partials = forward_partials(b, &size);
-            b.tape.push(Conv2dFwd { size, activation, x: dy, w, b: None, gate, y: dx, partials });
+            b.tape.push(Conv2dFwd {
+                size,
+                activation,
+                penalty,
+                x: dy,
+                w,
+                b: None,
+                gate,
+                y: dx,
+                partials,
+            });
             b.add_gradient(b.input_node(node, 0), dx);
         }
     }

@@ -5,7 +5,7 @@ use super::conv2d::{
 };
 use super::{Builder, Graph, Node, Passes, View, input_dims, norm};
 use crate::model::LinearSpec;
-use crate::ops::{Conv2dBwdInput, Conv2dFwd, MaxNorm};
+use crate::ops::{Conv2dBwdInput, Conv2dFwd, Gate, MaxNorm};
 use crate::shape::Conv2d;
 
 impl Passes for LinearSpec {
@@ -22,6 +22,10 @@ impl Passes for LinearSpec {
         })
     }
 
+    fn gates_input(&self) -> bool {
+        true
+    }
+
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let size = size(b, node);
         let (w, bias) = weights(b, node);
@@ -30,6 +34,7 @@ impl Passes for LinearSpec {
         b.tape.push(Conv2dFwd {
             size,
             activation: epilogue(self.activation),
+            penalty: 0.0,
             x,
             w,
             b: bias,
@@ -52,11 +57,12 @@ impl Passes for LinearSpec {
         if b.needs_input(node, 0) {
             let dx = b.input_grad(node, 0);
             let (w, _) = weights(b, node);
-            let (activation, gate) = b.gate(node, 0);
+            let Gate { activation, penalty, output: gate } = b.gate(node, 0);
             let partials = input_partials(b, &size);
             b.tape.push(Conv2dBwdInput {
                 size,
                 activation,
+                penalty,
                 y: dy,
                 w,
                 b: None,

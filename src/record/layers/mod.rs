@@ -22,6 +22,11 @@ pub(super) trait Passes {
         None
     }
 
+    /// Whether the backward pass writes the gradient of input 0 with [`Builder::gate`].
+    fn gates_input(&self) -> bool {
+        false
+    }
+
     /// Records the forward pass and returns the output.
     fn forward(&self, b: &mut Builder, node: usize) -> View;
 
@@ -34,6 +39,11 @@ pub(super) trait Passes {
 pub(super) fn forward(b: &mut Builder, node: usize) -> View {
     let op = b.node(node).op.as_ref().expect("only the input has no operation");
     with_layer!(op, l => l.forward(b, node))
+}
+
+/// Whether a node's backward pass writes the gradient of its input with [`Builder::gate`].
+pub(super) fn gates_input(node: &Node) -> bool {
+    node.op.as_ref().is_some_and(|op| with_layer!(op, l => l.gates_input()))
 }
 
 /// Records the backward pass of a node.

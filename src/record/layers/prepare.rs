@@ -37,6 +37,7 @@ impl Passes for WhitenSpec {
         b.tape.push(Conv2dFwd {
             size: scaling,
             activation,
+            penalty: 0.0,
             x,
             w: scale,
             b: Some(shift),
@@ -48,6 +49,7 @@ impl Passes for WhitenSpec {
         b.tape.push(Conv2dFwd {
             size: filtering,
             activation,
+            penalty: 0.0,
             x: scaled,
             w,
             b: None,

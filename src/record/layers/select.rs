@@ -6,7 +6,7 @@ use crate::model::{
     TopKSpec,
 };
 use crate::ops::{
-    BatchTopKMask, ChannelSum, Dropout, LifetimeWtaMask, MaskApply, SoftThresholdBwd,
+    BatchTopKMask, ChannelSum, Dropout, Gate, LifetimeWtaMask, MaskApply, SoftThresholdBwd,
     SoftThresholdFwd, SpatialWtaMask, ThresholdMask, TopKMask,
 };
 use crate::program::Call;
@@ -29,7 +29,7 @@ fn select(
     let selected = mask_of(b, node, y.len);
     let call = mask(b, x, selected);
     b.tape.push(call);
-    b.tape.push(MaskApply { scale: 1.0, x, mask: selected, y });
+    b.tape.push(MaskApply::plain(1.0, x, selected, y));
     y
 }
 
@@ -37,7 +37,9 @@ fn select(
 fn select_backward(b: &mut Builder, node: usize, scale: f64, dy: View) {
     if b.needs_input(node, 0) {
         let dx = b.input_grad(node, 0);
-        b.tape.push(MaskApply { scale, x: dy, mask: b.saved(node, 0), y: dx });
+        let (mask, Gate { activation, penalty, output: gate }) =
+            (b.saved(node, 0), b.gate(node, 0));
+        b.tape.push(MaskApply { scale, activation, penalty, x: dy, mask, gate, y: dx });
         b.add_gradient(b.input_node(node, 0), dx);
     }
 }
@@ -61,20 +63,24 @@ fn identity_backward(b: &mut Builder, node: usize, dy: View) {
 impl Passes for KnownSpec {
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (x, y, mask) = (b.input_value(node, 0), b.output(node), b.known());
-        b.tape.push(MaskApply { scale: 1.0, x, mask, y });
+        b.tape.push(MaskApply::plain(1.0, x, mask, y));
         y
     }
 
     fn backward(&self, b: &mut Builder, node: usize, dy: View) {
         if b.needs_input(node, 0) {
             let (dx, mask) = (b.input_grad(node, 0), b.known());
-            b.tape.push(MaskApply { scale: 1.0, x: dy, mask, y: dx });
+            b.tape.push(MaskApply::plain(1.0, dy, mask, dx));
             b.add_gradient(b.input_node(node, 0), dx);
         }
     }
 }
 
 impl Passes for DropoutSpec {
+    fn gates_input(&self) -> bool {
+        self.p > 0.0
+    }
+
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         if b.mode == Mode::Infer || self.p == 0.0 {
             return identity(b, node);
@@ -96,6 +102,10 @@ impl Passes for DropoutSpec {
 }
 
 impl Passes for TopKSpec {
+    fn gates_input(&self) -> bool {
+        true
+    }
+
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (n, dims, k) = (b.n, b.node(node).dims, self.k);
         select(b, node, |_, x, mask| TopKMask { n, dims, k, x, mask }.into())
@@ -107,6 +117,10 @@ impl Passes for TopKSpec {
 }
 
 impl Passes for BatchTopKSpec {
+    fn gates_input(&self) -> bool {
+        true
+    }
+
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (n, dims, k, rate) = (b.n, b.node(node).dims, self.k, self.rate);
         let threshold = b.store.state(b.node(node).state.expect("inference added it"));
@@ -125,6 +139,10 @@ impl Passes for BatchTopKSpec {
 }
 
 impl Passes for SpatialWtaSpec {
+    fn gates_input(&self) -> bool {
+        true
+    }
+
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         let (n, dims) = (b.n, b.node(node).dims);
         select(b, node, |_, x, mask| SpatialWtaMask { n, dims, x, mask }.into())
@@ -144,6 +162,10 @@ impl LifetimeWtaSpec {
 }
 
 impl Passes for LifetimeWtaSpec {
+    fn gates_input(&self) -> bool {
+        true
+    }
+
     fn forward(&self, b: &mut Builder, node: usize) -> View {
         if b.mode == Mode::Infer {
             return identity(b, node);

@@ -237,6 +237,7 @@ const fn affine(tap: &Tap, y: View, partials: View) -> Conv2dFwd {
     Conv2dFwd {
         size: tap.size,
         activation: Activation::Identity,
+        penalty: 0.0,
         x: tap.maps,
         w: tap.matrix,
         b: Some(tap.offset),

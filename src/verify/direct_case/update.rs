@@ -2,11 +2,11 @@
 
 use super::Direct;
 use crate::error::{Error, Result};
-use crate::ops::{ClipGrads, SCALAR_PARTIALS, SumSquares, WINDOW};
+use crate::ops::{ChannelSum, ClipGrads, L1Norm, SCALAR_PARTIALS, SumSquares, WINDOW};
 use crate::spec::{OptimizerName, OptimizerSpec, Update};
 use crate::verify::case::{Case, Values};
 use crate::verify::prepare::{Prepared, Step, Unpack};
-use crate::view::StepParams;
+use crate::view::{StepParams, View};
 
 /// Clipping of gradients by their norm.
 pub(super) fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
@@ -30,6 +30,41 @@ pub(super) fn clip(mut d: Direct, case: &Case) -> Result<Prepared> {
     Ok(d.prepared)
 }
 
+/// Gradients that are sums over rows: (first element, number) of each.
+const SUMS: [(usize, usize); 3] = [(64, 68), (192, 4), (256, 45)];
+/// Rows of each sum. A GPU adds them in slices.
+pub const SUM_ROWS: usize = 4200;
+
+/// Records sums over rows as parts of `grads`, and a norm, so that a GPU can compute them together
+/// with the update. The tensor `rows` has the rows of each step.
+fn sums(
+    d: &mut Direct,
+    case: &Case,
+    grads: View,
+    writes: &mut [Vec<(View, Values)>],
+) -> Result<()> {
+    let values = case.input("rows")?.reals();
+    let per_step = values.len() / writes.len();
+    let mut at = 0;
+    for (start, channels) in SUMS {
+        let rows = SUM_ROWS;
+        let x = d.real(rows * channels)?;
+        for (step, writes) in writes.iter_mut().enumerate() {
+            let from = step * per_step + at;
+            writes.push((x, Values::Real(values[from..from + x.len].to_vec())));
+        }
+        at += x.len;
+        let partials = d.real(ChannelSum::partials_len(rows, channels))?;
+        let y = grads.part(start, channels);
+        d.push(ChannelSum { rows, channels, x, weight: None, y, partials });
+    }
+    let norm = d.output("norm", 1, Unpack::Plain)?;
+    let z = d.input(case.input("weight")?.reals())?;
+    let partials = d.real(SCALAR_PARTIALS)?;
+    d.push(L1Norm { lambda: 0.5, n: 2, width: 1, index: 0, z, scalars: norm, partials });
+    Ok(())
+}
+
 /// Several steps of an optimiser.
 pub(super) fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.check_attributes(&[
@@ -41,6 +76,7 @@ pub(super) fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
         "eps",
         "weight_decay",
         "grad_scale",
+        "sums",
     ])?;
     let start = case.input("weight")?.reals();
     let len = start.len();
@@ -71,12 +107,17 @@ pub(super) fn optimizer(mut d: Direct, case: &Case) -> Result<Prepared> {
         ..OptimizerSpec::default()
     };
     let grad_scale = number("grad_scale", 1.0);
+    let mut first: Vec<Vec<(View, Values)>> = vec![Vec::new(); all.len() / len];
+    if case.attrs["sums"] == true {
+        sums(&mut d, case, grads, &mut first)?;
+    }
     d.push(optimizer.update(Update { grad_scale, grads, weights, m, v }));
     d.prepared.steps = all
         .chunks_exact(len)
+        .zip(first)
         .enumerate()
-        .map(|(i, grad)| Step {
-            writes: vec![(grads, Values::Real(grad.to_vec()))],
+        .map(|(i, (grad, sums))| Step {
+            writes: [vec![(grads, Values::Real(grad.to_vec()))], sums].concat(),
             params: StepParams {
                 step: i as u32,
                 lr: number("lr", 1e-3) as f32,
