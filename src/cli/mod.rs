@@ -15,6 +15,7 @@ macro_rules! errln {
 }
 
 mod advice;
+pub mod allocator;
 mod annotated;
 mod anomaly;
 mod bench;
@@ -492,17 +493,20 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     if let Some(common) = cli.command.common()
         && (common.threads.is_some() || !resumes)
     {
-        threads::start(common.threads).map_err(|error| (error.into(), 2))?;
+        threads::start(common.threads).map_err(|error| with_status(error.into()))?;
     }
     WRITES_FILES.store(cli.command.writes_files(), Ordering::Relaxed);
-    cli.command.run().map_err(|error| {
-        let status = match error.downcast_ref::<Error>() {
-            Some(error) if error.kind == ErrorKind::Usage => 2,
-            None if error.is::<interrupt::Interrupted>() => interrupt::status(),
-            _ => 1,
-        };
-        (error, status)
-    })
+    cli.command.run().map_err(with_status)
+}
+
+/// An error with the exit status of the program, see [`run`].
+fn with_status(error: anyhow::Error) -> (anyhow::Error, u8) {
+    let status = match error.downcast_ref::<Error>() {
+        Some(error) if error.kind == ErrorKind::Usage => 2,
+        None if error.is::<interrupt::Interrupted>() => interrupt::status(),
+        _ => 1,
+    };
+    (error, status)
 }
 
 /// The memory budget of `--max-memory`.

@@ -1,4 +1,12 @@
-//! Memory limits: of a whole run, and of the decoded images it keeps in memory.
+//! Memory limits: of a whole run, and of the decoded images it keeps in memory. Large buffers are
+//! allocated here, so that too little memory is an error ([`allocate`]).
+
+mod allocate;
+mod cgroup;
+mod free;
+
+pub use allocate::{copied, failure_is_handled, grow, reserved, zeroed};
+pub use free::free;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,17 +41,6 @@ impl Default for Budget {
     fn default() -> Self {
         Self::new(None)
     }
-}
-
-/// Bytes of memory that are free on this machine. `None` on systems other than Linux.
-pub fn free() -> Option<u64> {
-    available(&std::fs::read_to_string("/proc/meminfo").ok()?)
-}
-
-/// The `MemAvailable` line of `/proc/meminfo`, in bytes.
-fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 /// Parses an amount of memory: `512MiB`, `2GiB`, `1.5G`, `800MB`, or a number of bytes. Units are
@@ -103,12 +100,6 @@ mod tests {
                 "{text}"
             );
         }
-    }
-
-    #[test]
-    fn reads_the_free_memory_from_meminfo() {
-        assert_eq!(available("MemFree: 1 kB\nMemAvailable:    2048 kB\n"), Some(2 << 20));
-        assert_eq!(available("MemFree: 1 kB\n"), None);
     }
 
     #[test]
