@@ -244,6 +244,7 @@ fn run(args: BenchArgs) -> anyhow::Result<()> {
         .into());
     }
     // clap's `requires` also accepts a boolean flag that was not given, so check again.
+    args.out.as_deref().map_or(Ok(()), super::outputs::check_folder)?;
     if args.out.is_some() && !args.grow {
         return Err(Error::usage("--out needs --grow").into());
     }

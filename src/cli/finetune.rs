@@ -16,7 +16,6 @@ use csae::internals::report::confusion::Confusion;
 use csae::internals::shape::Dims;
 use csae::internals::spec::{ClassifySpec, Config, HeadKind, HeadStart};
 use csae::internals::tasks::finetune::{Curve, Labelled, Point, begin_training, draw, split};
-use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::probe::match_labels;
 use csae::internals::train::RunFolder;
 use serde_json::{Value, json};
@@ -225,7 +224,7 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
         }
         RunFolder::at(&learning.out)
     };
-    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     let budget = super::budget(args.reading.max_memory.as_deref())?;
     let size = encoder.graph.nodes[0].dims;

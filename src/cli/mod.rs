@@ -31,6 +31,7 @@ mod inspect;
 mod interrupt;
 mod learning;
 mod man;
+mod outputs;
 mod presets;
 mod probe;
 mod reconstruct;
@@ -56,7 +57,9 @@ use csae::internals::device::Device;
 use csae::internals::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
 
 use csae::internals::error::{Error, ErrorKind};
+use csae::internals::model::LoadedModel;
 use csae::internals::spec::Precision;
+use csae::internals::train::load_model;
 use csae::internals::verify::check_units_once;
 use serde_json::json;
 
@@ -398,6 +401,18 @@ impl Common {
         let shown = if self.verbose { names.len() } else { names.len().min(5) };
         let more = if names.len() > shown { ", … (-v lists all)" } else { "" };
         self.status(&format!("{}: {}{more}", what(names.len()), names[..shown].join(", ")));
+    }
+
+    /// Reads a model, see [`load_model`], and prints its note.
+    ///
+    /// # Errors
+    /// As [`load_model`].
+    pub fn load_model(&self, path: &Path) -> csae::internals::error::Result<LoadedModel> {
+        let loaded = load_model(path)?;
+        if let Some(note) = &loaded.note {
+            self.status(&format!("note: {note}"));
+        }
+        Ok(loaded)
     }
 
     /// Prints a status line on standard error, unless `--quiet` is set.

@@ -9,7 +9,7 @@ use csae::internals::data::Sample;
 use csae::internals::device::Device;
 use csae::internals::files;
 use csae::internals::infer::batches::MemoryInUse;
-use csae::internals::model::{self, LoadedModel, Purpose, Store};
+use csae::internals::model::{LoadedModel, Purpose, Store};
 use csae::internals::tasks::features::{self, Extractor};
 use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::probe::{
@@ -116,9 +116,10 @@ impl CommandArgs for ProbeArgs {
 
 fn run(args: ProbeArgs) -> anyhow::Result<()> {
     let place = ModelPaths::with(&args.model, "probe");
-    let loaded = model::load(&place.model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     let out = args.out.clone().unwrap_or(place.out);
+    super::outputs::check_folder(&out)?;
     for name in [PICTURE, NUMBERS] {
         super::refuse_existing(&out.join(name), args.force)?;
     }

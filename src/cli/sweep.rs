@@ -182,6 +182,7 @@ impl CommandArgs for SweepArgs {
 }
 
 fn run(args: SweepArgs) -> anyhow::Result<()> {
+    super::outputs::check_folder(&args.out)?;
     let base = args.base()?;
     let budget = super::budget(args.max_memory.as_deref())?;
     let prepared = data::prepare_within(&base, budget)?;

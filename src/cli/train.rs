@@ -174,6 +174,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
 /// If `wanted` exists and `force` is not set.
 pub fn run_folder(wanted: Option<&Path>, force: bool) -> csae::internals::error::Result<RunFolder> {
     if let Some(wanted) = wanted {
+        super::outputs::check_folder(wanted)?;
         if !force && RunFolder::is_run(wanted) {
             let folder = wanted.display();
             return Err(Error::usage(format!(

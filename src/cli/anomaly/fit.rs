@@ -119,8 +119,9 @@ impl CommandArgs for FitArgs {
 }
 
 fn run(args: FitArgs) -> anyhow::Result<()> {
+    crate::cli::outputs::check_folder(&args.out)?;
     let options = args.options()?;
-    let loaded = model::load(&args.model)?;
+    let loaded = args.common.load_model(&args.model)?;
     loaded.graph.check_autoencoder()?;
     loaded.graph.check_reconstructs_images()?;
     let dims = loaded.graph.nodes[0].dims;

@@ -50,7 +50,7 @@ impl CommandArgs for EvalArgs {
 }
 
 fn run(args: EvalArgs) -> anyhow::Result<()> {
-    let loaded = load(&args.model)?;
+    let loaded = load(&args.common, &args.model)?;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions {
         channels: Some(loaded.graph.nodes[0].dims.c),

@@ -14,7 +14,7 @@ use csae::internals::data::LoadOptions;
 use csae::internals::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::internals::device::Device;
 use csae::internals::error::Result;
-use csae::internals::model::{self, LoadedModel, Purpose};
+use csae::internals::model::{LoadedModel, Purpose};
 use csae::internals::shape::Size;
 use csae::internals::tasks::segment::{SegmentationScores, Segmenter};
 use serde_json::{Value, json};
@@ -96,8 +96,8 @@ fn placed(device: &mut Device, loaded: &LoadedModel) -> Result<Segmenter> {
 }
 
 /// Reads a segmenter's model.
-fn load(path: &Path) -> Result<LoadedModel> {
-    let loaded = model::load(path)?;
+fn load(common: &Common, path: &Path) -> Result<LoadedModel> {
+    let loaded = common.load_model(path)?;
     // Fails before the images and the device are opened.
     Segmenter::check(&loaded.graph)?;
     Ok(loaded)

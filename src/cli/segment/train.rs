@@ -9,9 +9,8 @@ use csae::internals::data::annotations::label_set::{LabelOptions, SegmentationSe
 use csae::internals::data::{LoadOptions, Subset};
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
-use csae::internals::model::{self, Decoder, Graph};
+use csae::internals::model::{Decoder, Graph};
 use csae::internals::spec::{Config, HeadKind, SegmentAugment, SegmentSpec};
-use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::segment::{
     Segmentation, SegmentationScores, begin_training, check_class_weights, evaluate, samples,
 };
@@ -243,7 +242,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     if let Some(dice) = args.dice.filter(|dice| !dice.is_finite() || *dice < 0.0) {
         return Err(Error::usage(format!("--dice {dice}: must be at least 0")).into());
     }
-    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = HeadKind::Segment;

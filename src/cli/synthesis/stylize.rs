@@ -15,9 +15,9 @@ use csae::internals::tasks::synthesis::gallery::StyleEntry;
 use csae::internals::tasks::synthesis::{StyleOptions, StyledPicture, brightness, stylize};
 use serde_json::json;
 
-use super::{GALLERY, SynthesisArgs, check_distinct, check_files_exist, read_rgb, stem};
+use super::{SynthesisArgs, check_distinct, check_files_exist, read_rgb, result_files, stem};
 use crate::cli::interrupt::{self, Interrupted};
-use crate::cli::{CommandArgs, Common, refuse_existing};
+use crate::cli::{CommandArgs, Common};
 
 /// Give pictures the style of others: the content of one, the colours and strokes of another.
 ///
@@ -57,8 +57,8 @@ pub struct StylizeArgs {
     /// Size of the style relative to the content; larger values give larger strokes
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     style_scale: f64,
-    /// Folder for the results
-    #[arg(short, long, value_name = "DIR", default_value = "styled")]
+    /// Folder for the results, or the PNG file of a single result, without gallery.html
+    #[arg(short, long, value_name = "PATH", default_value = "styled")]
     out: PathBuf,
     #[command(flatten)]
     pub(in crate::cli) synthesis: SynthesisArgs,
@@ -73,7 +73,7 @@ struct Job {
     /// For each region, the weights and indices of its styles. One region without masks, else one
     /// per mask.
     parts: Vec<Vec<(f64, usize)>>,
-    target: PathBuf,
+    name: String,
 }
 
 impl StylizeArgs {
@@ -136,11 +136,7 @@ impl StylizeArgs {
             }
         }
         check_distinct(&named.iter().map(|(.., name)| name.clone()).collect::<Vec<_>>())?;
-        let job = |(content, parts, name): (usize, _, String)| Job {
-            content,
-            parts,
-            target: self.out.join(format!("{name}.png")),
-        };
+        let job = |(content, parts, name): (usize, _, String)| Job { content, parts, name };
         Ok(named.into_iter().map(job).collect())
     }
 
@@ -196,9 +192,8 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
     [&args.content, &args.style, &args.mask]
         .into_iter()
         .try_for_each(|paths| check_files_exist(paths))?;
-    for target in jobs.iter().map(|job| &job.target).chain(&[args.out.join(GALLERY)]) {
-        refuse_existing(target, args.synthesis.force)?;
-    }
+    let names: Vec<String> = jobs.iter().map(|job| job.name.clone()).collect();
+    let (targets, page) = result_files(&args.out, &names, args.synthesis.force)?;
     let styles = args
         .style
         .iter()
@@ -211,7 +206,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
         args.style.iter().map(|path| stem(path)).zip(styles.iter().cloned()).collect();
     let (mut contents, mut shown): (Vec<(String, Picture)>, Vec<StyleEntry>) =
         (Vec::new(), Vec::new());
-    for job in &jobs {
+    for (job, target) in jobs.iter().zip(&targets) {
         let (content, alpha) = args.read_content(job.content)?;
         let size = content.dims.size();
         let start = Instant::now();
@@ -219,7 +214,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
         for part in &job.parts {
             let mix: Vec<(f64, Picture)> =
                 part.iter().map(|(weight, style)| (*weight, styles[*style].clone())).collect();
-            let display = args.synthesis.progress_display(stem(&job.target));
+            let display = args.synthesis.progress_display(job.name.clone());
             let report = |progress| display.update(progress);
             let styled = stylize(
                 &mut device,
@@ -235,7 +230,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
                 Err(_) if interrupt::requested() => {
                     return Err(Interrupted(format!(
                         "stopped; {} was not written",
-                        job.target.display()
+                        target.display()
                     ))
                     .into());
                 }
@@ -256,8 +251,8 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
         let seconds = start.elapsed().as_secs_f64();
         let mut file = ImageFile::from_pixels(&pixels, content.dims, false);
         file.set_alpha(alpha.as_deref());
-        files::make_folder(&args.out)?;
-        file.save(&job.target)?;
+        files::make_folder(target.parent().unwrap_or(&args.out))?;
+        file.save(target)?;
         let mean =
             |of: fn(&StyledPicture) -> f64| made.iter().map(of).sum::<f64>() / made.len() as f64;
         let (distance, before, ssim) =
@@ -271,16 +266,17 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
             outln!(
                 "{}",
                 json!({
-                    "kind": "stylize", "file": job.target.display().to_string(),
+                    "kind": "stylize", "file": target.display().to_string(),
                     "width": size.w, "height": size.h, "distance": distance, "before": before,
                     "ssim": ssim, "seconds": seconds
                 })
             );
         } else {
-            outln!("{}  {size}  {caption}  {seconds:.1} s", job.target.display());
+            outln!("{}  {size}  {caption}  {seconds:.1} s", target.display());
         }
         let name = stem(&args.content[job.content]);
-        let style = stem(&job.target)
+        let style = job
+            .name
             .split_once(".in.")
             .map_or_else(String::new, |(_, style)| style.to_owned());
         shown.push(StyleEntry {
@@ -291,12 +287,12 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
         if contents.iter().all(|(known, _)| *known != name) {
             contents.push((name, content));
         }
-        files::write_atomically(
-            &args.out.join(GALLERY),
-            gallery::styles(&contents, &named_styles, &shown)?.as_bytes(),
-        )?;
+        if let Some(page) = &page {
+            let text = gallery::styles(&contents, &named_styles, &shown)?;
+            files::write_atomically(page, text.as_bytes())?;
+        }
         if interrupt::requested() {
-            return Err(Interrupted(format!("stopped after {}", job.target.display())).into());
+            return Err(Interrupted(format!("stopped after {}", target.display())).into());
         }
     }
     args.synthesis.common.report_kernels(&mut device);

@@ -13,10 +13,10 @@ use csae::internals::tasks::synthesis::{TextureOptions, texture};
 use serde_json::json;
 
 use super::{
-    GALLERY, SynthesisArgs, check_distinct, check_files_exist, parse_size, read_rgb, stem,
+    SynthesisArgs, check_distinct, check_files_exist, parse_size, read_rgb, result_files, stem,
 };
 use crate::cli::interrupt::{self, Interrupted};
-use crate::cli::{CommandArgs, Common, refuse_existing};
+use crate::cli::{CommandArgs, Common};
 
 /// Synthesize a texture of any size from a small exemplar.
 ///
@@ -42,8 +42,8 @@ pub struct TextureArgs {
     /// Seed of the initial noise
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Folder for the results
-    #[arg(short, long, value_name = "DIR", default_value = "textures")]
+    /// Folder for the results, or the PNG file of a single result, without gallery.html
+    #[arg(short, long, value_name = "PATH", default_value = "textures")]
     out: PathBuf,
     #[command(flatten)]
     pub(in crate::cli) synthesis: SynthesisArgs,
@@ -73,11 +73,7 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
     let names: Vec<String> = args.exemplars.iter().map(|path| stem(path)).collect();
     check_distinct(&names)?;
     check_files_exist(&args.exemplars)?;
-    let targets: Vec<PathBuf> =
-        names.iter().map(|name| args.out.join(format!("{name}.png"))).collect();
-    for target in targets.iter().chain(&[args.out.join(GALLERY)]) {
-        refuse_existing(target, args.synthesis.force)?;
-    }
+    let (targets, page) = result_files(&args.out, &names, args.synthesis.force)?;
     let exemplars = args
         .exemplars
         .iter()
@@ -106,7 +102,7 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
         display.bar.finish_and_clear();
         let made = made.map_err(|error| error.at(path.display()))?;
         let seconds = start.elapsed().as_secs_f64();
-        files::make_folder(&args.out)?;
+        files::make_folder(target.parent().unwrap_or(&args.out))?;
         made.picture.save(target)?;
         let caption = format!(
             "distance {:.3}, {:.1} % of the distance of shuffled pixels",
@@ -132,7 +128,9 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
             tiles: args.tile,
             caption,
         });
-        files::write_atomically(&args.out.join(GALLERY), gallery::textures(&shown)?.as_bytes())?;
+        if let Some(page) = &page {
+            files::write_atomically(page, gallery::textures(&shown)?.as_bytes())?;
+        }
         if interrupt::requested() {
             return Err(Interrupted(format!("stopped after {}", target.display())).into());
         }
