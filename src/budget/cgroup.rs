@@ -72,8 +72,10 @@ pub(super) fn groups(cgroup: &str, mountinfo: &str) -> Vec<Group> {
             // A path outside of the mount, such as `/../other`, has no folder here. The mount
             // point then is the nearest group that is visible.
             let inside = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
-            let is_plain = inside.components().all(|part| part.as_os_str() != "..");
-            let own = point.join(if is_plain { inside } else { Path::new("") });
+            let mut own = point.clone();
+            if inside.components().all(|part| part.as_os_str() != "..") {
+                own.extend(inside);
+            }
             let above = own.ancestors().take_while(|folder| folder.starts_with(point));
             groups.extend(above.map(|folder| Group { version, folder: folder.to_owned() }));
         }

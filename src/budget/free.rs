@@ -13,9 +13,9 @@ pub fn free() -> Option<u64> {
     let machine = file("/proc/meminfo").and_then(|text| kib_after(&text, "MemAvailable:"));
     let text = |path: &str| file(path).unwrap_or_default();
     let groups = cgroup::groups(&text("/proc/self/cgroup"), &text("/proc/self/mountinfo"));
-    let groups = groups.iter().filter_map(|group| {
-        cgroup::room(group.version, |file| read(&group.folder.join(file)))
-    });
+    let groups = groups
+        .iter()
+        .filter_map(|group| cgroup::room(group.version, |file| read(&group.folder.join(file))));
     let groups = groups.min().map(with_reserve);
     let limits = limits_leave(&text("/proc/self/limits"), &text("/proc/self/status"));
     [machine, groups, limits.map(with_reserve)].into_iter().flatten().min()

@@ -65,10 +65,8 @@ mod tests {
         for advice in Advice::ALL {
             let (library, program) = (advice.name(), with_flag(*advice));
             assert!(!library.contains("--") && !library.contains("csae "), "{library}");
-            let has_command = matches!(
-                advice,
-                Advice::ListDevices | Advice::UseFeatures | Advice::ResumeRun
-            );
+            let has_command =
+                matches!(advice, Advice::ListDevices | Advice::UseFeatures | Advice::ResumeRun);
             assert!(program.contains(if has_command { "`csae " } else { "--" }), "{program}");
             // No replacement changes another one.
             assert_eq!(with_flags(&format!("a; {library}, b")), format!("a; {program}, b"));

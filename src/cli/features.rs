@@ -256,12 +256,12 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
             json!({"kind": "features", "layer": encoder.layer, "shape": shape, "files": names})
         );
     } else {
-        outln!(
+        args.common.report_written(format_args!(
             "{} images, {} features each: {}",
             described.images,
             described.dims.len(),
             names.join(", ")
-        );
+        ));
     }
     Ok(())
 }

@@ -438,7 +438,7 @@ fn curve(
         let folder = out.display().to_string();
         outln!("{}", json!({"kind": "files", "folder": folder, "files": written}));
     } else {
-        outln!("{}: {}", out.display(), written.join(", "));
+        common.report_written(format_args!("{}: {}", out.display(), written.join(", ")));
     }
     Ok(())
 }

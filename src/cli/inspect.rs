@@ -140,7 +140,7 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
             json!({"kind": "files", "folder": out.display().to_string(), "files": written})
         );
     } else {
-        outln!("{}: {}", out.display(), written.join(", "));
+        args.common.report_written(format_args!("{}: {}", out.display(), written.join(", ")));
     }
     Ok(())
 }

@@ -432,6 +432,9 @@ pub fn run_to_end<T: Task>(
         errln!("step: {} dispatches", run.trainer.dispatches());
     }
     common.report_kernels(device);
+    if matches!(begin, Begin::New { .. }) {
+        common.report_unused_keys(config, &[]);
+    }
     let (folder, lock) = begin.prepare(common, device, config, budget)?;
     let metrics = folder.file("metrics.jsonl");
     let mut log = Log::new(Some(&metrics), run.trainer.total, common.quiet, common.json)?;

@@ -58,7 +58,7 @@ use csae::internals::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
 
 use csae::internals::error::{Error, ErrorKind};
 use csae::internals::model::LoadedModel;
-use csae::internals::spec::Precision;
+use csae::internals::spec::{Config, Precision};
 use csae::internals::train::load_model;
 use csae::internals::verify::check_units_once;
 use serde_json::json;
@@ -196,7 +196,7 @@ pub struct Common {
     /// Print JSON lines on standard output
     #[arg(long, help_heading = "General")]
     pub json: bool,
-    /// Print only results, errors and a count of skipped files
+    /// Print only results, errors and a count of skipped files; nothing about files that are written
     #[arg(short, long, help_heading = "General")]
     pub quiet: bool,
     /// Print more: chosen kernels and compile times, every skipped file, every feature of an
@@ -403,6 +403,13 @@ impl Common {
         self.status(&format!("{}: {}{more}", what(names.len()), names[..shown].join(", ")));
     }
 
+    /// Names the keys of a new run's configuration that have no effect, and `more` notes about it.
+    pub fn report_unused_keys(&self, config: &Config, more: &[String]) {
+        for note in config.keys_without_effect().iter().chain(more) {
+            self.status(&format!("note: {note}"));
+        }
+    }
+
     /// Reads a model, see [`load_model`], and prints its note.
     ///
     /// # Errors
@@ -413,6 +420,14 @@ impl Common {
             self.status(&format!("note: {note}"));
         }
         Ok(loaded)
+    }
+
+    /// Prints a line about files that were written on standard output, unless `--quiet` is set:
+    /// then the files alone are the result.
+    pub fn report_written(&self, line: impl std::fmt::Display) {
+        if !self.quiet {
+            out(line);
+        }
     }
 
     /// Prints a status line on standard error, unless `--quiet` is set.
@@ -581,6 +596,26 @@ mod tests {
             for argument in command.get_arguments() {
                 let id = argument.get_id().as_str();
                 assert!(known.insert(id.to_owned()), "{}: {id}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+
+    /// Help that lists values with spaces between them suggests a command line that is refused.
+    #[test]
+    fn help_of_lists_says_that_commas_separate_them() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                if argument.get_value_delimiter().is_none() {
+                    continue;
+                }
+                let place = format!("{} {}", command.get_name(), argument.get_id());
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("comma-separated"), "{place}: {help}");
+                let names = argument.get_value_names().unwrap_or_default();
+                assert!(names.iter().any(|name| name.contains(',')), "{place}: {names:?}");
+                assert!(argument.get_default_values().len() <= 1, "{place}: {argument:?}");
             }
             command.get_subcommands().for_each(check);
         }

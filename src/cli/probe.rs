@@ -72,7 +72,7 @@ pub struct ProbeArgs {
     #[arg(long, value_enum, default_value_t = Classifier::Both)]
     classifier: Classifier,
     /// Fit to this many labels of each class, chosen at random --draws times; comma-separated
-    #[arg(long, value_name = "N", value_delimiter = ',')]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
     labels_per_class: Vec<std::num::NonZeroUsize>,
     /// Number of random choices of labels
     #[arg(long, value_name = "N", default_value = "5", requires = "labels_per_class")]
@@ -307,7 +307,11 @@ impl Probes<'_> {
                 json!({"kind": "files", "folder": out.display().to_string(), "files": written})
             );
         } else {
-            outln!("{}: {}", out.display(), written.join(", "));
+            self.args.common.report_written(format_args!(
+                "{}: {}",
+                out.display(),
+                written.join(", ")
+            ));
         }
         Ok(())
     }

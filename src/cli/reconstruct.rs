@@ -104,7 +104,10 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
                 })
             );
         } else {
-            outln!("{}  {size}  PSNR {psnr:.2} dB  SSIM {ssim:.4}", target.display());
+            args.common.report_written(format_args!(
+                "{}  {size}  PSNR {psnr:.2} dB  SSIM {ssim:.4}",
+                target.display()
+            ));
         }
     }
     args.common.report_kernels(&mut device);

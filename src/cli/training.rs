@@ -38,6 +38,11 @@ impl Job {
         Ok(Self { config, prepared, graph, budget })
     }
 
+    /// Notes about keys of `[data]` that have no effect.
+    pub fn notes(&self) -> &[String] {
+        &self.prepared.notes
+    }
+
     fn report_start(&self, common: &Common, device: &mut Device, trainer: &Trainer) {
         common.status(&format!("data: {}", self.prepared.description));
         common.report_skipped(&self.prepared.skipped);

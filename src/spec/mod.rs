@@ -9,6 +9,7 @@ mod overrides;
 mod presets;
 mod rule;
 mod training;
+mod unused;
 
 use serde::{Deserialize, Serialize};
 

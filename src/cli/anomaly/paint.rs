@@ -152,12 +152,12 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
             .map(|(name, painted)| format!("{name} {painted}"))
             .collect::<Vec<_>>()
             .join(", ");
-        outln!(
+        args.common.report_written(format_args!(
             "{}: {} normal crops; test: good {}, {counts}",
             args.out.display(),
             3 * images.len(),
             images.len()
-        );
+        ));
     }
     Ok(())
 }

@@ -166,11 +166,11 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
                 .filter(|(i, _)| count(*i) > 0)
                 .map(|(i, name)| format!("{name} {}", count(i)))
                 .collect();
-            outln!(
+            args.common.report_written(format_args!(
                 "{}  {}",
                 target.display(),
                 if counts.is_empty() { "nothing".to_owned() } else { counts.join(", ") }
-            );
+            ));
         }
         lines.extend(objects);
     }

@@ -275,7 +275,11 @@ pub fn run(
     if args.common.json {
         outln!("{numbers}");
     } else {
-        outln!("{}: {NUMBERS}, {}", args.out.display(), show::GALLERY);
+        args.common.report_written(format_args!(
+            "{}: {NUMBERS}, {}",
+            args.out.display(),
+            show::GALLERY
+        ));
     }
     args.common.report_kernels(device);
     Ok(())

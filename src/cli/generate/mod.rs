@@ -455,7 +455,11 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
         args.check_prior(&prior)?;
         Some(prior)
     };
-    let classifier = args.judge.as_deref().map(|path| judge::Classifier::load(&args.common, path)).transpose()?;
+    let classifier = args
+        .judge
+        .as_deref()
+        .map(|path| judge::Classifier::load(&args.common, path))
+        .transpose()?;
     let budget = budget(args.max_memory.as_deref())?;
     check_room(budget, graph, args.count())?;
     args.files().iter().try_for_each(|name| refuse_existing(&args.out.join(name), args.force))?;

@@ -174,7 +174,16 @@ fn run(
                 format!("  PSNR {p0:.2} → {p1:.2} dB  SSIM {s0:.4} → {s1:.4}")
             });
             let (number, count, target) = (number + 1, jobs.len(), job.target.display());
-            outln!("[{number}/{count}] {target}  {}  {}{quality}", result.size(), input.summary);
+            let line = format!(
+                "[{number}/{count}] {target}  {}  {}{quality}",
+                result.size(),
+                input.summary
+            );
+            if job.clean.is_some() {
+                outln!("{line}");
+            } else {
+                args.common.report_written(line);
+            }
         }
     }
     args.common.report_skipped(&skipped);

@@ -149,7 +149,11 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
                 let shares = names.iter().enumerate().filter(|(i, _)| share(*i) > 0.0);
                 let shares: Vec<String> =
                     shares.map(|(i, name)| format!("{name} {:.1} %", 100.0 * share(i))).collect();
-                outln!("{}  {}", target.display(), shares.join(", "));
+                args.common.report_written(format_args!(
+                    "{}  {}",
+                    target.display(),
+                    shares.join(", ")
+                ));
             }
         }
     }

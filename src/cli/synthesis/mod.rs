@@ -58,7 +58,8 @@ impl SynthesisArgs {
         let names = ["paint-3", "paint-2", "paint-1"].map(PathBuf::from);
         let names: &[PathBuf] = if self.models.is_empty() { &names } else { &self.models };
         let load = |name: &PathBuf| {
-            Synthesizer::new(self.common.load_model(name)?).map_err(|error| error.at(name.display()))
+            Synthesizer::new(self.common.load_model(name)?)
+                .map_err(|error| error.at(name.display()))
         };
         let mut synthesizers = names.iter().map(load).collect::<Result<Vec<_>>>()?;
         synthesizers.sort_by_key(|synthesizer| std::cmp::Reverse(synthesizer.stride));

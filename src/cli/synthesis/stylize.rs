@@ -38,7 +38,7 @@ pub struct StylizeArgs {
     /// Pictures that give the style
     #[arg(long, value_name = "IMAGE", required = true, num_args = 1..)]
     style: Vec<PathBuf>,
-    /// Mix all styles in each result, with these weights
+    /// Mix all styles in each result, with these weights, comma-separated
     #[arg(long, value_name = "W,W,…", value_delimiter = ',', conflicts_with = "mask")]
     mix: Vec<f64>,
     /// One gray image per style: white where the style applies, black where it does not, stretched
@@ -272,13 +272,14 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
                 })
             );
         } else {
-            outln!("{}  {size}  {caption}  {seconds:.1} s", target.display());
+            args.synthesis.common.report_written(format_args!(
+                "{}  {size}  {caption}  {seconds:.1} s",
+                target.display()
+            ));
         }
         let name = stem(&args.content[job.content]);
-        let style = job
-            .name
-            .split_once(".in.")
-            .map_or_else(String::new, |(_, style)| style.to_owned());
+        let style =
+            job.name.split_once(".in.").map_or_else(String::new, |(_, style)| style.to_owned());
         shown.push(StyleEntry {
             names: [name.clone(), style],
             picture: Picture { dims: content.dims, pixels },

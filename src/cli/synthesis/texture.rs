@@ -119,7 +119,10 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
                 })
             );
         } else {
-            outln!("{}  {size}  {caption}  {seconds:.1} s", target.display());
+            args.synthesis.common.report_written(format_args!(
+                "{}  {size}  {caption}  {seconds:.1} s",
+                target.display()
+            ));
         }
         shown.push(TextureEntry {
             name: stem(path),
