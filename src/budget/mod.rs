@@ -15,6 +15,13 @@ use crate::error::{Error, Result};
 /// A data set in memory exists up to three times: as read, as split, and on the device.
 const COPIES: u64 = 3;
 
+/// What the program takes itself in bytes: its code, the stacks of its threads, the bundled models,
+/// buffers of encoders and decoders. Measured: 20 to 30 MiB.
+const OWN: u64 = 32 << 20;
+/// Limits up to this many bytes are for data, parameters and activations alone. The program's own
+/// share would leave too little of them.
+const OWN_FROM: u64 = 96 << 20;
+
 /// The memory that a run can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
@@ -27,11 +34,13 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Divides the limit `all`. Half of it is for the data set and its copies. Without a limit, the
-    /// data get three quarters of the free memory, or 4 GiB where the free memory is unknown.
+    /// Divides the limit `all`, without the program's own share ([`OWN`]). Half of it is for the
+    /// data set and its copies. Without a limit, the data get three quarters of the free memory, or
+    /// 4 GiB where the free memory is unknown.
     ///
     /// Both shares are a compromise: parameters and activations need the rest.
     pub fn new(all: Option<u64>) -> Self {
+        let all = all.map(|all| all - all.saturating_sub(OWN_FROM).min(OWN));
         let data = all.map_or_else(|| free().map_or(4 << 30, |bytes| bytes / 4 * 3), |all| all / 2);
         Self { all, data: data / COPIES }
     }
@@ -106,5 +115,11 @@ mod tests {
     fn data_get_half_of_the_limit_in_three_copies() {
         assert!(Budget::default().data > 0);
         assert_eq!(Budget::new(Some(600)), Budget { all: Some(600), data: 100 });
+    }
+
+    #[test]
+    fn a_large_limit_includes_the_program_itself() {
+        let all = |mib: u64| Budget::new(Some(mib << 20)).all.unwrap() >> 20;
+        assert_eq!([64, 96, 112, 128, 300].map(all), [64, 96, 96, 96, 268]);
     }
 }

@@ -570,6 +570,21 @@ fn out_raw(bytes: &[u8]) {
     }
 }
 
+/// Checks that results are over at least nine tenths of the images, of which `used` were not
+/// skipped.
+///
+/// # Errors
+/// If they are not, and `partial` does not allow it.
+pub fn require_most(used: usize, all: usize, partial: bool) -> csae::internals::error::Result<()> {
+    if partial || 10 * used >= 9 * all {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "only {used} of {all} images can be evaluated, and results over a part of them can mislead; \
+         mend the files that are skipped, or add --partial to evaluate the others"
+    )))
+}
+
 /// Checks that a file can be written.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use csae::internals::data::LoadOptions;
 use csae::internals::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::internals::device::Device;
 use csae::internals::error::Result;
-use csae::internals::model::{LoadedModel, Purpose};
+use csae::internals::model::{LabelReading, LoadedModel, Purpose};
 use csae::internals::shape::Size;
 use csae::internals::tasks::segment::{SegmentationScores, Segmenter};
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ impl CommandArgs for SegmentArgs {
 }
 
 /// Flags for label images.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Labels {
     /// Folder of label images: PNG files with the images' names and one class number per pixel
     /// (gray or palette) [default: `labels` or `masks` beside `images` in DATA]
@@ -67,6 +67,16 @@ struct Labels {
 }
 
 impl Labels {
+    /// These flags, with those of the training of a model where they are not given.
+    fn as_trained(&self, common: &Common, loaded: &LoadedModel) -> Self {
+        let LabelReading { instances, ignore } = loaded.graph.spec.labels;
+        if let Some(label) = ignore.filter(|_| self.ignore.is_none()) {
+            common.status(&format!("pixels with label {label} are ignored, as in training"));
+        }
+        let ignore = self.ignore.or(ignore);
+        Self { instances: self.instances || instances, ignore, ..self.clone() }
+    }
+
     fn open(
         &self,
         source: &str,

@@ -9,7 +9,7 @@ use csae::internals::data::annotations::label_set::{LabelOptions, SegmentationSe
 use csae::internals::data::{LoadOptions, Subset};
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
-use csae::internals::model::{Decoder, Graph};
+use csae::internals::model::{Decoder, Graph, LabelReading};
 use csae::internals::spec::{Config, HeadKind, SegmentAugment, SegmentSpec};
 use csae::internals::tasks::segment::{
     Segmentation, SegmentationScores, begin_training, check_class_weights, evaluate, samples,
@@ -257,8 +257,10 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     }
     let how = if args.decoder == DecoderKind::Deconv { Decoder::Deconv } else { Decoder::Unpool };
     let decoder = (how, 1, classes.len());
-    let graph =
+    let mut graph =
         args.encoding.with_decoder(&loaded, ("--crop", args.crop.get()), decoder, &[], classes)?;
+    let spec = data_config.segment.clone().unwrap_or_default();
+    graph.spec.labels = LabelReading { instances: spec.instances, ignore: spec.ignore };
     let epochs = |config: &Config| {
         let count =
             samples(&images.subsets(Segment::count(config), config)?.0, graph.nodes[0].dims);

@@ -6,13 +6,17 @@ use std::time::Instant;
 use clap::Args;
 use csae::bail_usage;
 use csae::internals::data::image_file::ImageFile;
+use csae::internals::device::Device;
 use csae::internals::files;
+use csae::internals::model::Store;
 use csae::internals::report::picture::Picture;
 use csae::internals::shape::{Dims, Size};
 use csae::internals::tasks::synthesis::Method;
 use csae::internals::tasks::synthesis::gallery;
 use csae::internals::tasks::synthesis::gallery::StyleEntry;
-use csae::internals::tasks::synthesis::{StyleOptions, StyledPicture, brightness, stylize};
+use csae::internals::tasks::synthesis::{
+    StyleOptions, StyledPicture, Synthesizer, brightness, check_style_memory, stylize,
+};
 use serde_json::json;
 
 use super::{SynthesisArgs, check_distinct, check_files_exist, read_rgb, result_files, stem};
@@ -140,6 +144,47 @@ impl StylizeArgs {
         Ok(named.into_iter().map(job).collect())
     }
 
+    /// Checks that there is enough memory for every job, before the first one takes time.
+    fn check_memory(
+        &self,
+        device: &Device,
+        synthesizers: &[(Synthesizer, Store)],
+        jobs: &[Job],
+        styles: &[Picture],
+    ) -> csae::internals::error::Result<()> {
+        let sizes = (0..self.content.len()).map(|content| self.content_size(content));
+        let sizes = sizes.collect::<csae::internals::error::Result<Vec<Size>>>()?;
+        // The page of results holds every picture once. The styles are held three times: as read,
+        // for the page, and for the job.
+        let bytes = |area: usize| (area * 3 * size_of::<f32>()) as u64;
+        let page: usize = jobs.iter().map(|job| 2 * sizes[job.content].area()).sum();
+        let read: usize = styles.iter().map(|style| 3 * style.dims.size().area()).sum();
+        for job in jobs {
+            // The results of the regions exist at once.
+            let held = bytes(page + read + (job.parts.len() - 1) * sizes[job.content].area());
+            for part in &job.parts {
+                let of: Vec<Size> =
+                    part.iter().map(|(_, style)| styles[*style].dims.size()).collect();
+                check_style_memory(
+                    device,
+                    synthesizers,
+                    (sizes[job.content], &of),
+                    self.style_scale,
+                    self.method()?,
+                    held,
+                )
+                .map_err(|error| error.at(self.content[job.content].display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The size of a content in the result.
+    fn content_size(&self, content: usize) -> csae::internals::error::Result<Size> {
+        let own = ImageFile::read(&self.content[content])?.size();
+        Ok(self.size.map_or(own, |longer| scaled(own, longer)))
+    }
+
     /// A content at the requested size, and its transparency.
     fn read_content(
         &self,
@@ -149,14 +194,19 @@ impl StylizeArgs {
         let alpha = file.alpha();
         let Some(size) = self.size else { return Ok((picture, alpha)) };
         let own = picture.dims.size();
-        let by = size as f64 / own.h.max(own.w) as f64;
-        let to = own.map(|side| ((by * side as f64).round() as usize).max(1));
+        let to = scaled(own, size);
         let resize = |values: &[f32], c: usize| resized(values, Dims::of(own, c), to);
         Ok((
             Picture { dims: Dims::of(to, 3), pixels: resize(&picture.pixels, 3) },
             alpha.map(|alpha| resize(&alpha, 1)),
         ))
     }
+}
+
+/// A size whose longer side is `longer`.
+fn scaled(own: Size, longer: usize) -> Size {
+    let by = longer as f64 / own.h.max(own.w) as f64;
+    own.map(|side| ((by * side as f64).round() as usize).max(1))
 }
 
 /// Resizes values (H,W,C) on the 0–1 scale, with clipping.
@@ -201,6 +251,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
         .collect::<csae::internals::error::Result<Vec<_>>>()?;
     let options = StyleOptions { method, strength: args.strength, keep_color: args.keep_color };
     let (mut device, synthesizers) = args.synthesis.open()?;
+    args.check_memory(&device, &synthesizers, &jobs, &styles)?;
     interrupt::watch();
     let named_styles: Vec<(String, Picture)> =
         args.style.iter().map(|path| stem(path)).zip(styles.iter().cloned()).collect();

@@ -9,7 +9,7 @@ use csae::internals::files;
 use csae::internals::report::picture::Picture;
 use csae::internals::tasks::synthesis::gallery;
 use csae::internals::tasks::synthesis::gallery::TextureEntry;
-use csae::internals::tasks::synthesis::{TextureOptions, texture};
+use csae::internals::tasks::synthesis::{TextureOptions, check_texture_memory, texture};
 use serde_json::json;
 
 use super::{
@@ -82,12 +82,15 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
     let size_of =
         |exemplar: &Picture| wanted.unwrap_or_else(|| exemplar.dims.size().map(|side| 2 * side));
     let (mut device, synthesizers) = args.synthesis.open()?;
-    // All sizes are checked before the first texture is synthesized.
+    // All sizes and their memory are checked before the first texture is synthesized.
     for (path, exemplar) in args.exemplars.iter().zip(&exemplars) {
-        let coarsest = &synthesizers[0].0;
-        let fits = coarsest
-            .check_size(exemplar.dims.size())
-            .and_then(|()| coarsest.check_size(size_of(exemplar)));
+        let size = size_of(exemplar);
+        let options = TextureOptions { size, tile: args.tile, method, seed: args.seed };
+        // The exemplars, and all textures and exemplars for the page.
+        let area: usize = exemplars.iter().map(|e| e.dims.size().area() + size_of(e).area()).sum();
+        let held = (area * 3 * size_of_val(&exemplar.pixels[0])) as u64;
+        let own = exemplar.dims.size();
+        let fits = check_texture_memory(&device, &synthesizers, own, &options, held);
         fits.map_err(|error| error.at(path.display()))?;
     }
     interrupt::watch();

@@ -232,6 +232,19 @@ fn record<'a>(
     Ok(Recorded { b, input, taps, result, content, content_scale, statistics_calls })
 }
 
+/// Size in bytes of the buffers that [`MapExtractor::new`] allocates for the same arguments. The
+/// store can be a layout.
+///
+/// # Errors
+/// If the decoder needs more than the code.
+pub fn planned_bytes(
+    (graph, store): (&Graph, &Store),
+    layers: &[usize],
+    output: &Output,
+) -> Result<u64> {
+    Ok(record(graph, store, layers, output)?.b.tape.planned_bytes())
+}
+
 /// y = matrix·maps + offset, at every position.
 const fn affine(tap: &Tap, y: View, partials: View) -> Conv2dFwd {
     Conv2dFwd {
