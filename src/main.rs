@@ -33,6 +33,7 @@ fn without_displays() {
 const fn without_displays() {}
 
 fn main() -> ExitCode {
+    cli::allocator::share_heap();
     without_displays();
     let parsed = match cli::parse() {
         Ok(parsed) => parsed,

@@ -39,6 +39,21 @@ unsafe impl GlobalAlloc for Allocator {
     }
 }
 
+/// Lets all threads share one heap if the address space is limited (`ulimit -v`). The C library
+/// reserves 64 MiB of addresses for the heap of each thread, most of which it never uses.
+pub fn share_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: the call writes the limit into a plain struct; `mallopt` is called before threads
+    // start.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        let is_known = libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) == 0;
+        if is_known && limit.rlim_cur != libc::RLIM_INFINITY {
+            libc::mallopt(libc::M_ARENA_MAX, 1);
+        }
+    }
+}
+
 /// Returns what the system allocated. Ends the program if that is nothing, unless the caller
 /// handles it.
 fn checked(allocated: *mut u8, size: usize) -> *mut u8 {

@@ -258,10 +258,11 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
             },
         )
     };
-    let mut device = common.open_for(config_of(&|_| {})?.train.precision)?;
+    let config = config_of(&|_| {})?;
+    learning.settings.report_unused_keys(common, &config)?;
+    let mut device = common.open_for(config.train.precision)?;
     device.limit_memory(budget.all);
     if args.curve.is_empty() {
-        let config = config_of(&|_| ())?;
         let begin = Begin::New { folder, force: learning.force };
         return train_and_print(common, &mut device, (&config, &graph), &data, budget, begin);
     }

@@ -46,6 +46,7 @@ mod train;
 mod training;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -403,9 +404,15 @@ impl Common {
         self.status(&format!("{}: {}{more}", what(names.len()), names[..shown].join(", ")));
     }
 
-    /// Names the keys of a new run's configuration that have no effect, and `more` notes about it.
-    pub fn report_unused_keys(&self, config: &Config, more: &[String]) {
-        for note in config.keys_without_effect().iter().chain(more) {
+    /// Names the keys of a new run's configuration that the user wrote and that have no effect.
+    /// `more` is a note about one more of them.
+    pub fn report_unused_keys(
+        &self,
+        config: &Config,
+        written: &BTreeSet<String>,
+        more: Option<&String>,
+    ) {
+        for note in config.keys_without_effect(written).iter().chain(more) {
             self.status(&format!("note: {note}"));
         }
     }

@@ -38,9 +38,9 @@ impl Job {
         Ok(Self { config, prepared, graph, budget })
     }
 
-    /// Notes about keys of `[data]` that have no effect.
-    pub fn notes(&self) -> &[String] {
-        &self.prepared.notes
+    /// Why `data.crop` has no effect, if it has none.
+    pub fn without_crop(&self) -> Option<&String> {
+        self.prepared.without_crop.as_ref()
     }
 
     fn report_start(&self, common: &Common, device: &mut Device, trainer: &Trainer) {

@@ -1,5 +1,7 @@
 //! Keys of a configuration that have no effect beside its other keys.
 
+use std::collections::BTreeSet;
+
 use super::{
     Config, DataSpec, FitName, LossName, LossSpec, OptimizerName, OptimizerSpec, PenaltyName,
     Precision, ScheduleName, ScheduleSpec, SparsitySpec, TrainSpec,
@@ -15,12 +17,10 @@ struct Key {
 }
 
 impl Config {
-    /// One line for each key that is set and has no effect: `sparsity.lambda has no effect with
-    /// sparsity.penalty = none`.
-    ///
-    /// A key counts as set if its value is not the default one: a complete configuration does not
-    /// tell what its author wrote.
-    pub fn keys_without_effect(&self) -> Vec<String> {
+    /// One line for each key among `written` that has no effect: `sparsity.lambda has no effect with
+    /// sparsity.penalty = none`. Keys with their default value are left out, since a run's
+    /// configuration has all keys.
+    pub fn keys_without_effect(&self, written: &BTreeSet<String>) -> Vec<String> {
         let keys = [
             sparsity(&self.sparsity),
             loss(&self.loss),
@@ -30,8 +30,29 @@ impl Config {
             data(&self.data),
         ];
         let unused = keys.into_iter().flatten().filter(|key| key.is_set && !key.has_effect);
+        let unused = unused.filter(|key| written.contains(key.name));
         unused.map(|Key { name, with, .. }| format!("{name} has no effect with {with}")).collect()
     }
+}
+
+/// The keys that a user wrote: in the text of a configuration file, and by overrides
+/// (`key=value`). Keys below tables have their names: `sparsity.lambda`.
+pub fn written_keys(text: Option<&str>, overrides: &[String]) -> BTreeSet<String> {
+    fn collect(prefix: &str, table: &toml::Table, keys: &mut BTreeSet<String>) {
+        for (key, value) in table {
+            let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+            if let toml::Value::Table(inner) = value {
+                collect(&name, inner, keys);
+            }
+            keys.insert(name);
+        }
+    }
+    let mut keys = BTreeSet::new();
+    if let Some(table) = text.and_then(|text| text.parse::<toml::Table>().ok()) {
+        collect("", &table, &mut keys);
+    }
+    keys.extend(overrides.iter().filter_map(|one| Some(one.split_once('=')?.0.trim().to_owned())));
+    keys
 }
 
 fn sparsity(own: &SparsitySpec) -> Vec<Key> {
@@ -178,14 +199,18 @@ mod tests {
 
     fn notes(set: &[&str]) -> Vec<String> {
         let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).collect();
-        Config::parse(preset_text("plain").unwrap(), "plain", &set).unwrap().keys_without_effect()
+        let config = Config::parse(preset_text("plain").unwrap(), "plain", &set).unwrap();
+        config.keys_without_effect(&written_keys(None, &set))
     }
 
     #[test]
     fn every_preset_uses_all_its_keys() {
         for name in preset_names() {
-            let config = Config::parse(preset_text(name).unwrap(), name, &[]).unwrap();
-            assert_eq!(config.keys_without_effect(), [""; 0], "{name}");
+            let text = preset_text(name).unwrap();
+            let config = Config::parse(text, name, &[]).unwrap();
+            let written = written_keys(Some(text), &[]);
+            assert!(written.contains("model.code"));
+            assert_eq!(config.keys_without_effect(&written), [""; 0], "{name}");
         }
     }
 
@@ -237,6 +262,17 @@ mod tests {
             assert!(found.contains(&expected.to_owned()), "{set:?}: {found:?}");
             assert!(!before.contains(&expected.to_owned()), "{expected}");
         }
+    }
+
+    /// A preset's own keys are not the user's.
+    #[test]
+    fn only_keys_that_were_written_are_named() {
+        let text = preset_text("sparse").unwrap();
+        let set = ["sparsity.penalty=none".to_owned()];
+        let config = Config::parse(text, "sparse", &set).unwrap();
+        assert_eq!(config.keys_without_effect(&written_keys(None, &set)), [""; 0]);
+        let named = config.keys_without_effect(&written_keys(Some(text), &set));
+        assert!(named.iter().any(|note| note.starts_with("sparsity.lambda ")), "{named:?}");
     }
 
     #[test]

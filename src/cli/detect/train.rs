@@ -269,6 +269,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
         args.apply_data_flags(config);
         config.train.from = learning.from(&args.model);
     })?;
+    learning.settings.report_unused_keys(common, &config)?;
     let begin = Begin::New { folder, force: learning.force };
     train::<Detect>(common, (&config, &graph), &images, budget, begin)
 }

@@ -469,6 +469,9 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let reading = Reading { resize: args.resize, strict: args.strict, budget };
     let fit_config = args.fit.as_ref().map(|_| fit::data_config(&args, graph, &place.model));
     let fit_config = fit_config.transpose()?;
+    if let Some(config) = &fit_config {
+        args.settings.report_unused_keys(&args.common, config)?;
+    }
     let fitting = fit_config.as_ref().map(|config| fit::open(&args.common, graph, config, budget));
     let fitting = fitting.transpose()?;
     let train = args.train.as_deref().map(|source| reading.patches(&args.common, graph, source));

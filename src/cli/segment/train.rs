@@ -270,6 +270,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
         args.apply_data_flags(config);
         config.train.from = learning.from(&args.model);
     })?;
+    learning.settings.report_unused_keys(common, &config)?;
     let begin = Begin::New { folder, force: learning.force };
     train::<Segment>(common, (&config, &graph), &images, budget, begin)
 }

@@ -30,7 +30,7 @@ const CONTENT_WEIGHT: f64 = 0.2;
 /// Copies of the content's pixels in f32 that exist at once on the host: the content, its gray
 /// copy, the picture between the passes, padded, decoded and cropped, and the result with its
 /// encoded file. Measured.
-const PICTURES: usize = 12;
+const PICTURES: usize = 8;
 
 /// Options of [`stylize`].
 #[derive(Clone, Copy, Debug)]
