@@ -10,6 +10,7 @@ use std::time::Instant;
 pub use allocation::Allocation;
 use allocation::{Buffers, Lease, elsewhere};
 
+use crate::advice::Advice;
 use crate::budget;
 use crate::error::{Error, Result};
 use crate::gpu::{self, Adapter, Gpu, Matrices};
@@ -224,6 +225,15 @@ impl Device {
         // Returned buffers are freed before the next one is made.
         let taken = taken.saturating_add(self.buffers.returned_bytes());
         [self.limit, free.map(|free| free.saturating_add(taken))].into_iter().flatten().min()
+    }
+
+    /// Advice for a message about too little memory: to raise the user's limit if that is the one
+    /// that is exceeded.
+    pub fn memory_advice(&self) -> &'static str {
+        match self.limit {
+            Some(limit) if self.budget() == Some(limit) => Advice::RaiseMemoryLimit.name(),
+            _ => "give the process more memory",
+        }
     }
 
     /// Bytes of all buffers that have an owner or belong to a program.

@@ -34,7 +34,7 @@ const fn with_reserve(room: u64) -> u64 {
 fn limits_leave(limits: &str, status: &str) -> Option<u64> {
     let room = |limit: &str, used: &str| {
         let line = limits.lines().find_map(|line| line.strip_prefix(limit))?;
-        // The soft limit; `unlimited` is no number.
+        // The soft limit. `unlimited` does not parse.
         let soft = line.split_whitespace().next()?.parse::<u64>().ok()?;
         Some(soft.saturating_sub(kib_after(status, used)?))
     };

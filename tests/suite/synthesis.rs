@@ -356,10 +356,13 @@ fn memory_for_styles_is_counted_before_work_begins() {
 #[test]
 fn styles_and_textures_stay_within_the_limit() {
     let folder = TempFolder::new("style-peak");
-    let picture = bricks(&folder, "large.png", [300, 400]);
-    for (name, arguments) in
-        [("stylize", vec!["--content", &picture, "--style", &picture]), ("texture", vec![&picture])]
-    {
+    let (large, small) =
+        (bricks(&folder, "large.png", [600, 800]), bricks(&folder, "small.png", [120, 160]));
+    for (name, arguments) in [
+        ("stylize", vec!["--content", &large, "--style", &large]),
+        ("stylize", vec!["--content", &small, "--style", &small, "--optimise", "--steps", "1"]),
+        ("texture", vec![&small]),
+    ] {
         let command = |mib: u64| {
             let command = Command::new(name).args(&arguments).out(folder.path("out")).force();
             command.max_memory(&format!("{mib}MiB")).on_cpu().quiet()

@@ -7,7 +7,6 @@
 //! 1×1 convolution of the map with itself, and applying a matrix at every position is such a
 //! convolution.
 
-use crate::advice::Advice;
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::model::{Graph, Store};
@@ -295,7 +294,7 @@ impl MapExtractor {
                  picture smaller, or {}",
                 mib(reserved + bytes),
                 mib(budget),
-                Advice::RaiseMemoryLimit
+                device.memory_advice()
             )));
         }
         let Recorded {

@@ -1,6 +1,5 @@
 //! Texture synthesis: an image of any size whose moments match those of a small exemplar.
 
-use crate::advice::Advice;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::Store;
@@ -166,7 +165,7 @@ pub(super) fn check_budget(device: &Device, size: Size, needed: u64) -> Result<(
          smaller, or {}",
         mib(needed),
         mib(budget),
-        Advice::RaiseMemoryLimit
+        device.memory_advice()
     )))
 }
 
