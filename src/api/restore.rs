@@ -58,9 +58,9 @@ impl Model {
 
     /// Fills missing pixels of an image. All other pixels stay unchanged.
     ///
-    /// `mask` has the image's size. A pixel is missing if a channel of the mask is at least 0.25 and
-    /// the mask is at least half opaque there. In a mask of 0 and one smaller value, that value
-    /// marks missing pixels.
+    /// `mask` has the image's size. A pixel is missing if a channel of the mask is at least 0.25
+    /// and the mask is at least half opaque there. In a mask of 0 and one smaller value, that
+    /// value marks missing pixels.
     ///
     /// # Errors
     /// When the model was not trained to inpaint, the mask has another size than the image, every

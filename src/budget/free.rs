@@ -21,8 +21,9 @@ pub fn free() -> Option<u64> {
     [machine, groups, limits.map(with_reserve)].into_iter().flatten().min()
 }
 
-/// What is left of a limit that nothing may exceed. An eighth, and at least 8 MiB, is for what no
-/// plan counts: thread stacks, the allocator's own structures, decoders of image files.
+/// Subtracts a reserve from the room below a limit that nothing can exceed: an eighth, and at least
+/// 8 MiB. It is for memory that no plan counts: thread stacks, the allocator's own structures,
+/// decoders of image files.
 const fn with_reserve(room: u64) -> u64 {
     const MIN: u64 = 8 << 20;
     let reserve = if room / 8 > MIN { room / 8 } else { MIN };

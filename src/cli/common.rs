@@ -67,7 +67,7 @@ pub struct Common {
     /// Print JSON lines on standard output
     #[arg(long, help_heading = "General")]
     pub json: bool,
-    /// Print only results, errors and a count of skipped files; nothing about files that are written
+    /// Print only results, errors and a count of skipped files; nothing about written files
     #[arg(short, long, help_heading = "General")]
     pub quiet: bool,
     /// Print more: chosen kernels and compile times, every skipped file, every feature of an

@@ -259,8 +259,8 @@ pub fn require_most(used: usize, all: usize, partial: bool) -> csae::internals::
         return Ok(());
     }
     Err(Error::usage(format!(
-        "only {used} of {all} images can be evaluated, and results over a part of them can mislead; \
-         mend the files that are skipped, or add --partial to evaluate the others"
+        "only {used} of {all} images can be evaluated, and results over a part of them can \
+         mislead; mend the files that are skipped, or add --partial to evaluate the others"
     )))
 }
 

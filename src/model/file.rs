@@ -227,8 +227,8 @@ pub fn restorer(task: Task) -> LoadedModel {
     bundled(task.name()).expect("every task has a bundled model")
 }
 
-/// Reads a model: a file, the last or else the best model in a run folder, or, if the path does not exist, the bundled
-/// model with that name.
+/// Reads a model: a file, the last or else the best model in a run folder, or, if the path does not
+/// exist, the bundled model with that name.
 ///
 /// # Errors
 /// When the file cannot be read or is not a sound model file.
@@ -256,8 +256,8 @@ fn model_in(folder: &Path) -> Result<PathBuf> {
     let found = names.map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
     found.ok_or_else(|| {
         Error::usage(format!(
-            "{}: this folder has no model.safetensors; name the folder of a run, or a model file",
-            folder.display()
+            "{}: No such file, nor best.safetensors; name the folder of a run, or a model file",
+            folder.join(names[0]).display()
         ))
     })
 }

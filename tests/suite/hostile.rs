@@ -352,17 +352,17 @@ fn very_long_names_and_lists_are_refused() {
     let script = "exec \"$0\" \"$@\"";
     for long in [&name, &path] {
         let below = folder.path(long);
-        for (command, status) in [
-            (Command::new("denoise").arg(&image).out(&below), 1),
-            (Command::train("digits").out(&below).steps(1).batch(4), 1),
-            (Command::new("denoise").arg(&below), 2),
-            (Command::train(&below), 2),
-            (Command::eval(&below, "digits"), 1),
+        for command in [
+            Command::new("denoise").arg(&image).out(&below),
+            Command::train("digits").out(&below).steps(1).batch(4),
+            Command::new("denoise").arg(&below),
+            Command::train(&below),
+            Command::eval(&below, "digits"),
         ] {
             let ended = run(&command.clone().on_cpu(), script, &folder);
-            let code = ended.status.code();
-            assert!(code == Some(1) || code == Some(2), "{command:?}: {}", ended.errors);
-            assert_cell(&format!("{status}"), Refused(code.unwrap(), &["csae: "]), &ended);
+            // Too long is an I/O error (1) or no such file (2), depending on the system.
+            let status = if ended.status.code() == Some(2) { 2 } else { 1 };
+            assert_cell(&format!("{command:?}"), Refused(status, &["csae: "]), &ended);
         }
     }
     let many = Command::new("denoise").args((0..50_000).map(|i| format!("none-{i}.png")));

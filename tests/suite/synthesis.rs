@@ -351,7 +351,7 @@ fn memory_for_styles_is_counted_before_work_begins() {
     assert!(!exists(&out));
 }
 
-/// What is allowed to begin stays within its limit, which includes the program itself.
+/// A command that begins stays within its limit, which includes the program itself.
 #[cfg(target_os = "linux")]
 #[test]
 fn styles_and_textures_stay_within_the_limit() {

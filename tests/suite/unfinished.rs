@@ -71,7 +71,7 @@ fn a_run_without_a_checkpoint_is_refused_with_advice() {
 fn a_folder_without_a_model_is_refused_by_name() {
     let folder = TempFolder::new("unfinished-folder");
     let eval = Command::eval(folder.create("empty"), "digits").on_cpu().quiet();
-    eval.fails(2, &["empty", "no model.safetensors"]);
+    eval.fails(2, &["empty/model.safetensors", "name the folder of a run"]);
 }
 
 #[test]

@@ -39,8 +39,8 @@ pub struct PredictArgs {
     /// bundled sets
     #[arg(required = true)]
     images: Vec<String>,
-    /// Folder for the results, or the PNG file of a single result; its boxes then go to files of the
-    /// same name with .xml and .json
+    /// Folder for the results, or the PNG file of a single result; its boxes then go to files of
+    /// the same name with .xml and .json
     #[arg(short, long, value_name = "PATH")]
     out: PathBuf,
     /// Minimum score of a detection

@@ -192,12 +192,12 @@ pub fn run(
     } else {
         let classes =
             if names.is_empty() { String::new() } else { format!(" of {} classes", names.len()) };
-        common.report_written(format_args!(
+        outln!(
             "fitted priors to {} codes{classes} in {seconds:.0} s: one Gaussian, a mixture of \
              {components} Gaussians, a sparse prior with {groups} groups; written to {}",
             prior.fitted_to,
             stored.display()
-        ));
+        );
     }
     Ok(prior)
 }

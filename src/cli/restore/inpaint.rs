@@ -31,8 +31,8 @@ pub struct InpaintArgs {
     pub(in crate::cli) restore: RestoreArgs,
     /// Mask of the image's size: white or a colour where pixels are missing, black or transparent
     /// elsewhere. Because of soft edges, pixels count as missing from a quarter of white on. A mask
-    /// of 0 and one darker value, such as 1 of 255, marks pixels by that value. Or a folder of masks
-    /// with the images' names
+    /// of 0 and one darker value, such as 1 of 255, marks pixels by that value. Or a folder of
+    /// masks with the images' names
     #[arg(long, value_name = "FILE", conflicts_with = "mask_color")]
     mask: Option<PathBuf>,
     /// Colour of missing pixels: #rrggbb, or black, white, red, green, blue, cyan, magenta, yellow

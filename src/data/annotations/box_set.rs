@@ -391,8 +391,8 @@ fn voc_files(folder: &Path, names: &[String]) -> Vec<VocFile> {
     candidates.iter().map(choose).collect()
 }
 
-/// Assigns each shared file to the image that it names in `<filename>`, if that is only one: `x.xml`
-/// belongs to `x.jpg` or to `x.png`.
+/// Assigns each shared file to the image that it names in `<filename>`, if that is only one:
+/// `x.xml` belongs to `x.jpg` or to `x.png`.
 fn assign_by_name(files: &mut [VocFile], names: &[String]) {
     let mut users: HashMap<PathBuf, Vec<usize>> = HashMap::new();
     for (image, file) in files.iter().enumerate() {

@@ -47,8 +47,8 @@ pub struct ModelPaths {
 }
 
 impl ModelPaths {
-    /// Paths of a model file, or of the model in a run folder: the final model, or of an
-    /// unfinished run the best one or the newest checkpoint. The output folder is named after `inspect`.
+    /// Paths of a model file, or of the model in a run folder: the final model, or of an unfinished
+    /// run the best one or the newest checkpoint. The output folder is named after `inspect`.
     pub fn of(path: &Path) -> Self {
         Self::with(path, "inspect")
     }
