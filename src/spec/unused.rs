@@ -18,8 +18,8 @@ struct Key {
 
 impl Config {
     /// One line for each key among `written` that has no effect, such as `sparsity.lambda has no
-    /// effect with sparsity.penalty = none`. Keys with their default value are left out, since a run's
-    /// configuration has all keys.
+    /// effect with sparsity.penalty = none`. Keys with their default value are left out, since the
+    /// configuration in a run folder has all keys.
     pub fn keys_without_effect(&self, written: &BTreeSet<String>) -> Vec<String> {
         let keys = [
             sparsity(&self.sparsity),

@@ -14,8 +14,8 @@ use crate::raster::resample::imresize;
 use crate::shape::{Dims, Size};
 use crate::spec::ModelSpec;
 
-/// Brightness of a channel from which a pixel of a mask counts as missing. The soft edges of a brush
-/// are gray, and the pixels below them are damaged too.
+/// Brightness of a channel from which a pixel of a mask counts as missing. The soft edges of a
+/// brush are gray, and the pixels below them are damaged too.
 const WHITE: f32 = 0.25;
 
 /// Memory in bytes for each value of an enlarged image: intermediate rows, the enlarged image and
