@@ -113,6 +113,10 @@ fn load(common: &Common, path: &Path) -> Result<LoadedModel> {
     Ok(loaded)
 }
 
+/// Bytes for each pixel of the results: the overlay in f32 and in 8 bits, the classes, the encoded
+/// files.
+const PICTURE_BYTES: usize = 3 * 4 + 3 + 1 + 4;
+
 /// Fails if the largest image does not fit into the memory budget.
 fn check_memory(
     device: &Device,
@@ -122,7 +126,8 @@ fn check_memory(
     budget: &Budget,
 ) -> Result<()> {
     let Some(size) = sizes.max_by_key(|size| size.area()) else { return Ok(()) };
-    let needed = held + segmenter.planned_bytes(device, size)?;
+    let pictures = (size.area() * PICTURE_BYTES) as u64;
+    let needed = held + segmenter.planned_bytes(device, size)? + pictures;
     match budget.all {
         Some(all) if needed > all => Err(csae::internals::error::Error::usage(format!(
             "segmenting an image of {size} needs {} MiB, more than the memory budget of {} MiB; \
