@@ -64,6 +64,8 @@ names! {
         OtherRunFolder = "name another folder for the run",
         /// Replace a run by a new one.
         OverwriteRun = "overwrite the run in it",
+        /// Continue a run that stopped.
+        ResumeRun = "continue the run",
         /// Give a benchmark more time.
         MoreSeconds = "allow more seconds",
         /// Compare with a file that benchmarks wrote.

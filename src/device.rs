@@ -10,6 +10,7 @@ use std::time::Instant;
 pub use allocation::Allocation;
 use allocation::{Buffers, Lease, elsewhere};
 
+use crate::advice::Advice;
 use crate::budget;
 use crate::error::{Error, Result};
 use crate::gpu::{self, Adapter, Gpu, Matrices};
@@ -226,6 +227,15 @@ impl Device {
         [self.limit, free.map(|free| free.saturating_add(taken))].into_iter().flatten().min()
     }
 
+    /// Advice for a message about too little memory: to raise the user's limit if that is the one
+    /// that is exceeded.
+    pub fn memory_advice(&self) -> &'static str {
+        match self.limit {
+            Some(limit) if self.budget() == Some(limit) => Advice::RaiseMemoryLimit.name(),
+            _ => "give the process more memory",
+        }
+    }
+
     /// Bytes of all buffers that have an owner or belong to a program.
     pub fn allocated(&self) -> u64 {
         let made = match &self.kind {
@@ -257,18 +267,22 @@ impl Device {
     }
 
     fn allocate(&mut self, label: &str, len: usize, element: Element) -> Result<Allocation> {
-        fn host<T: Real>(memory: &mut Memory<T>, view: View, element: Element) -> u64 {
+        fn host<T: Real>(
+            memory: &mut Memory<T>,
+            view: View,
+            (element, label): (Element, &str),
+        ) -> Result<u64> {
             match element {
-                Element::Real | Element::Half => memory.alloc_real(view.buffer, view.len),
-                Element::Word => memory.alloc_words(view.buffer, view.len),
+                Element::Real | Element::Half => memory.alloc_real(view.buffer, view.len, label),
+                Element::Word => memory.alloc_words(view.buffer, view.len, label),
             }
         }
         self.reap();
         let half = matches!(element, Element::Half);
         let view = View { half, ..View::whole(self.buffers.next(), len) };
         let bytes = match &mut self.kind {
-            Kind::Cpu(memory) => host(memory, view, element),
-            Kind::Oracle(memory) => host(memory, view, element),
+            Kind::Cpu(memory) => host(memory, view, (element, label))?,
+            Kind::Oracle(memory) => host(memory, view, (element, label))?,
             Kind::Gpu(gpu) => gpu.alloc(view, label)?,
         };
         Ok(self.buffers.own(view, bytes))
@@ -277,7 +291,7 @@ impl Device {
     /// Allocates a buffer of f32 (f64 on the oracle), filled with zeros.
     ///
     /// # Errors
-    /// If the buffer exceeds the adapter's limit or memory.
+    /// If the buffer exceeds the adapter's limit, or there is not enough memory for it.
     pub fn alloc_real(&mut self, label: &str, len: usize) -> Result<Allocation> {
         self.allocate(label, len, Element::Real)
     }
@@ -286,7 +300,7 @@ impl Device {
     /// caller must check [`Device::has_half`] before running kernels on it.
     ///
     /// # Errors
-    /// If the buffer exceeds the adapter's limit or memory.
+    /// If the buffer exceeds the adapter's limit, or there is not enough memory for it.
     pub fn alloc_half(&mut self, label: &str, len: usize) -> Result<Allocation> {
         self.allocate(label, len, Element::Half)
     }
@@ -381,12 +395,12 @@ impl Device {
     ///
     /// # Errors
     /// If the view belongs to another device, the owner of its buffer has been dropped, or the
-    /// device fails.
+    /// device fails, or there is not enough memory.
     pub fn read(&mut self, view: View) -> Result<Vec<f32>> {
         self.reap();
         self.buffers.check(view.buffer)?;
         match &mut self.kind {
-            Kind::Cpu(memory) => Ok(memory.real(view).to_vec()),
+            Kind::Cpu(memory) => budget::copied(memory.real(view), "a result"),
             Kind::Oracle(memory) => Ok(memory.real(view).iter().map(|x| *x as f32).collect()),
             Kind::Gpu(gpu) => {
                 let ticket = gpu.fetch(view);

@@ -146,6 +146,10 @@ fn sync_folder_of(path: &Path) {
 /// # Errors
 /// If a folder cannot be created.
 pub fn make_folder(path: &Path) -> Result<()> {
+    // The parent of a plain file name.
+    if path.as_os_str().is_empty() {
+        return Ok(());
+    }
     std::fs::create_dir_all(path).map_err(|error| folder_not_created(path, &error))
 }
 

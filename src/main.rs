@@ -6,6 +6,9 @@ mod cli;
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: cli::allocator::Allocator = cli::allocator::Allocator;
+
 /// The folder of Wayland's sockets. OpenGL's drivers look for a display there, and complain on
 /// standard error if the variable is missing or names no absolute path: over SSH, in containers and
 /// on clusters.
@@ -30,6 +33,7 @@ fn without_displays() {
 const fn without_displays() {}
 
 fn main() -> ExitCode {
+    cli::allocator::share_heap();
     without_displays();
     let parsed = match cli::parse() {
         Ok(parsed) => parsed,

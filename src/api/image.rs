@@ -162,7 +162,7 @@ impl Image {
     }
 
     /// The white pixels of a mask, which mark missing pixels.
-    pub(super) fn marked(&self) -> Mask {
+    pub(super) fn marked(&self) -> Result<Mask> {
         image::marked(self.pixels.dims(), &self.interleaved(), self.alpha.as_deref())
     }
 

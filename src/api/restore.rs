@@ -58,8 +58,9 @@ impl Model {
 
     /// Fills missing pixels of an image. All other pixels stay unchanged.
     ///
-    /// `mask` has the image's size. A pixel is missing if the mean of the mask's channels is at
-    /// least 0.25 and the mask is at least half opaque there.
+    /// `mask` has the image's size. A pixel is missing if a channel of the mask is at least 0.25
+    /// and the mask is at least half opaque there. In a mask of 0 and one smaller value, that
+    /// value marks missing pixels.
     ///
     /// # Errors
     /// When the model was not trained to inpaint, the mask has another size than the image, every
@@ -87,7 +88,7 @@ impl Model {
                 image.size()
             )));
         }
-        let mask: Mask = mask.marked();
+        let mask: Mask = mask.marked()?;
         let mut pixels = image.visible();
         image::guess(&mut pixels, image.channels(), &mask)?;
         self.restore(image, &pixels, (&Condition::missing(mask), false))

@@ -40,6 +40,7 @@ const fn with_flag(advice: Advice) -> &'static str {
         Advice::NoiseLevel => "set it by --sigma",
         Advice::OtherRunFolder => "choose another folder with --out",
         Advice::OverwriteRun => "add --force to overwrite it",
+        Advice::ResumeRun => "continue it with `csae resume`",
         Advice::MoreSeconds => "increase --seconds to allow it",
         Advice::BenchmarkFile => "--compare expects the output of `csae bench --json > FILE`",
     }
@@ -64,7 +65,8 @@ mod tests {
         for advice in Advice::ALL {
             let (library, program) = (advice.name(), with_flag(*advice));
             assert!(!library.contains("--") && !library.contains("csae "), "{library}");
-            let has_command = matches!(advice, Advice::ListDevices | Advice::UseFeatures);
+            let has_command =
+                matches!(advice, Advice::ListDevices | Advice::UseFeatures | Advice::ResumeRun);
             assert!(program.contains(if has_command { "`csae " } else { "--" }), "{program}");
             // No replacement changes another one.
             assert_eq!(with_flags(&format!("a; {library}, b")), format!("a; {program}, b"));

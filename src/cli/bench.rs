@@ -42,10 +42,11 @@ use super::{CommandArgs, Common, refuse_existing, with_flags};
   csae bench --roofline h200 --workload w2 --batch 128 -v")]
 pub struct BenchArgs {
     /// Time only the training steps of these workloads: w1, w2, w3, comma-separated
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    #[arg(long, value_delimiter = ',', value_name = "W,…")]
     workload: Vec<String>,
-    /// Time only training steps, at these batch sizes [default: each workload's own]
-    #[arg(long, value_delimiter = ',', value_name = "LIST")]
+    /// Time only training steps, at these batch sizes, comma-separated [default: each workload's
+    /// own]
+    #[arg(long, value_delimiter = ',', value_name = "N,…")]
     batch: Vec<std::num::NonZeroUsize>,
     /// Time only training steps, with maps stored in this precision; with --tune, the precision of
     /// the tuned matrix products
@@ -244,6 +245,7 @@ fn run(args: BenchArgs) -> anyhow::Result<()> {
         .into());
     }
     // clap's `requires` also accepts a boolean flag that was not given, so check again.
+    args.out.as_deref().map_or(Ok(()), super::outputs::check_folder)?;
     if args.out.is_some() && !args.grow {
         return Err(Error::usage("--out needs --grow").into());
     }

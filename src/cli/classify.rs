@@ -7,10 +7,9 @@ use clap::{Args, ValueEnum};
 use csae::internals::data::{Sample, patches};
 use csae::internals::error::Error;
 use csae::internals::infer::batches::{Inference, MemoryInUse};
-use csae::internals::model::{self, Purpose};
+use csae::internals::model::Purpose;
 use csae::internals::report::confusion::Confusion;
 use csae::internals::tasks::finetune::best;
-use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::probe::match_labels;
 use serde_json::json;
 
@@ -85,7 +84,7 @@ impl CommandArgs for ClassifyArgs {
 }
 
 fn run(args: ClassifyArgs) -> anyhow::Result<()> {
-    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let graph = &loaded.graph;
     let classes = &graph.spec.classes;
     if classes.is_empty() {

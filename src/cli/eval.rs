@@ -9,7 +9,7 @@ use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::infer::conditions::Condition;
 use csae::internals::infer::evaluate::evaluate_sample;
 use csae::internals::infer::restore::{Restorer, check_task};
-use csae::internals::model::{self, Purpose};
+use csae::internals::model::Purpose;
 use csae::internals::raster::fill::fill;
 use csae::internals::raster::resample::imresize;
 use csae::internals::report::picture::Picture;
@@ -78,7 +78,7 @@ pub struct EvalArgs {
 
 /// Evaluates a restoration model by a protocol.
 fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::Result<()> {
-    let loaded = model::load(&args.model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let spec = &loaded.graph.spec;
     check_task(spec, protocol.task())?;
     let trained = |degradation: &Degradation| match degradation {
@@ -149,7 +149,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
         return run_protocol(&args, protocol, folder);
     }
     let data = args.data.as_deref().expect("clap requires it without --protocol");
-    let loaded = model::load(&args.model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let graph = &loaded.graph;
     graph.check_autoencoder()?;
     let dims = graph.nodes[0].dims;

@@ -198,7 +198,7 @@ impl CommandArgs for FeaturesArgs {
 
 fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let format = FeatureFormat::of(&args.out)?;
-    let loaded = model::load(&args.model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     if args.pool != PoolChoice::None && encoder.pooling.is_none() {
         return Err(Error::usage(format!(
@@ -256,12 +256,12 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
             json!({"kind": "features", "layer": encoder.layer, "shape": shape, "files": names})
         );
     } else {
-        outln!(
+        args.common.report_written(format_args!(
             "{} images, {} features each: {}",
             described.images,
             described.dims.len(),
             names.join(", ")
-        );
+        ));
     }
     Ok(())
 }

@@ -16,7 +16,6 @@ use csae::internals::report::confusion::Confusion;
 use csae::internals::shape::Dims;
 use csae::internals::spec::{ClassifySpec, Config, HeadKind, HeadStart};
 use csae::internals::tasks::finetune::{Curve, Labelled, Point, begin_training, draw, split};
-use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::probe::match_labels;
 use csae::internals::train::RunFolder;
 use serde_json::{Value, json};
@@ -225,7 +224,7 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
         }
         RunFolder::at(&learning.out)
     };
-    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     let budget = super::budget(args.reading.max_memory.as_deref())?;
     let size = encoder.graph.nodes[0].dims;
@@ -259,10 +258,11 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
             },
         )
     };
-    let mut device = common.open_for(config_of(&|_| {})?.train.precision)?;
+    let config = config_of(&|_| {})?;
+    learning.settings.report_unused_keys(common, &config)?;
+    let mut device = common.open_for(config.train.precision)?;
     device.limit_memory(budget.all);
     if args.curve.is_empty() {
-        let config = config_of(&|_| ())?;
         let begin = Begin::New { folder, force: learning.force };
         return train_and_print(common, &mut device, (&config, &graph), &data, budget, begin);
     }
@@ -439,7 +439,7 @@ fn curve(
         let folder = out.display().to_string();
         outln!("{}", json!({"kind": "files", "folder": folder, "files": written}));
     } else {
-        outln!("{}: {}", out.display(), written.join(", "));
+        common.report_written(format_args!("{}: {}", out.display(), written.join(", ")));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::infer::evaluate::EvaluationReport;
 use csae::internals::infer::top_patches::TopPatches;
 use csae::internals::metrics::statistics::quantiles;
-use csae::internals::model::{self, LayerRow, Purpose};
+use csae::internals::model::{LayerRow, Purpose};
 use csae::internals::report::history::{Entry, History};
 use csae::internals::spec::PenaltyName;
 use csae::internals::tasks::inspect::{
@@ -79,13 +79,14 @@ impl CommandArgs for InspectArgs {
 
 fn run(args: InspectArgs) -> anyhow::Result<()> {
     let place = ModelPaths::of(&args.model);
-    let loaded = model::load(&place.model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let graph = &loaded.graph;
     let run = match &place.run {
         Some(folder) => RunRecord::read(folder, graph)?,
         None => RunRecord::default(),
     };
     let out = args.out.clone().unwrap_or(place.out);
+    super::outputs::check_folder(&out)?;
     if let Some(path) = conflicting_file(&out).filter(|_| !args.force) {
         super::refuse_existing(&path, false)?;
     }
@@ -139,7 +140,7 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
             json!({"kind": "files", "folder": out.display().to_string(), "files": written})
         );
     } else {
-        outln!("{}: {}", out.display(), written.join(", "));
+        args.common.report_written(format_args!("{}: {}", out.display(), written.join(", ")));
     }
     Ok(())
 }

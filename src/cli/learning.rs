@@ -13,7 +13,7 @@ use csae::internals::files::{self, Lock};
 use csae::internals::model::{self, Decoder, Graph, LoadedModel};
 use csae::internals::rng::Stream;
 use csae::internals::shape::Dims;
-use csae::internals::spec::{Config, HeadKind, ModelSpec};
+use csae::internals::spec::{Config, HeadKind, ModelSpec, written_keys};
 use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::segment::Segmenter;
 use csae::internals::train::checkpoint::Checkpoint;
@@ -52,6 +52,16 @@ impl Settings {
                 bail_usage!("--set {set}: an argument of this command sets {key}; remove --set");
             }
         }
+        Ok(())
+    }
+
+    /// Names the keys of the configuration file and of --set that have no effect.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn report_unused_keys(&self, common: &Common, config: &Config) -> Result<()> {
+        let text = self.config.as_deref().map(files::read_text).transpose()?;
+        common.report_unused_keys(config, &written_keys(text.as_deref(), &self.set), None);
         Ok(())
     }
 

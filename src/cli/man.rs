@@ -66,6 +66,7 @@ fn run(args: &ManArgs) -> anyhow::Result<()> {
         pages.iter().for_each(|(_, roff)| super::out_raw(roff));
         return Ok(());
     };
+    super::outputs::check_folder(folder)?;
     for (name, _) in &pages {
         super::refuse_existing(&folder.join(name), args.force)?;
     }

@@ -15,10 +15,12 @@ macro_rules! errln {
 }
 
 mod advice;
+pub mod allocator;
 mod annotated;
 mod anomaly;
 mod bench;
 mod classify;
+mod common;
 mod completions;
 mod detect;
 mod devices;
@@ -30,6 +32,7 @@ mod inspect;
 mod interrupt;
 mod learning;
 mod man;
+mod outputs;
 mod presets;
 mod probe;
 mod reconstruct;
@@ -47,19 +50,13 @@ mod verify;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser};
 use csae::internals::budget;
 use csae::internals::budget::Budget;
-use csae::internals::cache;
-use csae::internals::device::Device;
-use csae::internals::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
-
 use csae::internals::error::{Error, ErrorKind};
-use csae::internals::spec::Precision;
-use csae::internals::verify::check_units_once;
-use serde_json::json;
 
 pub use advice::with_flags;
+pub use common::{Common, Kernels};
 
 /// Convolutional sparse autoencoders on any GPU.
 ///
@@ -141,293 +138,6 @@ commands! {
     }
 }
 
-/// Which kernel variant to use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Kernels {
-    /// Chosen by adapter and shape: from your table (`csae bench --tune`), else from a built-in one
-    Auto,
-    /// The plain variants, which support every shape
-    Plain,
-    /// Matrix products with sums in the registers of each invocation
-    Registers,
-    /// Matrix products with sums in registers; values are exchanged within a subgroup
-    Subgroup,
-    /// Matrix products with sums in registers; values are exchanged through workgroup memory
-    Tiled,
-    /// As tiled, with half as many sums in the registers of each invocation
-    #[value(name = "tiled-8x4")]
-    Tiled8x4,
-    /// Matrix products on the adapter's cooperative matrices (tensor cores), an experimental
-    /// feature: products in half precision, on Metal all; others as tiled
-    Matrix,
-}
-
-impl From<Kernels> for Choice {
-    fn from(kernels: Kernels) -> Self {
-        match kernels {
-            Kernels::Auto => Self::Auto,
-            Kernels::Plain => Self::Plain,
-            Kernels::Registers => Self::Registers,
-            Kernels::Subgroup => Self::Subgroup,
-            Kernels::Tiled => Self::Tiled,
-            Kernels::Tiled8x4 => Self::Tiled8x4,
-            Kernels::Matrix => Self::Matrix,
-        }
-    }
-}
-
-/// Flags shared by all commands that use a model or a device.
-#[derive(Clone, Debug, Args)]
-pub struct Common {
-    /// Device: auto, cpu, gpu, part of an adapter's name or driver, or its number in `csae devices`
-    /// [default: auto; for `resume` the run's device]
-    #[arg(long, value_name = "DEVICE", help_heading = "General")]
-    pub device: Option<String>,
-    /// Number of CPU threads [default: all cores]
-    #[arg(long, value_name = "N", help_heading = "General")]
-    pub threads: Option<std::num::NonZeroUsize>,
-    /// Kernel variant on a GPU
-    #[arg(long, value_enum, default_value_t = Kernels::Auto, help_heading = "General")]
-    pub kernels: Kernels,
-    /// Print JSON lines on standard output
-    #[arg(long, help_heading = "General")]
-    pub json: bool,
-    /// Print only results, errors and a count of skipped files
-    #[arg(short, long, help_heading = "General")]
-    pub quiet: bool,
-    /// Print more: chosen kernels and compile times, every skipped file, every feature of an
-    /// adapter
-    #[arg(short, long, help_heading = "General")]
-    pub verbose: bool,
-}
-
-impl Common {
-    /// The device to use.
-    pub fn device(&self) -> &str {
-        self.device.as_deref().unwrap_or("auto")
-    }
-
-    /// Opens the device and prints its name. On a GPU, kernels are chosen by the user's table if
-    /// there is one, and compiled pipelines are cached.
-    ///
-    /// # Errors
-    /// If there is no such device, or it does not support the kernel variant.
-    pub fn open(&self) -> csae::internals::error::Result<Device> {
-        self.open_for(Precision::F32)
-    }
-
-    /// As [`Common::open`], for training in `precision`. For half precision the adapter's
-    /// cooperative matrices are checked once for each driver, and used from then on if they compute
-    /// correctly.
-    ///
-    /// # Errors
-    /// As [`Common::open`].
-    pub fn open_for(&self, precision: Precision) -> csae::internals::error::Result<Device> {
-        let mut read = Ok(None);
-        // Cooperative matrices are experimental, so they are enabled only if a flag or the table
-        // asks for them, or in half precision, where a check comes first.
-        let mut device = Device::open_with(self.device(), |adapter| {
-            read = self.table(adapter);
-            let tuned = matches!(&read, Ok(Some(table)) if table.names(Choice::Matrix));
-            let could_use = self.kernels == Kernels::Auto && precision == Precision::F16;
-            if tuned || could_use || self.kernels == Kernels::Matrix {
-                adapter.matrices()
-            } else {
-                Matrices::None
-            }
-        })?;
-        if let Some(gpu) = device.as_gpu() {
-            gpu.choose(self.kernels.into())?;
-            if let Some(path) = cache::file("pipelines", &gpu.adapter().identity(), "bin") {
-                gpu.keep_pipelines(path);
-            }
-        }
-        if self.kernels == Kernels::Auto && precision == Precision::F16 {
-            self.check_units(&mut device)?;
-        }
-        if let Some(gpu) = device.as_gpu()
-            && gpu.choice == Choice::Auto
-        {
-            self.take_table(gpu, read, Tuned::path(&gpu.adapter().identity()));
-        }
-        self.status(&format!("device: {}", device.label()));
-        Ok(device)
-    }
-
-    /// Decides whether products in half precision run on the adapter's cooperative matrices.
-    fn check_units(&self, device: &mut Device) -> csae::internals::error::Result<()> {
-        if device.as_gpu().is_none_or(|gpu| gpu.traits().matrices == Matrices::None) {
-            return Ok(());
-        }
-        let start =
-            || self.status("checking the matrix units of this adapter, once for its driver");
-        let fault = check_units_once(device, &start)?;
-        if let Some(fault) = &fault {
-            self.status(&format!(
-                "note: products run without the adapter's matrix units ({fault})"
-            ));
-        }
-        if let Some(gpu) = device.as_gpu() {
-            gpu.verified = fault.is_none();
-        }
-        Ok(())
-    }
-
-    /// Opens a device without the user's kernel table. `matrices` decides which cooperative
-    /// matrices to enable on an adapter.
-    ///
-    /// # Errors
-    /// If there is no such device, or it does not support the kernel variant.
-    pub fn open_untuned(
-        &self,
-        matrices: impl FnOnce(&Adapter) -> Matrices,
-    ) -> csae::internals::error::Result<Device> {
-        let mut device = Device::open_with(self.device(), matrices)?;
-        if let Some(gpu) = device.as_gpu() {
-            gpu.choose(self.kernels.into())?;
-            if gpu.choice == Choice::Auto {
-                self.take_table(gpu, Ok(None), None);
-            }
-        }
-        self.status(&format!("device: {}", device.label()));
-        Ok(device)
-    }
-
-    /// The user's kernel table for an adapter, if it is enabled.
-    fn table(&self, adapter: &Adapter) -> csae::internals::error::Result<Option<Tuned>> {
-        let identity = adapter.identity();
-        let path = Tuned::path(&identity).filter(|_| self.kernels == Kernels::Auto);
-        path.map_or(Ok(None), |path| Tuned::read(&path, &identity))
-    }
-
-    /// Installs the user's kernel table. A table that is invalid or belongs to another adapter is
-    /// ignored.
-    fn take_table(
-        &self,
-        gpu: &mut Gpu,
-        read: csae::internals::error::Result<Option<Tuned>>,
-        path: Option<std::path::PathBuf>,
-    ) {
-        let (table, ignored) = match read {
-            Ok(table) => (table, None),
-            Err(error) => (None, Some(error)),
-        };
-        gpu.tuned = table.map(std::rc::Rc::new);
-        if !self.verbose {
-            return;
-        }
-        if let Some(error) = ignored {
-            self.status(&format!(
-                "ignored the kernel table: {error}; `csae bench --tune` writes a new one"
-            ));
-        }
-        self.status(&match (&path, &gpu.tuned) {
-            (Some(path), Some(table)) => {
-                format!(
-                    "kernels for matrix products: table {}, {} classes",
-                    path.display(),
-                    table.len()
-                )
-            }
-            _ => format!(
-                "kernels for matrix products: built-in table of {}",
-                BuiltIn::of(&gpu.traits()).name
-            ),
-        });
-    }
-
-    /// Warns if the test images are the training images.
-    pub fn warn_same_data(&self, training: &str, test: Option<&String>) {
-        let canonical =
-            |source: &str| Path::new(source).canonicalize().unwrap_or_else(|_| source.into());
-        if test.is_some_and(|test| canonical(test) == canonical(training)) {
-            self.status(
-                "note: testing on the training images; these numbers do not measure generalization",
-            );
-        }
-    }
-
-    /// Reports skipped files: their number, and some names, or all with `-v` or `--json`. Their
-    /// number is printed even with `-q`.
-    pub fn report_skipped(&self, skipped: &[(String, String)]) {
-        if self.json && !skipped.is_empty() {
-            let files: Vec<_> = skipped
-                .iter()
-                .map(|(file, reason)| json!({"file": file, "reason": with_flags(reason)}))
-                .collect();
-            outln!("{}", json!({"kind": "skipped", "count": skipped.len(), "files": files}));
-        }
-        let named = match (self.quiet, self.verbose) {
-            (true, _) if self.json => return,
-            (true, _) => 0,
-            (false, true) => usize::MAX,
-            (false, false) => 5,
-        };
-        describe_skipped(skipped, named).iter().for_each(|line| errln!("{line}"));
-    }
-
-    /// With `-v`, prints the GPU kernels that were compiled and how long each took, or the CPU
-    /// path's instruction set.
-    pub fn report_kernels(&self, device: &mut Device) {
-        if !self.verbose {
-            return;
-        }
-        let label = device.label();
-        match device.as_gpu() {
-            Some(gpu) => {
-                for (kernel, time) in gpu.compile_log() {
-                    errln!("pipeline {kernel}: {:.1} ms", time.as_secs_f64() * 1e3);
-                }
-            }
-            None => {
-                errln!(
-                    "{label}: matrix products with {}",
-                    csae::internals::linalg::gemm::instructions()
-                );
-            }
-        }
-    }
-
-    /// Reports `what` about some files, followed by their names: the first five, or all with `-v`.
-    /// Prints nothing if `names` is empty.
-    pub fn report_names(&self, what: impl Fn(usize) -> String, names: &[String]) {
-        if names.is_empty() {
-            return;
-        }
-        let shown = if self.verbose { names.len() } else { names.len().min(5) };
-        let more = if names.len() > shown { ", … (-v lists all)" } else { "" };
-        self.status(&format!("{}: {}{more}", what(names.len()), names[..shown].join(", ")));
-    }
-
-    /// Prints a status line on standard error, unless `--quiet` is set.
-    pub fn status(&self, line: &str) {
-        if !self.quiet {
-            errln!("{line}");
-        }
-    }
-}
-
-/// The message about skipped files: a line with their number, and one line for each of the first
-/// `max` files. It is empty if no file was skipped.
-fn describe_skipped(skipped: &[(String, String)], max: usize) -> Vec<String> {
-    if skipped.is_empty() {
-        return Vec::new();
-    }
-    let shown = skipped.len().min(max);
-    let files = if skipped.len() == 1 { "file" } else { "files" };
-    let end = match shown {
-        0 => String::new(),
-        _ if shown < skipped.len() => format!("; the first {shown} (-v names all):"),
-        _ => ":".to_owned(),
-    };
-    let first = format!(
-        "skipped {} {files} that cannot be used (--strict makes it an error){end}",
-        skipped.len()
-    );
-    let named = |(file, reason): &(String, String)| format!("  {file}: {}", with_flags(reason));
-    std::iter::once(first).chain(skipped[..shown].iter().map(named)).collect()
-}
-
 /// A number with its noun in the singular or plural.
 fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
@@ -492,17 +202,20 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     if let Some(common) = cli.command.common()
         && (common.threads.is_some() || !resumes)
     {
-        threads::start(common.threads).map_err(|error| (error.into(), 2))?;
+        threads::start(common.threads).map_err(|error| with_status(error.into()))?;
     }
     WRITES_FILES.store(cli.command.writes_files(), Ordering::Relaxed);
-    cli.command.run().map_err(|error| {
-        let status = match error.downcast_ref::<Error>() {
-            Some(error) if error.kind == ErrorKind::Usage => 2,
-            None if error.is::<interrupt::Interrupted>() => interrupt::status(),
-            _ => 1,
-        };
-        (error, status)
-    })
+    cli.command.run().map_err(with_status)
+}
+
+/// An error with the exit status of the program, see [`run`].
+fn with_status(error: anyhow::Error) -> (anyhow::Error, u8) {
+    let status = match error.downcast_ref::<Error>() {
+        Some(error) if error.kind == ErrorKind::Usage => 2,
+        None if error.is::<interrupt::Interrupted>() => interrupt::status(),
+        _ => 1,
+    };
+    (error, status)
 }
 
 /// The memory budget of `--max-memory`.
@@ -534,6 +247,21 @@ fn out_raw(bytes: &[u8]) {
             std::process::exit(1);
         }
     }
+}
+
+/// Checks that results are over at least nine tenths of the images, of which `used` were not
+/// skipped.
+///
+/// # Errors
+/// If they are not, and `partial` does not allow it.
+pub fn require_most(used: usize, all: usize, partial: bool) -> csae::internals::error::Result<()> {
+    if partial || 10 * used >= 9 * all {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "only {used} of {all} images can be evaluated, and results over a part of them can \
+         mislead; mend the files that are skipped, or add --partial to evaluate the others"
+    )))
 }
 
 /// Checks that a file can be written.
@@ -568,25 +296,23 @@ mod tests {
         check(&Cli::command());
     }
 
+    /// Help that lists values with spaces between them suggests a command line that is refused.
     #[test]
-    fn skipped_files_are_counted_and_named() {
-        let skipped: Vec<_> =
-            (0..7).map(|i| (format!("{i}.png"), "is broken".to_owned())).collect();
-        let lines = describe_skipped(&skipped, 5);
-        assert!(
-            lines.len() == 6
-                && lines[0].starts_with("skipped 7 files")
-                && lines[0].contains("first 5"),
-            "{lines:?}"
-        );
-        assert_eq!(describe_skipped(&skipped, usize::MAX).len(), 8);
-        assert_eq!(
-            describe_skipped(&skipped, 0),
-            ["skipped 7 files that cannot be used (--strict makes it an error)"]
-        );
-        assert!(
-            describe_skipped(&[], 5).is_empty()
-                && describe_skipped(&skipped[..1], 5)[0].contains("skipped 1 file that")
-        );
+    fn help_of_lists_says_that_commas_separate_them() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                if argument.get_value_delimiter().is_none() {
+                    continue;
+                }
+                let place = format!("{} {}", command.get_name(), argument.get_id());
+                let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("comma-separated"), "{place}: {help}");
+                let names = argument.get_value_names().unwrap_or_default();
+                assert!(names.iter().any(|name| name.contains(',')), "{place}: {names:?}");
+                assert!(argument.get_default_values().len() <= 1, "{place}: {argument:?}");
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
     }
 }

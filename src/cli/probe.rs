@@ -9,7 +9,7 @@ use csae::internals::data::Sample;
 use csae::internals::device::Device;
 use csae::internals::files;
 use csae::internals::infer::batches::MemoryInUse;
-use csae::internals::model::{self, LoadedModel, Purpose, Store};
+use csae::internals::model::{LoadedModel, Purpose, Store};
 use csae::internals::tasks::features::{self, Extractor};
 use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::probe::{
@@ -72,7 +72,7 @@ pub struct ProbeArgs {
     #[arg(long, value_enum, default_value_t = Classifier::Both)]
     classifier: Classifier,
     /// Fit to this many labels of each class, chosen at random --draws times; comma-separated
-    #[arg(long, value_name = "N", value_delimiter = ',')]
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
     labels_per_class: Vec<std::num::NonZeroUsize>,
     /// Number of random choices of labels
     #[arg(long, value_name = "N", default_value = "5", requires = "labels_per_class")]
@@ -116,9 +116,10 @@ impl CommandArgs for ProbeArgs {
 
 fn run(args: ProbeArgs) -> anyhow::Result<()> {
     let place = ModelPaths::with(&args.model, "probe");
-    let loaded = model::load(&place.model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     let out = args.out.clone().unwrap_or(place.out);
+    super::outputs::check_folder(&out)?;
     for name in [PICTURE, NUMBERS] {
         super::refuse_existing(&out.join(name), args.force)?;
     }
@@ -306,7 +307,11 @@ impl Probes<'_> {
                 json!({"kind": "files", "folder": out.display().to_string(), "files": written})
             );
         } else {
-            outln!("{}: {}", out.display(), written.join(", "));
+            self.args.common.report_written(format_args!(
+                "{}: {}",
+                out.display(),
+                written.join(", ")
+            ));
         }
         Ok(())
     }

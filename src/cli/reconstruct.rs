@@ -8,7 +8,7 @@ use csae::internals::files;
 use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::infer::reconstruct;
 use csae::internals::metrics::quality;
-use csae::internals::model::{self, Purpose};
+use csae::internals::model::Purpose;
 use csae::internals::report::picture;
 use csae::internals::shape::Dims;
 use serde_json::json;
@@ -31,8 +31,8 @@ pub struct ReconstructArgs {
     /// files, bundled sets
     #[arg(required = true)]
     images: Vec<String>,
-    /// Folder for the results
-    #[arg(short, long, value_name = "DIR")]
+    /// Folder for the results, or the PNG file of a single result
+    #[arg(short, long, value_name = "PATH")]
     out: PathBuf,
     /// Overwrite existing files
     #[arg(long)]
@@ -64,7 +64,7 @@ impl CommandArgs for ReconstructArgs {
 }
 
 fn run(args: ReconstructArgs) -> anyhow::Result<()> {
-    let loaded = model::load(&args.model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let graph = &loaded.graph;
     graph.check_autoencoder()?;
     graph.check_reconstructs_images()?;
@@ -90,7 +90,6 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
             .collect();
         let mut result = reconstruct::image(&mut device, &mut inference, &original, size)?;
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
-        files::make_folder(target.parent().unwrap_or(&args.out))?;
         let own = Dims::of(size, dims.c);
         files::make_folder(target.parent().unwrap_or(&args.out))?;
         picture::save_png(target, &result, own)?;
@@ -105,7 +104,10 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
                 })
             );
         } else {
-            outln!("{}  {size}  PSNR {psnr:.2} dB  SSIM {ssim:.4}", target.display());
+            args.common.report_written(format_args!(
+                "{}  {size}  PSNR {psnr:.2} dB  SSIM {ssim:.4}",
+                target.display()
+            ));
         }
     }
     args.common.report_kernels(&mut device);

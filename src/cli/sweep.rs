@@ -39,22 +39,24 @@ pub struct SweepArgs {
     /// Rules, comma-separated: l1, kl, top_k, batch_top_k, spatial_wta, lifetime_wta
     #[arg(
         long,
-        value_name = "RULE",
+        value_name = "RULE,…",
         value_delimiter = ',',
         default_value = "l1,top_k,batch_top_k,lifetime_wta"
     )]
     rules: Vec<String>,
-    /// Strengths of l1: weight of the penalty [default: 0.1,0.3,1,3]
-    #[arg(long, value_name = "L", value_delimiter = ',')]
+    /// Strengths of l1: weight of the penalty, comma-separated [default: 0.1,0.3,1,3]
+    #[arg(long, value_name = "L,…", value_delimiter = ',')]
     lambda: Option<Vec<f64>>,
-    /// Strengths of top_k and batch_top_k: elements kept per image [default: 8,16,32,64]
-    #[arg(long, value_name = "K", value_delimiter = ',')]
+    /// Strengths of top_k and batch_top_k: elements kept per image, comma-separated [default:
+    /// 8,16,32,64]
+    #[arg(long, value_name = "K,…", value_delimiter = ',')]
     k: Option<Vec<f64>>,
-    /// Strengths of lifetime_wta: share of a batch that a unit keeps [default: 0.05,0.1,0.2,0.4]
-    #[arg(long, value_name = "RATE", value_delimiter = ',')]
+    /// Strengths of lifetime_wta: share of a batch that a unit keeps, comma-separated [default:
+    /// 0.05,0.1,0.2,0.4]
+    #[arg(long, value_name = "RATE,…", value_delimiter = ',')]
     rate: Option<Vec<f64>>,
-    /// Strengths of kl: weight of the penalty [default: 0.03,0.1,0.3,1]
-    #[arg(long, value_name = "B", value_delimiter = ',')]
+    /// Strengths of kl: weight of the penalty, comma-separated [default: 0.03,0.1,0.3,1]
+    #[arg(long, value_name = "B,…", value_delimiter = ',')]
     beta: Option<Vec<f64>>,
     /// Configuration to start from
     #[arg(long, value_name = "NAME", default_value = "sparse", conflicts_with = "config")]
@@ -182,6 +184,7 @@ impl CommandArgs for SweepArgs {
 }
 
 fn run(args: SweepArgs) -> anyhow::Result<()> {
+    super::outputs::check_folder(&args.out)?;
     let base = args.base()?;
     let budget = super::budget(args.max_memory.as_deref())?;
     let prepared = data::prepare_within(&base, budget)?;
@@ -235,7 +238,7 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
             json!({"kind": "files", "folder": args.out.display().to_string(), "files": written})
         );
     } else {
-        outln!("{}: {}", args.out.display(), written.join(", "));
+        args.common.report_written(format_args!("{}: {}", args.out.display(), written.join(", ")));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use csae::internals::error::{Error, Result};
 use csae::internals::shape::Size;
 
 use super::Common;
+use super::outputs::single_file;
 
 /// An image of one of the sources.
 pub struct Job {
@@ -71,7 +72,8 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Opens every source and chooses a file below `out` for each result. Without `out`, results
+    /// Opens every source and chooses a file below `out` for each result. For one image, `out` can
+    /// name the file itself. Without `out`, results
     /// only get names. Beside its PNG, each result has a file with each of the extensions
     /// `endings`.
     ///
@@ -113,6 +115,8 @@ impl Targets {
         }
         let paths: Vec<&ImagePath> = found.iter().map(|(_, path)| path).collect();
         let names = distinct_names(&paths);
+        let single = out.map(|out| single_file(out, targets.jobs.len(), &["png"])).transpose()?;
+        let single = single.flatten();
         // The image of each file, by its path in lower case: some file systems ignore case.
         let mut owners: HashMap<String, usize> = HashMap::new();
         let lower = |path: &Path| path.to_string_lossy().to_lowercase();
@@ -124,7 +128,8 @@ impl Targets {
                 targets.sources[job.source].name(job.image)
             };
             let folder = out.unwrap_or(Path::new(""));
-            job.target = folder.join(&name.text).with_extension("png");
+            let own = || folder.join(&name.text).with_extension("png");
+            job.target = single.clone().unwrap_or_else(own);
             if out.is_none() {
                 continue;
             }

@@ -1,5 +1,6 @@
 //! `csae train`
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -87,6 +88,12 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
+    /// The keys that the user wrote: in a configuration file, not in a preset, and by --set.
+    fn written_keys(&self) -> csae::internals::error::Result<BTreeSet<String>> {
+        let text = self.config.as_deref().map(files::read_text).transpose()?;
+        Ok(spec::written_keys(text.as_deref(), &self.set))
+    }
+
     /// The configuration: the preset or file, changed by --set, then by the other flags.
     fn config(&self) -> csae::internals::error::Result<Config> {
         let (text, place) = match (&self.config, &self.preset) {
@@ -156,6 +163,9 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     let folder = run_folder(args.out.as_deref(), args.force)?;
     let job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;
+    let written = args.written_keys()?;
+    let crop = job.without_crop().filter(|_| written.contains("data.crop"));
+    args.common.report_unused_keys(&job.config, &written, crop);
     let mut device = args.common.open_for(job.config.train.precision)?;
     job.run(&args.common, &mut device, &folder, None, |device| {
         let threads = args.common.threads.map(std::num::NonZeroUsize::get);
@@ -174,6 +184,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
 /// If `wanted` exists and `force` is not set.
 pub fn run_folder(wanted: Option<&Path>, force: bool) -> csae::internals::error::Result<RunFolder> {
     if let Some(wanted) = wanted {
+        super::outputs::check_folder(wanted)?;
         if !force && RunFolder::is_run(wanted) {
             let folder = wanted.display();
             return Err(Error::usage(format!(

@@ -38,6 +38,11 @@ impl Job {
         Ok(Self { config, prepared, graph, budget })
     }
 
+    /// Why `data.crop` has no effect, if it has none.
+    pub fn without_crop(&self) -> Option<&String> {
+        self.prepared.without_crop.as_ref()
+    }
+
     fn report_start(&self, common: &Common, device: &mut Device, trainer: &Trainer) {
         common.status(&format!("data: {}", self.prepared.description));
         common.report_skipped(&self.prepared.skipped);

@@ -4,6 +4,7 @@
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 use super::images::{Entry, Images};
+use crate::budget;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 
@@ -101,7 +102,7 @@ impl Array {
     /// # Errors
     /// If the file cannot be read, or has become shorter.
     pub fn read(&self, file: &mut (impl Read + Seek), index: usize) -> Result<Vec<u8>> {
-        let mut record = vec![0; self.record()];
+        let mut record = budget::zeroed(self.record(), "an image")?;
         let at = self.start + index as u64 * self.record() as u64;
         file.seek(SeekFrom::Start(at))
             .and_then(|_| file.read_exact(&mut record))
@@ -112,11 +113,11 @@ impl Array {
     /// Reads all images. Their names are their numbers.
     ///
     /// # Errors
-    /// Those of [`Array::read`].
+    /// Those of [`Array::read`], or if there is not enough memory.
     pub fn read_all(&self, file: &mut (impl Read + Seek)) -> Result<Images> {
         let mut images = Images::new(self.dims.c);
         let each = self.dims.len();
-        images.bytes.reserve_exact(each * self.count);
+        images.bytes = budget::reserved(each * self.count, "the images")?;
         file.seek(SeekFrom::Start(self.start)).map_err(|e| read_error(0, &e))?;
         let mut record = vec![0; self.record()];
         for i in 0..self.count {

@@ -4,6 +4,7 @@ use image::imageops::{self, FilterType};
 use image::{ImageBuffer, Pixel};
 use rayon::prelude::*;
 
+use crate::budget;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::shape::{Dims, Size};
@@ -100,7 +101,7 @@ impl Images {
     /// Adds an image (H,W,C with the channels of the set).
     ///
     /// # Errors
-    /// If the set would exceed [`MAX_BYTES`].
+    /// If the set would exceed [`MAX_BYTES`], or there is not enough memory.
     ///
     /// # Panics
     /// If the number of samples does not match the size.
@@ -109,6 +110,7 @@ impl Images {
         if self.bytes.len() + pixels.len() > MAX_BYTES {
             return Err(too_large().at(name));
         }
+        budget::grow(&mut self.bytes, pixels.len(), "the images")?;
         self.table.push(Entry { offset: self.bytes.len(), size });
         self.bytes.extend_from_slice(pixels);
         self.names.push(name);
@@ -217,7 +219,7 @@ impl Images {
         }
         // Number of images resized in parallel. Only these are in memory twice.
         const PART: usize = 256;
-        let mut bytes = Vec::with_capacity(total);
+        let mut bytes = budget::reserved(total, "the resized images")?;
         for start in (0..sizes.len()).step_by(PART) {
             let part: Vec<Vec<u8>> = (start..sizes.len().min(start + PART))
                 .into_par_iter()

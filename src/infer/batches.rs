@@ -2,7 +2,6 @@
 
 use rayon::prelude::*;
 
-use crate::advice::Advice;
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::infer::conditions::{Condition, degrade};
@@ -121,7 +120,7 @@ impl<'a> Inference<'a> {
                 mib(in_use.data),
                 mib(self.bytes(1)),
                 mib(budget),
-                Advice::RaiseMemoryLimit
+                device.memory_advice()
             )));
         }
         self.max_batch = fitting;

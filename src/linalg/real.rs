@@ -25,6 +25,7 @@ pub trait Real:
     + SubAssign
     + MulAssign
     + Sum
+    + bytemuck::Zeroable
     + 'static
 {
     /// 0

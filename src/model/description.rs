@@ -28,9 +28,29 @@ pub struct ModelSpec {
     /// Class names of a classifier, in the order of its output logits; empty for other models.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
+    /// How training read label images, for a segmenter. Training records it here.
+    #[serde(default, skip_serializing_if = "LabelReading::is_default")]
+    pub labels: LabelReading,
     /// The corruption that the model was trained to undo. Training records it here.
     #[serde(default, skip_serializing_if = "CorruptionSpec::is_none")]
     pub undoes: CorruptionSpec,
+}
+
+/// How the numbers of label images are read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LabelReading {
+    /// Whether they are numbers of objects: 0 is the background, all others are the foreground.
+    pub instances: bool,
+    /// The number of pixels that are ignored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ignore: Option<u16>,
+}
+
+impl LabelReading {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A layer of a model: `[[model.layers]]`.

@@ -4,8 +4,8 @@ use super::graph::Graph;
 use crate::advice::Advice;
 use crate::error::{Error, Result, did_you_mean};
 use crate::model::{
-    AvgPool2dSpec, DropoutSpec, Init, LayerOp, LayerSpec, LinearSpec, MaxPool2dSpec, ModelSpec,
-    Pair, Pool2dSpec,
+    AvgPool2dSpec, DropoutSpec, Init, LabelReading, LayerOp, LayerSpec, LinearSpec, MaxPool2dSpec,
+    ModelSpec, Pair, Pool2dSpec,
 };
 use crate::ops::Activation;
 use crate::shape::Dims;
@@ -137,6 +137,7 @@ pub fn encoder(
         target: None,
         layers,
         classes: Vec::new(),
+        labels: LabelReading::default(),
         ..graph.spec.clone()
     })
 }

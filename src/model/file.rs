@@ -3,7 +3,7 @@
 //! that equal models have equal bytes.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -85,12 +85,50 @@ pub struct LoadedModel {
     pub graph: Graph,
     /// Hash of the names, shapes and values of its tensors.
     pub hash: String,
+    /// What a user should know about it, such as that its run has not finished.
+    pub note: Option<String>,
     /// The file or bundled model, for errors.
     place: String,
     tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
 impl LoadedModel {
+    /// A model of the values of a store in memory order: all parameters, and all states.
+    /// `place` names their file in errors.
+    ///
+    /// # Errors
+    /// When their number is not that of the model.
+    pub fn of_values(
+        graph: Graph,
+        place: &str,
+        parameters: &[f32],
+        states: &[f32],
+    ) -> Result<Self> {
+        let layout = Store::layout(&graph, Purpose::Infer);
+        if (layout.weights.len, layout.state.len) != (parameters.len(), states.len()) {
+            return Err(Error::usage(format!(
+                "{place}: it has {} parameters and {} states, but the model of its run has {} \
+                 and {}; restore the files that the run wrote",
+                parameters.len(),
+                states.len(),
+                layout.weights.len,
+                layout.state.len
+            )));
+        }
+        let tensors: HashMap<_, _> = layout
+            .unpack_all(&graph, parameters, states)
+            .into_iter()
+            .map(|(param, values)| (param.name, (param.shape, values)))
+            .collect();
+        let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes: Vec<(&str, &[usize], Vec<u8>)> = tensors
+            .iter()
+            .map(|(name, (shape, values))| (name.as_str(), &shape[..], bytes(values)))
+            .collect();
+        let hash = hash(bytes.iter().map(|(name, shape, data)| (*name, *shape, &data[..])));
+        Ok(Self { graph, hash, note: None, place: place.to_owned(), tensors })
+    }
+
     /// Copies every tensor whose name and shape match a parameter or state of `graph` into
     /// `store`. Returns the number copied and the number of parameters and states in `graph`.
     ///
@@ -189,8 +227,8 @@ pub fn restorer(task: Task) -> LoadedModel {
     bundled(task.name()).expect("every task has a bundled model")
 }
 
-/// Reads a model: a file, the model in a run folder, or, if the path does not exist, the bundled
-/// model with that name.
+/// Reads a model: a file, the last or else the best model in a run folder, or, if the path does not
+/// exist, the bundled model with that name.
 ///
 /// # Errors
 /// When the file cannot be read or is not a sound model file.
@@ -200,8 +238,8 @@ pub fn load(path: &Path) -> Result<LoadedModel> {
     {
         return Ok(loaded);
     }
-    let inside = path.join("model.safetensors");
-    let path = if path.is_dir() { inside.as_path() } else { path };
+    let inside = if path.is_dir() { Some(model_in(path)?) } else { None };
+    let path = inside.as_deref().unwrap_or(path);
     let bad = |what: String| Error::usage(format!("{}: {what}", path.display()));
     let size = std::fs::metadata(path).map_err(|error| Error::io(path, &error))?.len();
     if size > MAX_BYTES {
@@ -210,6 +248,18 @@ pub fn load(path: &Path) -> Result<LoadedModel> {
         )));
     }
     load_bytes(&files::read(path)?, &path.display().to_string())
+}
+
+/// The model file in a folder: the last model of a run, or the best one of an unfinished run.
+fn model_in(folder: &Path) -> Result<PathBuf> {
+    let names = ["model.safetensors", "best.safetensors"];
+    let found = names.map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Error::usage(format!(
+            "{}: No such file, nor best.safetensors; name the folder of a run, or a model file",
+            folder.join(names[0]).display()
+        ))
+    })
 }
 
 /// Reads a model from the bytes of a file; `place` names it in errors.
@@ -257,5 +307,5 @@ pub fn load_bytes(bytes: &[u8], place: &str) -> Result<LoadedModel> {
             .collect();
         tensors.insert(name.clone(), (view.shape().to_vec(), data));
     }
-    Ok(LoadedModel { graph, hash, place: place.to_owned(), tensors })
+    Ok(LoadedModel { graph, hash, note: None, place: place.to_owned(), tensors })
 }

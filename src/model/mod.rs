@@ -16,7 +16,7 @@ mod values;
 
 pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
 pub use decoder::{Decoder, decoder};
-pub use description::{LayerSpec, ModelSpec};
+pub use description::{LabelReading, LayerSpec, ModelSpec};
 pub use encoder::{GridPooling, HEAD, POOL, PoolKind, classifier, encoder, feature_layer};
 pub use file::{LoadedModel, bundled, bundled_names, load, load_bytes, restorer, save};
 pub use graph::{Graph, Node};

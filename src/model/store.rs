@@ -253,6 +253,17 @@ impl Store {
     pub fn read_all(&self, device: &mut Device, graph: &Graph) -> Result<Vec<(Param, Vec<f32>)>> {
         let weights = device.read(self.weights)?;
         let states = device.read(self.state)?;
+        Ok(self.unpack_all(graph, &weights, &states))
+    }
+
+    /// Every parameter, then every state, in natural order, from the values of `weights` and
+    /// `state`.
+    pub(super) fn unpack_all(
+        &self,
+        graph: &Graph,
+        weights: &[f32],
+        states: &[f32],
+    ) -> Vec<(Param, Vec<f32>)> {
         let of = |param: &Param, range: &(usize, usize), from: &[f32]| {
             (param.clone(), param.unpack(&from[range.0..range.0 + range.1]))
         };
@@ -260,16 +271,16 @@ impl Store {
             .params
             .iter()
             .zip(&self.ranges)
-            .map(|(param, range)| of(param, range, &weights))
+            .map(|(param, range)| of(param, range, weights))
             .collect();
         all.extend(
             graph
                 .states
                 .iter()
                 .zip(&self.state_ranges)
-                .map(|(state, range)| of(state, range, &states)),
+                .map(|(state, range)| of(state, range, states)),
         );
-        Ok(all)
+        all
     }
 
     /// Writes every parameter and state. `get` returns shape and values of a tensor by name, in

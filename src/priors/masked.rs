@@ -8,7 +8,8 @@
 use crate::device::Device;
 use crate::error::Result;
 use crate::model::{
-    AddSpec, CorruptionSpec, Graph, HEAD, Init, LayerOp, LayerSpec, LinearSpec, ModelSpec, Store,
+    AddSpec, CorruptionSpec, Graph, HEAD, Init, LabelReading, LayerOp, LayerSpec, LinearSpec,
+    ModelSpec, Store,
 };
 use crate::ops::{Activation, HURDLE_OUTPUTS, HURDLE_VALUES};
 use crate::rng::Stream;
@@ -114,6 +115,7 @@ pub fn graph(sizes: Sizes) -> Graph {
     let input = ["input".to_owned()];
     let spec = ModelSpec {
         input: None,
+        labels: LabelReading::default(),
         code: name("sum"),
         output: None,
         target: None,

@@ -4,6 +4,8 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::parallel::CHUNK;
+use crate::budget;
+use crate::error::Result;
 use crate::linalg::real::Real;
 use crate::view::{Buffer, StepParams, View};
 
@@ -60,15 +62,21 @@ impl<T: Real> Memory<T> {
     }
 
     /// Allocates a buffer of reals, filled with zeros. Returns its size in bytes.
-    pub(crate) fn alloc_real(&mut self, buffer: Buffer, len: usize) -> u64 {
-        *self.slot(buffer) = Slot::Real(vec![T::ZERO; len]);
-        self.slot(buffer).bytes()
+    ///
+    /// # Errors
+    /// If there is not enough memory. `label` names the buffer in the message.
+    pub(crate) fn alloc_real(&mut self, buffer: Buffer, len: usize, label: &str) -> Result<u64> {
+        *self.slot(buffer) = Slot::Real(budget::zeroed(len, label)?);
+        Ok(self.slot(buffer).bytes())
     }
 
     /// Allocates a buffer of u32, filled with zeros. Returns its size in bytes.
-    pub(crate) fn alloc_words(&mut self, buffer: Buffer, len: usize) -> u64 {
-        *self.slot(buffer) = Slot::Words(vec![0; len]);
-        self.slot(buffer).bytes()
+    ///
+    /// # Errors
+    /// As [`Memory::alloc_real`].
+    pub(crate) fn alloc_words(&mut self, buffer: Buffer, len: usize, label: &str) -> Result<u64> {
+        *self.slot(buffer) = Slot::Words(budget::zeroed(len, label)?);
+        Ok(self.slot(buffer).bytes())
     }
 
     /// Frees a buffer.

@@ -24,7 +24,7 @@ impl<T: Real> Setup<T> {
     /// Allocates a buffer with these values.
     pub fn real(&mut self, values: &[f64]) -> View {
         let view = View::whole(self.buffer(), values.len());
-        self.memory.alloc_real(view.buffer, view.len);
+        self.memory.alloc_real(view.buffer, view.len, "values").expect("memory for a test");
         let mut taken = self.memory.take(view);
         for (to, &from) in taken.iter_mut().zip(values) {
             *to = T::of(from);
@@ -41,7 +41,7 @@ impl<T: Real> Setup<T> {
     /// Allocates a buffer of u32 with these values.
     pub fn words(&mut self, values: &[u32]) -> View {
         let view = View::whole(self.buffer(), values.len());
-        self.memory.alloc_words(view.buffer, view.len);
+        self.memory.alloc_words(view.buffer, view.len, "words").expect("memory for a test");
         let mut taken = self.memory.take_words(view);
         taken.copy_from_slice(values);
         self.memory.put_words(taken);

@@ -227,7 +227,9 @@ pub(super) fn check(config: &Config) -> Result<()> {
         )));
     }
     let Some(kind) = config.head() else { return Ok(()) };
-    if config.sparsity.penalty != PenaltyName::None || config.sparsity.revive_strength > 0.0 {
+    let sparsity = &config.sparsity;
+    let sets = sparsity.revive_strength > 0.0 || sparsity.aux_alpha > 0.0;
+    if sparsity.penalty != PenaltyName::None || sets {
         return Err(Error::usage(format!(
             "sparsity: a run with [{}] has no sparsity penalty; remove the table",
             kind.name()

@@ -9,6 +9,7 @@ mod overrides;
 mod presets;
 mod rule;
 mod training;
+mod unused;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,7 @@ pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as pres
 pub use rule::SparsityRule;
 pub(crate) use training::is_zero;
 pub use training::{ScheduleName, ScheduleSpec, TrainSpec};
+pub use unused::written_keys;
 
 use crate::error::{Error, Result};
 use crate::names::{UNKNOWN, names};

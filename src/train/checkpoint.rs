@@ -111,13 +111,20 @@ impl Header {
     }
 }
 
-fn bytes_of(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|x| x.to_le_bytes()).collect()
+/// The values as little-endian bytes. They are not copied where memory has this order: a checkpoint
+/// holds three times the parameters.
+fn bytes_of(values: &[f32]) -> Cow<'_, [u8]> {
+    if cfg!(target_endian = "little") {
+        Cow::Borrowed(bytemuck::cast_slice(values))
+    } else {
+        Cow::Owned(values.iter().flat_map(|x| x.to_le_bytes()).collect())
+    }
 }
 
 /// Writes a checkpoint to a temporary file and renames that into place.
 pub fn save(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
-    let bytes: Vec<Vec<u8>> = checkpoint.tensors.iter().map(|values| bytes_of(values)).collect();
+    let bytes: Vec<Cow<'_, [u8]>> =
+        checkpoint.tensors.iter().map(|values| bytes_of(values)).collect();
     let mut header = Header { format: FORMAT, ..checkpoint.header.clone() };
     header.hash = header.hash_with(bytes.iter().map(|bytes| Cow::Borrowed(&bytes[..])));
     let views = TENSORS.iter().zip(&bytes).map(|(name, bytes)| {

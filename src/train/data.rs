@@ -22,6 +22,8 @@ pub struct Prepared {
     pub skipped: Vec<(String, String)>,
     /// Dimensions of a sample.
     pub dims: Dims,
+    /// Why `data.crop` has no effect on these images, if it has none.
+    pub without_crop: Option<String>,
 }
 
 /// Images of one common size up to this size are used uncropped if the model leaves its input size
@@ -81,7 +83,22 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         train.len(),
         validation.len()
     );
-    Ok(Prepared { train, validation, description, skipped, dims })
+    let without_crop = crop_without_effect(config, dims);
+    Ok(Prepared { train, validation, description, skipped, dims, without_crop })
+}
+
+/// Why `data.crop` has no effect, if it is neither the default nor the size of the samples.
+fn crop_without_effect(config: &Config, dims: Dims) -> Option<String> {
+    let crop = config.data.crop;
+    if crop == DataSpec::default().crop || dims.size() == Size::new(crop, crop) {
+        return None;
+    }
+    Some(match config.model.input {
+        Some(_) => format!("data.crop has no effect with model.input; samples have {dims}"),
+        None => {
+            format!("data.crop has no effect: all images have {} and are not cropped", dims.size())
+        }
+    })
 }
 
 /// As [`prepare`], with images in memory instead of `data.source`.
@@ -99,7 +116,8 @@ pub fn prepare_images(config: &Config, images: Images) -> Result<Prepared> {
     let fit = Fit { spec, dims, seed: config.seed, limit };
     let (train, validation) = fit.split(Pixels::Resident(images));
     let (train, validation) = (fit.train(train)?, fit.validation(validation)?);
-    Ok(Prepared { train, validation, description, skipped: Vec::new(), dims })
+    let without_crop = crop_without_effect(config, dims);
+    Ok(Prepared { train, validation, description, skipped: Vec::new(), dims, without_crop })
 }
 
 /// Memory for validation patches of a streamed set (16 MiB), granted even if the budget is smaller.

@@ -82,6 +82,11 @@ impl RunFolder {
         path.join(CONFIG).is_file()
     }
 
+    /// Whether the name of `path` is that of a checkpoint.
+    pub fn is_checkpoint(path: &Path) -> bool {
+        path.file_name().and_then(|name| name.to_str()).and_then(step_of).is_some()
+    }
+
     /// Refers to the folder of a run, which need not exist.
     pub fn at(path: &Path) -> Self {
         Self(path.to_owned())

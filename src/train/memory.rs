@@ -173,7 +173,7 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
             mib(fixed.validation),
             mib(fixed.losses),
             mib(budget),
-            Advice::RaiseMemoryLimit
+            device.memory_advice()
         )));
     }
     let allowed = Allowed { one, own: budget.map(|budget| budget - fixed.all() - min_ahead) };
@@ -291,6 +291,6 @@ pub(super) fn check_labelled(
         mib(step.total),
         mib(budget),
         Advice::SmallerBatch,
-        Advice::RaiseMemoryLimit
+        device.memory_advice()
     )))
 }

@@ -26,6 +26,8 @@ pub mod step;
 #[cfg(test)]
 mod toy;
 mod trainer;
+#[cfg(feature = "cli")]
+mod unfinished;
 mod validation_result;
 mod whiten;
 
@@ -37,3 +39,8 @@ pub use memory::MemoryPlan;
 pub use run::{Outcome, Run, Summary};
 pub use schedule::Schedule;
 pub use trainer::{Finished, Trainer};
+#[cfg(feature = "cli")]
+pub use unfinished::load_model;
+
+#[cfg(not(feature = "cli"))]
+use crate::model::load as load_model;

@@ -14,7 +14,7 @@ use super::step::{self, LabelLoss, Step, WIDTH};
 use super::whiten;
 use crate::device::{Allocation, Device, Pending};
 use crate::error::{Error, ErrorKind as Kind, Result};
-use crate::model::{self, Graph, Purpose, Store};
+use crate::model::{Graph, Purpose, Store};
 use crate::spec::Config;
 
 /// A training run in progress.
@@ -92,7 +92,7 @@ fn begin(
     let store = Store::new(device, graph, purpose)?;
     store.initialise(device, graph, config.seed);
     let copy = |from: &str| {
-        let copied = model::load(Path::new(from))
+        let copied = super::load_model(Path::new(from))
             .and_then(|loaded| loaded.copy_matching(device, graph, &store));
         copied.map_err(|error| error.at("train.from"))
     };

@@ -13,12 +13,12 @@ use crate::support::{Command, TempFolder, bytes, text};
 /// Evaluates the shared detector on images with COCO annotations.
 fn eval(images: &str, coco: &str) -> Command {
     let command = Command::new("detect eval").arg(&trained().run).arg(images);
-    command.option("--coco", coco).on_cpu()
+    command.option("--coco", coco).arg("--partial").on_cpu()
 }
 
 /// Evaluates the shared detector on images with Pascal VOC annotations.
 fn eval_voc(root: &str) -> Command {
-    Command::new("detect eval").arg(&trained().run).arg(root).on_cpu()
+    Command::new("detect eval").arg(&trained().run).arg(root).arg("--partial").on_cpu()
 }
 
 /// The images of the shared detector, and its COCO file after a change.
@@ -354,4 +354,69 @@ fn repeated_annotations_are_dropped_and_an_error_with_strict() {
     eval(images, &coco).warns(&["dropped 48 boxes that occur twice", "48 objects"]);
     assert_as_original(&eval(images, &coco));
     eval(images, &coco).arg("--strict").quiet().fails(2, &["00.png", "twice"]);
+}
+
+#[test]
+fn results_over_a_part_of_the_images_need_consent() {
+    let folder = TempFolder::new("annotations-part");
+    let (images, coco) = edited(&folder, |file| {
+        for image in file["images"].as_array_mut().unwrap().iter_mut().take(3) {
+            image["file_name"] = json!("elsewhere.png");
+        }
+    });
+    let command = Command::new("detect eval").arg(&trained().run).arg(images);
+    let command = command.option("--coco", &coco).on_cpu().quiet();
+    command.fails(2, &["only 21 of 24 images", "--partial"]);
+    eval(images, &coco).quiet().succeed();
+}
+
+/// `x.xml` could be for `x.jpg` or `x.png`. Its `<filename>` says which.
+#[test]
+fn a_voc_file_is_for_the_image_that_it_names() {
+    let folder = TempFolder::new("annotations-named");
+    let boxes = text(format!("{}/Annotations/00.xml", trained().shapes.root));
+    let root = voc(&folder, &boxes);
+    let image = image::open(folder.path("voc/JPEGImages/00.png")).unwrap().into_luma8();
+    image.save(folder.path("voc/JPEGImages/00.bmp")).unwrap();
+    eval_voc(&root).output().assert_failed_with(2, &["no image has valid annotations"]);
+    let named = |name: &str| boxes.replacen('>', &format!("><filename>{name}</filename>"), 1);
+    folder.write("voc/Annotations/00.xml", named("photos\\00.PNG"));
+    let report = eval_voc(&root).quiet().report();
+    assert_eq!((&report["images"], &report["objects"]), (&json!(1), &json!(2)));
+    eval_voc(&root).warns(&["no annotations for 1 image", "00.bmp"]);
+    folder.write("voc/Annotations/00.xml", named("01.png"));
+    eval_voc(&root).output().assert_failed_with(2, &["no image has valid annotations"]);
+}
+
+#[test]
+fn repeated_coco_ids_are_said_and_an_error_with_strict() {
+    let folder = TempFolder::new("annotations-ids");
+    let (images, coco) = edited(&folder, |file| {
+        let id = file["images"][0]["id"].clone();
+        file["images"][1]["id"] = id;
+    });
+    eval(images, &coco).warns(&["1 id of several images", "00.png", "01.png"]);
+    eval(images, &coco).arg("--strict").quiet().fails(2, &["image 2", "00.png", "01.png"]);
+    // The same image twice loses nothing.
+    let (images, coco) = edited(&folder, |file| {
+        let first = file["images"][0].clone();
+        file["images"].as_array_mut().unwrap().push(first);
+    });
+    assert_as_original(&eval(images, &coco).arg("--strict"));
+}
+
+/// Boxes may exceed their image by a pixel of the annotation, not of the image.
+#[test]
+fn the_tolerance_of_clipping_is_scaled_with_the_boxes() {
+    let folder = TempFolder::new("annotations-tolerance");
+    for (scale, beyond, is_clipped) in
+        [(0.5, 1.0, false), (0.5, 1.5, true), (2.0, 1.0, false), (2.0, 1.5, true)]
+    {
+        let (images, coco) = edited(&folder, |file| {
+            resized(file, [48.0 * scale, 64.0 * scale], scale);
+            file["annotations"][0]["bbox"] = json!([4.0, 4.0, 64.0 * scale - 4.0 + beyond, 10.0]);
+        });
+        let messages = eval(images, &coco).messages();
+        assert_eq!(messages.contains("clipped 1 box"), is_clipped, "{scale} {beyond}: {messages}");
+    }
 }

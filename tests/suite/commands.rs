@@ -252,3 +252,24 @@ fn a_report_of_a_device_has_its_cases_and_training_steps() {
         .fails(2, &["--force"]);
     Command::new("verify --filter pixel_shuffle --force").on_cpu().fails(2, &["--report"]);
 }
+
+#[test]
+fn keys_without_effect_are_named() {
+    let folder = TempFolder::new("commands-keys");
+    let train = Command::train("digits").out(folder.path("run")).steps(1).batch(8).on_cpu();
+    train
+        .set("model.layers.code.units=8")
+        .set("sparsity.penalty=none")
+        .set("sparsity.lambda=0.5")
+        .set("data.crop=20")
+        .set("optimizer.kind=adam")
+        .set("optimizer.momentum=0.5")
+        .warns(&[
+            "note: sparsity.lambda has no effect with sparsity.penalty = none",
+            "note: data.crop has no effect: all images have 8x8",
+            "note: optimizer.momentum has no effect with optimizer.kind = adam",
+        ]);
+    let heads = Command::new("finetune").arg(folder.path("run")).arg("digits").epochs(1);
+    let heads = heads.out(folder.path("head")).flags("--labels-per-class 2").on_cpu();
+    heads.set("sparsity.rho=0.2").warns(&["note: sparsity.rho has no effect"]);
+}

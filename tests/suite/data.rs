@@ -111,23 +111,6 @@ fn a_batch_larger_than_a_group_of_samples_is_streamed_to_the_same_bytes() {
     assert!(model_bytes(&resident) == model_bytes(&streamed));
 }
 
-/// The largest amount of memory that a command used, in MiB.
-#[cfg(target_os = "linux")]
-fn peak_memory(command: &Command) -> f64 {
-    let mut child = command.spawn();
-    let mut peak = 0.0_f64;
-    while child.try_wait().unwrap().is_none() {
-        let status =
-            std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        if let Some(kib) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
-            peak = peak.max(kib.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0);
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-    assert!(child.wait().unwrap().success(), "{command:?}");
-    peak
-}
-
 #[cfg(target_os = "linux")]
 #[test]
 fn a_million_patches_stay_within_the_budget() {
@@ -146,9 +129,9 @@ fn a_million_patches_stay_within_the_budget() {
             .quiet()
     };
     // The memory of the program itself, and of a training on a few images.
-    let own = peak_memory(&train(&array(&folder, "few.npy", [4, 128])));
+    let own = train(&array(&folder, "few.npy", [4, 128])).peak_memory();
     let data = array(&folder, "x.npy", [1100, 128]);
-    let more = peak_memory(&train(&data).max_memory("48MiB")) - own;
+    let more = train(&data).max_memory("48MiB").peak_memory() - own;
     println!("{own:.1} MiB and {more:.1} MiB more");
     assert!(more <= 48.0, "{more:.1} MiB beside the program's own {own:.1}");
 }

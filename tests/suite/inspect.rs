@@ -200,7 +200,8 @@ fn the_same_inspection_writes_the_same_bytes() {
 #[test]
 fn an_inspection_without_data_prints_a_table() {
     let folder = TempFolder::new("inspect-table");
-    let text = inspect(&copied_run(&folder)).succeed();
+    // -q prints no line about the pictures.
+    let text = Command::inspect(copied_run(&folder)).on_cpu().succeed();
     for word in [
         "encoder.0",
         "conv2d",

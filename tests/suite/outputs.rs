@@ -6,7 +6,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::detect::trained;
-use crate::support::models::pyramid;
+use crate::support::files::list;
+use crate::support::models::{digits, pyramid};
 use crate::support::{Command, TempFolder, bytes, is_file, text};
 
 /// Copies images of the shared detector to these paths.
@@ -101,4 +102,99 @@ fn a_result_in_place_of_another_image_is_refused() {
     }
     let denoise = Command::new("denoise").args(&images).out(folder.path("out")).on_cpu().quiet();
     denoise.force().fails(2, &["z.png", "would overwrite the image"]);
+}
+
+/// A folder called `out.png` was made.
+#[test]
+fn the_file_of_a_single_result_can_be_named() {
+    let folder = TempFolder::new("outputs-file");
+    let image = &images(&folder, ["in/x.png"])[0];
+    let segmenter = crate::segment::model();
+    for (name, arguments, files) in [
+        ("denoise", vec![image.as_str()], &["r.png"][..]),
+        ("reconstruct", vec![pyramid(), image], &["r.png"]),
+        ("segment predict", vec![segmenter, image], &["r.overlay.png", "r.png"]),
+        ("detect predict", vec![&trained().run, image], &["r.json", "r.png", "r.xml"]),
+        ("texture", vec![image], &["r.png"]),
+        ("stylize", vec!["--content", image, "--style", image], &["r.png"]),
+    ] {
+        let out = folder.create(&name.replace(' ', "-"));
+        let command = Command::new(name).args(&arguments).on_cpu().quiet();
+        command.clone().out(format!("{out}/r.png")).succeed();
+        let written = list(&out);
+        let written: Vec<&str> =
+            written.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(written, files, "{name}");
+        assert!(Path::new(&out).join("r.png").is_file(), "{name}");
+        command.clone().out(format!("{out}/r.png")).fails(2, &["r.png", "--force"]);
+        command.out(format!("{out}/r.tif")).fails(2, &["r.tif", ".png"]);
+    }
+    let denoise = Command::new("denoise").arg(image).out("plain.jpg").on_cpu().quiet();
+    denoise.current_dir(folder.root()).succeed();
+    assert!(bytes(folder.path("plain.jpg")).starts_with(&[0xff, 0xd8]));
+}
+
+#[test]
+fn a_file_for_several_results_is_refused() {
+    let folder = TempFolder::new("outputs-several");
+    let images = images(&folder, ["in/x.png", "in/y.png"]);
+    let out = folder.path("out.png");
+    for command in [
+        Command::new("denoise").args(&images),
+        Command::new("denoise").arg(folder.path("in")),
+        Command::reconstruct(pyramid(), &images[0]).arg(&images[1]),
+        Command::new("segment predict").arg(crate::segment::model()).args(&images),
+        Command::new("texture").args(&images),
+    ] {
+        command.on_cpu().quiet().out(&out).fails(2, &["out.png", "2 results", "name a folder"]);
+    }
+    // These always write several files.
+    for command in [
+        Command::train("digits"),
+        Command::inspect(pyramid()),
+        Command::new("anomaly paint").arg(&images[0]),
+        Command::new("sweep").arg("digits"),
+        Command::new("probe").arg(pyramid()).flags("--train digits --test digits"),
+    ] {
+        command.on_cpu().quiet().out(&out).fails(2, &["out.png", "name a folder"]);
+    }
+    Command::new("man").out(&out).fails(2, &["out.png", "name a folder"]);
+    assert!(!Path::new(&out).exists());
+}
+
+/// With `-q`, the files are the result.
+#[test]
+fn quiet_commands_print_nothing_about_written_files() {
+    let folder = TempFolder::new("outputs-quiet");
+    let image = &images(&folder, ["in/x.png"])[0];
+    let mask = folder.path("mask.png");
+    image::GrayImage::from_fn(64, 48, |x, _| image::Luma([if x == 9 { 255 } else { 0 }]))
+        .save(&mask)
+        .unwrap();
+    let run = digits();
+    let new = |line: &str, arguments: &[&str]| Command::new(line).args(arguments);
+    // The second column is whether numbers are a result, too.
+    for (number, (command, has_numbers)) in [
+        (new("denoise", &[image]), false),
+        (new("inpaint", &[image, "--mask", &mask]), false),
+        (new("upscale", &[image]), false),
+        (new("reconstruct", &[pyramid(), image]), false),
+        (new("segment predict", &[crate::segment::model(), image]), false),
+        (new("detect predict", &[&trained().run, image]), false),
+        (new("texture", &[image]), false),
+        (new("anomaly paint", &["textures"]), false),
+        (new("inspect", &[run]), true),
+        (new("probe", &[run, "--train", "digits", "--test", "digits"]), true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let out = folder.path(&format!("out-{number}"));
+        let output = command.clone().out(&out).on_cpu().quiet().output();
+        assert!(output.succeeded() && output.stderr.is_empty(), "{output:?}");
+        assert_eq!(!output.stdout.is_empty(), has_numbers, "{output:?}");
+        assert!(!output.stdout.contains(&out) && Path::new(&out).exists(), "{output:?}");
+    }
+    let compare = new("denoise", &[image, "--compare", image]).out(folder.path("compared"));
+    assert!(compare.on_cpu().quiet().succeed().contains("PSNR"), "numbers were asked for");
 }

@@ -62,9 +62,9 @@ pub fn model() -> &'static str {
     &deconv().run
 }
 
-/// The Dice coefficient of a model on labelled images.
+/// The Dice coefficient of a model on labelled images, whose labels are read as in training.
 fn dice(run: &str, data: &str) -> f64 {
-    let eval = Command::new("segment eval").arg(run).arg(data).arg("--instances");
+    let eval = Command::new("segment eval").arg(run).arg(data);
     number(eval.on_cpu().quiet().json().last().unwrap(), "image_dice")
 }
 
@@ -290,4 +290,48 @@ fn an_image_is_never_its_own_label() {
     let command = train(&both, &out).option("--labels", &both).flags("--crop 32 --instances");
     let command = command.flags("--held-out 0").batch(2).epochs(1).on_cpu();
     command.warns(&["4 with labels", "no labels for 4 images; skipped: 0_mask.png"]);
+}
+
+/// What training ignored is ignored in an evaluation, without a flag.
+#[test]
+fn ignored_labels_are_remembered() {
+    let folder = TempFolder::new("segment-ignored");
+    let data = renumbered(&folder, "ignored", |value| if value == 3 { 255 } else { value });
+    let run = folder.path("run");
+    let train = train(&data, &run).flags("--crop 32 --held-out 0 --ignore 255").batch(2).epochs(1);
+    train.on_cpu().quiet().succeed();
+    let eval = Command::new("segment eval").arg(&run).arg(&data).on_cpu();
+    eval.warns(&["label 255 are ignored, as in training"]);
+    let report = eval.clone().quiet().report();
+    assert_eq!(report, eval.clone().quiet().flags("--ignore 255").report());
+    // A model that ignores nothing has the same bytes in its header as before.
+    let header = String::from_utf8_lossy(&bytes(format!("{}/model.safetensors", deconv().run)))
+        .contains("\"ignore\"");
+    assert!(!header);
+}
+
+#[test]
+fn results_over_a_part_of_the_images_need_consent() {
+    let folder = TempFolder::new("segment-part");
+    let data = discs(&folder, "train", 4);
+    std::fs::remove_file(format!("{data}/labels/2.png")).unwrap();
+    let eval = Command::new("segment eval").arg(&deconv().run).arg(&data).on_cpu().quiet();
+    eval.fails(2, &["only 3 of 4 images", "--partial"]);
+    eval.arg("--partial").succeed();
+}
+
+/// `a/1.png` and `b/1.png` would both use `labels/1.png`.
+#[test]
+fn label_images_of_two_images_are_not_used() {
+    let folder = TempFolder::new("segment-shared");
+    let data = discs(&folder, "train", 4);
+    for part in ["a", "b"] {
+        folder.create(&format!("train/images/{part}"));
+        let to = format!("{data}/images/{part}/1.png");
+        std::fs::copy(format!("{data}/images/1.png"), to).unwrap();
+    }
+    std::fs::remove_file(format!("{data}/images/1.png")).unwrap();
+    let eval = Command::new("segment eval").arg(&deconv().run).arg(&data).on_cpu();
+    eval.clone().arg("--partial").warns(&["skipped 2 files", "a/1.png", "or that of b/1.png"]);
+    eval.arg("--strict").quiet().fails(2, &["a/1.png", "labels/1.png"]);
 }

@@ -337,3 +337,40 @@ fn transparency_of_the_content_is_kept() {
     let styled = ImageFile::read(Path::new(&styled)).unwrap();
     assert!(styled.alpha().unwrap().iter().all(|a| (a - 0.25).abs() < 0.01));
 }
+
+/// The second content does not fit: the first one is not made either.
+#[test]
+fn memory_for_styles_is_counted_before_work_begins() {
+    let folder = TempFolder::new("style-memory");
+    let (small, large) =
+        (bricks(&folder, "small.png", [64, 64]), bricks(&folder, "large.png", [700, 900]));
+    let out = folder.path("out");
+    let stylize = Command::new("stylize").args(["--content", &small, &large, "--style", &small]);
+    let stylize = stylize.out(&out).max_memory("200MiB").on_cpu().quiet();
+    stylize.fails(2, &["large.png", "900x700", "MiB", "--max-memory"]);
+    assert!(!exists(&out));
+}
+
+/// A command that begins stays within its limit, which includes the program itself.
+#[cfg(target_os = "linux")]
+#[test]
+fn styles_and_textures_stay_within_the_limit() {
+    let folder = TempFolder::new("style-peak");
+    let (large, small) =
+        (bricks(&folder, "large.png", [600, 800]), bricks(&folder, "small.png", [120, 160]));
+    for (name, arguments) in [
+        ("stylize", vec!["--content", &large, "--style", &large]),
+        ("stylize", vec!["--content", &small, "--style", &small, "--optimise", "--steps", "1"]),
+        ("texture", vec![&small]),
+    ] {
+        let command = |mib: u64| {
+            let command = Command::new(name).args(&arguments).out(folder.path("out")).force();
+            command.max_memory(&format!("{mib}MiB")).on_cpu().quiet()
+        };
+        let least = (100..800).step_by(20).find(|mib| command(*mib).output().succeeded());
+        let least = least.expect("some limit is enough");
+        let peak = command(least).peak_memory();
+        assert!(peak <= least as f64, "{name}: {peak:.0} MiB within a limit of {least} MiB");
+        println!("{name}: {peak:.0} of {least} MiB");
+    }
+}

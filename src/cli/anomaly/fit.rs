@@ -41,9 +41,9 @@ pub struct FitArgs {
     /// Number of descriptors of normal images to keep
     #[arg(long, value_name = "N", default_value_t = 4096)]
     bank: usize,
-    /// Weights of reconstruction error, structure and code in the heat map
+    /// Weights of reconstruction error, structure and code in the heat map, comma-separated
     // The code separates best, see benches/results/2026-11-28-anomaly.md.
-    #[arg(long, value_name = "E,S,C", value_delimiter = ',', default_values_t = [1.0, 1.0, 2.0])]
+    #[arg(long, value_name = "E,S,C", value_delimiter = ',', default_value = "1,1,2")]
     weights: Vec<f64>,
     /// Standard deviation of the heat map's smoothing, in pixels
     #[arg(long, value_name = "PIXELS", default_value_t = 2.0)]
@@ -75,7 +75,10 @@ impl FitArgs {
         }
         let weights = <[f64; 3]>::try_from(self.weights.clone());
         let weights = weights.map_err(|_| {
-            Error::usage(format!("--weights: give three numbers, for {}", VIEWS.join(", ")))
+            Error::usage(format!(
+                "--weights: give three numbers with commas between them, for {}",
+                VIEWS.join(", ")
+            ))
         })?;
         if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0)
             || weights.iter().all(|weight| *weight == 0.0)
@@ -119,8 +122,9 @@ impl CommandArgs for FitArgs {
 }
 
 fn run(args: FitArgs) -> anyhow::Result<()> {
+    crate::cli::outputs::check_folder(&args.out)?;
     let options = args.options()?;
-    let loaded = model::load(&args.model)?;
+    let loaded = args.common.load_model(&args.model)?;
     loaded.graph.check_autoencoder()?;
     loaded.graph.check_reconstructs_images()?;
     let dims = loaded.graph.nodes[0].dims;

@@ -13,6 +13,7 @@ use csae::internals::shape::{Dims, Size};
 use csae::internals::tasks::anomaly::{Defect, Image, MIN_SIDE, PaintedDefect, paint};
 use serde_json::json;
 
+use crate::cli::outputs::check_folder;
 use crate::cli::{CommandArgs, Common, budget};
 
 /// Make a test set for detectors from normal images, such as textures: paint defects into them,
@@ -77,6 +78,7 @@ impl CommandArgs for PaintArgs {
 }
 
 fn run(args: PaintArgs) -> anyhow::Result<()> {
+    check_folder(&args.out)?;
     if args.out.exists() {
         return Err(Error::usage(format!(
             "{} already exists; give another folder with -o",
@@ -150,12 +152,12 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
             .map(|(name, painted)| format!("{name} {painted}"))
             .collect::<Vec<_>>()
             .join(", ");
-        outln!(
+        args.common.report_written(format_args!(
             "{}: {} normal crops; test: good {}, {counts}",
             args.out.display(),
             3 * images.len(),
             images.len()
-        );
+        ));
     }
     Ok(())
 }

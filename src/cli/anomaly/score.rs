@@ -30,8 +30,8 @@ pub struct ScoreArgs {
     #[arg(required = true)]
     images: Vec<String>,
     /// Folder for pictures: NAME.png, the image beside its heat map, and NAME.mask.png, the pixels
-    /// above the threshold
-    #[arg(short, long, value_name = "DIR")]
+    /// above the threshold; or the PNG file of a single result
+    #[arg(short, long, value_name = "PATH")]
     pub(super) out: Option<PathBuf>,
     /// Overwrite existing files
     #[arg(long)]

@@ -9,7 +9,7 @@ use csae::internals::tasks::detect::{Detector, evaluate};
 use serde_json::json;
 
 use super::{Boxes, as_json, load, print, report_set};
-use crate::cli::{CommandArgs, Common, budget, features};
+use crate::cli::{CommandArgs, Common, budget, features, require_most};
 
 /// Evaluate a detector on images with boxes: average precision of each class, mAP@0.5 and
 /// mAP@[.5:.95], as defined by COCO.
@@ -28,6 +28,9 @@ pub struct EvalArgs {
     /// Only the images listed in this file of DATA/ImageSets/Main, such as test
     #[arg(long, value_name = "NAME")]
     split: Option<String>,
+    /// Evaluate also if more than a tenth of the images are skipped
+    #[arg(long)]
+    partial: bool,
     /// Fail on files that do not decode, incomplete annotations and dropped boxes, instead of
     /// skipping them
     #[arg(long)]
@@ -55,7 +58,7 @@ impl CommandArgs for EvalArgs {
 }
 
 fn run(args: EvalArgs) -> anyhow::Result<()> {
-    let loaded = load(&args.model)?;
+    let loaded = load(&args.common, &args.model)?;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions {
         channels: Some(loaded.graph.nodes[0].dims.c),
@@ -65,6 +68,8 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let classes = loaded.graph.spec.classes.clone();
     let set = args.boxes.open(&args.data, args.split.as_deref(), &classes, &wanted, budget.data)?;
     report_set(&args.common, &set);
+    let all = set.len() + set.unannotated.len() + set.skipped.len() + set.images_left_out();
+    require_most(set.len(), all, args.partial)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;

@@ -14,7 +14,7 @@ use csae::internals::data::annotations::box_set::{Annotations, DetectionSet};
 use csae::internals::data::annotations::findings::Finding;
 use csae::internals::error::Result;
 use csae::internals::metrics::precision::AveragePrecision;
-use csae::internals::model::{self, LoadedModel};
+use csae::internals::model::LoadedModel;
 use csae::internals::tasks::detect::Detector;
 use serde_json::{Value, json};
 
@@ -102,8 +102,8 @@ fn report_set(common: &Common, set: &DetectionSet) {
     }
 }
 
-fn load(path: &Path) -> Result<LoadedModel> {
-    let loaded = model::load(path)?;
+fn load(common: &Common, path: &Path) -> Result<LoadedModel> {
+    let loaded = common.load_model(path)?;
     Detector::check(&loaded.graph)?;
     Ok(loaded)
 }

@@ -39,8 +39,9 @@ pub struct PredictArgs {
     /// bundled sets
     #[arg(required = true)]
     images: Vec<String>,
-    /// Folder for the results
-    #[arg(short, long, value_name = "DIR")]
+    /// Folder for the results, or the PNG file of a single result; its boxes then go to files of
+    /// the same name with .xml and .json
+    #[arg(short, long, value_name = "PATH")]
     out: PathBuf,
     /// Minimum score of a detection
     #[arg(long, value_name = "SCORE", default_value_t = 0.3)]
@@ -114,13 +115,16 @@ impl CommandArgs for PredictArgs {
 
 fn run(args: PredictArgs) -> anyhow::Result<()> {
     check(&args)?;
-    let loaded = load(&args.model)?;
+    let loaded = load(&args.common, &args.model)?;
     let channels = loaded.graph.nodes[0].dims.c;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions { channels: Some(channels), strict: args.strict, memory: budget.all };
     let out = (Some(args.out.as_path()), &["xml"][..]);
     let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;
-    let all = args.out.join(ALL);
+    let all = match &targets.jobs[..] {
+        [only] if only.target == args.out => args.out.with_extension("json"),
+        _ => args.out.join(ALL),
+    };
     refuse_existing(&all, args.force)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
@@ -162,11 +166,11 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
                 .filter(|(i, _)| count(*i) > 0)
                 .map(|(i, name)| format!("{name} {}", count(i)))
                 .collect();
-            outln!(
+            args.common.report_written(format_args!(
                 "{}  {}",
                 target.display(),
                 if counts.is_empty() { "nothing".to_owned() } else { counts.join(", ") }
-            );
+            ));
         }
         lines.extend(objects);
     }

@@ -10,11 +10,10 @@ use csae::internals::data::{LoadOptions, Subset};
 use csae::internals::device::Device;
 use csae::internals::error::Result;
 use csae::internals::metrics::precision::AveragePrecision;
-use csae::internals::model::{self, Decoder, Graph};
+use csae::internals::model::{Decoder, Graph};
 use csae::internals::ops::CELL;
 use csae::internals::spec::{Config, DetectSpec, HeadKind, Objectness as Loss, PoseAugment};
 use csae::internals::tasks::detect::{Detecting, begin_training, evaluate};
-use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::train::checkpoint::Checkpoint;
 use csae::internals::train::{Run, RunFolder};
 use serde_json::Value;
@@ -249,7 +248,7 @@ impl CommandArgs for TrainArgs {
 fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
     let folder = learning.folder()?;
-    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = HeadKind::Detect;
@@ -270,6 +269,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
         args.apply_data_flags(config);
         config.train.from = learning.from(&args.model);
     })?;
+    learning.settings.report_unused_keys(common, &config)?;
     let begin = Begin::New { folder, force: learning.force };
     train::<Detect>(common, (&config, &graph), &images, budget, begin)
 }

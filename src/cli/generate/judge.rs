@@ -16,10 +16,10 @@ use csae::internals::priors::prior::{Prior, PriorKind};
 use csae::internals::rng::Stream;
 use csae::internals::shape::Dims;
 use csae::internals::tasks::generate::gallery::{self, Row, Section};
-use csae::internals::tasks::inspect::ModelPaths;
 use serde_json::json;
 
 use super::{GenerateArgs, show};
+use crate::cli::Common;
 
 /// Name of the random numbers that choose the images. Results depend on it, so it must not change.
 const EVALUATED_IMAGES: &str = "judged";
@@ -43,8 +43,8 @@ impl Classifier {
     ///
     /// # Errors
     /// If it is not a classifier of images, or has too many features.
-    pub fn load(path: &Path) -> Result<Self> {
-        let loaded = model::load(&ModelPaths::of(path).model)?;
+    pub fn load(common: &Common, path: &Path) -> Result<Self> {
+        let loaded = common.load_model(path)?;
         let whole = &loaded.graph;
         if whole.spec.classes.is_empty() || whole.nodes[whole.output].dims.area() > 1 {
             return Err(Error::usage(format!(
@@ -275,7 +275,11 @@ pub fn run(
     if args.common.json {
         outln!("{numbers}");
     } else {
-        outln!("{}: {NUMBERS}, {}", args.out.display(), show::GALLERY);
+        args.common.report_written(format_args!(
+            "{}: {NUMBERS}, {}",
+            args.out.display(),
+            show::GALLERY
+        ));
     }
     args.common.report_kernels(device);
     Ok(())

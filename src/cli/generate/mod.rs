@@ -13,7 +13,7 @@ use csae::internals::budget::{Budget, free};
 use csae::internals::data::Sample;
 use csae::internals::error::{Error, Result};
 use csae::internals::infer::batches::{Inference, MemoryInUse};
-use csae::internals::model::{self, Graph, ModelSpec, Purpose};
+use csae::internals::model::{Graph, ModelSpec, Purpose};
 use csae::internals::priors::file::path_of;
 use csae::internals::priors::prior::{
     MAX_UNITS, Prior, PriorKind, SWEEP_COMPONENTS, SampleRequest, interpolate,
@@ -170,6 +170,7 @@ const MAX_COLUMNS: usize = 12;
 
 impl GenerateArgs {
     fn check(&self) -> Result<()> {
+        crate::cli::outputs::check_folder(&self.out)?;
         self.settings.check(&["data.source", "prior.model"])?;
         if self.fit.is_none() && self.settings.are_given() {
             bail_usage!("--config, --set: they configure how priors are fitted; add --fit DATA");
@@ -408,7 +409,7 @@ pub fn resume(
     begin: Begin,
 ) -> anyhow::Result<()> {
     let place = config.prior.clone().unwrap_or_default().model;
-    let loaded = model::load(Path::new(&place))?;
+    let loaded = common.load_model(Path::new(&place))?;
     check_model(&loaded.graph, Path::new(&place))?;
     let sample = fit::open(common, &loaded.graph, data_config, budget)?;
     let mut device = common.open_for(config.train.precision)?;
@@ -438,7 +439,7 @@ pub fn resume(
 fn run(args: GenerateArgs) -> anyhow::Result<()> {
     args.check()?;
     let place = ModelPaths::of(&args.model);
-    let loaded = model::load(&place.model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let graph = &loaded.graph;
     check_model(graph, &args.model)?;
     let stored = path_of(&place.model);
@@ -454,7 +455,11 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
         args.check_prior(&prior)?;
         Some(prior)
     };
-    let classifier = args.judge.as_deref().map(judge::Classifier::load).transpose()?;
+    let classifier = args
+        .judge
+        .as_deref()
+        .map(|path| judge::Classifier::load(&args.common, path))
+        .transpose()?;
     let budget = budget(args.max_memory.as_deref())?;
     check_room(budget, graph, args.count())?;
     args.files().iter().try_for_each(|name| refuse_existing(&args.out.join(name), args.force))?;
@@ -464,6 +469,9 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let reading = Reading { resize: args.resize, strict: args.strict, budget };
     let fit_config = args.fit.as_ref().map(|_| fit::data_config(&args, graph, &place.model));
     let fit_config = fit_config.transpose()?;
+    if let Some(config) = &fit_config {
+        args.settings.report_unused_keys(&args.common, config)?;
+    }
     let fitting = fit_config.as_ref().map(|config| fit::open(&args.common, graph, config, budget));
     let fitting = fitting.transpose()?;
     let train = args.train.as_deref().map(|source| reading.patches(&args.common, graph, source));

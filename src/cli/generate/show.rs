@@ -166,11 +166,11 @@ impl Samples {
                 json!({"kind": "generate", "images": images.len(), "note": note, "files": files})
             );
         } else {
-            outln!(
+            args.common.report_written(format_args!(
                 "{}: {}, {PICTURE}, {GALLERY}",
                 args.out.display(),
                 crate::cli::counted(images.len(), "image", "images")
-            );
+            ));
         }
         Ok(())
     }

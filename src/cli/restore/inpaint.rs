@@ -29,8 +29,9 @@ use crate::cli::{CommandArgs, Common};
 pub struct InpaintArgs {
     #[command(flatten)]
     pub(in crate::cli) restore: RestoreArgs,
-    /// Mask of the image's size: white where pixels are missing, black or transparent elsewhere.
-    /// Because of soft edges, pixels count as missing from a quarter of white on. Or a folder of
+    /// Mask of the image's size: white or a colour where pixels are missing, black or transparent
+    /// elsewhere. Because of soft edges, pixels count as missing from a quarter of white on. A mask
+    /// of 0 and one darker value, such as 1 of 255, marks pixels by that value. Or a folder of
     /// masks with the images' names
     #[arg(long, value_name = "FILE", conflicts_with = "mask_color")]
     mask: Option<PathBuf>,
@@ -38,6 +39,9 @@ pub struct InpaintArgs {
     #[arg(long, value_name = "C", value_parser = parse_color)]
     mask_color: Option<Rgb>,
 }
+
+/// Share of missing pixels from which a mask could be inverted. Scratches and text cover less.
+const MANY: f64 = 0.75;
 
 /// A colour with 8 bits per channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +96,8 @@ fn read_mask(path: &Path, image: &ImageFile) -> Result<Mask> {
             image.dims.h
         )));
     }
-    Ok(marked(mask.dims, &mask.pixels(), mask.alpha().as_deref()))
+    marked(mask.dims, &mask.pixels(), mask.alpha().as_deref())
+        .map_err(|error| error.at(format!("--mask: {}", path.display())))
 }
 
 fn by_color(Rgb(color): Rgb, image: &ImageFile) -> Result<Mask> {
@@ -164,6 +169,14 @@ fn run(args: InpaintArgs) -> anyhow::Result<()> {
             common.status(&format!("note: {}: no pixel is missing", job.image.display()));
         }
         let share = count as f64 / image.dims.area() as f64;
+        if args.mask.is_some() && share > MANY {
+            common.status(&format!(
+                "note: {}: {:.0} % of the pixels are missing; if the mask marks them in black, \
+                 invert it",
+                job.image.display(),
+                100.0 * share
+            ));
+        }
         let summary = format!("{:.1} % missing", 100.0 * share);
         let input =
             Input::whole(image, Condition::missing(mask), summary, json!({"missing": share}));

@@ -7,6 +7,7 @@ use csae::internals::data::folder;
 use csae::internals::error::{Error, Result};
 
 use super::RestoreArgs;
+use crate::cli::outputs::single_file;
 use crate::cli::refuse_existing;
 use crate::cli::targets::{ImagePath, distinct_names};
 
@@ -72,7 +73,8 @@ fn without_results(files: Vec<PathBuf>, source: &Path, out: &Path) -> (Vec<PathB
     (files, left_out)
 }
 
-/// The jobs for all images. Results keep the images' paths relative to a folder that was given.
+/// The jobs for all images. Results keep the images' paths relative to a folder that was given. For
+/// one image, `out` can name the file of the result.
 ///
 /// # Errors
 /// If an image or clean image does not exist, two results would have the same file, a result would
@@ -103,12 +105,13 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
             images.push((image, path));
         }
     }
+    let single = single_file(out, images.len(), &["png", "jpg", "jpeg"])?;
     let names = distinct_names(&images.iter().map(|(_, path)| path).collect::<Vec<_>>());
     for ((image, _), name) in images.into_iter().zip(names) {
         let name = Path::new(&name.text);
         let extension = name.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        let mut target = out.join(name);
-        if !["png", "jpg", "jpeg"].contains(&extension.as_str()) {
+        let mut target = single.clone().unwrap_or_else(|| out.join(name));
+        if single.is_none() && !["png", "jpg", "jpeg"].contains(&extension.as_str()) {
             target.set_extension("png");
         }
         let side = args.side_by_side.then(|| side_of(&target));

@@ -38,8 +38,9 @@ pub struct RestoreArgs {
     /// Model file or run folder of a model trained for this task [default: the bundled one]
     #[arg(short, long, value_name = "MODEL")]
     model: Option<PathBuf>,
-    /// Folder for the results [default: denoised, inpainted or upscaled]
-    #[arg(short, long, value_name = "DIR")]
+    /// Folder for the results, or the PNG or JPEG file of a single result [default: denoised,
+    /// inpainted or upscaled]
+    #[arg(short, long, value_name = "PATH")]
     out: Option<PathBuf>,
     /// Clean image, or folder of clean images with the same names; prints PSNR and SSIM
     #[arg(long, value_name = "CLEAN")]
@@ -96,7 +97,7 @@ fn visible(image: &ImageFile) -> Option<Vec<f32>> {
 /// The model that `args` name, or the bundled one.
 fn load(args: &RestoreArgs, task: Task) -> Result<LoadedModel> {
     let loaded = match &args.model {
-        Some(path) => model::load(path)?,
+        Some(path) => args.common.load_model(path)?,
         None => model::restorer(task),
     };
     check_task(&loaded.graph.spec, task)?;
@@ -173,7 +174,16 @@ fn run(
                 format!("  PSNR {p0:.2} → {p1:.2} dB  SSIM {s0:.4} → {s1:.4}")
             });
             let (number, count, target) = (number + 1, jobs.len(), job.target.display());
-            outln!("[{number}/{count}] {target}  {}  {}{quality}", result.size(), input.summary);
+            let line = format!(
+                "[{number}/{count}] {target}  {}  {}{quality}",
+                result.size(),
+                input.summary
+            );
+            if job.clean.is_some() {
+                outln!("{line}");
+            } else {
+                args.common.report_written(line);
+            }
         }
     }
     args.common.report_skipped(&skipped);

@@ -8,14 +8,16 @@ use csae::internals::tasks::segment::evaluate;
 use serde_json::json;
 
 use super::{Labels, as_json, check_memory, load, placed, print, report_set};
-use crate::cli::{CommandArgs, Common, budget, features};
+use crate::cli::{CommandArgs, Common, budget, features, require_most};
 
 /// Evaluate a segmenter on images with label images: intersection over union and Dice of each
 /// class, pixel accuracy.
+///
+/// Label images are read as in training: --instances and --ignore are needed only to change that.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  csae segment eval runs/cells cells/ --instances
-  csae segment eval runs/streets @test.txt --labels labels/ --ignore 255 --json")]
+  csae segment eval runs/cells cells/
+  csae segment eval runs/streets @test.txt --labels labels/ --json")]
 pub struct EvalArgs {
     /// Segmenter: a file or folder written by `csae segment train`
     model: PathBuf,
@@ -24,6 +26,9 @@ pub struct EvalArgs {
     data: String,
     #[command(flatten)]
     labels: Labels,
+    /// Evaluate also if more than a tenth of the images are skipped
+    #[arg(long)]
+    partial: bool,
     /// Fail on files that do not decode and on invalid labels, instead of skipping them
     #[arg(long)]
     strict: bool,
@@ -50,7 +55,7 @@ impl CommandArgs for EvalArgs {
 }
 
 fn run(args: EvalArgs) -> anyhow::Result<()> {
-    let loaded = load(&args.model)?;
+    let loaded = load(&args.common, &args.model)?;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions {
         channels: Some(loaded.graph.nodes[0].dims.c),
@@ -58,8 +63,11 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
         memory: budget.all,
     };
     let classes = loaded.graph.spec.classes.clone();
-    let set = args.labels.open(&args.data, classes.clone(), &wanted, budget.data)?;
+    let labels = args.labels.as_trained(&args.common, &loaded);
+    let set = labels.open(&args.data, classes.clone(), &wanted, budget.data)?;
     report_set(&args.common, &set);
+    let all = set.len() + set.unlabelled.len() + set.skipped.len();
+    require_most(set.len(), all, args.partial)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let segmenter = placed(&mut device, &loaded)?;

@@ -14,7 +14,7 @@ use csae::internals::data::LoadOptions;
 use csae::internals::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::internals::device::Device;
 use csae::internals::error::Result;
-use csae::internals::model::{self, LoadedModel, Purpose};
+use csae::internals::model::{LabelReading, LoadedModel, Purpose};
 use csae::internals::shape::Size;
 use csae::internals::tasks::segment::{SegmentationScores, Segmenter};
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ impl CommandArgs for SegmentArgs {
 }
 
 /// Flags for label images.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 struct Labels {
     /// Folder of label images: PNG files with the images' names and one class number per pixel
     /// (gray or palette) [default: `labels` or `masks` beside `images` in DATA]
@@ -67,6 +67,16 @@ struct Labels {
 }
 
 impl Labels {
+    /// These flags, with those of the training of a model where they are not given.
+    fn as_trained(&self, common: &Common, loaded: &LoadedModel) -> Self {
+        let LabelReading { instances, ignore } = loaded.graph.spec.labels;
+        if let Some(label) = ignore.filter(|_| self.ignore.is_none()) {
+            common.status(&format!("pixels with label {label} are ignored, as in training"));
+        }
+        let ignore = self.ignore.or(ignore);
+        Self { instances: self.instances || instances, ignore, ..self.clone() }
+    }
+
     fn open(
         &self,
         source: &str,
@@ -96,12 +106,16 @@ fn placed(device: &mut Device, loaded: &LoadedModel) -> Result<Segmenter> {
 }
 
 /// Reads a segmenter's model.
-fn load(path: &Path) -> Result<LoadedModel> {
-    let loaded = model::load(path)?;
+fn load(common: &Common, path: &Path) -> Result<LoadedModel> {
+    let loaded = common.load_model(path)?;
     // Fails before the images and the device are opened.
     Segmenter::check(&loaded.graph)?;
     Ok(loaded)
 }
+
+/// Bytes for each pixel of the results: the overlay in f32 and in 8 bits, the classes, the encoded
+/// files.
+const PICTURE_BYTES: usize = 3 * 4 + 3 + 1 + 4;
 
 /// Fails if the largest image does not fit into the memory budget.
 fn check_memory(
@@ -112,7 +126,8 @@ fn check_memory(
     budget: &Budget,
 ) -> Result<()> {
     let Some(size) = sizes.max_by_key(|size| size.area()) else { return Ok(()) };
-    let needed = held + segmenter.planned_bytes(device, size)?;
+    let pictures = (size.area() * PICTURE_BYTES) as u64;
+    let needed = held + segmenter.planned_bytes(device, size)? + pictures;
     match budget.all {
         Some(all) if needed > all => Err(csae::internals::error::Error::usage(format!(
             "segmenting an image of {size} needs {} MiB, more than the memory budget of {} MiB; \

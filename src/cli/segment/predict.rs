@@ -37,8 +37,8 @@ pub struct PredictArgs {
     /// bundled sets
     #[arg(required = true)]
     images: Vec<String>,
-    /// Folder for the pictures
-    #[arg(short, long, value_name = "DIR")]
+    /// Folder for the pictures, or the PNG file of a single label image
+    #[arg(short, long, value_name = "PATH")]
     out: PathBuf,
     /// Also write NAME.npy: the probability of each class at each pixel (H,W,classes; float32)
     #[arg(long)]
@@ -89,7 +89,7 @@ impl CommandArgs for PredictArgs {
 }
 
 fn run(args: PredictArgs) -> anyhow::Result<()> {
-    let loaded = load(&args.model)?;
+    let loaded = load(&args.common, &args.model)?;
     let channels = loaded.graph.nodes[0].dims.c;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions { channels: Some(channels), strict: args.strict, memory: budget.all };
@@ -149,7 +149,11 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
                 let shares = names.iter().enumerate().filter(|(i, _)| share(*i) > 0.0);
                 let shares: Vec<String> =
                     shares.map(|(i, name)| format!("{name} {:.1} %", 100.0 * share(i))).collect();
-                outln!("{}  {}", target.display(), shares.join(", "));
+                args.common.report_written(format_args!(
+                    "{}  {}",
+                    target.display(),
+                    shares.join(", ")
+                ));
             }
         }
     }

@@ -9,9 +9,8 @@ use csae::internals::data::annotations::label_set::{LabelOptions, SegmentationSe
 use csae::internals::data::{LoadOptions, Subset};
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
-use csae::internals::model::{self, Decoder, Graph};
+use csae::internals::model::{Decoder, Graph, LabelReading};
 use csae::internals::spec::{Config, HeadKind, SegmentAugment, SegmentSpec};
-use csae::internals::tasks::inspect::ModelPaths;
 use csae::internals::tasks::segment::{
     Segmentation, SegmentationScores, begin_training, check_class_weights, evaluate, samples,
 };
@@ -243,7 +242,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     if let Some(dice) = args.dice.filter(|dice| !dice.is_finite() || *dice < 0.0) {
         return Err(Error::usage(format!("--dice {dice}: must be at least 0")).into());
     }
-    let loaded = model::load(&ModelPaths::of(&args.model).model)?;
+    let loaded = args.common.load_model(&args.model)?;
     let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = HeadKind::Segment;
@@ -258,8 +257,10 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     }
     let how = if args.decoder == DecoderKind::Deconv { Decoder::Deconv } else { Decoder::Unpool };
     let decoder = (how, 1, classes.len());
-    let graph =
+    let mut graph =
         args.encoding.with_decoder(&loaded, ("--crop", args.crop.get()), decoder, &[], classes)?;
+    let spec = data_config.segment.clone().unwrap_or_default();
+    graph.spec.labels = LabelReading { instances: spec.instances, ignore: spec.ignore };
     let epochs = |config: &Config| {
         let count =
             samples(&images.subsets(Segment::count(config), config)?.0, graph.nodes[0].dims);
@@ -269,6 +270,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
         args.apply_data_flags(config);
         config.train.from = learning.from(&args.model);
     })?;
+    learning.settings.report_unused_keys(common, &config)?;
     let begin = Begin::New { folder, force: learning.force };
     train::<Segment>(common, (&config, &graph), &images, budget, begin)
 }

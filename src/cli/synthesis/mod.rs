@@ -12,14 +12,15 @@ use csae::bail_usage;
 use csae::internals::data::image_file::ImageFile;
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
-use csae::internals::model::{self, Store};
+use csae::internals::model::Store;
 use csae::internals::report::picture::Picture;
 use csae::internals::shape::{Dims, Size};
 use csae::internals::tasks::synthesis::Synthesizer;
 use csae::internals::tasks::synthesis::{Method, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Common, budget, interrupt};
+use super::outputs::single_file;
+use super::{Common, budget, interrupt, refuse_existing};
 
 /// The page that shows all results.
 const GALLERY: &str = "gallery.html";
@@ -57,7 +58,8 @@ impl SynthesisArgs {
         let names = ["paint-3", "paint-2", "paint-1"].map(PathBuf::from);
         let names: &[PathBuf] = if self.models.is_empty() { &names } else { &self.models };
         let load = |name: &PathBuf| {
-            Synthesizer::new(model::load(name)?).map_err(|error| error.at(name.display()))
+            Synthesizer::new(self.common.load_model(name)?)
+                .map_err(|error| error.at(name.display()))
         };
         let mut synthesizers = names.iter().map(load).collect::<Result<Vec<_>>>()?;
         synthesizers.sort_by_key(|synthesizer| std::cmp::Reverse(synthesizer.stride));
@@ -167,6 +169,27 @@ fn parse_size(text: &str) -> Result<Size> {
             "--size {text}: give one side or WIDTHxHEIGHT, each from 16 to {LARGEST} pixels"
         ))),
     }
+}
+
+/// The files of results called `names`: PNG files in the folder `out`, or `out` itself for a single
+/// result. Also the page of all results, which a single file does without.
+///
+/// # Errors
+/// If a file exists and `force` is not set, or `out` names a file for several results.
+fn result_files(
+    out: &Path,
+    names: &[String],
+    force: bool,
+) -> Result<(Vec<PathBuf>, Option<PathBuf>)> {
+    let (files, page) = match single_file(out, names.len(), &["png"])? {
+        Some(file) => (vec![file], None),
+        None => {
+            let file = |name: &String| out.join(format!("{name}.png"));
+            (names.iter().map(file).collect(), Some(out.join(GALLERY)))
+        }
+    };
+    files.iter().chain(&page).try_for_each(|file| refuse_existing(file, force))?;
+    Ok((files, page))
 }
 
 /// Fails if two results would have the same name.

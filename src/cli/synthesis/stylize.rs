@@ -6,18 +6,22 @@ use std::time::Instant;
 use clap::Args;
 use csae::bail_usage;
 use csae::internals::data::image_file::ImageFile;
+use csae::internals::device::Device;
 use csae::internals::files;
+use csae::internals::model::Store;
 use csae::internals::report::picture::Picture;
 use csae::internals::shape::{Dims, Size};
 use csae::internals::tasks::synthesis::Method;
 use csae::internals::tasks::synthesis::gallery;
 use csae::internals::tasks::synthesis::gallery::StyleEntry;
-use csae::internals::tasks::synthesis::{StyleOptions, StyledPicture, brightness, stylize};
+use csae::internals::tasks::synthesis::{
+    StyleOptions, StyledPicture, Synthesizer, brightness, check_style_memory, stylize,
+};
 use serde_json::json;
 
-use super::{GALLERY, SynthesisArgs, check_distinct, check_files_exist, read_rgb, stem};
+use super::{SynthesisArgs, check_distinct, check_files_exist, read_rgb, result_files, stem};
 use crate::cli::interrupt::{self, Interrupted};
-use crate::cli::{CommandArgs, Common, refuse_existing};
+use crate::cli::{CommandArgs, Common};
 
 /// Give pictures the style of others: the content of one, the colours and strokes of another.
 ///
@@ -38,7 +42,7 @@ pub struct StylizeArgs {
     /// Pictures that give the style
     #[arg(long, value_name = "IMAGE", required = true, num_args = 1..)]
     style: Vec<PathBuf>,
-    /// Mix all styles in each result, with these weights
+    /// Mix all styles in each result, with these weights, comma-separated
     #[arg(long, value_name = "W,W,…", value_delimiter = ',', conflicts_with = "mask")]
     mix: Vec<f64>,
     /// One gray image per style: white where the style applies, black where it does not, stretched
@@ -57,8 +61,8 @@ pub struct StylizeArgs {
     /// Size of the style relative to the content; larger values give larger strokes
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     style_scale: f64,
-    /// Folder for the results
-    #[arg(short, long, value_name = "DIR", default_value = "styled")]
+    /// Folder for the results, or the PNG file of a single result, without gallery.html
+    #[arg(short, long, value_name = "PATH", default_value = "styled")]
     out: PathBuf,
     #[command(flatten)]
     pub(in crate::cli) synthesis: SynthesisArgs,
@@ -73,7 +77,7 @@ struct Job {
     /// For each region, the weights and indices of its styles. One region without masks, else one
     /// per mask.
     parts: Vec<Vec<(f64, usize)>>,
-    target: PathBuf,
+    name: String,
 }
 
 impl StylizeArgs {
@@ -136,12 +140,49 @@ impl StylizeArgs {
             }
         }
         check_distinct(&named.iter().map(|(.., name)| name.clone()).collect::<Vec<_>>())?;
-        let job = |(content, parts, name): (usize, _, String)| Job {
-            content,
-            parts,
-            target: self.out.join(format!("{name}.png")),
-        };
+        let job = |(content, parts, name): (usize, _, String)| Job { content, parts, name };
         Ok(named.into_iter().map(job).collect())
+    }
+
+    /// Checks that there is enough memory for every job, before the first one takes time.
+    fn check_memory(
+        &self,
+        device: &Device,
+        synthesizers: &[(Synthesizer, Store)],
+        jobs: &[Job],
+        styles: &[Picture],
+    ) -> csae::internals::error::Result<()> {
+        let sizes = (0..self.content.len()).map(|content| self.content_size(content));
+        let sizes = sizes.collect::<csae::internals::error::Result<Vec<Size>>>()?;
+        // The page of results holds every picture once. The styles are held three times: as read,
+        // for the page, and for the job.
+        let bytes = |area: usize| (area * 3 * size_of::<f32>()) as u64;
+        let page: usize = jobs.iter().map(|job| 2 * sizes[job.content].area()).sum();
+        let read: usize = styles.iter().map(|style| 3 * style.dims.size().area()).sum();
+        for job in jobs {
+            // The results of the regions exist at once.
+            let held = bytes(page + read + (job.parts.len() - 1) * sizes[job.content].area());
+            for part in &job.parts {
+                let of: Vec<Size> =
+                    part.iter().map(|(_, style)| styles[*style].dims.size()).collect();
+                check_style_memory(
+                    device,
+                    synthesizers,
+                    (sizes[job.content], &of),
+                    self.style_scale,
+                    self.method()?,
+                    held,
+                )
+                .map_err(|error| error.at(self.content[job.content].display()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The size of a content in the result.
+    fn content_size(&self, content: usize) -> csae::internals::error::Result<Size> {
+        let own = ImageFile::read(&self.content[content])?.size();
+        Ok(self.size.map_or(own, |longer| scaled(own, longer)))
     }
 
     /// A content at the requested size, and its transparency.
@@ -153,14 +194,19 @@ impl StylizeArgs {
         let alpha = file.alpha();
         let Some(size) = self.size else { return Ok((picture, alpha)) };
         let own = picture.dims.size();
-        let by = size as f64 / own.h.max(own.w) as f64;
-        let to = own.map(|side| ((by * side as f64).round() as usize).max(1));
+        let to = scaled(own, size);
         let resize = |values: &[f32], c: usize| resized(values, Dims::of(own, c), to);
         Ok((
             Picture { dims: Dims::of(to, 3), pixels: resize(&picture.pixels, 3) },
             alpha.map(|alpha| resize(&alpha, 1)),
         ))
     }
+}
+
+/// A size whose longer side is `longer`.
+fn scaled(own: Size, longer: usize) -> Size {
+    let by = longer as f64 / own.h.max(own.w) as f64;
+    own.map(|side| ((by * side as f64).round() as usize).max(1))
 }
 
 /// Resizes values (H,W,C) on the 0–1 scale, with clipping.
@@ -196,9 +242,8 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
     [&args.content, &args.style, &args.mask]
         .into_iter()
         .try_for_each(|paths| check_files_exist(paths))?;
-    for target in jobs.iter().map(|job| &job.target).chain(&[args.out.join(GALLERY)]) {
-        refuse_existing(target, args.synthesis.force)?;
-    }
+    let names: Vec<String> = jobs.iter().map(|job| job.name.clone()).collect();
+    let (targets, page) = result_files(&args.out, &names, args.synthesis.force)?;
     let styles = args
         .style
         .iter()
@@ -206,12 +251,13 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
         .collect::<csae::internals::error::Result<Vec<_>>>()?;
     let options = StyleOptions { method, strength: args.strength, keep_color: args.keep_color };
     let (mut device, synthesizers) = args.synthesis.open()?;
+    args.check_memory(&device, &synthesizers, &jobs, &styles)?;
     interrupt::watch();
     let named_styles: Vec<(String, Picture)> =
         args.style.iter().map(|path| stem(path)).zip(styles.iter().cloned()).collect();
     let (mut contents, mut shown): (Vec<(String, Picture)>, Vec<StyleEntry>) =
         (Vec::new(), Vec::new());
-    for job in &jobs {
+    for (job, target) in jobs.iter().zip(&targets) {
         let (content, alpha) = args.read_content(job.content)?;
         let size = content.dims.size();
         let start = Instant::now();
@@ -219,7 +265,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
         for part in &job.parts {
             let mix: Vec<(f64, Picture)> =
                 part.iter().map(|(weight, style)| (*weight, styles[*style].clone())).collect();
-            let display = args.synthesis.progress_display(stem(&job.target));
+            let display = args.synthesis.progress_display(job.name.clone());
             let report = |progress| display.update(progress);
             let styled = stylize(
                 &mut device,
@@ -235,7 +281,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
                 Err(_) if interrupt::requested() => {
                     return Err(Interrupted(format!(
                         "stopped; {} was not written",
-                        job.target.display()
+                        target.display()
                     ))
                     .into());
                 }
@@ -256,8 +302,8 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
         let seconds = start.elapsed().as_secs_f64();
         let mut file = ImageFile::from_pixels(&pixels, content.dims, false);
         file.set_alpha(alpha.as_deref());
-        files::make_folder(&args.out)?;
-        file.save(&job.target)?;
+        files::make_folder(target.parent().unwrap_or(&args.out))?;
+        file.save(target)?;
         let mean =
             |of: fn(&StyledPicture) -> f64| made.iter().map(of).sum::<f64>() / made.len() as f64;
         let (distance, before, ssim) =
@@ -271,18 +317,20 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
             outln!(
                 "{}",
                 json!({
-                    "kind": "stylize", "file": job.target.display().to_string(),
+                    "kind": "stylize", "file": target.display().to_string(),
                     "width": size.w, "height": size.h, "distance": distance, "before": before,
                     "ssim": ssim, "seconds": seconds
                 })
             );
         } else {
-            outln!("{}  {size}  {caption}  {seconds:.1} s", job.target.display());
+            args.synthesis.common.report_written(format_args!(
+                "{}  {size}  {caption}  {seconds:.1} s",
+                target.display()
+            ));
         }
         let name = stem(&args.content[job.content]);
-        let style = stem(&job.target)
-            .split_once(".in.")
-            .map_or_else(String::new, |(_, style)| style.to_owned());
+        let style =
+            job.name.split_once(".in.").map_or_else(String::new, |(_, style)| style.to_owned());
         shown.push(StyleEntry {
             names: [name.clone(), style],
             picture: Picture { dims: content.dims, pixels },
@@ -291,12 +339,12 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
         if contents.iter().all(|(known, _)| *known != name) {
             contents.push((name, content));
         }
-        files::write_atomically(
-            &args.out.join(GALLERY),
-            gallery::styles(&contents, &named_styles, &shown)?.as_bytes(),
-        )?;
+        if let Some(page) = &page {
+            let text = gallery::styles(&contents, &named_styles, &shown)?;
+            files::write_atomically(page, text.as_bytes())?;
+        }
         if interrupt::requested() {
-            return Err(Interrupted(format!("stopped after {}", job.target.display())).into());
+            return Err(Interrupted(format!("stopped after {}", target.display())).into());
         }
     }
     args.synthesis.common.report_kernels(&mut device);

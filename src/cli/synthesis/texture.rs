@@ -9,14 +9,14 @@ use csae::internals::files;
 use csae::internals::report::picture::Picture;
 use csae::internals::tasks::synthesis::gallery;
 use csae::internals::tasks::synthesis::gallery::TextureEntry;
-use csae::internals::tasks::synthesis::{TextureOptions, texture};
+use csae::internals::tasks::synthesis::{TextureOptions, check_texture_memory, texture};
 use serde_json::json;
 
 use super::{
-    GALLERY, SynthesisArgs, check_distinct, check_files_exist, parse_size, read_rgb, stem,
+    SynthesisArgs, check_distinct, check_files_exist, parse_size, read_rgb, result_files, stem,
 };
 use crate::cli::interrupt::{self, Interrupted};
-use crate::cli::{CommandArgs, Common, refuse_existing};
+use crate::cli::{CommandArgs, Common};
 
 /// Synthesize a texture of any size from a small exemplar.
 ///
@@ -42,8 +42,8 @@ pub struct TextureArgs {
     /// Seed of the initial noise
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Folder for the results
-    #[arg(short, long, value_name = "DIR", default_value = "textures")]
+    /// Folder for the results, or the PNG file of a single result, without gallery.html
+    #[arg(short, long, value_name = "PATH", default_value = "textures")]
     out: PathBuf,
     #[command(flatten)]
     pub(in crate::cli) synthesis: SynthesisArgs,
@@ -73,11 +73,7 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
     let names: Vec<String> = args.exemplars.iter().map(|path| stem(path)).collect();
     check_distinct(&names)?;
     check_files_exist(&args.exemplars)?;
-    let targets: Vec<PathBuf> =
-        names.iter().map(|name| args.out.join(format!("{name}.png"))).collect();
-    for target in targets.iter().chain(&[args.out.join(GALLERY)]) {
-        refuse_existing(target, args.synthesis.force)?;
-    }
+    let (targets, page) = result_files(&args.out, &names, args.synthesis.force)?;
     let exemplars = args
         .exemplars
         .iter()
@@ -86,12 +82,15 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
     let size_of =
         |exemplar: &Picture| wanted.unwrap_or_else(|| exemplar.dims.size().map(|side| 2 * side));
     let (mut device, synthesizers) = args.synthesis.open()?;
-    // All sizes are checked before the first texture is synthesized.
+    // All sizes and their memory are checked before the first texture is synthesized.
     for (path, exemplar) in args.exemplars.iter().zip(&exemplars) {
-        let coarsest = &synthesizers[0].0;
-        let fits = coarsest
-            .check_size(exemplar.dims.size())
-            .and_then(|()| coarsest.check_size(size_of(exemplar)));
+        let size = size_of(exemplar);
+        let options = TextureOptions { size, tile: args.tile, method, seed: args.seed };
+        // The exemplars, and all textures and exemplars for the page.
+        let area: usize = exemplars.iter().map(|e| e.dims.size().area() + size_of(e).area()).sum();
+        let held = (area * 3 * size_of_val(&exemplar.pixels[0])) as u64;
+        let own = exemplar.dims.size();
+        let fits = check_texture_memory(&device, &synthesizers, own, &options, held);
         fits.map_err(|error| error.at(path.display()))?;
     }
     interrupt::watch();
@@ -106,7 +105,7 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
         display.bar.finish_and_clear();
         let made = made.map_err(|error| error.at(path.display()))?;
         let seconds = start.elapsed().as_secs_f64();
-        files::make_folder(&args.out)?;
+        files::make_folder(target.parent().unwrap_or(&args.out))?;
         made.picture.save(target)?;
         let caption = format!(
             "distance {:.3}, {:.1} % of the distance of shuffled pixels",
@@ -123,7 +122,10 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
                 })
             );
         } else {
-            outln!("{}  {size}  {caption}  {seconds:.1} s", target.display());
+            args.synthesis.common.report_written(format_args!(
+                "{}  {size}  {caption}  {seconds:.1} s",
+                target.display()
+            ));
         }
         shown.push(TextureEntry {
             name: stem(path),
@@ -132,7 +134,9 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
             tiles: args.tile,
             caption,
         });
-        files::write_atomically(&args.out.join(GALLERY), gallery::textures(&shown)?.as_bytes())?;
+        if let Some(page) = &page {
+            files::write_atomically(page, gallery::textures(&shown)?.as_bytes())?;
+        }
         if interrupt::requested() {
             return Err(Interrupted(format!("stopped after {}", target.display())).into());
         }

@@ -55,6 +55,10 @@ pub struct Annotation {
     pub objects: Vec<NamedObject>,
     /// The range of the coordinates.
     pub range: Range,
+    /// The name of the image file, if the annotation file states one.
+    pub file_name: Option<String>,
+    /// The ratio by which the boxes were scaled to their image, if they were.
+    pub scale: Option<f64>,
 }
 
 /// What the coordinates of boxes, as they are in a file, have in common.
@@ -157,7 +161,9 @@ fn parse_voc(text: &str) -> Result<Annotation> {
         text.trim().parse::<f64>().ok().map(|side| side as usize).filter(|side| *side > 0)
     };
     let size = side("height").zip(side("width")).map(|(h, w)| Size { h, w });
-    let mut annotation = Annotation { size, ..Annotation::default() };
+    let file_name = child(root, "filename").and_then(|node| node.text());
+    let file_name = file_name.map(|name| name.trim().to_owned());
+    let mut annotation = Annotation { size, file_name, ..Annotation::default() };
     let objects = root.children().filter(|node| node.has_tag_name("object"));
     for (i, object) in objects.enumerate() {
         let object = parse_object(object, &mut annotation.range)

@@ -143,7 +143,8 @@ impl DetectionSet {
                         Advice::AnnotationFiles
                     )));
                 }
-                let files = voc_files(&folder, &names);
+                let mut files = voc_files(&folder, &names);
+                assign_by_name(&mut files, &names);
                 let read: Vec<Option<Result<Annotation>>> = files
                     .par_iter()
                     .map(|file| match file {
@@ -215,7 +216,8 @@ impl DetectionSet {
             other: BTreeMap::new(),
         };
         for (image, annotation) in annotated {
-            let objects = set.validate(image, annotation.objects);
+            let tolerance = annotation.scale.unwrap_or(1.0);
+            let objects = set.validate(image, annotation.objects, tolerance);
             set.annotated.push((image, objects));
         }
         if set.objects() == 0 {
@@ -244,8 +246,9 @@ impl DetectionSet {
     }
 
     /// Returns the objects of an image with a known class and a valid box, clipped to the image.
-    /// Records the others in `clipped`, `dropped`, `findings` and `other`.
-    fn validate(&mut self, image: usize, objects: Vec<NamedObject>) -> Vec<Object> {
+    /// Records the others in `clipped`, `dropped`, `findings` and `other`. `pixel` is the size of
+    /// a pixel of the annotation in pixels of the image.
+    fn validate(&mut self, image: usize, objects: Vec<NamedObject>, pixel: f64) -> Vec<Object> {
         let size = self.images.size(image);
         let mut kept: Vec<Object> = Vec::new();
         for NamedObject { name, bounds, difficult, crowd, swapped } in objects {
@@ -284,7 +287,8 @@ impl DetectionSet {
                 self.findings.add(Oddity::Repeated, place("occurs twice"));
                 continue;
             }
-            self.clipped += usize::from(beyond > 1.0);
+            // Scaling rounds the edges.
+            self.clipped += usize::from(beyond > pixel * (1.0 + 1e-9));
             kept.push(Object { class, bounds: inside, difficult, crowd });
         }
         kept
@@ -298,6 +302,13 @@ impl DetectionSet {
     /// Whether no image has annotations.
     pub fn is_empty(&self) -> bool {
         self.annotated.is_empty()
+    }
+
+    /// Number of images that were left out, since their annotation is unclear or does not fit.
+    pub fn images_left_out(&self) -> usize {
+        let of_images = [Oddity::Ambiguous, Oddity::OtherShape];
+        let found = self.findings.iter().filter(|finding| of_images.contains(&finding.oddity));
+        found.map(|finding| finding.places.len()).sum()
     }
 
     /// Number of objects in all images.
@@ -380,6 +391,30 @@ fn voc_files(folder: &Path, names: &[String]) -> Vec<VocFile> {
     candidates.iter().map(choose).collect()
 }
 
+/// Assigns each shared file to the image that it names in `<filename>`, if that is only one:
+/// `x.xml` belongs to `x.jpg` or to `x.png`.
+fn assign_by_name(files: &mut [VocFile], names: &[String]) {
+    let mut users: HashMap<PathBuf, Vec<usize>> = HashMap::new();
+    for (image, file) in files.iter().enumerate() {
+        if let VocFile::Shared(file) = file {
+            users.entry(file.clone()).or_default().push(image);
+        }
+    }
+    for (file, images) in users {
+        let Some(wanted) = read_voc(&file).ok().and_then(|annotation| annotation.file_name) else {
+            continue;
+        };
+        let last = |path: &str| parts(path).last().map(|name| name.to_lowercase());
+        let named = |image: &&usize| last(&names[**image]) == last(&wanted);
+        if let [only] = images.iter().filter(named).copied().collect::<Vec<_>>()[..] {
+            for image in images {
+                files[image] =
+                    if image == only { VocFile::Own(file.clone()) } else { VocFile::None };
+            }
+        }
+    }
+}
+
 /// The file of an image: `source` is its folder, its list, or the file itself.
 fn image_file(source: &str, name: &str) -> PathBuf {
     let source = source.strip_prefix('@').map_or_else(
@@ -407,6 +442,7 @@ fn fit(
     for object in &mut annotation.objects {
         object.bounds = fit.apply(object.bounds);
     }
+    annotation.scale = Some(fit.scale);
     let oddity = if fit.turn.is_some() { Oddity::Turned } else { Oddity::OtherSize };
     findings.add(oddity, place);
     true

@@ -187,7 +187,14 @@ fn parse_coco(bytes: &[u8]) -> Result<CocoFile> {
         match image {
             CocoImage { id, file_name: Some(name), width, height } if id != Id::Missing => {
                 // A later image with the same id replaces the earlier one.
-                indices.insert(id, read.images.len());
+                let place = format!("image {} of \"images\": id {id} has", i + 1);
+                if let Some(earlier) = indices.insert(id, read.images.len()) {
+                    let (other, _): &(String, Annotation) = &read.images[earlier];
+                    if *other != name {
+                        let place = format!("{place} the names {other} and {name}");
+                        read.findings.add(Oddity::RepeatedId, place);
+                    }
+                }
                 let [h, w] = [height, width].map(|side| side.0.max(0.0) as usize);
                 let size = (h > 0 && w > 0).then_some(Size { h, w });
                 read.images.push((name, Annotation { size, ..Annotation::default() }));

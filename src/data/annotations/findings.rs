@@ -15,6 +15,8 @@ pub enum Oddity {
     UnknownCategory,
     /// An image has no id or no file name.
     UnnamedImage,
+    /// Two images have the same id. The boxes with this id belong to the later one.
+    RepeatedId,
     /// Several annotations could belong to an image, or the reverse.
     Ambiguous,
     /// The boxes are for an image of another shape.
@@ -39,6 +41,7 @@ impl Oddity {
             | Self::UnknownImage
             | Self::UnknownCategory
             | Self::UnnamedImage
+            | Self::RepeatedId
             | Self::Ambiguous
             | Self::OtherShape
             | Self::SwappedCorners
@@ -58,6 +61,10 @@ impl Oddity {
             Self::UnknownImage => format!("skipped {annotations} of an unknown image"),
             Self::UnknownCategory => format!("skipped {annotations} of an unknown category"),
             Self::UnnamedImage => format!("skipped {images} without an id or a file name"),
+            Self::RepeatedId => {
+                let ids = count("id", "ids");
+                format!("{ids} of several images: the boxes are taken for the last image")
+            }
             Self::Ambiguous => format!("skipped {images} with several possible annotations"),
             Self::OtherShape => format!("skipped {images} of another shape than annotated"),
             Self::OtherSize => format!("scaled the boxes of {images} to the size of the image"),

@@ -1,7 +1,7 @@
 //! Image sets with label images, for segmentation.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -116,9 +116,14 @@ impl SegmentationSet {
         let opened = data::open(&images.to_string_lossy(), wanted, limit)?;
         let (pixels, mut skipped) = (opened.pixels, opened.skipped);
         let label_of = |image| label_file(&folder, &images, &pixels.name(image));
-        let files: Vec<Option<PathBuf>> = (0..pixels.len()).map(label_of).collect();
+        let mut files: Vec<Option<PathBuf>> = (0..pixels.len()).map(label_of).collect();
         let without = (0..pixels.len()).filter(|image| files[*image].is_none());
         let unlabelled: Vec<String> = without.map(|image| pixels.name(image)).collect();
+        let shared = take_shared(&mut files, |image| pixels.name(image));
+        if let Some((image, reason)) = shared.first().filter(|_| wanted.strict) {
+            return Err(Error::usage(format!("{image}: {reason}")));
+        }
+        skipped.extend(shared);
         let pairs: Vec<(usize, PathBuf)> = files
             .into_iter()
             .enumerate()
@@ -344,10 +349,53 @@ fn label_file(folder: &Path, images: &Path, image: &str) -> Option<PathBuf> {
     find(&stem).or_else(|| find(&last))
 }
 
+/// Removes label images that several images would use, such as `1.png` for `a/1.jpg` and `b/1.jpg`:
+/// it can only be of one of them. Returns these images with the reason.
+fn take_shared(
+    files: &mut [Option<PathBuf>],
+    name: impl Fn(usize) -> String,
+) -> Vec<(String, String)> {
+    let mut users: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
+    for (image, file) in files.iter().enumerate() {
+        if let Some(file) = file {
+            users.entry(file.clone()).or_default().push(image);
+        }
+    }
+    let mut shared = Vec::new();
+    for (file, images) in users {
+        let names: Vec<String> = images.iter().map(|image| name(*image)).collect();
+        // A list can name an image twice.
+        let Some(other) = names.iter().find(|name| **name != names[0]) else { continue };
+        for (image, name) in images.into_iter().zip(&names) {
+            let other = if *name == names[0] { other } else { &names[0] };
+            let reason = format!(
+                "{} could be its label image or that of {other}; name label images after the \
+                 path of their image",
+                file.display()
+            );
+            shared.push((name.clone(), reason));
+            files[image] = None;
+        }
+    }
+    shared
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::Folder;
+
+    #[test]
+    fn a_label_image_of_two_images_is_of_none() {
+        let names = ["a/1.jpg", "b/1.jpg", "2.jpg", "2.jpg", "3.jpg"];
+        let file = |name: &str| Some(PathBuf::from(name));
+        let mut files = vec![file("1.png"), file("1.png"), file("2.png"), file("2.png"), None];
+        let shared = take_shared(&mut files, |image| names[image].to_owned());
+        let images: Vec<&str> = shared.iter().map(|(image, _)| image.as_str()).collect();
+        assert_eq!(images, ["a/1.jpg", "b/1.jpg"]);
+        assert!(shared[0].1.contains("1.png could be") && shared[0].1.contains("b/1.jpg"));
+        assert_eq!(files, [None, None, file("2.png"), file("2.png"), None]);
+    }
 
     #[test]
     fn label_images_are_found_by_path_name_and_suffix() {

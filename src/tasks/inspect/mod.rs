@@ -47,8 +47,8 @@ pub struct ModelPaths {
 }
 
 impl ModelPaths {
-    /// Paths of a model file, or of the model in a run folder: the final model, or the best one of
-    /// an unfinished run. The output folder is named after `inspect`.
+    /// Paths of a model file, or of the model in a run folder: the final model, or of an unfinished
+    /// run the best one or the newest checkpoint. The output folder is named after `inspect`.
     pub fn of(path: &Path) -> Self {
         Self::with(path, "inspect")
     }
@@ -58,7 +58,12 @@ impl ModelPaths {
     pub fn with(path: &Path, name: &str) -> Self {
         if path.is_dir() {
             let (last, best) = (path.join("model.safetensors"), path.join("best.safetensors"));
-            let model = if !last.exists() && best.exists() { best } else { last };
+            let newest = || RunFolder::at(path).newest().ok().flatten();
+            let model = match (last.exists(), best.exists()) {
+                (true, _) => last,
+                (false, true) => best,
+                (false, false) => newest().unwrap_or(last),
+            };
             return Self { model, run: Some(path.to_owned()), out: path.join(name) };
         }
         let mut out = path.file_stem().unwrap_or_default().to_os_string();

@@ -7,7 +7,6 @@
 //! 1×1 convolution of the map with itself, and applying a matrix at every position is such a
 //! convolution.
 
-use crate::advice::Advice;
 use crate::device::{Device, Program};
 use crate::error::{Error, Result};
 use crate::model::{Graph, Store};
@@ -232,6 +231,19 @@ fn record<'a>(
     Ok(Recorded { b, input, taps, result, content, content_scale, statistics_calls })
 }
 
+/// Size in bytes of the buffers that [`MapExtractor::new`] allocates for the same arguments. The
+/// store can be a layout.
+///
+/// # Errors
+/// If the decoder needs more than the code.
+pub fn planned_bytes(
+    (graph, store): (&Graph, &Store),
+    layers: &[usize],
+    output: &Output,
+) -> Result<u64> {
+    Ok(record(graph, store, layers, output)?.b.tape.planned_bytes())
+}
+
 /// y = matrix·maps + offset, at every position.
 const fn affine(tap: &Tap, y: View, partials: View) -> Conv2dFwd {
     Conv2dFwd {
@@ -283,7 +295,7 @@ impl MapExtractor {
                  picture smaller, or {}",
                 mib(reserved + bytes),
                 mib(budget),
-                Advice::RaiseMemoryLimit
+                device.memory_advice()
             )));
         }
         let Recorded {

@@ -12,9 +12,9 @@ mod synthesizer;
 mod texture;
 mod transform;
 
-pub use style::{StyleOptions, StyledPicture, brightness, stylize};
+pub use style::{StyleOptions, StyledPicture, brightness, check_style_memory, stylize};
 pub use synthesizer::Synthesizer;
-pub use texture::{Method, Progress, Texture, TextureOptions, texture};
+pub use texture::{Method, Progress, Texture, TextureOptions, check_texture_memory, texture};
 
 /// Channels of the images.
 const RGB: usize = 3;

@@ -75,6 +75,52 @@ pub fn target_moments(
     scales.iter().map(of).collect()
 }
 
+/// Bytes on the device while [`target_moments`] runs on `count` scales of an exemplar of `size`.
+///
+/// # Errors
+/// If a model does not fit the size.
+pub fn moments_bytes(
+    synthesizers: &[(Synthesizer, Store)],
+    size: Size,
+    count: usize,
+) -> Result<u64> {
+    let output = Output::Statistics { shifted: true };
+    let mut most = 0;
+    for at in std::iter::successors(Some(size), |size| Some(half(*size))).take(count) {
+        for (synthesizer, store) in synthesizers {
+            most = most.max(synthesizer.statistics_bytes(store, at, None, &output)?);
+        }
+    }
+    Ok(most)
+}
+
+/// Bytes of an [`Objective`] of `count` scales that measures the distance or, with `optimises`,
+/// optimises an image. `shows_content` is whether it has contents.
+///
+/// # Errors
+/// If a model does not fit the size.
+pub fn objective_bytes(
+    synthesizers: &[(Synthesizer, Store)],
+    size: Size,
+    border: Option<Border>,
+    count: usize,
+    (optimises, shows_content): (bool, bool),
+) -> Result<u64> {
+    let mut bytes = if optimises { workspace_bytes(size.area() * RGB) } else { 0 };
+    for at in std::iter::successors(Some(size), |size| Some(half(*size))).take(count) {
+        for (i, (synthesizer, store)) in synthesizers.iter().enumerate() {
+            let content = Content { maps: Vec::new(), weight: 1.0 };
+            let output = if optimises {
+                Output::Gradient((shows_content && i == 0).then_some(content))
+            } else {
+                Output::Statistics { shifted: true }
+            };
+            bytes += synthesizer.statistics_bytes(store, at, border, &output)?;
+        }
+    }
+    Ok(bytes)
+}
+
 /// The objective for images of one size.
 #[derive(Debug)]
 pub struct Objective<'a> {

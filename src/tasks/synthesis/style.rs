@@ -14,9 +14,11 @@ use crate::shape::{Dims, Size};
 use crate::tasks::synthesis::RGB;
 use crate::tasks::synthesis::extractor::{Content, Output};
 use crate::tasks::synthesis::frame::Border;
-use crate::tasks::synthesis::objective::{Objective, Scales, pyramid, scale_count, target_moments};
+use crate::tasks::synthesis::objective::{
+    Objective, Scales, moments_bytes, objective_bytes, pyramid, scale_count, target_moments,
+};
 use crate::tasks::synthesis::synthesizer::Synthesizer;
-use crate::tasks::synthesis::texture::{Method, Progress};
+use crate::tasks::synthesis::texture::{Method, Progress, check_budget};
 use crate::tasks::synthesis::transform::Affine;
 
 /// Maximum number of scales at which moments are compared, each half of the one before.
@@ -24,6 +26,11 @@ const MAX_SCALES: usize = 3;
 /// Weight of the content, relative to the moments, at strength 1. More keeps more of the content's
 /// structure.
 const CONTENT_WEIGHT: f64 = 0.2;
+
+/// Copies of the content's pixels in f32 that exist at once on the host: the content, its gray
+/// copy, the picture between the passes, padded, decoded and cropped, and the result with its
+/// encoded file. Measured.
+const PICTURES: usize = 8;
 
 /// Options of [`stylize`].
 #[derive(Clone, Copy, Debug)]
@@ -67,12 +74,16 @@ fn resized(picture: &Picture, to: Size) -> Picture {
 /// Resizes a style to the size at which its moments are taken: its shorter side becomes the
 /// content's, times `scale`. Its strokes then appear at that size in the result.
 fn fitted(style: &Picture, content: &Picture, scale: f64) -> Picture {
-    let shorter = |picture: &Picture| picture.dims.h.min(picture.dims.w) as f64;
-    let by = scale * shorter(content) / shorter(style);
-    let to = style.dims.size().map(|side| ((by * side as f64).round() as usize).max(1));
-    let mut fitted = resized(style, to);
+    let mut fitted = resized(style, fitted_size(style.dims.size(), content.dims.size(), scale));
     fitted.pixels.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
     fitted
+}
+
+/// The size of a style after [`fitted`].
+fn fitted_size(style: Size, content: Size, scale: f64) -> Size {
+    let shorter = |size: Size| size.h.min(size.w) as f64;
+    let by = scale * shorter(content) / shorter(style);
+    style.map(|side| ((by * side as f64).round() as usize).max(1))
 }
 
 /// The brightness of a picture in all three channels, and its mean and standard deviation. With
@@ -93,6 +104,62 @@ fn gray(picture: &Picture, target: Option<(f64, f64)>) -> (Picture, (f64, f64)) 
 fn recoloured(colours: &Picture, shades: &[f32]) -> Vec<f32> {
     let (own, new) = (brightness(&colours.pixels), brightness(shades));
     colours.pixels.iter().enumerate().map(|(at, v)| v + new[at / RGB] - own[at / RGB]).collect()
+}
+
+/// Fails if [`stylize`] would need more memory than the budget allows. `content` and `styles` are
+/// the sizes of the pictures, and `held` the bytes that the caller holds meanwhile.
+///
+/// # Errors
+/// If it does, or a picture is too small for the encoder.
+pub fn check_style_memory(
+    device: &Device,
+    synthesizers: &[(Synthesizer, Store)],
+    (content, styles): (Size, &[Size]),
+    scale: f64,
+    method: Method,
+    held: u64,
+) -> Result<()> {
+    let coarsest = &synthesizers[0].0;
+    coarsest.check_size(content)?;
+    let fitted: Vec<Size> =
+        styles.iter().map(|style| fitted_size(*style, content, scale)).collect();
+    let sizes: Vec<Size> = fitted.iter().copied().chain([content]).collect();
+    let levels = scale_count(coarsest, &sizes).min(MAX_SCALES);
+    let mut most = 0;
+    for style in &fitted {
+        coarsest
+            .check_size(*style)
+            .map_err(|error| error.at("the style, resized to the content"))?;
+        most = most.max(moments_bytes(synthesizers, *style, levels)?);
+    }
+    let border = Some(Border::Mirror);
+    let measuring = objective_bytes(synthesizers, content, border, levels, (false, false))?;
+    let making = match method {
+        Method::Quick => quick_bytes(synthesizers, content, &fitted)?,
+        // The maps of the content at each level are held beside the objective.
+        Method::Optimise { .. } => {
+            objective_bytes(synthesizers, content, border, levels, (true, true))?
+        }
+    };
+    let pictures = content.area() * PICTURES + fitted.iter().map(|size| size.area()).sum::<usize>();
+    let host = (pictures * RGB * size_of::<f32>()) as u64;
+    check_budget(device, content, most.max(measuring).max(making) + host + held)
+}
+
+/// Bytes on the device while [`quick`] runs.
+fn quick_bytes(
+    synthesizers: &[(Synthesizer, Store)],
+    content: Size,
+    styles: &[Size],
+) -> Result<u64> {
+    let (mut decoding, mut of_code) = (0, 0);
+    for (synthesizer, store) in synthesizers {
+        decoding += synthesizer.decoding_bytes(store, content, Border::Mirror)?;
+        for style in styles {
+            of_code = of_code.max(synthesizer.code_bytes(store, *style)?);
+        }
+    }
+    Ok(decoding + of_code)
 }
 
 /// Gives a picture the style of others, each with a weight. Weights must add up to 1. A style is

@@ -8,7 +8,8 @@ use crate::model::{self, Graph, LoadedModel, Purpose, Store, TileGeometry};
 use crate::report::picture::Picture;
 use crate::shape::{Dims, Size};
 use crate::spec::{LayerOp, ModelSpec, Pad, Pair};
-use crate::tasks::synthesis::extractor::{MapExtractor, Output, SHIFT};
+use crate::tasks::synthesis::RGB;
+use crate::tasks::synthesis::extractor::{MapExtractor, Output, SHIFT, planned_bytes};
 use crate::tasks::synthesis::frame::{Border, Frame};
 use crate::tasks::synthesis::moments::Moments;
 
@@ -160,13 +161,7 @@ impl Synthesizer {
         output: &Output,
         reserved: u64,
     ) -> Result<MapExtractor> {
-        let frame = border.map_or_else(
-            || Frame::unpadded(size),
-            |border| Frame::new(size, border, self.reach, self.stride),
-        );
-        let graph = Graph::new(&self.encoder, Dims::of(frame.padded(), 3))?;
-        let convolutions = |node: &usize| matches!(graph.nodes[*node].op, Some(LayerOp::Conv2d(_)));
-        let layers: Vec<usize> = (1..graph.nodes.len()).filter(convolutions).collect();
+        let Extraction { graph, layers, frame } = self.statistics(size, border)?;
         MapExtractor::new(device, (&graph, store), &layers, frame, output, reserved)
     }
 
@@ -182,9 +177,8 @@ impl Synthesizer {
         border: Border,
         reserved: u64,
     ) -> Result<MapExtractor> {
-        let frame = Frame::new(size, border, self.reach + self.margin, self.stride);
-        let graph = Graph::new(&self.autoencoder, Dims::of(frame.padded(), 3))?;
-        MapExtractor::new(device, (&graph, store), &[graph.code], frame, &Output::Decoded, reserved)
+        let Extraction { graph, layers, frame } = self.decoding(size, border)?;
+        MapExtractor::new(device, (&graph, store), &layers, frame, &Output::Decoded, reserved)
     }
 
     /// The moments of a picture's code, without padding.
@@ -197,16 +191,65 @@ impl Synthesizer {
         store: &Store,
         picture: &Picture,
     ) -> Result<Moments> {
-        let graph = Graph::new(&self.encoder, picture.dims)?;
-        let frame = Frame::unpadded(picture.dims.size());
-        let extractor = MapExtractor::new(
-            device,
-            (&graph, store),
-            &[graph.code],
-            frame,
-            &Output::Statistics { shifted: false },
-            0,
-        )?;
+        let Extraction { graph, layers, frame } = self.code(picture.dims.size())?;
+        let extractor = MapExtractor::new(device, (&graph, store), &layers, frame, &PLAIN, 0)?;
         Ok(extractor.statistics(device, &picture.pixels)?.0.remove(0))
     }
+
+    /// Bytes on the device of a [`Self::statistics_extractor`].
+    pub fn statistics_bytes(
+        &self,
+        store: &Store,
+        size: Size,
+        border: Option<Border>,
+        output: &Output,
+    ) -> Result<u64> {
+        let Extraction { graph, layers, .. } = self.statistics(size, border)?;
+        planned_bytes((&graph, store), &layers, output)
+    }
+
+    /// Bytes on the device of a [`Self::decoding_extractor`].
+    pub fn decoding_bytes(&self, store: &Store, size: Size, border: Border) -> Result<u64> {
+        let Extraction { graph, layers, .. } = self.decoding(size, border)?;
+        planned_bytes((&graph, store), &layers, &Output::Decoded)
+    }
+
+    /// Bytes on the device while [`Self::code_moments`] runs.
+    pub fn code_bytes(&self, store: &Store, size: Size) -> Result<u64> {
+        let Extraction { graph, layers, .. } = self.code(size)?;
+        planned_bytes((&graph, store), &layers, &PLAIN)
+    }
+
+    fn statistics(&self, size: Size, border: Option<Border>) -> Result<Extraction> {
+        let frame = border.map_or_else(
+            || Frame::unpadded(size),
+            |border| Frame::new(size, border, self.reach, self.stride),
+        );
+        let graph = Graph::new(&self.encoder, Dims::of(frame.padded(), RGB))?;
+        let convolutions = |node: &usize| matches!(graph.nodes[*node].op, Some(LayerOp::Conv2d(_)));
+        let layers = (1..graph.nodes.len()).filter(convolutions).collect();
+        Ok(Extraction { graph, layers, frame })
+    }
+
+    fn decoding(&self, size: Size, border: Border) -> Result<Extraction> {
+        let frame = Frame::new(size, border, self.reach + self.margin, self.stride);
+        let graph = Graph::new(&self.autoencoder, Dims::of(frame.padded(), RGB))?;
+        Ok(Extraction { layers: vec![graph.code], graph, frame })
+    }
+
+    fn code(&self, size: Size) -> Result<Extraction> {
+        let frame = Frame::unpadded(size);
+        let graph = Graph::new(&self.encoder, Dims::of(size, RGB))?;
+        Ok(Extraction { layers: vec![graph.code], graph, frame })
+    }
+}
+
+/// The moments of each position alone, and nothing else.
+const PLAIN: Output = Output::Statistics { shifted: false };
+
+/// A model at the size of an image, and the layers to observe.
+struct Extraction {
+    graph: Graph,
+    layers: Vec<usize>,
+    frame: Frame,
 }

@@ -1,7 +1,7 @@
 //! Texture synthesis: an image of any size whose moments match those of a small exemplar.
 
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Store;
 use crate::raster::resample::imresize_to;
 use crate::report::picture::Picture;
@@ -10,7 +10,9 @@ use crate::shape::{Dims, Size};
 use crate::tasks::synthesis::RGB;
 use crate::tasks::synthesis::extractor::Content;
 use crate::tasks::synthesis::frame::{Border, half};
-use crate::tasks::synthesis::objective::{Objective, Scales, pyramid, scale_count, target_moments};
+use crate::tasks::synthesis::objective::{
+    Objective, Scales, moments_bytes, objective_bytes, pyramid, scale_count, target_moments,
+};
 use crate::tasks::synthesis::quilt::quilt;
 use crate::tasks::synthesis::synthesizer::Synthesizer;
 use crate::tasks::synthesis::transform::Affine;
@@ -24,6 +26,13 @@ const GRAIN: f32 = 0.02;
 
 /// After the margin is cut off, one step for every `POLISH` steps per size is taken on the rest.
 const POLISH: usize = 3;
+
+/// Copies of the texture's pixels in f32 that exist at once on the host: quilted, padded, decoded,
+/// cropped, rounded, sampled, and encoded. Measured.
+const PICTURES: usize = 8;
+/// Bytes for each pixel of the transforms that compare power spectra: complex f64 values of three
+/// channels, twice.
+const SPECTRUM: usize = 2 * RGB * 16;
 
 /// How a picture is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +153,64 @@ fn quick(
     extractor.decode(device, &matrix, &offset)
 }
 
+/// Fails if a picture of `size` needs more bytes than the memory budget allows.
+///
+/// # Errors
+/// If it does.
+pub(super) fn check_budget(device: &Device, size: Size, needed: u64) -> Result<()> {
+    let Some(budget) = device.budget().filter(|budget| needed > *budget) else { return Ok(()) };
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    Err(Error::usage(format!(
+        "{size} pixels need {:.0} MiB, more than the memory budget of {:.0} MiB; make the picture \
+         smaller, or {}",
+        mib(needed),
+        mib(budget),
+        device.memory_advice()
+    )))
+}
+
+/// Height and width of the image that is made, with a margin unless it tiles.
+fn canvas_of(options: &TextureOptions) -> Size {
+    options.size.map(|side| side + if options.tile { 0 } else { 2 * MARGIN })
+}
+
+/// Fails if [`texture`] would need more memory than the budget allows. `held` is the number of
+/// bytes that the caller holds meanwhile.
+///
+/// # Errors
+/// If it does, or the exemplar or the texture is too small for the encoder.
+pub fn check_texture_memory(
+    device: &Device,
+    synthesizers: &[(Synthesizer, Store)],
+    exemplar: Size,
+    options: &TextureOptions,
+    held: u64,
+) -> Result<()> {
+    let coarsest = &synthesizers[0].0;
+    coarsest.check_size(exemplar)?;
+    coarsest.check_size(options.size)?;
+    let (size, canvas) = (options.size, canvas_of(options));
+    let levels = scale_count(coarsest, &[exemplar, size]);
+    let wrap = Some(Border::Wrap);
+    let border = options.tile.then_some(Border::Wrap);
+    let making = match options.method {
+        Method::Optimise { .. } => {
+            let first = objective_bytes(synthesizers, canvas, wrap, levels, (true, false))?;
+            let polished = objective_bytes(synthesizers, size, border, levels, (true, false))?;
+            first.max(polished) + (canvas.area() * SPECTRUM) as u64
+        }
+        Method::Quick => {
+            let (finest, store) = &synthesizers[synthesizers.len() - 1];
+            finest.decoding_bytes(store, canvas, Border::Wrap)?
+                + finest.code_bytes(store, exemplar)?
+        }
+    };
+    let measuring = objective_bytes(synthesizers, size, border, levels, (false, false))?;
+    let device_bytes = moments_bytes(synthesizers, exemplar, levels)?.max(making).max(measuring);
+    let pictures = (canvas.area() * PICTURES + 2 * exemplar.area()) * RGB * size_of::<f32>();
+    check_budget(device, canvas, device_bytes + pictures as u64 + held)
+}
+
 /// Synthesizes a texture. `synthesizers` are autoencoders, sorted from the coarsest code to the
 /// finest. If `should_continue` returns false, the current picture is the result.
 ///
@@ -163,7 +230,7 @@ pub fn texture(
     synthesizer.check_size(size)?;
     let scales = pyramid(exemplar, scale_count(synthesizer, &[own, size]));
     let around = if options.tile { 0 } else { MARGIN };
-    let canvas = size.map(|side| side + 2 * around);
+    let canvas = canvas_of(options);
     let target = target_moments(device, synthesizers, &scales)?;
     let mut stopped = false;
     let total = match options.method {

@@ -174,6 +174,27 @@ impl Command {
         process
     }
 
+    /// Runs the program, which must succeed, and returns the largest amount of memory that it used,
+    /// in MiB.
+    #[cfg(target_os = "linux")]
+    #[track_caller]
+    pub fn peak_memory(&self) -> f64 {
+        let mut child = self.spawn();
+        let mut peak = 0.0_f64;
+        while child.try_wait().unwrap().is_none() {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+            let status = status.unwrap_or_default();
+            if let Some(kib) = status.lines().find_map(|line| line.strip_prefix("VmHWM:")) {
+                let kib: f64 = kib.trim().trim_end_matches(" kB").parse().unwrap();
+                peak = peak.max(kib / 1024.0);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        let output = wait(child);
+        assert!(output.succeeded(), "{:?}: {}", self.arguments, output.stderr);
+        peak
+    }
+
     /// Starts the program without its standard output.
     pub fn spawn(&self) -> Child {
         let mut process = self.process();
@@ -261,6 +282,16 @@ impl Output {
     /// Whether the exit status is 0.
     pub fn succeeded(&self) -> bool {
         self.status == Some(0)
+    }
+
+    /// Asserts an exit status, and that standard error contains all `words` and no panic.
+    #[track_caller]
+    pub fn assert_failed_with(&self, status: i32, words: &[&str]) {
+        assert_eq!(self.status, Some(status), "{}", self.stderr);
+        for word in words {
+            assert!(self.stderr.contains(word), "{word:?} is not in {}", self.stderr);
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
     }
 
     /// Asserts an exit status and one line on standard error that contains all `words`.
