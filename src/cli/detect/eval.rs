@@ -20,8 +20,8 @@ use crate::cli::{CommandArgs, Common, budget, features};
 pub struct EvalArgs {
     /// Detector: a file or folder written by `csae detect train`
     model: PathBuf,
-    /// Images: a folder (optionally with Pascal VOC's `JPEGImages` and `Annotations` in it), a
-    /// file, or a list (@FILE, or -)
+    /// Images: a folder (optionally with Pascal VOC's `JPEGImages` and `Annotations`, or YOLO's
+    /// `images` and `labels` in it), a file, a list (@FILE, or -) or a pattern ('images/*.png')
     data: String,
     #[command(flatten)]
     boxes: Boxes,

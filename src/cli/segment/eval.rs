@@ -19,8 +19,8 @@ use crate::cli::{CommandArgs, Common, budget, features};
 pub struct EvalArgs {
     /// Segmenter: a file or folder written by `csae segment train`
     model: PathBuf,
-    /// Images: a folder (optionally with `images` and `labels` in it), a file, or a list (@FILE, or
-    /// -)
+    /// Images: a folder (optionally with `images` and `labels` in it), a file, a pattern
+    /// ('scans/*.png') or a list (@FILE, or -)
     data: String,
     #[command(flatten)]
     labels: Labels,

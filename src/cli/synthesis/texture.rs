@@ -13,7 +13,8 @@ use csae::internals::tasks::synthesis::{TextureOptions, texture};
 use serde_json::json;
 
 use super::{
-    GALLERY, SynthesisArgs, check_distinct, check_files_exist, parse_size, read_rgb, stem,
+    GALLERY, SynthesisArgs, check_distinct, check_files_exist, expand_patterns, parse_size,
+    read_rgb, stem,
 };
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::{CommandArgs, Common, refuse_existing};
@@ -67,7 +68,8 @@ impl CommandArgs for TextureArgs {
     }
 }
 
-fn run(args: TextureArgs) -> anyhow::Result<()> {
+fn run(mut args: TextureArgs) -> anyhow::Result<()> {
+    expand_patterns(&mut args.exemplars)?;
     let method = args.synthesis.method(STEPS)?;
     let wanted = args.size.as_deref().map(parse_size).transpose()?;
     let names: Vec<String> = args.exemplars.iter().map(|path| stem(path)).collect();
@@ -81,7 +83,7 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
     let exemplars = args
         .exemplars
         .iter()
-        .map(|path| Ok(read_rgb(path)?.0))
+        .map(|path| Ok(read_rgb(&args.synthesis.common, path)?.0))
         .collect::<Result<Vec<Picture>>>()?;
     let size_of =
         |exemplar: &Picture| wanted.unwrap_or_else(|| exemplar.dims.size().map(|side| 2 * side));

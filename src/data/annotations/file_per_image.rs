@@ -1,0 +1,125 @@
+//! Folders with an annotation file for each image: Pascal VOC's XML, or YOLO's text.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::box_files::{Annotation, read_voc};
+use super::findings::Oddity;
+use super::yolo;
+use crate::error::Result;
+use crate::shape::Size;
+
+/// The annotations of a folder.
+#[derive(Debug, Default)]
+pub struct Annotated {
+    /// The images with annotations, by index.
+    pub annotated: Vec<(usize, Annotation)>,
+    /// The names of the other images.
+    pub unannotated: Vec<String>,
+    /// Files that cannot be used: path and reason.
+    pub skipped: Vec<(String, String)>,
+    /// Odd annotations, and what is wrong with them.
+    pub findings: Vec<(Oddity, String)>,
+}
+
+/// The message about an annotation that can be for several images.
+pub fn ambiguous(image: &str, annotation: &str) -> String {
+    format!("{image}: it is not clear whether the annotation {annotation} is for this image")
+}
+
+/// Reads the annotations of images, which have these names and sizes, in a folder. The files are
+/// Pascal VOC's XML if there is one, otherwise YOLO's text.
+///
+/// # Errors
+/// If the names of YOLO's classes cannot be read. With `strict`, the first file that cannot be
+/// used.
+pub fn read(folder: &Path, names: &[String], sizes: &[Size], strict: bool) -> Result<Annotated> {
+    let is_yolo = !has_file(folder, "xml") && has_file(folder, "txt");
+    let classes = if is_yolo { yolo::class_names(folder)? } else { None };
+    let files = own_files(folder, if is_yolo { "txt" } else { "xml" }, names);
+    let read_own = |(file, size): (&Own, &Size)| {
+        let Own::File(file) = file else { return None };
+        Some(if is_yolo {
+            yolo::read_yolo(file, *size, classes.as_deref())
+        } else {
+            read_voc(file).map(|annotation| (annotation, Vec::new()))
+        })
+    };
+    let read: Vec<_> = files.par_iter().zip(sizes).map(read_own).collect();
+    let mut all = Annotated::default();
+    for (image, (file, read)) in files.iter().zip(read).enumerate() {
+        match (file, read) {
+            (Own::Shared(file), _) => {
+                let place = ambiguous(&names[image], &file.display().to_string());
+                all.findings.push((Oddity::Ambiguous, place));
+            }
+            (Own::File(file), Some(Ok((annotation, odd)))) => {
+                let place = |reason| format!("{}: {reason}", file.display());
+                all.findings.extend(odd.into_iter().map(|(oddity, why)| (oddity, place(why))));
+                all.annotated.push((image, annotation));
+            }
+            (Own::File(file), Some(Err(error))) if strict => {
+                return Err(error.at(file.display()));
+            }
+            (Own::File(file), Some(Err(error))) => {
+                all.skipped.push((file.display().to_string(), error.to_string()));
+            }
+            (_, None) | (Own::None, _) => all.unannotated.push(names[image].clone()),
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a file with this ending is in a folder or below.
+fn has_file(folder: &Path, ending: &str) -> bool {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let is_found = |path: &PathBuf| path.extension().is_some_and(|own| own == ending);
+    paths.iter().any(is_found)
+        || paths
+            .iter()
+            .filter(|path| path.is_dir() && !path.is_symlink())
+            .any(|path| has_file(path, ending))
+}
+
+/// The annotation file of an image.
+enum Own {
+    None,
+    File(PathBuf),
+    /// The file is for this image or for others.
+    Shared(PathBuf),
+}
+
+/// The annotation files of images: with the image's path below `folder`, or with its file name
+/// there. The latter is for only one image.
+fn own_files(folder: &Path, ending: &str, names: &[String]) -> Vec<Own> {
+    let candidate = |name: &String| -> Option<(PathBuf, bool)> {
+        let path = Path::new(name);
+        let stem = path.file_stem()?.to_string_lossy();
+        let parent = path.parent().filter(|_| path.is_relative()).unwrap_or(Path::new(""));
+        let [own, flat] = [parent, Path::new("")]
+            .map(|parent| folder.join(parent).join(format!("{stem}.{ending}")));
+        if own.is_file() {
+            let is_own = path.is_relative();
+            return Some((own, is_own));
+        }
+        flat.is_file().then_some((flat, false))
+    };
+    let candidates: Vec<Option<(PathBuf, bool)>> = names.iter().map(candidate).collect();
+    // The number of images of each file that have its path, and that have its file name.
+    let mut users: HashMap<&Path, [usize; 2]> = HashMap::new();
+    for (file, is_own) in candidates.iter().flatten() {
+        users.entry(file).or_default()[usize::from(!is_own)] += 1;
+    }
+    let choose = |found: &Option<(PathBuf, bool)>| match found {
+        None => Own::None,
+        Some((file, is_own)) => match (users[file.as_path()], is_own) {
+            ([1, _], true) | ([0, 1], false) => Own::File(file.clone()),
+            ([1, _], false) => Own::None,
+            _ => Own::Shared(file.clone()),
+        },
+    };
+    candidates.iter().map(choose).collect()
+}
