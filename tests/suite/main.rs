@@ -27,6 +27,7 @@ mod generate;
 mod gpu;
 mod gradients;
 mod heads;
+mod image_files;
 mod inspect;
 
 mod layerwise;
