@@ -14,6 +14,9 @@ const MAX_SEGMENT: usize = 65_533;
 const XMP_SEGMENT: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 const XMP_CHUNK: &[u8] = b"XML:com.adobe.xmp\0";
 
+/// A chunk of a PNG file: type and data.
+type Chunk = ([u8; 4], Vec<u8>);
+
 /// The unit of a [`Density`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -66,8 +69,8 @@ pub struct Metadata {
     xmp: Option<Vec<u8>>,
     /// The resolution.
     density: Option<Density>,
-    /// Chunks of a PNG file with its colours or texts: type and data.
-    chunks: Vec<([u8; 4], Vec<u8>)>,
+    /// Chunks of a PNG file with its colours or texts.
+    chunks: Vec<Chunk>,
 }
 
 impl Metadata {
@@ -89,13 +92,14 @@ impl Metadata {
     /// Metadata without those that hold for the file only: how it is turned, and its thumbnail.
     pub(super) fn new(
         profile: Option<Vec<u8>>,
-        mut exif: Option<Vec<u8>>,
+        exif: Option<Vec<u8>>,
         mut xmp: Option<Vec<u8>>,
         density: Option<Density>,
     ) -> Self {
         let density =
             density.filter(|density| density.unit != Unit::Ratio || density.x != density.y);
         let density = density.or_else(|| exif::density(exif.as_deref()?));
+        let mut exif = exif.map(exif::without_prefix);
         if let Some(exif) = &mut exif {
             exif::forget_pixels(exif);
         }
@@ -184,7 +188,7 @@ impl Metadata {
 }
 
 /// The resolution of a PNG file, and its chunks that also hold for a result.
-fn of_png(bytes: &[u8]) -> (Option<Density>, Vec<([u8; 4], Vec<u8>)>) {
+fn of_png(bytes: &[u8]) -> (Option<Density>, Vec<Chunk>) {
     let (mut density, mut chunks) = (None, Vec::new());
     for (kind, data) in png_chunks::chunks(bytes) {
         match &kind {
@@ -337,6 +341,23 @@ mod tests {
         let (of_png, _) = saved(&folder, &jpeg, "b.png", Size::new(80, 60));
         assert_eq!((of_png.exif, of_png.xmp), (of_jpeg.exif, of_jpeg.xmp));
         assert_eq!(of_png.density.unwrap().x.round(), 11811.0);
+    }
+
+    #[test]
+    fn exif_of_a_webp_turns_the_image_and_is_kept() {
+        for prefix in [&b""[..], b"Exif\0\0"] {
+            let folder = Folder::new("metadata-webp");
+            let mut file = std::io::Cursor::new(Vec::new());
+            let mut encoder = image::codecs::webp::WebPEncoder::new_lossless(&mut file);
+            encoder.set_exif_metadata([prefix, &exif::tests::sample()].concat()).unwrap();
+            let pixels = [9; 40 * 30 * 3];
+            encoder.write_image(&pixels, 40, 30, image::ExtendedColorType::Rgb8).unwrap();
+            let path = folder.write("a.webp", file.get_ref());
+            assert_eq!(ImageFile::read(&path).unwrap().size(), Size::new(40, 30));
+            let (kept, _) = saved(&folder, file.get_ref(), "a.png", Size::new(40, 30));
+            let exif = kept.exif.unwrap();
+            assert_eq!(Orientation::from_exif_chunk(&exif), Some(Orientation::NoTransforms));
+        }
     }
 
     #[test]

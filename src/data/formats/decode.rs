@@ -12,6 +12,7 @@ use super::content::{self, Content};
 use super::tiff::TiffFile;
 use super::{Format, frames, no_folder};
 use crate::advice::Advice;
+use crate::data::exif;
 use crate::data::file_report::refusal;
 use crate::data::folder;
 use crate::data::images::{gray_to_rgb, rgb_to_gray};
@@ -272,7 +273,10 @@ impl<R: Read + Seek> Source<'_, R> {
 
     fn orientation(&mut self) -> Option<Orientation> {
         match self {
-            Self::Image(decoder, _) => decoder.orientation().ok(),
+            Self::Image(decoder, _) => {
+                let exif = decoder.exif_metadata().ok().flatten().map(exif::without_prefix);
+                Orientation::from_exif_chunk(&exif?)
+            }
             Self::Tiff(file) => file.orientation(),
         }
     }

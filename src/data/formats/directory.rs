@@ -140,9 +140,16 @@ impl Directory {
 pub fn pages(file: &mut (impl Read + Seek)) -> Option<usize> {
     let (layout, mut at) = header(file)?;
     let (mut count, mut seen) = (0, HashSet::new());
+    // Directories do not overlap, and an entry has 12 bytes or more. A forged file could have so many
+    // that overlap that reading them takes hours.
+    let mut entries = file.seek(SeekFrom::End(0)).ok()? / 12;
     // A damaged file can have a cycle.
     while at != 0 && seen.insert(at) {
         let Some(directory) = Directory::read(file, layout, at) else { break };
+        match entries.checked_sub(directory.entries.len() as u64) {
+            Some(left) => entries = left,
+            None => break,
+        }
         let kind = directory.value(file, NEW_SUBFILE_TYPE).unwrap_or(0);
         count += usize::from(kind & (REDUCED | MASK) == 0);
         at = directory.next;

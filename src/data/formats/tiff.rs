@@ -214,27 +214,25 @@ impl<R: Read + Seek> TiffFile<R> {
                 let v = unpack(&v, self.bits, self.size.0 as usize);
                 let max = (1_u16 << self.bits) - 1;
                 if self.color == Color::Palette {
-                    return self.shallow(&colours(&v, &table, self.bits)?);
+                    return self.shallow(colours(&v, &table, self.bits)?);
                 }
-                self.shallow(
-                    &v.iter().map(|v| (u16::from(*v) * 255 / max) as u8).collect::<Vec<_>>(),
-                )
+                self.shallow(v.iter().map(|v| (u16::from(*v) * 255 / max) as u8).collect())
             }
             DecodingResult::U8(v) => {
                 let v = interleaved(v, planes, self.color.stored());
                 match self.color {
-                    Color::Palette => self.shallow(&colours(&v, &table, self.bits)?),
-                    Color::Cmyk => self.shallow(&rgb_of_cmyk(&v)),
-                    Color::YCbCr => self.shallow(&rgb_of_ycbcr(&v)),
-                    _ => self.shallow(&v),
+                    Color::Palette => self.shallow(colours(&v, &table, self.bits)?),
+                    Color::Cmyk => self.shallow(rgb_of_cmyk(&v)),
+                    Color::YCbCr => self.shallow(rgb_of_ycbcr(&v)),
+                    _ => self.shallow(v),
                 }
             }
             DecodingResult::U16(v) => {
                 let v = interleaved(v, planes, self.color.stored());
                 if self.color == Color::Cmyk {
-                    return self.deep(&rgb_of_deep_cmyk(&v));
+                    return self.deep(rgb_of_deep_cmyk(&v));
                 }
-                self.deep(&v)
+                self.deep(v)
             }
             DecodingResult::F16(v) => self.floats(v, planes, |v: f16| v.to_f64()),
             DecodingResult::F32(v) => self.floats(v, planes, f64::from),
@@ -266,11 +264,11 @@ impl<R: Read + Seek> TiffFile<R> {
         }
         let scale = float_scale(min, max)? * 257.0;
         let scaled: Vec<u16> = values.iter().map(|v| (value(*v) * scale).round() as u16).collect();
-        self.deep(&scaled)
+        self.deep(scaled)
     }
 
     /// The image of samples with 8 bits.
-    fn shallow(&self, samples: &[u8]) -> Result<DynamicImage> {
+    fn shallow(&self, samples: Vec<u8>) -> Result<DynamicImage> {
         let (w, h) = self.size;
         let samples = self.without_extra(samples);
         let image = match self.color.decoded() {
@@ -283,7 +281,7 @@ impl<R: Read + Seek> TiffFile<R> {
     }
 
     /// The image of samples with 16 bits.
-    fn deep(&self, samples: &[u16]) -> Result<DynamicImage> {
+    fn deep(&self, samples: Vec<u16>) -> Result<DynamicImage> {
         let (w, h) = self.size;
         let samples = self.without_extra(samples);
         let image = match self.color.decoded() {
@@ -296,11 +294,11 @@ impl<R: Read + Seek> TiffFile<R> {
     }
 
     /// The samples without those that have no meaning.
-    fn without_extra<T: Copy>(&self, samples: &[T]) -> Vec<T> {
+    fn without_extra<T: Copy>(&self, samples: Vec<T>) -> Vec<T> {
         if self.color == Color::GrayExtra {
-            return samples.iter().step_by(2).copied().collect();
+            return samples.into_iter().step_by(2).collect();
         }
-        samples.to_vec()
+        samples
     }
 }
 
