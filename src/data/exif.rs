@@ -1,7 +1,7 @@
 //! Changes to EXIF metadata that keep it true for a result: the image was turned, its pixels have
 //! changed, and its size can be another.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read, Seek};
 
 use image::metadata::Orientation;
 
@@ -67,7 +67,11 @@ pub fn set_size(exif: &mut [u8], size: Size) {
 /// The resolution.
 pub fn density(exif: &[u8]) -> Option<Density> {
     let file = &mut Cursor::new(exif);
-    let first = Directory::first(file)?;
+    density_in(&Directory::first(file)?, file)
+}
+
+/// The resolution in the first directory of EXIF metadata or of a TIFF file.
+pub fn density_in(first: &Directory, file: &mut (impl Read + Seek)) -> Option<Density> {
     let unit = match first.value(file, RESOLUTION_UNIT) {
         Some(1) => Unit::Ratio,
         Some(3) => Unit::Centimetre,

@@ -383,6 +383,21 @@ mod tests {
         let mut bitmap = encoded(&image(), ImageFormat::Bmp);
         bitmap[38..46].copy_from_slice(&[2835_i32.to_le_bytes(); 2].concat());
         assert_eq!(density(&bitmap), Some(Density { x: 2835.0, y: 2835.0, unit: Unit::Metre }));
+        // 150 pixels per centimetre, as a fraction behind the image.
+        let mut tiff = encoded(&image(), ImageFormat::Tiff);
+        let fraction = tiff.len() as u32;
+        tiff.extend([300_u32.to_le_bytes(), 2_u32.to_le_bytes()].concat());
+        for tag in [282_u16, 283] {
+            let entry =
+                [&tag.to_le_bytes()[..], &5_u16.to_le_bytes(), &1_u32.to_le_bytes()].concat();
+            let at = tiff.windows(8).position(|bytes| bytes == entry).unwrap();
+            tiff[at + 8..at + 12].copy_from_slice(&fraction.to_le_bytes());
+        }
+        let unit =
+            [&296_u16.to_le_bytes()[..], &3_u16.to_le_bytes(), &1_u32.to_le_bytes()].concat();
+        let at = tiff.windows(8).position(|bytes| bytes == unit).unwrap();
+        tiff[at + 8] = 3;
+        assert_eq!(density(&tiff), Some(Density { x: 150.0, y: 150.0, unit: Unit::Centimetre }));
         // A JPEG file without a unit, and with square pixels, has no resolution.
         assert_eq!(density(&encoded(&image(), ImageFormat::Jpeg)), None);
     }

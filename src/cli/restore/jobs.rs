@@ -129,15 +129,30 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
         }
     }
     let names = distinct_names(&images.iter().map(|(_, path)| path).collect::<Vec<_>>());
-    for ((image, _), name) in images.into_iter().zip(names) {
+    let named: Vec<PathBuf> = images
+        .iter()
+        .zip(&names)
+        .map(|((image, _), name)| {
+            let content = find::content_of(image).unwrap_or(Content::Other);
+            result_name(Path::new(&name.text), content)
+        })
+        .collect();
+    // Results with the names of their images. Others, for a.tif beside a.png, keep the whole name:
+    // a.tif.png.
+    let own: HashSet<String> = named
+        .iter()
+        .zip(&names)
+        .filter(|(result, name)| **result == Path::new(&name.text))
+        .map(|(result, _)| lower(result))
+        .collect();
+    for (((image, _), name), result) in images.into_iter().zip(names).zip(named) {
         let name = Path::new(&name.text);
-        let content = find::content_of(&image).unwrap_or(Content::Other);
-        let mut target = out.join(result_name(name, content));
+        let mut target = out.join(&result);
         if is_jpeg_name(name) && !is_jpeg_name(&target) {
             misnamed.push(image.display().to_string());
         }
-        if targets.contains_key(&lower(&target)) {
-            // For a.png and a.tif, the second result keeps the whole name: a.tif.png.
+        let is_taken = result != name && own.contains(&lower(&result));
+        if is_taken || targets.contains_key(&lower(&target)) {
             target = out.join(format!("{}.png", name.display()));
         }
         let side = args.side_by_side.then(|| side_of(&target));

@@ -285,7 +285,7 @@ impl<R: Read + Seek> Source<'_, R> {
     fn metadata(&mut self, bytes: &[u8]) -> Metadata {
         match self {
             Self::Image(decoder, format) => Metadata::read(decoder, *format, bytes),
-            Self::Tiff(file) => Metadata::new(file.profile(), None, file.xmp(), file.density()),
+            Self::Tiff(file) => Metadata::new(file.profile(), None, file.xmp(), file.density),
         }
     }
 

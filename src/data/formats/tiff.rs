@@ -1,7 +1,7 @@
 //! TIFF files, also with 64-bit offsets (BigTIFF): the first image, as gray, RGB or either with
 //! alpha, in 8 or 16 bits. Palettes, CMYK and YCbCr are converted to RGB. Floats become 16 bits.
 
-use std::io::{Cursor, Read, Seek};
+use std::io::{Cursor, Read, Seek, SeekFrom};
 
 use half::f16;
 use image::metadata::Orientation;
@@ -12,16 +12,23 @@ use tiff::tags::{CompressionMethod, SampleFormat, Tag};
 
 use super::directory::{self, Directory, Patched};
 use crate::data::array::float_scale;
-use crate::data::metadata::{Density, Unit};
+use crate::data::exif;
+use crate::data::metadata::Density;
 use crate::error::{Error, Result};
 
 /// XMP metadata (Adobe's tag, not part of the specification).
 const XMP: Tag = Tag::Unknown(700);
 /// The version of DNG that a raw file conforms to.
 const DNG_VERSION: u16 = 50706;
+/// Maximum size of the values of a tag in bytes. The largest are tables of tiles and colour profiles,
+/// of a few megabytes.
+const MAX_TAG_BYTES: usize = 16 << 20;
 /// Photometric interpretations (TIFF 6.0, section 8).
 const BLACK_IS_ZERO: u16 = 1;
 const PALETTE: u16 = 3;
+/// Those of raw files (TIFF/EP, DNG).
+const COLOR_FILTER_ARRAY: u16 = 32803;
+const LINEAR_RAW: u16 = 34892;
 
 /// What the samples of a pixel stand for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +76,8 @@ pub(super) struct TiffFile<R: Read + Seek> {
     /// Bits of a sample in the file.
     bits: u8,
     is_float: bool,
+    /// The resolution of the image.
+    pub density: Option<Density>,
 }
 
 impl<R: Read + Seek> TiffFile<R> {
@@ -77,15 +86,21 @@ impl<R: Read + Seek> TiffFile<R> {
     /// # Errors
     /// If the file is damaged, is the raw file of a camera, or is of a kind that is not supported.
     pub fn open(mut file: R, max_bytes: u64) -> Result<Self> {
+        let size = file.seek(SeekFrom::End(0)).map_err(|_| damaged())?;
         let directory = Directory::first(&mut file).ok_or_else(damaged)?;
         if directory.contains(DNG_VERSION) || directory.is_preview(&mut file) {
-            return Err(Error::usage(
-                "is a raw file of a camera, or begins with a small preview; develop or convert it \
-                 to a TIFF or PNG file of the whole image",
-            ));
+            return Err(raw());
+        }
+        let density = exif::density_in(&directory, &mut file);
+        let photometric = directory.photometric(&mut file);
+        match photometric.map(|(value, _)| value) {
+            Some(8..=10) => return Err(unsupported("the colour space L*a*b*")),
+            Some(32844 | 32845) => return Err(unsupported("the colour space LogLuv")),
+            Some(COLOR_FILTER_ARRAY | LINEAR_RAW) => return Err(raw()),
+            _ => {}
         }
         // The decoder refuses palettes. It reads the indices as gray.
-        let palette = directory.photometric(&mut file).filter(|(value, _)| *value == PALETTE);
+        let palette = photometric.filter(|(value, _)| *value == PALETTE);
         let patch = palette.map(|(_, at)| (at, directory.short(BLACK_IS_ZERO)));
         let file = Patched::new(file, patch).map_err(|_| damaged())?;
         let mut inner = Decoder::new(file).map_err(|e| undecodable(&e))?;
@@ -93,12 +108,16 @@ impl<R: Read + Seek> TiffFile<R> {
         let mut limits = Limits::default();
         limits.decoding_buffer_size = bytes;
         limits.intermediate_buffer_size = bytes;
-        limits.ifd_value_size = bytes;
+        // The values of a tag are in the file. The decoder takes 32 bytes for each of them.
+        limits.ifd_value_size = usize::try_from(size).unwrap_or(usize::MAX).min(MAX_TAG_BYTES);
         inner = inner.with_limits(limits);
         let size = inner.dimensions().map_err(|e| undecodable(&e))?;
         check_compression(&mut inner)?;
         let format = inner.find_tag_unsigned_vec::<u16>(Tag::SampleFormat).ok().flatten();
         let format = format.and_then(|all| all.first().copied()).unwrap_or(1);
+        if matches!(format, 5 | 6) {
+            return Err(unsupported("complex numbers"));
+        }
         let is_float = SampleFormat::from_u16(format) == Some(SampleFormat::IEEEFP);
         let is_signed = SampleFormat::from_u16(format) == Some(SampleFormat::Int);
         let found = inner.colortype().map_err(|e| undecodable(&e))?;
@@ -148,7 +167,7 @@ impl<R: Read + Seek> TiffFile<R> {
             let kind = if is_float { "floats" } else { "integers" };
             return Err(unsupported(&format!("{kind} of {bits} bits in {color:?} pixels")));
         }
-        Ok(Self { inner, size, color, bits, is_float })
+        Ok(Self { inner, size, color, bits, is_float, density })
     }
 
     /// Whether the decoded image has 16 bits per sample.
@@ -178,18 +197,6 @@ impl<R: Read + Seek> TiffFile<R> {
     /// The XMP packet.
     pub fn xmp(&mut self) -> Option<Vec<u8>> {
         self.inner.get_tag(XMP).ok()?.into_u8_vec().ok()
-    }
-
-    /// The resolution of the image.
-    pub fn density(&mut self) -> Option<Density> {
-        let unit = self.inner.find_tag_unsigned::<u16>(Tag::ResolutionUnit).ok().flatten();
-        let unit = match unit {
-            Some(1) => Unit::Ratio,
-            None | Some(2) => Unit::Inch,
-            _ => Unit::Centimetre,
-        };
-        let mut side = |tag| self.inner.get_tag_f64(tag).ok().filter(|value| *value > 0.0);
-        Some(Density { x: side(Tag::XResolution)?, y: side(Tag::YResolution)?, unit })
     }
 
     /// Decodes the image.
@@ -334,6 +341,13 @@ fn check_compression(inner: &mut Decoder<impl Read + Seek>) -> Result<()> {
     Err(Error::usage(format!(
         "the compression {name} of this TIFF file is not supported; save it with LZW or Deflate"
     )))
+}
+
+fn raw() -> Error {
+    Error::usage(
+        "is a raw file of a camera, or begins with a small preview; develop or convert it to a \
+         TIFF or PNG file of the whole image",
+    )
 }
 
 fn unsupported(what: &str) -> Error {

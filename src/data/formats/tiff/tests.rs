@@ -203,13 +203,15 @@ fn jpeg_in_tiff_is_read() {
 
 #[test]
 fn kinds_that_are_not_read_are_named() {
-    let cases: [(Vec<u8>, &str); 7] = [
+    let cases: [(Vec<u8>, &str); 9] = [
         (file(1, 1, &[32], &[GRAY], &[0; 4]), "integers of 32 bits"),
         (file(1, 1, &[16], &[GRAY, (339, 3, &[2])], &[0; 2]), "signed integers of 16 bits"),
         (file(1, 1, &[8; 5], &[GRAY], &[0; 5]), "5 samples per pixel of unknown meaning"),
         (file(1, 1, &[8], &[GRAY, (259, 3, &[50000])], &[0]), "the compression ZSTD"),
         (file(1, 1, &[8], &[GRAY, (259, 3, &[6])], &[0]), "old-style JPEG"),
-        (file(1, 1, &[8; 3], &[(262, 3, &[8])], &[0; 3]), "not supported; save it as RGB"),
+        (file(1, 1, &[8; 3], &[(262, 3, &[8])], &[0; 3]), "L*a*b* is not supported; save it"),
+        (file(1, 1, &[64], &[GRAY, (339, 3, &[6])], &[0; 8]), "complex numbers"),
+        (file(1, 1, &[16], &[(262, 3, &[32803])], &[0; 2]), "raw file of a camera"),
         (file(1, 1, &[8], &[GRAY, (254, 4, &[1])], &[0]), "raw file of a camera"),
     ];
     for (bytes, expected) in cases {
