@@ -284,6 +284,14 @@ fn yolo_annotations_give_the_results_of_voc() {
         let same = (number(&found, "map") - number(&voc, "map")).abs() < 1e-9;
         assert!(same, "{data}: {found} instead of {voc}");
     }
+    // A list of paths from its own folder, as YOLO writes them.
+    let names = list(format!("{root}/images/test"));
+    let lines = names
+        .iter()
+        .map(|path| format!("./images/test/{}\n", path.file_name().unwrap().to_string_lossy()));
+    let listed = folder.write("yolo/test.txt", lines.collect::<String>());
+    let found = eval(&format!("@{listed}")).quiet().report();
+    assert!((number(&found, "map") - number(&voc, "map")).abs() < 1e-9, "{found}");
     let named = eval(&format!("{root}/images"));
     named.option("--annotations", format!("{root}/labels")).quiet().succeed();
 }

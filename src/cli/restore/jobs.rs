@@ -151,8 +151,8 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
         if is_jpeg_name(name) && !is_jpeg_name(&target) {
             misnamed.push(image.display().to_string());
         }
-        let is_taken = result != name && own.contains(&lower(&result));
-        if is_taken || targets.contains_key(&lower(&target)) {
+        let is_taken = own.contains(&lower(&result)) || targets.contains_key(&lower(&target));
+        if result != name && is_taken {
             target = out.join(format!("{}.png", name.display()));
         }
         let side = args.side_by_side.then(|| side_of(&target));

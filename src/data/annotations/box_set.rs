@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
 
 use crate::advice::Advice;
 use crate::data::AnnotatedImages;
@@ -117,8 +118,7 @@ impl DetectionSet {
                 }
                 findings = coco.findings;
                 let (paths, mut read) = merged(coco.images);
-                let folder = Path::new(&images);
-                let matches = match_paths(folder, &names, &paths);
+                let matches = match_paths(&folder_of(&images), &names, &paths);
                 for ((image, name), found) in names.iter().enumerate().zip(matches) {
                     match found {
                         Match::None => unannotated.push(name.clone()),
@@ -132,7 +132,7 @@ impl DetectionSet {
             other => {
                 let folder = match other {
                     Annotations::Folder(folder) => folder.clone(),
-                    _ => beside(root, Path::new(&images)),
+                    _ => beside(root, &images),
                 };
                 if !folder.is_dir() {
                     return Err(Error::usage(format!(
@@ -317,31 +317,38 @@ fn merged(images: Vec<(String, Annotation)>) -> (Vec<String>, Vec<Annotation>) {
     (paths, annotations)
 }
 
-/// The folder of annotations that belongs to a data set, or to its folder of images.
-fn beside(root: &Path, images: &Path) -> PathBuf {
-    // As `labels/train` for `images/train`.
-    let parts: Vec<_> = images.components().collect();
-    let last = parts.iter().rposition(|part| part.as_os_str() == YOLO_IMAGES);
-    let yolo = last.map(|at| -> PathBuf {
-        let replaced = parts.iter().enumerate().map(|(i, part)| {
-            if i == at { std::ffi::OsStr::new(YOLO_BOXES) } else { part.as_os_str() }
-        });
-        replaced.collect()
+/// The folder of annotations that belongs to a data set `root` with the images `images`: Pascal
+/// VOC's, or YOLO's `labels/train` for `images/train`, or `labels` beside a list.
+fn beside(root: &Path, images: &str) -> PathBuf {
+    let folder = folder_of(images);
+    let parts: Vec<_> = folder.components().map(Component::as_os_str).collect();
+    let yolo = parts.iter().rposition(|part| *part == YOLO_IMAGES).map(|at| {
+        let replaced = [&parts[..at], &[OsStr::new(YOLO_BOXES)], &parts[at + 1..]];
+        replaced.concat().into_iter().collect::<PathBuf>()
     });
+    let of_list = images.starts_with('@').then(|| folder.join(YOLO_BOXES));
     let voc = root.join(BOXES);
-    yolo.filter(|folder| folder.is_dir() && !voc.is_dir()).unwrap_or(voc)
+    let all = [Some(voc.clone()), yolo, of_list];
+    all.into_iter().flatten().find(|folder| folder.is_dir()).unwrap_or(voc)
 }
 
-/// The file of an image: `source` is its folder, its list, its pattern, or the file itself.
-fn image_file(source: &str, name: &str) -> PathBuf {
-    if pattern::is_pattern(source) && !Path::new(source).exists() {
-        return pattern::root(source).join(name);
+/// The folder that the names of images are relative to: that of a list, above the first wildcard of
+/// a pattern, or the source itself.
+fn folder_of(source: &str) -> PathBuf {
+    if source == "-" {
+        return PathBuf::new();
     }
-    let source = source.strip_prefix('@').map_or_else(
-        || Path::new(if source == "-" { "" } else { source }),
-        |list| Path::new(list).parent().unwrap_or(Path::new("")),
-    );
-    if source.is_file() { source.to_owned() } else { source.join(name) }
+    if let Some(list) = source.strip_prefix('@') {
+        return Path::new(list).parent().unwrap_or(Path::new("")).to_owned();
+    }
+    let is_pattern = pattern::is_pattern(source) && !Path::new(source).exists();
+    if is_pattern { pattern::root(source) } else { PathBuf::from(source) }
+}
+
+/// The file of an image of a source: the source itself, or in its folder.
+fn image_file(source: &str, name: &str) -> PathBuf {
+    let folder = folder_of(source);
+    if folder.is_file() { folder } else { folder.join(name) }
 }
 
 /// Brings the boxes of an annotation to the pixels of its image, which has the size `size` and is

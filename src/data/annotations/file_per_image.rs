@@ -92,20 +92,21 @@ enum Own {
     Shared(PathBuf),
 }
 
-/// The annotation files of images: with the image's path below `folder`, or with its file name
-/// there. The latter is for only one image.
+/// The annotation files of images: with the image's path below `folder`, with that below its folder
+/// `images`, as in lists of YOLO, or with its file name. The last is for only one image.
 fn own_files(folder: &Path, ending: &str, names: &[String]) -> Vec<Own> {
     let candidate = |name: &String| -> Option<(PathBuf, bool)> {
         let path = Path::new(name);
         let stem = path.file_stem()?.to_string_lossy();
-        let parent = path.parent().filter(|_| path.is_relative()).unwrap_or(Path::new(""));
-        let [own, flat] = [parent, Path::new("")]
-            .map(|parent| folder.join(parent).join(format!("{stem}.{ending}")));
-        if own.is_file() {
-            let is_own = path.is_relative();
-            return Some((own, is_own));
-        }
-        flat.is_file().then_some((flat, false))
+        let file = |parent: &Path| folder.join(parent).join(format!("{stem}.{ending}"));
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let parts: Vec<_> = parent.components().collect();
+        let images = parts.iter().rposition(|part| part.as_os_str() == "images");
+        let inside = images.map(|at| parts[at + 1..].iter().collect::<PathBuf>());
+        let own = path.is_relative().then(|| file(parent));
+        let own = own.into_iter().chain(inside.map(|parent| file(&parent)));
+        let found = own.map(|file| (file, true)).chain([(file(Path::new("")), false)]);
+        found.into_iter().find(|(file, _)| file.is_file())
     };
     let candidates: Vec<Option<(PathBuf, bool)>> = names.iter().map(candidate).collect();
     // The number of images of each file that have its path, and that have its file name.
