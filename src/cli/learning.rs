@@ -245,8 +245,8 @@ impl Learning {
     }
 }
 
-/// Makes the path of an existing file, or a pattern, absolute. Other names, such as of bundled sets,
-/// stay as they are.
+/// Makes the path of an existing file, or a pattern, absolute. Other names, such as of bundled
+/// sets, stay as they are.
 pub fn absolute(path: &str) -> String {
     let is_pattern = pattern::is_pattern(path) && !path.starts_with('@');
     match (Path::new(path).exists() || is_pattern, std::path::absolute(path)) {

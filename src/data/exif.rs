@@ -19,8 +19,8 @@ const EXIF_DIRECTORY: u16 = 0x8769;
 /// Width and height, in the first directory and in the EXIF directory.
 const SIZES: [[u16; 2]; 2] = [[256, 257], [0xa002, 0xa003]];
 
-/// EXIF metadata from the byte order on. Some programs write the identifier of JPEG segments in front
-/// of it into other formats.
+/// EXIF metadata from the byte order on. Some programs write the identifier of JPEG segments in
+/// front of it into other formats.
 pub fn without_prefix(exif: Vec<u8>) -> Vec<u8> {
     exif.strip_prefix(b"Exif\0\0").map_or_else(|| exif.clone(), <[u8]>::to_vec)
 }

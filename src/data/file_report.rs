@@ -1,5 +1,5 @@
-//! A report on the files of a source: those that cannot be used, those of which only a part is read,
-//! and those that are not images.
+//! A report on the files of a source: those that cannot be used, those of which only a part is
+//! read, and those that are not images.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -140,8 +140,8 @@ impl Directory {
 pub fn pages(file: &mut (impl Read + Seek)) -> Option<usize> {
     let (layout, mut at) = header(file)?;
     let (mut count, mut seen) = (0, HashSet::new());
-    // Directories do not overlap, and an entry has 12 bytes or more. A forged file could have so many
-    // that overlap that reading them takes hours.
+    // Directories do not overlap, and an entry has 12 bytes or more. Reading the overlapping
+    // directories of a forged file could take hours.
     let mut entries = file.seek(SeekFrom::End(0)).ok()? / 12;
     // A damaged file can have a cycle.
     while at != 0 && seen.insert(at) {

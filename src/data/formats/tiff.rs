@@ -20,8 +20,8 @@ use crate::error::{Error, Result};
 const XMP: Tag = Tag::Unknown(700);
 /// The version of DNG that a raw file conforms to.
 const DNG_VERSION: u16 = 50706;
-/// Maximum size of the values of a tag in bytes. The largest are tables of tiles and colour profiles,
-/// of a few megabytes.
+/// Maximum size of the values of a tag in bytes. The largest are tables of tiles and colour
+/// profiles, of a few megabytes.
 const MAX_TAG_BYTES: usize = 16 << 20;
 /// Photometric interpretations (TIFF 6.0, section 8).
 const BLACK_IS_ZERO: u16 = 1;
