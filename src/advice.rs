@@ -35,9 +35,11 @@ names! {
         /// Enlarge maps by transposed convolutions.
         Deconv = "use the decoder deconv",
         /// Say where the annotations of images are.
-        AnnotationFiles = "name a folder of Pascal VOC files, or a COCO file",
+        AnnotationFiles = "name a folder of Pascal VOC or YOLO files, or a COCO file",
         /// Say where the label images are.
         LabelFolder = "name the folder of label images",
+        /// Say which folder has the normal images.
+        NormalFolder = "name the folder of normal images",
         /// Give names to more classes.
         MoreClasses = "name more classes",
         /// Interpret the numbers of label images in another way.

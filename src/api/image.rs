@@ -20,8 +20,8 @@ pub enum Depth {
 /// One image: gray or RGB pixels as an [`Array`] of shape 1×C×H×W on the scale 0 to 1, with the
 /// properties of its file.
 ///
-/// Transparency and colour profile of a file are kept. Pixels have the precision of `f32`. They are
-/// rounded to 8 or 16 bits only when the image is saved.
+/// Transparency, colour profile, EXIF, XMP and resolution of a file are kept. Pixels have the
+/// precision of `f32`. They are rounded to 8 or 16 bits only when the image is saved.
 ///
 /// # Examples
 ///
@@ -59,8 +59,10 @@ impl Image {
         Ok(Self { pixels, alpha: None, kind })
     }
 
-    /// Reads a PNG, JPEG, BMP, GIF (first frame), TIFF, WebP or PNM file, recognised by its
-    /// content. The EXIF orientation is applied. Palettes, CMYK and YCbCr are converted to RGB.
+    /// Reads a PNG, JPEG, BMP, GIF, TIFF, WebP or PNM file, recognised by its content; of several
+    /// frames or pages the first. The EXIF orientation is applied. Palettes, CMYK and YCbCr are
+    /// converted to RGB. Floats of a TIFF file are in 0…1 or in 0…255, which the largest value
+    /// decides.
     ///
     /// # Errors
     /// When the file cannot be read or decoded, or takes more than 1 GiB decoded.
@@ -73,8 +75,8 @@ impl Image {
         })
     }
 
-    /// Writes a PNG file, or a JPEG file if the name ends in `.jpg` or `.jpeg` (8 bits, quality 95,
-    /// transparent parts over white). Values outside 0 to 1 are clipped.
+    /// Writes a PNG file, or a JPEG file if the name ends in `.jpg`, `.jpeg`, `.jpe` or `.jfif` (8
+    /// bits, quality 95, transparent parts over white). Values outside 0 to 1 are clipped.
     ///
     /// # Errors
     /// When the name has another extension, the format does not support the size, or the file

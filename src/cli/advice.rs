@@ -18,9 +18,11 @@ const fn with_flag(advice: Advice) -> &'static str {
         Advice::OtherLayer => "name another layer by --layer",
         Advice::Deconv => "use --decoder deconv",
         Advice::AnnotationFiles => {
-            "name a folder of Pascal VOC files with --annotations, or a COCO file with --coco"
+            "name a folder of Pascal VOC or YOLO files with --annotations, or a COCO file with \
+             --coco"
         }
         Advice::LabelFolder => "name their folder with --labels",
+        Advice::NormalFolder => "name it with --normal",
         Advice::MoreClasses => "name more with --classes",
         Advice::LabelNumbers => {
             "use --instances if labels are numbers of objects, or --ignore to leave one number out"

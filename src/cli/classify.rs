@@ -1,5 +1,6 @@
 //! `csae classify`: classifies images.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -10,11 +11,10 @@ use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::model::Purpose;
 use csae::internals::report::confusion::Confusion;
 use csae::internals::tasks::finetune::best;
-use csae::internals::tasks::probe::match_labels;
 use serde_json::json;
 
 use super::targets::{ImagePath, distinct_names, open_each};
-use super::{CommandArgs, Common};
+use super::{CommandArgs, Common, counted};
 
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -30,7 +30,7 @@ enum Format {
 /// Classify images with a classifier from `csae finetune`: label and probability.
 ///
 /// If the images have labels themselves (IDX, CIFAR or csv files, folders of classes), the error
-/// rate is printed too.
+/// rate is printed too. Images whose folders are not classes of the model are not counted in it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae classify runs/classifier photo.jpg
@@ -39,8 +39,8 @@ enum Format {
 pub struct ClassifyArgs {
     /// Classifier: a model file, or a folder written by `csae finetune`
     model: PathBuf,
-    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR, npy or csv
-    /// files, bundled sets
+    /// Images: files, folders, patterns ('scans/*.png'), lists (@FILE, or - for standard input),
+    /// IDX, CIFAR, npy or csv files, bundled sets
     #[arg(required = true)]
     images: Vec<String>,
     /// Number of classes to print for each image, most likely first
@@ -112,19 +112,17 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     })?;
     let names = names(&args.images, &samples);
     let samples: Vec<Sample> = samples.into_iter().map(|(_, sample)| sample).collect();
-    let trained = csae::internals::data::Labels {
-        classes: classes.clone(),
-        of: (0..classes.len() as u32).collect(),
-    };
-    let truth = samples.iter().map(|sample| {
-        sample.labels().map(|_| match_labels(Some(&trained), sample.labels())).transpose()
-    });
-    let truth = truth.collect::<csae::internals::error::Result<Vec<_>>>()?;
-    if args.confusion.is_some() && truth.iter().all(Option::is_none) {
-        return Err(Error::usage(
-            "--confusion: the images have no labels; give IDX, CIFAR or csv files, or folders \
-             of classes",
-        )
+    let truth: Vec<Truth> = samples.iter().map(|sample| Truth::new(classes, sample)).collect();
+    if args.confusion.is_some() && truth.iter().all(|truth| truth.count() == 0) {
+        let why = samples.iter().find_map(|sample| sample.report.outside.clone());
+        let unknown = truth.iter().any(|truth| !truth.unknown.is_empty());
+        let why =
+            if unknown { Some("none of their classes is one of the model".into()) } else { why };
+        let why = why.map_or_else(String::new, |why| format!(" ({why})"));
+        return Err(Error::usage(format!(
+            "--confusion: the images have no labels{why}; give IDX, CIFAR or csv files, or folders \
+             of classes"
+        ))
         .into());
     }
     let mut device = args.common.open()?;
@@ -142,7 +140,7 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let (mut all_truth, mut all_found) = (Vec::new(), Vec::new());
     for ((sample, truth), names) in samples.iter().zip(&truth).zip(&names) {
         args.common.status(&format!("data: {}", sample.description));
-        args.common.report_skipped(&sample.skipped);
+        args.common.report_files(&sample.report);
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).min(60);
         let mut image = 0;
         sample.each_part(|images, chosen| {
@@ -157,8 +155,8 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
                         "{}",
                         output_line(format, &names[image], width, classes, &likeliest(logits, top))
                     );
-                    if let Some((_, truth)) = truth {
-                        all_truth.push(truth.of[image]);
+                    if let Some(Some(class)) = truth.of.get(image) {
+                        all_truth.push(*class);
                         all_found.push(best(logits));
                     }
                     image += 1;
@@ -168,6 +166,7 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
         })?;
     }
     args.common.report_kernels(&mut device);
+    report_unknown(&args.common, &truth, all_truth.len());
     if all_truth.is_empty() {
         return Ok(());
     }
@@ -187,6 +186,60 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
         confusion.picture(&format!("{}: error {rate}", args.model.display())).save(path)?;
     }
     Ok(())
+}
+
+/// The true classes of the images of a sample.
+struct Truth {
+    /// The class of each image, an index into those of the model. Empty if the images have no
+    /// labels.
+    of: Vec<Option<u32>>,
+    /// The names of classes that the model does not have, with their number of images.
+    unknown: BTreeMap<String, usize>,
+}
+
+impl Truth {
+    fn new(classes: &[String], sample: &Sample) -> Self {
+        let mut truth = Self { of: Vec::new(), unknown: BTreeMap::new() };
+        let Some(labels) = sample.labels() else { return truth };
+        let index = |name: &String| classes.iter().position(|class| class == name);
+        let known: Vec<Option<usize>> = labels.classes.iter().map(index).collect();
+        for class in labels.of.iter().map(|class| *class as usize) {
+            truth.of.push(known[class].map(|class| class as u32));
+            if known[class].is_none() {
+                *truth.unknown.entry(labels.classes[class].clone()).or_default() += 1;
+            }
+        }
+        truth
+    }
+
+    /// Number of images whose class the model has.
+    fn count(&self) -> usize {
+        self.of.iter().flatten().count()
+    }
+}
+
+/// Says which images are not counted in the error rate, because the model does not have their
+/// classes.
+fn report_unknown(common: &Common, truth: &[Truth], counted_images: usize) {
+    let mut unknown: BTreeMap<&str, usize> = BTreeMap::new();
+    for (name, count) in truth.iter().flat_map(|truth| &truth.unknown) {
+        *unknown.entry(name).or_default() += count;
+    }
+    let images = counted(unknown.values().sum(), "image", "images");
+    let names: Vec<String> =
+        unknown.iter().map(|(name, count)| format!("{name} ({count})")).collect();
+    common.report_names(
+        |n| {
+            let classes = counted(n, "class", "classes");
+            let effect = if counted_images == 0 {
+                "there is no error rate"
+            } else {
+                "they are not counted in the error rate"
+            };
+            format!("note: {images} of {classes} that the model does not have; {effect}")
+        },
+        &names,
+    );
 }
 
 /// The names of the images of each sample. If samples have images of the same name, it starts with

@@ -12,9 +12,8 @@ use csae::internals::model::LoadedModel;
 use csae::internals::spec::{Config, Precision};
 use csae::internals::train::load_model;
 use csae::internals::verify::check_units_once;
-use serde_json::json;
 
-use super::{out, with_flags};
+use super::out;
 
 /// Which kernel variant to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -222,25 +221,6 @@ impl Common {
         }
     }
 
-    /// Reports skipped files: their number, and some names, or all with `-v` or `--json`. Their
-    /// number is printed even with `-q`.
-    pub fn report_skipped(&self, skipped: &[(String, String)]) {
-        if self.json && !skipped.is_empty() {
-            let files: Vec<_> = skipped
-                .iter()
-                .map(|(file, reason)| json!({"file": file, "reason": with_flags(reason)}))
-                .collect();
-            outln!("{}", json!({"kind": "skipped", "count": skipped.len(), "files": files}));
-        }
-        let named = match (self.quiet, self.verbose) {
-            (true, _) if self.json => return,
-            (true, _) => 0,
-            (false, true) => usize::MAX,
-            (false, false) => 5,
-        };
-        describe_skipped(skipped, named).iter().for_each(|line| errln!("{line}"));
-    }
-
     /// With `-v`, prints the GPU kernels that were compiled and how long each took, or the CPU
     /// path's instruction set.
     pub fn report_kernels(&self, device: &mut Device) {
@@ -261,17 +241,6 @@ impl Common {
                 );
             }
         }
-    }
-
-    /// Reports `what` about some files, followed by their names: the first five, or all with `-v`.
-    /// Prints nothing if `names` is empty.
-    pub fn report_names(&self, what: impl Fn(usize) -> String, names: &[String]) {
-        if names.is_empty() {
-            return;
-        }
-        let shown = if self.verbose { names.len() } else { names.len().min(5) };
-        let more = if names.len() > shown { ", … (-v lists all)" } else { "" };
-        self.status(&format!("{}: {}{more}", what(names.len()), names[..shown].join(", ")));
     }
 
     /// Names the keys of a new run's configuration that the user wrote and that have no effect.
@@ -312,53 +281,5 @@ impl Common {
         if !self.quiet {
             errln!("{line}");
         }
-    }
-}
-
-/// The message about skipped files: a line with their number, and one line for each of the first
-/// `max` files. It is empty if no file was skipped.
-fn describe_skipped(skipped: &[(String, String)], max: usize) -> Vec<String> {
-    if skipped.is_empty() {
-        return Vec::new();
-    }
-    let shown = skipped.len().min(max);
-    let files = if skipped.len() == 1 { "file" } else { "files" };
-    let end = match shown {
-        0 => String::new(),
-        _ if shown < skipped.len() => format!("; the first {shown} (-v names all):"),
-        _ => ":".to_owned(),
-    };
-    let first = format!(
-        "skipped {} {files} that cannot be used (--strict makes it an error){end}",
-        skipped.len()
-    );
-    let named = |(file, reason): &(String, String)| format!("  {file}: {}", with_flags(reason));
-    std::iter::once(first).chain(skipped[..shown].iter().map(named)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn skipped_files_are_counted_and_named() {
-        let skipped: Vec<_> =
-            (0..7).map(|i| (format!("{i}.png"), "is broken".to_owned())).collect();
-        let lines = describe_skipped(&skipped, 5);
-        assert!(
-            lines.len() == 6
-                && lines[0].starts_with("skipped 7 files")
-                && lines[0].contains("first 5"),
-            "{lines:?}"
-        );
-        assert_eq!(describe_skipped(&skipped, usize::MAX).len(), 8);
-        assert_eq!(
-            describe_skipped(&skipped, 0),
-            ["skipped 7 files that cannot be used (--strict makes it an error)"]
-        );
-        assert!(
-            describe_skipped(&[], 5).is_empty()
-                && describe_skipped(&skipped[..1], 5)[0].contains("skipped 1 file that")
-        );
     }
 }

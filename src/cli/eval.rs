@@ -32,7 +32,8 @@ pub struct EvalArgs {
     /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
     model: PathBuf,
-    /// Images: a folder, a file, a list (@FILE, or - for standard input) or a bundled set
+    /// Images: a folder, a file, a pattern ('scans/*.png'), a list (@FILE, or - for standard input)
+    /// or a bundled set
     #[arg(required_unless_present = "protocol", conflicts_with = "protocol")]
     data: Option<String>,
     /// Evaluate restoration by a published protocol: bsd68 or set12 (noise with sigma 15, 25 and
@@ -156,7 +157,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let budget = super::budget(args.max_memory.as_deref())?;
     let sample = Sample::open(data, dims, args.images, args.strict, budget)?;
     args.common.status(&format!("data: {}", sample.description));
-    args.common.report_skipped(&sample.skipped);
+    args.common.report_files(&sample.report);
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;

@@ -165,7 +165,7 @@ pub struct FeaturesArgs {
     /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
     model: PathBuf,
-    /// Images: a folder, a file, a list (@FILE, or -) or a bundled set
+    /// Images: a folder, a file, a pattern ('scans/*.png'), a list (@FILE, or -) or a bundled set
     data: String,
     /// File to write: .npy or .safetensors
     #[arg(short, long, value_name = "FILE")]
@@ -221,7 +221,7 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
         super::refuse_existing(file, args.force)?;
     }
     args.common.status(&format!("data: {}", sample.description));
-    args.common.report_skipped(&sample.skipped);
+    args.common.report_files(&sample.report);
     args.common.status(&format!("features: {encoder}"));
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);

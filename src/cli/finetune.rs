@@ -126,7 +126,7 @@ impl Data {
         let test = spec.test.as_deref().map(open).transpose()?;
         for sample in std::iter::once(&train).chain(&test) {
             common.status(&format!("data: {}", sample.description));
-            common.report_skipped(&sample.skipped);
+            common.report_files(&sample.report);
         }
         common.warn_same_data(&config.data.source, spec.test.as_ref());
         // Without test images the training images are matched with themselves, which checks their
@@ -134,7 +134,11 @@ impl Data {
         let (of_train, of_test) = match_labels(
             train.labels(),
             test.as_ref().map_or_else(|| train.labels(), Sample::labels),
-        )?;
+        )
+        .map_err(|error| train.explain_missing_labels(error))
+        .map_err(|error| {
+            test.iter().fold(error, |error, test| test.explain_missing_labels(error))
+        })?;
         let allowed = budget.all.map(|all| all / 4);
         let train = Labelled::read(&train, size, of_train, allowed)?;
         let test = test.map(|test| Labelled::read(&test, size, of_test, allowed)).transpose()?;

@@ -38,8 +38,8 @@ pub struct InspectArgs {
     /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
     /// paint-3
     model: PathBuf,
-    /// Images for the statistics of the code: a folder, a file, a list (@FILE, or -) or a bundled
-    /// set
+    /// Images for the statistics of the code: a folder, a file, a pattern ('scans/*.png'), a list
+    /// (@FILE, or -) or a bundled set
     #[arg(long, value_name = "DATA")]
     data: Option<String>,
     /// Number of patches to use, spread evenly over the images; 0 means all
@@ -97,7 +97,7 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
             let sample =
                 Sample::open(source, graph.nodes[0].dims, args.images, args.strict, budget)?;
             args.common.status(&format!("data: {}", sample.description));
-            args.common.report_skipped(&sample.skipped);
+            args.common.report_files(&sample.report);
             Some(sample)
         }
         None => None,

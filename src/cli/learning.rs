@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use csae::bail_usage;
 use csae::internals::budget::Budget;
+use csae::internals::data::pattern;
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
 use csae::internals::files::{self, Lock};
@@ -254,10 +255,11 @@ impl Learning {
     }
 }
 
-/// Makes the path of an existing file absolute. Other names, such as of bundled sets, stay as they
-/// are.
+/// Makes the path of an existing file, or a pattern, absolute. Other names, such as of bundled
+/// sets, stay as they are.
 pub fn absolute(path: &str) -> String {
-    match (Path::new(path).exists(), std::path::absolute(path)) {
+    let is_pattern = pattern::is_pattern(path) && !path.starts_with('@');
+    match (Path::new(path).exists() || is_pattern, std::path::absolute(path)) {
         (true, Ok(path)) => path.display().to_string(),
         _ => path.to_owned(),
     }

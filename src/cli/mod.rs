@@ -26,6 +26,7 @@ mod detect;
 mod devices;
 mod eval;
 mod features;
+mod file_messages;
 mod finetune;
 mod generate;
 mod inspect;

@@ -131,7 +131,7 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
     let (train, test) = (open(&args.train)?, open(&args.test)?);
     for sample in [&train, &test] {
         args.common.status(&format!("data: {}", sample.description));
-        args.common.report_skipped(&sample.skipped);
+        args.common.report_files(&sample.report);
     }
     args.common.warn_same_data(&args.train, Some(&args.test));
     let task = ProbeTask::new(&train, &test, args.seed)?;

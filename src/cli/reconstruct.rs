@@ -27,8 +27,8 @@ use super::{CommandArgs, Common};
 pub struct ReconstructArgs {
     /// Model file or run folder
     model: PathBuf,
-    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR, npy or csv
-    /// files, bundled sets
+    /// Images: files, folders, patterns ('scans/*.png'), lists (@FILE, or - for standard input),
+    /// IDX, CIFAR, npy or csv files, bundled sets
     #[arg(required = true)]
     images: Vec<String>,
     /// Folder for the results, or the PNG file of a single result

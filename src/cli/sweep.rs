@@ -201,7 +201,7 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
         }
     }
     args.common.status(&format!("data: {}", prepared.description));
-    args.common.report_skipped(&prepared.skipped);
+    args.common.report_files(&prepared.report);
     files::make_folder(&args.out)?;
     let half = planned.iter().any(|member| member.config.train.precision == Precision::F16);
     let mut device = args.common.open_for(if half { Precision::F16 } else { Precision::F32 })?;

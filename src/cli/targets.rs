@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use csae::internals::budget::Budget;
-use csae::internals::data::{self, LoadOptions, Pixels};
+use csae::internals::data::{self, LoadOptions, Pixels, pattern};
 use csae::internals::error::{Error, Result};
 use csae::internals::shape::Size;
 
@@ -99,7 +99,7 @@ impl Targets {
         // The source and the path of each image.
         let mut found: Vec<(&String, ImagePath)> = Vec::new();
         for (number, opened) in opened {
-            common.report_skipped(&opened.skipped);
+            common.report_files(&opened.report);
             let (source, at) = (&images[number], targets.sources.len());
             for image in 0..opened.pixels.len() {
                 let path = ImagePath::new(source, &opened.pixels.name(image));
@@ -207,13 +207,16 @@ impl ImagePath {
         let is_list = source == "-" || source.starts_with('@');
         let is_source = path.file_name() == name.file_name() && path.is_file();
         let own = if path.is_dir() { parts(name).len() } else { 1 };
-        let file = match (is_source, is_list) {
-            (true, _) => path.to_owned(),
-            (false, true) => {
-                let list = source.strip_prefix('@').and_then(|list| Path::new(list).parent());
-                list.unwrap_or(Path::new("")).join(name)
-            }
-            (false, false) => path.join(name),
+        let is_pattern = !is_list && pattern::is_pattern(source) && !path.exists();
+        let file = if is_source {
+            path.to_owned()
+        } else if is_list {
+            let list = source.strip_prefix('@').and_then(|list| Path::new(list).parent());
+            list.unwrap_or(Path::new("")).join(name)
+        } else if is_pattern {
+            pattern::root(source).join(name)
+        } else {
+            path.join(name)
         };
         let parts = if is_list { parts(name) } else { parts(&file) };
         Self { own: own.min(parts.len()), parts, file }

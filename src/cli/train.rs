@@ -15,11 +15,12 @@ use super::{CommandArgs, Common};
 /// Train a model.
 ///
 /// DATA is a folder of images, an IDX file (.gz too), CIFAR's binary files or their folder, an .npy
-/// file (floats are rounded to 8 bits), a .csv file (one square gray image per line), a list of
-/// image files (@FILE, or - for standard input) or the name of a bundled set. Data that do not fit
-/// into memory are streamed. The run folder gets config.toml, model.safetensors (the model after
-/// the last step), best.safetensors (the model with the best validation), metrics.jsonl, pictures,
-/// and checkpoints for `csae resume`. Ctrl-C writes a checkpoint and stops.
+/// file (floats are rounded to 8 bits), a .csv file (one square gray image per line), a pattern of
+/// image files ('scans/*.png'), a list of them (@FILE, or - for standard input) or the name of a
+/// bundled set. Data that do not fit into memory are streamed. The run folder gets config.toml,
+/// model.safetensors (the model after the last step), best.safetensors (the model with the best
+/// validation), metrics.jsonl, pictures, and checkpoints for `csae resume`. Ctrl-C writes a
+/// checkpoint and stops.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae train

@@ -45,7 +45,7 @@ impl Job {
 
     fn report_start(&self, common: &Common, device: &mut Device, trainer: &Trainer) {
         common.status(&format!("data: {}", self.prepared.description));
-        common.report_skipped(&self.prepared.skipped);
+        common.report_files(&self.prepared.report);
         common.status(&format!(
             "model: {} parameters, code of {}; {} steps of {} images, {} per epoch",
             self.graph.parameter_count(),

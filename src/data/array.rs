@@ -69,6 +69,20 @@ impl SampleType {
     }
 }
 
+/// The factor that takes the floats of an image to 0…255: the largest value decides between 0…1 and
+/// 0…255.
+///
+/// # Errors
+/// If a value is negative or above 255.
+pub fn float_scale(min: f64, max: f64) -> Result<f64> {
+    if min < 0.0 || max > 255.0 {
+        return Err(Error::usage(format!(
+            "the values are in {min}…{max}, but images are in 0…1 or 0…255: rescale them"
+        )));
+    }
+    Ok(if max <= 1.0 { 255.0 } else { 1.0 })
+}
+
 /// The layout of the records in a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {

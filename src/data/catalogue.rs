@@ -16,7 +16,7 @@ use super::images::{
     Images, Labels, describe, enlarged, gray_to_rgb, resize, resized_len, rgb_to_gray, split,
 };
 use super::patches::{Patch, PatchGrid};
-use crate::data::formats::decode::decode_file;
+use crate::data::formats::decode::{Limit, decode_file_within};
 use crate::error::{Error, Result};
 use crate::raster::crop;
 use crate::shape::{Dims, Size};
@@ -429,9 +429,10 @@ impl Catalogue {
     fn read_original(&self, original: usize, handles: &mut Handles) -> Result<Vec<u8>> {
         let (size, place) = (self.decoded_size(original), self.place(original));
         let pixels = match &*self.storage {
-            Storage::Files { root, files, .. } => {
+            Storage::Files { root, files, decoding, .. } => {
                 let path = root.join(&files[place]);
-                let decoded = decode_file(&path).map_err(|e| e.at(path.display()))?;
+                let limit = Limit::of_memory(Some(*decoding));
+                let decoded = decode_file_within(&path, limit).map_err(|e| e.at(path.display()))?;
                 if decoded.dims.size() != size {
                     return Err(Error::failed(format!(
                         "{}: its size has changed since it was first read",

@@ -1,6 +1,5 @@
-//! Folders of image files, and single image files.
+//! Loading of image files: all in a folder, or a single one.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,17 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::*;
 
 use super::catalogue::{Catalogue, Storage};
+use super::find::{Found, find, no_images};
 use super::images::{Images, Labels};
+#[cfg(feature = "cli")]
+use super::pattern::Matches;
 use super::{LoadOptions, Opened, Pixels};
 use crate::advice::Advice;
-use crate::data::formats::decode::{Decoded, bytes_to_decode, decode_file};
-use crate::data::formats::idx;
+use crate::data::file_report::FileReport;
+use crate::data::formats::decode::{Decoded, Limit, bytes_to_decode, decode_file_within};
 use crate::error::{Error, Result};
 use crate::shape::{Dims, Size};
-
-/// The file name extensions of image files, in lower case.
-pub const EXTENSIONS: [&str; 12] =
-    ["png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "pbm", "pgm", "ppm", "pnm"];
 
 /// Number of files per thread that are decoded before their pixels are added to the set. More keep
 /// the threads busy when files differ in size; but a decoded photograph takes tens of megabytes.
@@ -39,21 +37,37 @@ pub(super) fn load_file(path: &Path, want: &LoadOptions, limit: u64) -> Result<O
     )
 }
 
-/// Loads every image below `root`, in the order of the paths. Hidden files and folders are ignored,
-/// as are files without an extension of [`EXTENSIONS`].
+/// Loads every image below `root`, in the order of the paths. Hidden files and folders are ignored.
+/// Folders that cannot be read and images of kinds that are not supported are skipped.
 ///
 /// # Errors
-/// If there is no image, a folder cannot be read, or [`load_files`] fails.
+/// If there is no image, `root` cannot be read, or [`load_files`] fails. With `want.strict` also if
+/// a file or folder would be skipped.
 pub(super) fn load(root: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let found = find(root)?;
     if found.images.is_empty() {
-        return Err(no_images(root, &found.idx));
+        return Err(no_images(root, &found));
     }
-    load_files(
-        &Files { source: &root.display().to_string(), root, files: &found.images, labelled: true },
-        want,
-        limit,
-    )
+    load_found(root, found, true, want, limit)
+}
+
+/// Loads the images that were found below `root`.
+fn load_found(
+    root: &Path,
+    found: Found,
+    labelled: bool,
+    want: &LoadOptions,
+    limit: u64,
+) -> Result<Opened> {
+    let Found { images, mut report, .. } = found;
+    if want.strict {
+        report.refuse_skipped()?;
+    }
+    let source = root.display().to_string();
+    let files = Files { source: &source, root, files: &images, labelled };
+    let opened = load_files(&files, want, limit)?;
+    report.extend(opened.report);
+    Ok(Opened { report, ..opened })
 }
 
 /// Like [`load`], for the images whose paths relative to `root` satisfy `keep`. Returns `None` if
@@ -72,12 +86,28 @@ pub(super) fn load_filtered(
     if found.images.is_empty() {
         return Ok(None);
     }
-    load_files(
-        &Files { source: &root.display().to_string(), root, files: &found.images, labelled: false },
-        want,
-        limit,
-    )
-    .map(Some)
+    load_found(root, found, false, want, limit).map(Some)
+}
+
+/// Loads the files that match a pattern. Sub-folders below its first wildcard are classes.
+///
+/// # Errors
+/// Those of [`load`].
+#[cfg(feature = "cli")]
+pub(super) fn load_matches(
+    pattern: &str,
+    found: Matches,
+    want: &LoadOptions,
+    limit: u64,
+) -> Result<Opened> {
+    let Matches { root, files, mut report } = found;
+    if want.strict {
+        report.refuse_skipped()?;
+    }
+    let files = Files { source: pattern, root: &root, files: &files, labelled: true };
+    let opened = load_files(&files, want, limit)?;
+    report.extend(opened.report);
+    Ok(Opened { report, ..opened })
 }
 
 /// The image files of a source.
@@ -117,12 +147,13 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
         decoding: 0,
         limit,
     };
-    let mut skipped = Vec::new();
+    let mut report = FileReport::default();
+    let one = Limit::of_memory(want.memory);
     let batch = FILES_PER_THREAD * rayon::current_num_threads();
     for first in (0..files.len()).step_by(batch) {
         let indices: Vec<usize> = (first..files.len().min(first + batch)).collect();
-        let costs: Vec<u64> =
-            indices.par_iter().map(|index| bytes_to_decode(&root.join(&files[*index]))).collect();
+        let cost = |index: &usize| bytes_to_decode(&root.join(&files[*index]), one);
+        let costs: Vec<u64> = indices.par_iter().map(cost).collect();
         let too_large = indices
             .iter()
             .zip(&costs)
@@ -144,7 +175,7 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
                 set.images.as_ref().map_or(u64::MAX / 2, |images| images.bytes.len() as u64),
             );
             let decode = |(index, cost): &(usize, u64)| -> Result<(Decoded, u64)> {
-                let mut decoded = decode_file(&root.join(&files[*index]))?;
+                let mut decoded = decode_file_within(&root.join(&files[*index]), one)?;
                 let dims = decoded.dims;
                 let bytes = (dims.area() * want.channels.unwrap_or(dims.c)) as u64;
                 if held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > limit {
@@ -156,17 +187,22 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
             for ((index, _), decoded) in group.iter().zip(decoded) {
                 let name = root.join(&files[*index]).display().to_string();
                 match decoded {
-                    Ok((decoded, cost)) => set.push(*index, decoded, cost)?,
+                    Ok((decoded, cost)) => {
+                        if decoded.frames > 1 {
+                            report.several.push((name, decoded.frames));
+                        }
+                        set.push(*index, decoded, cost)?;
+                    }
                     Err(error) if want.strict => return Err(error.at(name)),
-                    Err(error) => skipped.push((name, error.to_string())),
+                    Err(error) => report.skip(name, error),
                 }
             }
         }
     }
     let Accumulator { images, channels, sizes, indices, decoding, .. } = set;
     if indices.is_empty() {
-        let (first, reason) = &skipped[0];
-        let others = match skipped.len() - 1 {
+        let (first, reason) = &report.skipped[0];
+        let others = match report.skipped.len() - 1 {
             0 => String::new(),
             1 => " (and 1 other file failed)".to_owned(),
             n => format!(" (and {n} other files failed)"),
@@ -176,6 +212,11 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
         )));
     }
     let labels = if labelled { labels(files, &indices) } else { None };
+    report.outside = strays(files).filter(|_| labelled);
+    let note = report
+        .outside
+        .as_ref()
+        .map_or_else(String::new, |why| format!("; no classes, since {why}"));
     let pixels = match images {
         Some(mut images) => {
             (images.names, images.labels) =
@@ -193,7 +234,7 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
             )))
         }
     };
-    Ok(Opened { skipped, ..Opened::new(source, pixels, "") })
+    Ok(Opened { report, ..Opened::new(source, pixels, &note) })
 }
 
 /// The images decoded so far.
@@ -257,12 +298,7 @@ impl Accumulator {
 /// The labels of the images `indices`: their top-level folders are the classes. `None` if there are
 /// fewer than two such folders, or an image is outside of them.
 fn labels(files: &[PathBuf], indices: &[usize]) -> Option<Labels> {
-    let class = |file: &PathBuf| {
-        let mut parts = file.components();
-        let first = parts.next()?;
-        parts.next().map(|_| first.as_os_str().to_string_lossy().into_owned())
-    };
-    let of: Vec<String> = files.iter().map(class).collect::<Option<_>>()?;
+    let of: Vec<String> = files.iter().map(|file| class(file)).collect::<Option<_>>()?;
     let mut classes = of.clone();
     classes.sort();
     classes.dedup();
@@ -274,91 +310,35 @@ fn labels(files: &[PathBuf], indices: &[usize]) -> Option<Labels> {
     Some(Labels { classes, of })
 }
 
-/// Writes a path with slashes, so that image names are the same on every system.
-pub(super) fn slashed(path: &Path) -> String {
-    path.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
+/// The top-level folder of a file.
+fn class(file: &Path) -> Option<String> {
+    let mut parts = file.components();
+    let first = parts.next()?;
+    parts.next().map(|_| first.as_os_str().to_string_lossy().into_owned())
 }
 
-/// The paths of the image files below `root`, sorted. They include `root`.
-///
-/// # Errors
-/// If there is no image file, or a folder cannot be read.
-pub fn files(root: &Path) -> Result<Vec<PathBuf>> {
-    let Found { images, idx } = find(root)?;
-    if images.is_empty() {
-        return Err(no_images(root, &idx));
-    }
-    Ok(images.into_iter().map(|image| root.join(image)).collect())
-}
-
-/// The error for a folder without images. `idx` are its IDX files, one of which is suggested.
-fn no_images(root: &Path, idx: &[PathBuf]) -> Error {
-    // Prefer the training images, as named in MNIST and its relatives.
-    let name = |path: &&PathBuf| path.to_string_lossy().to_lowercase();
-    let suggested = idx.iter().find(|p| name(p).contains("train") && name(p).contains("images"));
-    let suggested = suggested
-        .or_else(|| idx.iter().find(|p| name(p).contains("images")))
-        .or_else(|| idx.first());
-    Error::usage(match suggested {
-        Some(file) => {
-            format!(
-                "{}: this folder has no image files, but IDX files; name the file: {}",
-                root.display(),
-                root.join(file).display()
-            )
-        }
-        None => format!(
-            "{}: no image found in this folder or below (looked for {})",
-            root.display(),
-            EXTENSIONS.join(", ")
-        ),
+/// Says which images are outside of folders that look like those of classes: three quarters of the
+/// images or more are in two or more folders.
+fn strays(files: &[PathBuf]) -> Option<String> {
+    let stray: Vec<&PathBuf> = files.iter().filter(|file| class(file).is_none()).collect();
+    let mut classes: Vec<String> = files.iter().filter_map(|file| class(file)).collect();
+    let is_likely = !stray.is_empty() && classes.len() >= 3 * stray.len();
+    classes.sort();
+    classes.dedup();
+    let others = match stray.len() {
+        0 | 1 => " is".to_owned(),
+        2 => " and 1 other image are".to_owned(),
+        n => format!(" and {} other images are", n - 1),
+    };
+    (is_likely && classes.len() > 1).then(|| {
+        let first = slashed(stray[0]);
+        format!("{first}{others} not in one of the {} folders", classes.len())
     })
 }
 
-/// The files below a folder, relative to it and sorted.
-#[derive(Default)]
-struct Found {
-    images: Vec<PathBuf>,
-    idx: Vec<PathBuf>,
-}
-
-/// Finds the image and IDX files below `root`.
-fn find(root: &Path) -> Result<Found> {
-    let mut found = Found::default();
-    let mut seen = HashSet::new();
-    let mut open = vec![PathBuf::new()];
-    while let Some(folder) = open.pop() {
-        let path = root.join(&folder);
-        // Symbolic links can form cycles.
-        if !seen.insert(path.canonicalize().map_err(|e| Error::io(&path, &e))?) {
-            continue;
-        }
-        for entry in std::fs::read_dir(&path).map_err(|e| Error::io(&path, &e))? {
-            let entry = entry.map_err(|e| Error::io(&path, &e))?;
-            let name = entry.file_name();
-            if name.to_string_lossy().starts_with('.') || name == "__MACOSX" {
-                continue;
-            }
-            let relative = folder.join(&name);
-            let extension = relative
-                .extension()
-                .map(|e| e.to_string_lossy().to_lowercase())
-                .unwrap_or_default();
-            // This follows links. A broken link with an image extension is reported later, when the
-            // file cannot be read.
-            let metadata = std::fs::metadata(entry.path());
-            if metadata.is_ok_and(|m| m.is_dir()) {
-                open.push(relative);
-            } else if EXTENSIONS.contains(&extension.as_str()) {
-                found.images.push(relative);
-            } else if idx::named_idx(&relative) {
-                found.idx.push(relative);
-            }
-        }
-    }
-    found.images.sort();
-    found.idx.sort();
-    Ok(found)
+/// Writes a path with slashes, so that image names are the same on every system.
+pub(super) fn slashed(path: &Path) -> String {
+    path.components().map(|part| part.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/")
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@ use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::PngEncoder;
-use image::{DynamicImage, ExtendedColorType, ImageEncoder};
+use image::{ExtendedColorType, ImageEncoder};
 
-use crate::data::formats::decode;
+use crate::data::formats::content;
+use crate::data::formats::decode::{self, Limit, Lossless};
+use crate::data::metadata::Metadata;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::shape::{Dims, Size};
@@ -77,7 +79,7 @@ impl Samples {
 
 /// An image that was read from a file or will be written to one. Samples keep their bit depth to
 /// save memory; rows are converted to f32 when they are read, and back when they are written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ImageFile {
     /// Size, with the number of channels without alpha: 1 (gray) or 3 (RGB). An RGB file has 3
     /// channels even if they are equal.
@@ -86,29 +88,46 @@ pub struct ImageFile {
     samples: Samples,
     /// H,W; 1 is opaque. `None` if the file has no alpha channel.
     alpha: Option<Samples>,
-    /// The ICC profile, if it is for the same kind of colours (gray or RGB) as the samples.
-    profile: Option<Vec<u8>>,
+    /// The metadata. An ICC profile is for the same kind of colours (gray or RGB) as the samples.
+    metadata: Metadata,
+    /// Number of images in the file that was read: frames or pages.
+    frames: usize,
+    /// Whether the file that was read is a JPEG.
+    is_jpeg: bool,
 }
+
+/// The endings of JPEG files.
+const JPEG_ENDINGS: [&str; 4] = ["jpg", "jpeg", "jpe", "jfif"];
 
 /// Maximum memory for decoding a file for restoration, in bytes. It is enough for 100 megapixels of
 /// RGB with alpha and 16 bits.
 pub const MAX_BYTES: u64 = 1 << 30;
 
 impl ImageFile {
-    /// Reads a PNG, JPEG, BMP, GIF (first frame), TIFF, WebP or PNM file. The format is detected
-    /// from the content, and the EXIF orientation is applied. Palettes, CMYK and YCbCr are
-    /// converted to RGB, float samples to 16 bits, fewer than 8 bits to 8.
+    /// Reads a PNG, JPEG, BMP, GIF, TIFF, WebP or PNM file; of several frames or pages the first.
+    /// The format is detected from the content, and the EXIF orientation is applied. Palettes, CMYK
+    /// and YCbCr are converted to RGB, fewer than 8 bits to 8. Floats, in 0…1 or 0…255, become 16
+    /// bits.
     ///
     /// # Errors
     /// If the file cannot be read or decoded, or takes more than [`MAX_BYTES`]. The message begins
     /// with the path.
     pub fn read(path: &Path) -> Result<Self> {
-        decode::decode_lossless(path, MAX_BYTES)
-            .and_then(|(image, profile)| Self::new(image, profile))
+        Self::read_within(path, Limit { bytes: MAX_BYTES, can_raise: false })
+    }
+
+    /// As [`ImageFile::read`], with another limit.
+    ///
+    /// # Errors
+    /// As [`ImageFile::read`].
+    pub fn read_within(path: &Path, limit: Limit) -> Result<Self> {
+        decode::decode_lossless(path, limit)
+            .and_then(Self::new)
             .map_err(|error| error.at(path.display()))
     }
 
-    fn new(image: DynamicImage, profile: Option<Vec<u8>>) -> Result<Self> {
+    fn new(lossless: Lossless) -> Result<Self> {
+        let Lossless { image, mut metadata, frames, is_jpeg } = lossless;
         let (h, w, color) = (image.height() as usize, image.width() as usize, image.color());
         let (c, deep) = (
             if color.has_color() { 3 } else { 1 },
@@ -126,10 +145,10 @@ impl ImageFile {
         };
         // Bytes 16 to 19 of a profile are its colour space (ICC.1:2022, 7.2.6).
         let space: &[u8] = if c == 1 { b"GRAY" } else { b"RGB " };
-        let profile = profile.filter(|profile| profile.get(16..20) == Some(space));
+        metadata.profile = metadata.profile.filter(|profile| profile.get(16..20) == Some(space));
         let (samples, alpha) =
             if color.has_alpha() { split_alpha(samples, c) } else { (samples, None) };
-        Ok(Self { dims: Dims { c, h, w }, samples, alpha, profile })
+        Ok(Self { dims: Dims { c, h, w }, samples, alpha, metadata, frames, is_jpeg })
     }
 
     /// An image of pixels (H,W,C, on the 0–1 scale), stored with 16 bits per sample if `deep`,
@@ -142,16 +161,17 @@ impl ImageFile {
         let none = if deep { Samples::Sixteen(Vec::new()) } else { Samples::Eight(Vec::new()) };
         let mut samples = none.zeros(pixels.len());
         samples.write(0, pixels);
-        Self { dims, samples, alpha: None, profile: None }
+        let metadata = Metadata::default();
+        Self { dims, samples, alpha: None, metadata, frames: 1, is_jpeg: false }
     }
 
-    /// A black image of `size` with the channels, depth and profile of this image. Alpha is copied
+    /// A black image of `size` with the channels, depth and metadata of this image. Alpha is copied
     /// if the size is the same; otherwise set it with [`ImageFile::set_alpha`].
     pub fn like(&self, size: Size) -> Self {
         let alpha = self.alpha.clone().filter(|_| size == self.size());
         let dims = Dims::of(size, self.dims.c);
         let samples = self.samples.zeros(dims.len());
-        Self { dims, samples, alpha, profile: self.profile.clone() }
+        Self { dims, samples, alpha, metadata: self.metadata.clone(), ..*self }
     }
 
     /// Height and width.
@@ -159,12 +179,22 @@ impl ImageFile {
         self.dims.size()
     }
 
-    /// An image without pixels that has the same channels and colour profile: what
+    /// An image without pixels that has the same channels and metadata: what
     /// [`ImageFile::like`] makes images of.
     pub fn kind(&self, deep: bool) -> Self {
         let samples = if deep { Samples::Sixteen(Vec::new()) } else { Samples::Eight(Vec::new()) };
         let dims = Dims { h: 0, w: 0, ..self.dims };
-        Self { dims, samples, alpha: None, profile: self.profile.clone() }
+        Self { dims, samples, alpha: None, metadata: self.metadata.clone(), ..*self }
+    }
+
+    /// Number of images in the file that was read: frames or pages. This is the first one.
+    pub const fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// Whether the file that was read is a JPEG.
+    pub const fn is_jpeg(&self) -> bool {
+        self.is_jpeg
     }
 
     /// Whether the image has 16 bits per sample.
@@ -212,25 +242,30 @@ impl ImageFile {
         });
     }
 
-    /// Writes a PNG file, or a JPEG file if the name ends in `.jpg` or `.jpeg`. A JPEG has 8 bits
-    /// per sample and no alpha; the image is composed over white. The write is atomic
-    /// ([`files::write_atomically`]).
+    /// Writes a PNG file, or a JPEG file if the name ends in `.jpg`, `.jpeg`, `.jpe` or `.jfif`. A
+    /// JPEG has 8 bits per sample and no alpha; the image is composed over white. Colour profile,
+    /// EXIF, XMP and resolution of the file that was read are kept, in a PNG file also gamma and
+    /// texts of another PNG file. The write is atomic ([`files::write_atomically`]).
     ///
     /// # Errors
     /// If the name has another extension, the image is too large for the format, or the file cannot
     /// be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let ending = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        let mut bytes = Cursor::new(Vec::new());
-        let encoded = match &ending[..] {
-            "png" => self.encode(PngEncoder::new(&mut bytes)),
-            "jpg" | "jpeg" => self
-                .shallow_opaque()
-                .encode(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)),
-            _ => crate::bail_usage!(
+        let (mut bytes, size) = (Cursor::new(Vec::new()), self.size());
+        let encoded = if content::extension(path) == "png" {
+            let mut encoder = PngEncoder::new(&mut bytes);
+            self.metadata.set_on_png(&mut encoder, size);
+            self.encode(encoder).map(|()| self.metadata.add_to_png(bytes.get_mut()))
+        } else if is_jpeg_name(path) {
+            let mut encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
+            self.metadata.set_on_jpeg(&mut encoder, size);
+            let encoded = self.shallow_opaque().encode(encoder);
+            encoded.map(|()| self.metadata.add_to_jpeg(bytes.get_mut()))
+        } else {
+            crate::bail_usage!(
                 "{}: results are PNG or JPEG; use a name that ends in .png or .jpg",
                 path.display()
-            ),
+            )
         };
         encoded.map_err(|error| {
             Error::usage(format!(
@@ -242,13 +277,9 @@ impl ImageFile {
         files::write_atomically(path, bytes.get_ref())
     }
 
-    /// Encodes the image with its alpha and profile.
-    fn encode(&self, mut encoder: impl ImageEncoder) -> image::ImageResult<()> {
+    /// Encodes the image with its alpha.
+    fn encode(&self, encoder: impl ImageEncoder) -> image::ImageResult<()> {
         use ExtendedColorType::{L8, L16, La8, La16, Rgb8, Rgb16, Rgba8, Rgba16};
-        if let Some(profile) = &self.profile {
-            // An error means that the format cannot store a profile. The image is still valid.
-            let _ = encoder.set_icc_profile(profile.clone());
-        }
         let merged =
             self.alpha.as_ref().map(|alpha| merge_alpha(&self.samples, alpha, self.dims.c));
         let samples = merged.as_ref().unwrap_or(&self.samples);
@@ -284,8 +315,13 @@ impl ImageFile {
             }
             samples.write(y * w * c, &row);
         }
-        Self { samples, alpha: None, profile: self.profile.clone(), ..*self }
+        Self { samples, alpha: None, metadata: Metadata::default(), ..*self }
     }
+}
+
+/// Whether a file name ends as those of JPEG files do.
+pub fn is_jpeg_name(path: &Path) -> bool {
+    JPEG_ENDINGS.contains(&content::extension(path).as_str())
 }
 
 /// Separates pixels of `c` channels and alpha into samples and alpha. Alpha that is opaque
@@ -334,7 +370,7 @@ fn merge_alpha(samples: &Samples, alpha: &Samples, c: usize) -> Samples {
 mod tests {
     use super::*;
     use crate::testing::{Folder, encoded};
-    use image::{ImageBuffer, ImageFormat, Luma, LumaA, Pixel, Rgb, Rgba};
+    use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Pixel, Rgb, Rgba};
 
     /// A 7×5 image of pseudo-random samples up to 250·`scale`.
     fn noise<P: Pixel<Subpixel = T>, T: From<u8> + image::Primitive>(
@@ -422,12 +458,15 @@ mod tests {
             } else {
                 DynamicImage::from(noise::<Luma<u8>, u8>(1))
             };
-            let file = ImageFile::new(image, Some(profile.clone())).unwrap();
-            assert_eq!(file.profile.is_some(), kept);
+            let metadata = Metadata::new(Some(profile.clone()), None, None, None);
+            let lossless = Lossless { image, metadata, frames: 1, is_jpeg: false };
+            let file = ImageFile::new(lossless).unwrap();
+            assert_eq!(file.metadata.profile.is_some(), kept);
             for name in ["a.png", "a.jpg"] {
                 let path = folder.path.join(name);
                 file.save(&path).unwrap();
-                assert_eq!(ImageFile::read(&path).unwrap().profile, file.profile, "{name}");
+                let back = ImageFile::read(&path).unwrap().metadata;
+                assert_eq!(back.profile, file.metadata.profile, "{name}");
             }
         }
     }

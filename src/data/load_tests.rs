@@ -35,7 +35,7 @@ fn a_folder_is_read_in_the_order_of_paths() {
     assert_eq!(loaded.images.names, ["a/deep/x.BMP", "b/z.png", "b.png"]);
     assert_eq!(loaded.images.channels, 1);
     assert_eq!(loaded.images.image(1), gray(4, 6, 1).as_bytes());
-    assert!(loaded.images.labels.is_none() && loaded.skipped.is_empty());
+    assert!(loaded.images.labels.is_none() && loaded.report.skipped.is_empty());
     assert!(loaded.description.ends_with("3 images of 2x3 to 6x5, gray"), "{}", loaded.description);
 }
 
@@ -50,8 +50,12 @@ fn a_named_pipe_is_skipped_without_waiting() {
         return;
     }
     let loaded = read(&folder, &LoadOptions::default()).unwrap();
-    assert_eq!((loaded.images.len(), loaded.skipped.len()), (1, 1));
-    assert!(loaded.skipped[0].1.contains("not a regular file"), "{:?}", loaded.skipped);
+    assert_eq!((loaded.images.len(), loaded.report.skipped.len()), (1, 1));
+    assert!(
+        loaded.report.skipped[0].1.contains("not a regular file"),
+        "{:?}",
+        loaded.report.skipped
+    );
 }
 
 #[test]
@@ -93,7 +97,23 @@ fn sub_folders_are_labels() {
     let labels = loaded.images.labels.unwrap();
     assert_eq!(labels.classes, ["ant", "bee", "cat"]);
     assert_eq!(labels.of, [0, 1, 2, 2]);
-    assert_eq!(loaded.skipped.len(), 1);
+    assert_eq!(loaded.report.skipped.len(), 1);
+}
+
+#[test]
+fn a_gray_image_counts_as_gray() {
+    // The header of an image of 20,000×20,000 pixels, with too few pixels.
+    let message = decode(b"P5 20000 20000 255\n\0\0").unwrap_err().to_string();
+    assert!(message.contains("cannot be decoded"), "{message}");
+    let message = decode(b"P6 20000 20000 255\n\0\0").unwrap_err().to_string();
+    for words in ["more than 512 MiB", "raise the memory limit, or shrink it"] {
+        assert!(message.contains(words), "{message}");
+    }
+    let folder = Folder::new("large");
+    folder.write("x.ppm", b"P6 20000 20000 255\n\0\0");
+    let more = LoadOptions { memory: Some(8 << 30), ..LoadOptions::default() };
+    let message = read(&folder, &more).unwrap_err();
+    assert!(message.contains("cannot be decoded"), "{message}");
 }
 
 #[test]
@@ -111,11 +131,15 @@ fn files_that_cannot_be_decoded_are_skipped_with_a_reason() {
     let folder = broken("broken");
     let loaded = read(&folder, &LoadOptions::default()).unwrap();
     assert_eq!(loaded.images.names, ["whole.png"]);
-    let names: Vec<_> =
-        loaded.skipped.iter().map(|(path, _)| path.rsplit(['/', '\\']).next().unwrap()).collect();
+    let names: Vec<_> = loaded
+        .report
+        .skipped
+        .iter()
+        .map(|(path, _)| path.rsplit(['/', '\\']).next().unwrap())
+        .collect();
     assert_eq!(names, ["cut.png", "empty.png", "text.jpg"]);
     for ((_, reason), expected) in
-        loaded.skipped.iter().zip(["cannot be decoded", "empty", "known format"])
+        loaded.report.skipped.iter().zip(["cannot be decoded", "empty", "known format"])
     {
         assert!(reason.contains(expected) && !reason.contains('\n'), "{reason}");
     }

@@ -8,18 +8,26 @@ pub mod array;
 pub mod augment;
 pub mod bundled;
 pub mod catalogue;
+mod exif;
+pub mod file_report;
+pub mod find;
 pub mod folder;
 pub mod formats;
 pub mod image_file;
 pub mod images;
 mod list;
+pub mod metadata;
 pub mod patches;
+#[cfg(feature = "cli")]
+pub mod pattern;
 pub mod pixels;
 mod records;
 mod sample;
 pub mod split;
 mod subset;
 
+#[cfg(test)]
+mod find_tests;
 #[cfg(test)]
 mod load_tests;
 #[cfg(test)]
@@ -28,6 +36,7 @@ mod stream_tests;
 use std::path::Path;
 
 pub use catalogue::{Catalogue, Handles, Storage};
+pub use file_report::FileReport;
 pub use formats::decode::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use patches::Patch;
@@ -44,8 +53,7 @@ pub struct LoadOptions {
     pub channels: Option<usize>,
     /// Whether an image that cannot be decoded is an error. Otherwise it is skipped.
     pub strict: bool,
-    /// Maximum memory for decoding one image, in bytes. `None`: the limit of
-    /// [`formats::decode`].
+    /// Maximum memory for decoding one image, in bytes. `None`: 512 MiB for the decoded image.
     pub memory: Option<u64>,
 }
 
@@ -54,8 +62,8 @@ pub struct LoadOptions {
 pub struct LoadedImages {
     /// The images, at least one.
     pub images: Images,
-    /// Skipped files: path and reason.
-    pub skipped: Vec<(String, String)>,
+    /// Files that are not read, or not as a whole.
+    pub report: FileReport,
     /// One line: the source, the number and size of the images, the number of classes.
     pub description: String,
 }
@@ -65,8 +73,8 @@ pub struct LoadedImages {
 pub struct Opened {
     /// The images, at least one.
     pub pixels: Pixels,
-    /// Skipped files: path and reason.
-    pub skipped: Vec<(String, String)>,
+    /// Files that are not read, or not as a whole.
+    pub report: FileReport,
     /// One line: the source, the number and size of the images, the number of classes.
     pub description: String,
 }
@@ -78,21 +86,26 @@ impl Opened {
             Pixels::Resident(images) => images.describe(),
             Pixels::Streamed(catalogue) => catalogue.describe(),
         };
-        Self { pixels, skipped: Vec::new(), description: format!("{source}: {summary}{note}") }
+        Self {
+            pixels,
+            report: FileReport::default(),
+            description: format!("{source}: {summary}{note}"),
+        }
     }
 }
 
 /// Loads images into memory. `source` is the name of a bundled set, a folder of images or of CIFAR
-/// batches, an image file, an IDX file (also gzipped), a CIFAR, npy or csv file, or a list of image
-/// files (`@FILE`, or `-` for standard input). A bundled set takes precedence over a folder of the
-/// same name; `./photos` is the folder.
+/// batches, an image file, an IDX file (also gzipped), a CIFAR, npy or csv file, a list of image
+/// files (`@FILE`, or `-` for standard input), or a pattern of image files (`scans/*.png`). A
+/// bundled set takes precedence over a folder of the same name; `./photos` is the folder. A file
+/// takes precedence over a pattern.
 ///
 /// # Errors
 /// If the source does not exist, cannot be read, contains no valid image, or exceeds [`MAX_BYTES`].
 pub fn load(source: &str, want: &LoadOptions) -> Result<LoadedImages> {
-    let Opened { pixels, skipped, description } = open(source, want, MAX_BYTES as u64)?;
+    let Opened { pixels, report, description } = open(source, want, MAX_BYTES as u64)?;
     match pixels {
-        Pixels::Resident(images) => Ok(LoadedImages { images, skipped, description }),
+        Pixels::Resident(images) => Ok(LoadedImages { images, report, description }),
         Pixels::Streamed(_) => Err(images::too_large().at(source)),
     }
 }
@@ -118,7 +131,12 @@ pub fn open(source: &str, want: &LoadOptions, limit: u64) -> Result<Opened> {
         return list::file(Path::new(file), want, limit);
     }
     let path = Path::new(source);
-    let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
+    let metadata = std::fs::metadata(path);
+    #[cfg(feature = "cli")]
+    if metadata.is_err() && pattern::is_pattern(source) {
+        return folder::load_matches(source, pattern::expand(source)?, want, limit);
+    }
+    let metadata = metadata.map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Error::usage(format!(
             "{source}: this path does not exist, and no bundled set has this name (there are {}){}",
             bundled::names().join(", "),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::patches::{Patch, grid_of};
-use super::{Images, Labels, LoadOptions, Opened, Pixels, bundled, open};
+use super::{FileReport, Images, Labels, LoadOptions, Opened, Pixels, bundled, open};
 use crate::advice::Advice;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
@@ -29,8 +29,8 @@ pub struct Sample {
     parallel_files: usize,
     /// One line: the source, the number and size of the images.
     pub description: String,
-    /// Skipped files: path and reason.
-    pub skipped: Vec<(String, String)>,
+    /// Files that are not read, or not as a whole.
+    pub report: FileReport,
 }
 
 impl Sample {
@@ -55,7 +55,7 @@ impl Sample {
         Self::with_patches(
             source,
             Pixels::Resident(images),
-            (description, Vec::new()),
+            (description, FileReport::default()),
             dims,
             count,
             budget,
@@ -74,15 +74,15 @@ impl Sample {
         budget: Budget,
     ) -> Result<Self> {
         let want = LoadOptions { channels: Some(dims.c), strict, memory: budget.all };
-        let Opened { pixels, skipped, description } = open(source, &want, budget.data)?;
-        Self::with_patches(source, pixels, (description, skipped), dims, count, budget)
+        let Opened { pixels, report, description } = open(source, &want, budget.data)?;
+        Self::with_patches(source, pixels, (description, report), dims, count, budget)
     }
 
-    /// `log` is the description and the skipped files.
+    /// `log` is the description and the report on the files.
     fn with_patches(
         source: &str,
         mut pixels: Pixels,
-        log: (String, Vec<(String, String)>),
+        log: (String, FileReport),
         dims: Dims,
         count: usize,
         budget: Budget,
@@ -113,7 +113,7 @@ impl Sample {
         budget: Budget,
     ) -> Result<Self> {
         let channels = resize.then_some(dims.c);
-        let Opened { mut pixels, skipped, description } =
+        let Opened { mut pixels, report, description } =
             open(source, &LoadOptions { channels, strict, memory: budget.all }, budget.data)?;
         if resize {
             match &mut pixels {
@@ -139,7 +139,7 @@ impl Sample {
             )));
         }
         let patches = (0..pixels.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();
-        Ok(Self::new(pixels, patches, dims, budget.data, (description, skipped)))
+        Ok(Self::new(pixels, patches, dims, budget.data, (description, report)))
     }
 
     fn new(
@@ -147,7 +147,7 @@ impl Sample {
         patches: Vec<Patch>,
         dims: Dims,
         limit: u64,
-        log: (String, Vec<(String, String)>),
+        log: (String, FileReport),
     ) -> Self {
         // One half of the memory is for the patches of a part, the other for decoding the images
         // that they are cut from.
@@ -159,7 +159,7 @@ impl Sample {
             Pixels::Streamed(catalogue) => half / (catalogue.reading_bytes() as usize).max(1),
         };
         let parallel_files = parallel_files.clamp(1, rayon::current_num_threads());
-        let (description, skipped) = log;
+        let (description, report) = log;
         Self {
             part: part.min(patches.len()),
             pixels,
@@ -167,7 +167,17 @@ impl Sample {
             dims,
             parallel_files,
             description,
-            skipped,
+            report,
+        }
+    }
+
+    /// Adds to an error about missing labels which images are outside of the folders of classes.
+    pub fn explain_missing_labels(&self, error: Error) -> Error {
+        match &self.report.outside {
+            Some(outside) if self.labels().is_none() => {
+                error.and(format!("{outside}: move or remove what is outside"))
+            }
+            _ => error,
         }
     }
 

@@ -112,7 +112,7 @@ fn broken_files_are_found_when_a_stream_is_opened() {
     let (folder, _) = folder_of_images("stream_broken");
     let source = folder.path.to_str().unwrap();
     let opened = open(source, &LoadOptions::default(), STREAMED).unwrap();
-    assert_eq!((opened.skipped.len(), opened.pixels.channels()), (1, 3));
+    assert_eq!((opened.report.skipped.len(), opened.pixels.channels()), (1, 3));
     let message =
         refusal(source, &LoadOptions { channels: None, strict: true, memory: None }, STREAMED);
     assert!(message.contains("broken.png"), "{message}");
@@ -144,7 +144,7 @@ fn missing_files_of_a_list_are_skipped() {
     let (folder, _) = folder_of_images("stream_missing");
     let list = folder.write("list.txt", b"nowhere.png\neven/00.png\n");
     let source = format!("@{}", list.display());
-    assert_eq!(open(&source, &LoadOptions::default(), RESIDENT).unwrap().skipped.len(), 1);
+    assert_eq!(open(&source, &LoadOptions::default(), RESIDENT).unwrap().report.skipped.len(), 1);
 }
 
 /// An IDX file of 12 gray images of 10×10 pixels.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::budget::Budget;
-use crate::data::{Catalogue, Images, LoadOptions, Opened, Pixels, bundled, open, patches};
+use crate::data::{
+    Catalogue, FileReport, Images, LoadOptions, Opened, Pixels, bundled, open, patches,
+};
 use crate::error::Result;
 use crate::shape::{Dims, Size};
 use crate::spec::{Config, DataSpec, FitName};
@@ -18,8 +20,8 @@ pub struct Prepared {
     pub validation: Images,
     /// One-line description of both sets.
     pub description: String,
-    /// Skipped files, with reasons.
-    pub skipped: Vec<(String, String)>,
+    /// Files that are not read, or not as a whole.
+    pub report: FileReport,
     /// Dimensions of a sample.
     pub dims: Dims,
     /// Why `data.crop` has no effect on these images, if it has none.
@@ -49,7 +51,7 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         strict: spec.strict,
         memory: budget.all,
     };
-    let Opened { pixels, mut skipped, mut description } = open(&spec.source, &want, limit)?;
+    let Opened { pixels, mut report, mut description } = open(&spec.source, &want, limit)?;
     let channels = pixels.channels();
     let dims = match config.model.input {
         Some([c, h, w]) => Dims::new(c, h, w),
@@ -63,7 +65,7 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     let (train, validation) = if let Some(source) = &spec.validation_source {
         let want = LoadOptions { channels: Some(channels), ..want };
         let beside = open(source, &want, limit).map_err(|e| e.at("data.validation_source"))?;
-        skipped.extend(beside.skipped);
+        report.extend(beside.report);
         description = format!("{description}; validation: {}", beside.description);
         (fit.train(pixels)?, fit.validation(beside.pixels)?)
     } else if let Some(mut validation) = bundled::validation_of(&spec.source) {
@@ -84,7 +86,7 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         validation.len()
     );
     let without_crop = crop_without_effect(config, dims);
-    Ok(Prepared { train, validation, description, skipped, dims, without_crop })
+    Ok(Prepared { train, validation, description, report, dims, without_crop })
 }
 
 /// Why `data.crop` has no effect, if it is neither the default nor the size of the samples.
@@ -117,7 +119,8 @@ pub fn prepare_images(config: &Config, images: Images) -> Result<Prepared> {
     let (train, validation) = fit.split(Pixels::Resident(images));
     let (train, validation) = (fit.train(train)?, fit.validation(validation)?);
     let without_crop = crop_without_effect(config, dims);
-    Ok(Prepared { train, validation, description, skipped: Vec::new(), dims, without_crop })
+    let report = FileReport::default();
+    Ok(Prepared { train, validation, description, report, dims, without_crop })
 }
 
 /// Memory for validation patches of a streamed set (16 MiB), granted even if the budget is smaller.

@@ -302,3 +302,20 @@ fn a_test_set_whose_good_images_are_gone_is_refused() {
     let output = eval(&fitted().detector, &test).on_cpu().arg("-v").output();
     assert!(output.status == Some(2) && output.stderr.contains("`good`"), "{output:?}");
 }
+
+#[test]
+fn the_folder_of_normal_images_can_have_another_name() {
+    let folder = TempFolder::new("anomaly-normal");
+    let (test, _) = copied_test(&folder);
+    let eval = |test: &str| eval(&fitted().detector, test).on_cpu().quiet();
+    let expected = eval(&test).report();
+    let rename = |from: &str, to: &str| {
+        std::fs::rename(format!("{test}/{from}"), format!("{test}/{to}")).unwrap();
+    };
+    rename("good", "ok");
+    assert_eq!(eval(&test).report(), expected);
+    rename("ok", "Gutteile");
+    eval(&test).fails(2, &["its folders: Gutteile", "name it with --normal"]);
+    assert_eq!(eval(&test).option("--normal", "Gutteile").report(), expected);
+    eval(&test).option("--normal", "nowhere").fails(2, &["no folder `nowhere`"]);
+}

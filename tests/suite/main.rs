@@ -28,6 +28,7 @@ mod gpu;
 mod gradients;
 mod heads;
 mod hostile;
+mod image_files;
 mod inspect;
 
 mod layerwise;

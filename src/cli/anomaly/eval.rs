@@ -19,8 +19,9 @@ const PRO_LIMIT: f64 = 0.3;
 /// Evaluate a detector on normal and defective images: image and pixel AUROC, and per-region
 /// overlap (PRO).
 ///
-/// DATA holds normal images in `good`, and each kind of defect in a folder of its own. Masks are in
-/// `masks` or `ground_truth`, in DATA or beside it, as KIND/NAME.png or KIND/NAME_mask.png.
+/// DATA holds normal images in `good` (or `normal`, `ok`), and each kind of defect in a folder of
+/// its own. Masks are in `masks` or `ground_truth`, in DATA or beside it, as KIND/NAME.png or
+/// KIND/NAME_mask.png.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae anomaly eval detector test/
@@ -30,6 +31,9 @@ pub struct EvalArgs {
     detector: PathBuf,
     /// Folder of test images: `good`, and one folder per kind of defect
     data: PathBuf,
+    /// Name of the folder of normal images in DATA [default: good, normal or ok]
+    #[arg(long, value_name = "NAME")]
+    normal: Option<String>,
     /// Folder of masks
     #[arg(long, value_name = "DIR")]
     masks: Option<PathBuf>,
@@ -95,8 +99,9 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let dims = fitted.loaded.graph.nodes[0].dims;
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
-    let set = LabelledSet::open(&args.data, args.masks.as_deref(), &wanted, budget.data)?;
-    args.common.report_skipped(&set.skipped);
+    let (normal, masks) = (args.normal.as_deref(), args.masks.as_deref());
+    let set = LabelledSet::open(&args.data, normal, masks, &wanted, budget.data)?;
+    args.common.report_files(&set.report);
     let unmasked = set.unmasked();
     args.common.report_names(
         |n| format!("no mask for {}; skipped in pixel metrics", counted(n, "image", "images")),

@@ -29,7 +29,8 @@ pub struct FitArgs {
     /// Autoencoder, best trained on the same normal images: a model file, a run folder or the name
     /// of a bundled model
     model: PathBuf,
-    /// Normal images, of any size: a folder, a file, a list (@FILE, or -) or a bundled set
+    /// Normal images, of any size: a folder, a file, a pattern ('scans/*.png'), a list (@FILE, or
+    /// -) or a bundled set
     data: String,
     /// Folder for the detector
     #[arg(short, long, value_name = "DIR")]
@@ -138,7 +139,7 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
     let found = data::open(&args.data, &wanted, budget.data)?;
     args.common.status(&format!("data: {}", found.description));
-    args.common.report_skipped(&found.skipped);
+    args.common.report_files(&found.report);
     let images = found.pixels;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);

@@ -28,7 +28,8 @@ use crate::cli::{CommandArgs, Common, budget};
   csae anomaly paint textures -o painted
   csae anomaly paint vistex27/ -o painted --each --seed 3")]
 pub struct PaintArgs {
-    /// Normal images: a folder, a file, a list (@FILE, or -) or a bundled set
+    /// Normal images: a folder, a file, a pattern ('scans/*.png'), a list (@FILE, or -) or a
+    /// bundled set
     data: String,
     /// Folder for the set, which must not exist yet
     #[arg(short, long, value_name = "DIR")]
@@ -42,6 +43,10 @@ pub struct PaintArgs {
     /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
+    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
+    /// their files as needed [default: the free memory]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
     #[command(flatten)]
     common: Common,
 }
@@ -86,13 +91,13 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
         ))
         .into());
     }
-    let budget = budget(None)?;
+    let budget = budget(args.max_memory.as_deref())?;
     let found = data::open(
         &args.data,
         &LoadOptions { channels: None, strict: args.strict, memory: budget.all },
         budget.data,
     )?;
-    args.common.report_skipped(&found.skipped);
+    args.common.report_files(&found.report);
     let images = found.pixels;
     if let Some(size) = images.sizes().find(|size| size.h.min(size.w) / 2 < MIN_SIDE) {
         let min_side = 2 * MIN_SIDE;

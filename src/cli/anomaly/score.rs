@@ -25,8 +25,8 @@ use crate::cli::{CommandArgs, Common, budget};
 pub struct ScoreArgs {
     /// Folder written by `csae anomaly fit`
     detector: PathBuf,
-    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
-    /// bundled sets
+    /// Images: files, folders, patterns ('scans/*.png'), lists (@FILE, or - for standard input),
+    /// IDX, CIFAR or npy files, bundled sets
     #[arg(required = true)]
     images: Vec<String>,
     /// Folder for pictures: NAME.png, the image beside its heat map, and NAME.mask.png, the pixels

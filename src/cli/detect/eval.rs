@@ -20,8 +20,8 @@ use crate::cli::{CommandArgs, Common, budget, features, require_most};
 pub struct EvalArgs {
     /// Detector: a file or folder written by `csae detect train`
     model: PathBuf,
-    /// Images: a folder (optionally with Pascal VOC's `JPEGImages` and `Annotations` in it), a
-    /// file, or a list (@FILE, or -)
+    /// Images: a folder (optionally with Pascal VOC's `JPEGImages` and `Annotations`, or YOLO's
+    /// `images` and `labels` in it), a file, a list (@FILE, or -) or a pattern ('images/*.png')
     data: String,
     #[command(flatten)]
     boxes: Boxes,
@@ -68,7 +68,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let classes = loaded.graph.spec.classes.clone();
     let set = args.boxes.open(&args.data, args.split.as_deref(), &classes, &wanted, budget.data)?;
     report_set(&args.common, &set);
-    let all = set.len() + set.unannotated.len() + set.skipped.len() + set.images_left_out();
+    let all = set.len() + set.unannotated.len() + set.report.left_out() + set.images_left_out();
     require_most(set.len(), all, args.partial)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);

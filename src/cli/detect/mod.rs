@@ -53,8 +53,8 @@ impl CommandArgs for DetectArgs {
 /// Flags for box annotations.
 #[derive(Debug, Args)]
 struct Boxes {
-    /// Folder of Pascal VOC XML files with the images' names [default: `Annotations` beside
-    /// `JPEGImages` in DATA]
+    /// Folder of annotations with the images' names: Pascal VOC XML or YOLO text files [default:
+    /// `Annotations` beside `JPEGImages` in DATA, or `labels` beside `images`]
     #[arg(long, value_name = "DIR", conflicts_with = "coco")]
     annotations: Option<PathBuf>,
     /// COCO JSON file
@@ -72,7 +72,7 @@ impl Boxes {
         limit: u64,
     ) -> Result<DetectionSet> {
         let annotations = match (&self.annotations, &self.coco) {
-            (Some(folder), _) => Annotations::Voc(folder.clone()),
+            (Some(folder), _) => Annotations::Folder(folder.clone()),
             (None, Some(file)) => Annotations::Coco(file.clone()),
             (None, None) => Annotations::Beside,
         };
@@ -83,7 +83,7 @@ impl Boxes {
 /// Reports the set, skipped files and objects, and changes to boxes.
 fn report_set(common: &Common, set: &DetectionSet) {
     common.status(&format!("data: {}, {} objects", set.description, set.objects()));
-    common.report_skipped(&set.skipped);
+    common.report_files(&set.report);
     common.report_names(
         |n| format!("no annotations for {}; skipped", counted(n, "image", "images")),
         &set.unannotated,

@@ -35,8 +35,8 @@ const ALL: &str = "detections.json";
 pub struct PredictArgs {
     /// Detector: a file or folder written by `csae detect train`
     model: PathBuf,
-    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
-    /// bundled sets
+    /// Images: files, folders, patterns ('scans/*.png'), lists (@FILE, or - for standard input),
+    /// IDX, CIFAR or npy files, bundled sets
     #[arg(required = true)]
     images: Vec<String>,
     /// Folder for the results, or the PNG file of a single result; its boxes then go to files of

@@ -63,8 +63,8 @@ const CONTEXT: [usize; 4] = [1, 2, 4, 2];
 pub struct TrainArgs {
     /// Model file, run folder or bundled model with a convolutional encoder
     model: PathBuf,
-    /// Images: a folder (optionally with Pascal VOC's `JPEGImages` and `Annotations` in it), a
-    /// file, or a list (@FILE, or -)
+    /// Images: a folder (optionally with Pascal VOC's `JPEGImages` and `Annotations`, or YOLO's
+    /// `images` and `labels` in it), a file, a list (@FILE, or -) or a pattern ('images/*.png')
     data: String,
     #[command(flatten)]
     boxes: Boxes,
@@ -134,7 +134,7 @@ impl AnnotatedTask for Detect {
             memory: budget.all,
         };
         let annotations = match (&spec.annotations, &spec.coco) {
-            (Some(folder), _) => Annotations::Voc(folder.into()),
+            (Some(folder), _) => Annotations::Folder(folder.into()),
             (None, Some(file)) => Annotations::Coco(file.into()),
             (None, None) => Annotations::Beside,
         };

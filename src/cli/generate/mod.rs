@@ -330,7 +330,7 @@ impl Reading {
 /// Prints what a sample is, and which files were skipped.
 fn report(common: &Common, sample: Sample) -> Result<Sample> {
     common.status(&format!("data: {}", sample.description));
-    common.report_skipped(&sample.skipped);
+    common.report_files(&sample.report);
     Ok(sample)
 }
 

@@ -19,8 +19,9 @@ use crate::cli::{CommandArgs, Common};
 /// Fill missing pixels of images: pixels that a mask marks, or pixels of a given colour. Other
 /// pixels stay unchanged, except in JPEG files, which are encoded again.
 ///
-/// Results keep the images' names. PNG and JPEG files keep their format; others become PNG. Large
-/// images are processed in overlapping tiles.
+/// Results keep the images' names. JPEG files stay JPEG, with quality 95; all others become PNG.
+/// Colour profile, EXIF, XMP and resolution are kept. Of animations and files with several pages,
+/// the first image is read. Large images are processed in overlapping tiles.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae inpaint scratched.png --mask scratches.png
@@ -154,10 +155,7 @@ fn run(args: InpaintArgs) -> anyhow::Result<()> {
         fill_hidden(&mut pixels, image.dims, image.alpha().as_deref());
         guess(&mut pixels, image.dims.c, &mask)?;
         let count = mask.count();
-        let lossy = job
-            .image
-            .extension()
-            .is_some_and(|kind| ["jpg", "jpeg"].iter().any(|name| kind.eq_ignore_ascii_case(name)));
+        let lossy = image.is_jpeg();
         if args.mask_color.is_some() && lossy {
             common.status(&format!(
                 "note: {}: only pixels of exactly this colour are filled, and JPEG changes colours \

@@ -3,13 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use csae::internals::data::folder;
+use csae::internals::data::formats::content::{self, Content, EXTENSIONS};
+use csae::internals::data::image_file::is_jpeg_name;
+use csae::internals::data::{FileReport, find, pattern};
 use csae::internals::error::{Error, Result};
 
 use super::RestoreArgs;
 use crate::cli::outputs::single_file;
-use crate::cli::refuse_existing;
 use crate::cli::targets::{ImagePath, distinct_names};
+use crate::cli::{counted, refuse_existing};
 
 /// An image to restore.
 pub struct Job {
@@ -36,28 +38,42 @@ fn side_of(target: &Path) -> PathBuf {
     target.with_extension("side.png")
 }
 
-/// The files that an argument stands for: a file, all files in a folder, or the matches of a
-/// pattern.
-fn files(source: &Path) -> Result<Vec<PathBuf>> {
-    if source.is_dir() {
-        return folder::files(source);
-    }
+/// The files that an argument stands for (a file, all images in a folder, or the matches of a
+/// pattern), the folder that their results keep their paths below, and the files that are left out.
+fn files(source: &Path) -> Result<(Vec<PathBuf>, Option<PathBuf>, FileReport)> {
     let text = source.to_string_lossy();
-    if source.exists() || !text.contains(['*', '?', '[']) {
-        if !source.exists() {
-            return Err(Error::usage(format!("{text}: no such file or folder")));
-        }
-        return Ok(vec![source.to_owned()]);
+    if source.is_dir() {
+        let (files, report) = find::files(source)?;
+        return Ok((files, Some(source.to_owned()), report));
     }
-    let paths = glob::glob(&text)
-        .map_err(|error| Error::usage(format!("{text}: not a valid pattern ({error})")))?;
-    let paths = paths.collect::<std::result::Result<Vec<_>, _>>();
-    let paths = paths.map_err(|error| Error::io(error.path(), error.error()))?;
-    let found: Vec<PathBuf> = paths.into_iter().filter(|path| path.is_file()).collect();
-    if found.is_empty() {
-        return Err(Error::usage(format!("{text}: no file matches this pattern")));
+    if !source.exists() && pattern::is_pattern(&text) {
+        let found = pattern::expand(&text)?;
+        let files = found.files.iter().map(|file| found.root.join(file)).collect();
+        // Files that match are as if they were named one by one.
+        return Ok((files, None, found.report));
     }
-    Ok(found)
+    if !source.exists() {
+        return Err(Error::usage(format!("{text}: no such file or folder")));
+    }
+    Ok((vec![source.to_owned()], None, FileReport::default()))
+}
+
+/// The name of the result of an image: a JPEG if the image is one by its content, otherwise a PNG,
+/// which keeps transparency and all bits.
+fn result_name(name: &Path, content: Content) -> PathBuf {
+    let is_png = content::extension(name) == "png";
+    // Other content will be refused when it is read.
+    let is_jpeg =
+        if matches!(content, Content::Image(_)) { content.is_jpeg() } else { is_jpeg_name(name) };
+    if is_png || (is_jpeg && is_jpeg_name(name)) {
+        return name.to_owned();
+    }
+    let ending = if is_jpeg { "jpg" } else { "png" };
+    if EXTENSIONS.contains(&content::extension(name).as_str()) {
+        return name.with_extension(ending);
+    }
+    // What follows the last dot is a part of the name: `scan.001`.
+    PathBuf::from(format!("{}.{ending}", name.display()))
 }
 
 /// The files of a folder or pattern without those below the folder of results: results of an
@@ -82,9 +98,18 @@ fn without_results(files: Vec<PathBuf>, source: &Path, out: &Path) -> (Vec<PathB
 pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
     let mut jobs: Vec<Job> = Vec::new();
     let mut targets: HashMap<String, PathBuf> = HashMap::new();
+    // Some file systems ignore case.
+    let lower = |path: &Path| path.to_string_lossy().to_lowercase();
+    // Images that are named as JPEG files and are not.
+    let mut misnamed: Vec<String> = Vec::new();
     let mut images: Vec<(PathBuf, ImagePath)> = Vec::new();
     for source in &args.images {
-        let (files, results) = without_results(files(source)?, source, out);
+        let (files, root, report) = files(source)?;
+        if args.strict {
+            report.refuse_skipped()?;
+        }
+        args.common.report_files(&report);
+        let (files, results) = without_results(files, source, out);
         if results > 0 {
             args.common.status(&format!(
                 "note: {}: {results} of {} files are left out, since they are in the folder of \
@@ -95,9 +120,9 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
             ));
         }
         for image in files {
-            let inside = image.strip_prefix(source).unwrap_or(&image).to_string_lossy();
-            let path = if source.is_dir() {
-                ImagePath::new(&source.to_string_lossy(), &inside)
+            let path = if let Some(root) = &root {
+                let inside = image.strip_prefix(root).unwrap_or(&image).to_string_lossy();
+                ImagePath::new(&root.to_string_lossy(), &inside)
             } else {
                 let name = image.file_name().unwrap_or_default().to_string_lossy();
                 ImagePath::new(&image.to_string_lossy(), &name)
@@ -107,19 +132,37 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
     }
     let single = single_file(out, images.len(), &["png", "jpg", "jpeg"])?;
     let names = distinct_names(&images.iter().map(|(_, path)| path).collect::<Vec<_>>());
-    for ((image, _), name) in images.into_iter().zip(names) {
+    let named: Vec<PathBuf> = images
+        .iter()
+        .zip(&names)
+        .map(|((image, _), name)| {
+            let content = find::content_of(image).unwrap_or(Content::Other);
+            result_name(Path::new(&name.text), content)
+        })
+        .collect();
+    // Results with the names of their images. Others, for a.tif beside a.png, keep the whole name:
+    // a.tif.png.
+    let own: HashSet<String> = named
+        .iter()
+        .zip(&names)
+        .filter(|(result, name)| **result == Path::new(&name.text))
+        .map(|(result, _)| lower(result))
+        .collect();
+    for (((image, _), name), result) in images.into_iter().zip(names).zip(named) {
         let name = Path::new(&name.text);
-        let extension = name.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-        let mut target = single.clone().unwrap_or_else(|| out.join(name));
-        if single.is_none() && !["png", "jpg", "jpeg"].contains(&extension.as_str()) {
-            target.set_extension("png");
+        let mut target = single.clone().unwrap_or_else(|| out.join(&result));
+        if single.is_none() {
+            if is_jpeg_name(name) && !is_jpeg_name(&target) {
+                misnamed.push(image.display().to_string());
+            }
+            let is_taken = own.contains(&lower(&result)) || targets.contains_key(&lower(&target));
+            if result != name && is_taken {
+                target = out.join(format!("{}.png", name.display()));
+            }
         }
         let side = args.side_by_side.then(|| side_of(&target));
         for target in std::iter::once(&target).chain(&side) {
-            // Some file systems ignore case.
-            if let Some(other) =
-                targets.insert(target.to_string_lossy().to_lowercase(), image.clone())
-            {
+            if let Some(other) = targets.insert(lower(target), image.clone()) {
                 return Err(Error::usage(format!(
                     "both {} and {} would be written to {}; process one of them in a separate \
                      call with a different -o",
@@ -136,6 +179,17 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
         let name = name.to_owned();
         jobs.push(Job { image, name, target, clean });
     }
+    args.common.report_names(
+        |n| {
+            let files = counted(
+                n,
+                "file is named as JPEG but is of another format; its result is",
+                "files are named as JPEG but are of other formats; their results are",
+            );
+            format!("note: {files} PNG, with transparency and all bits")
+        },
+        &misnamed,
+    );
     if jobs.len() > 1 && args.compare.as_ref().is_some_and(|clean| !clean.is_dir()) {
         return Err(Error::usage(
             "--compare: for several images, give a folder of clean images with the same names",

@@ -10,9 +10,11 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::internals::data::image_file::ImageFile;
+use csae::internals::budget;
+use csae::internals::data::formats::decode::Limit;
+use csae::internals::data::image_file::{self, ImageFile, is_jpeg_name};
 use csae::internals::device::Device;
-use csae::internals::error::{Error, ErrorKind, Result};
+use csae::internals::error::{Error, Result};
 use csae::internals::files;
 use csae::internals::infer::conditions::Condition;
 use csae::internals::infer::restore::{Restorer, check_task};
@@ -58,8 +60,23 @@ pub struct RestoreArgs {
     /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
+    /// Memory budget, such as 4GiB: images that take more than half of it when decoded are refused,
+    /// and as many tiles are processed at once as fit [default: 2GiB for images]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
     #[command(flatten)]
     pub(in crate::cli) common: Common,
+}
+
+impl RestoreArgs {
+    /// The memory for all work, and the limit for one decoded image.
+    fn memory(&self) -> Result<(Option<u64>, Limit)> {
+        let all = self.max_memory.as_deref().map(budget::parse_bytes).transpose();
+        let all = all.map_err(|error| error.at("--max-memory"))?;
+        // The image and its result have the same size.
+        let bytes = all.map_or(image_file::MAX_BYTES, |all| all / 2);
+        Ok((all, Limit { bytes, can_raise: true }))
+    }
 }
 
 /// The input of the model for one image.
@@ -119,24 +136,26 @@ fn run(
         Task::Upscale => "upscaled",
     };
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(default_folder));
+    let (memory, limit) = args.memory()?;
     let jobs = jobs::jobs(args, &out)?;
     jobs.iter().try_for_each(check)?;
     let mut device = args.common.open()?;
+    device.limit_memory(memory);
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
     let mut restorer = Restorer::new(&loaded.graph, &store)?;
     restorer.ensemble = args.ensemble;
-    let mut skipped = Vec::new();
+    let (mut skipped, mut several) = (Vec::new(), Vec::new());
     for (number, job) in jobs.iter().enumerate() {
         let place = |error: Error| error.at(job.image.display());
-        let input =
-            ImageFile::read(&job.image).and_then(|image| prepare(job, image).map_err(place));
+        let input = ImageFile::read_within(&job.image, limit).and_then(|image| {
+            if image.frames() > 1 {
+                several.push((job.image.display().to_string(), image.frames()));
+            }
+            prepare(job, image).map_err(place)
+        });
         let mut input = match input {
             // If no image could be restored, the error of the last image is returned.
-            Err(error)
-                if error.kind == ErrorKind::Usage
-                    && !args.strict
-                    && skipped.len() + 1 < jobs.len() =>
-            {
+            Err(error) if !args.strict && skipped.len() + 1 < jobs.len() => {
                 let name = job.image.display().to_string();
                 skipped.push((name.clone(), reason(&error, &name)));
                 continue;
@@ -186,6 +205,7 @@ fn run(
             }
         }
     }
+    args.common.report_first_images(&several);
     args.common.report_skipped(&skipped);
     args.common.report_kernels(&mut device);
     Ok(())
@@ -232,8 +252,7 @@ fn restore(
 /// Returns false if one of the files is no JPEG.
 fn copy_jpeg(from: &std::path::Path, to: &std::path::Path) -> Result<bool> {
     let bytes = files::read(from)?;
-    let ending = to.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    let is_jpeg = ["jpg", "jpeg"].contains(&&ending[..]) && bytes.starts_with(&[0xff, 0xd8, 0xff]);
+    let is_jpeg = is_jpeg_name(to) && bytes.starts_with(&[0xff, 0xd8, 0xff]);
     if is_jpeg {
         files::write_atomically(to, &bytes)?;
     }

@@ -21,8 +21,8 @@ use crate::cli::{CommandArgs, Common, budget, features, require_most};
 pub struct EvalArgs {
     /// Segmenter: a file or folder written by `csae segment train`
     model: PathBuf,
-    /// Images: a folder (optionally with `images` and `labels` in it), a file, or a list (@FILE, or
-    /// -)
+    /// Images: a folder (optionally with `images` and `labels` in it), a file, a pattern
+    /// ('scans/*.png') or a list (@FILE, or -)
     data: String,
     #[command(flatten)]
     labels: Labels,
@@ -66,7 +66,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let labels = args.labels.as_trained(&args.common, &loaded);
     let set = labels.open(&args.data, classes.clone(), &wanted, budget.data)?;
     report_set(&args.common, &set);
-    let all = set.len() + set.unlabelled.len() + set.skipped.len();
+    let all = set.len() + set.unlabelled.len() + set.report.left_out();
     require_most(set.len(), all, args.partial)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);

@@ -92,7 +92,7 @@ impl Labels {
 /// Reports the set and skipped files.
 fn report_set(common: &Common, set: &SegmentationSet) {
     common.status(&format!("data: {}", set.description));
-    common.report_skipped(&set.skipped);
+    common.report_files(&set.report);
     common.report_names(
         |n| format!("no labels for {}; skipped", counted(n, "image", "images")),
         &set.unlabelled,

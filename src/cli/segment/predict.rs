@@ -33,8 +33,8 @@ const OPACITY: f32 = 0.5;
 pub struct PredictArgs {
     /// Segmenter: a file or folder written by `csae segment train`
     model: PathBuf,
-    /// Images: files, folders, lists (@FILE, or - for standard input), IDX, CIFAR or npy files,
-    /// bundled sets
+    /// Images: files, folders, patterns ('scans/*.png'), lists (@FILE, or - for standard input),
+    /// IDX, CIFAR or npy files, bundled sets
     #[arg(required = true)]
     images: Vec<String>,
     /// Folder for the pictures, or the PNG file of a single label image

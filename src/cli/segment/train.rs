@@ -59,8 +59,8 @@ enum Augment {
 pub struct TrainArgs {
     /// Model file, run folder or bundled model with a convolutional encoder
     model: PathBuf,
-    /// Images: a folder (optionally with `images` and `labels` in it), a file, or a list (@FILE, or
-    /// -)
+    /// Images: a folder (optionally with `images` and `labels` in it), a file, a pattern
+    /// ('scans/*.png') or a list (@FILE, or -)
     data: String,
     #[command(flatten)]
     labels: Labels,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use csae::bail_usage;
 use csae::internals::data::image_file::ImageFile;
+use csae::internals::data::pattern;
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
 use csae::internals::model::Store;
@@ -124,6 +125,22 @@ impl ProgressDisplay {
     }
 }
 
+/// Replaces patterns by the files that match them.
+fn expand_patterns(paths: &mut Vec<PathBuf>) -> Result<()> {
+    let mut all = Vec::new();
+    for path in paths.iter() {
+        let text = path.to_string_lossy();
+        if pattern::is_pattern(&text) && !path.exists() {
+            let found = pattern::expand(&text)?;
+            all.extend(found.files.iter().map(|file| found.root.join(file)));
+        } else {
+            all.push(path.clone());
+        }
+    }
+    *paths = all;
+    Ok(())
+}
+
 /// Checks that all files exist, before anything takes time.
 fn check_files_exist(paths: &[PathBuf]) -> Result<()> {
     match paths.iter().find(|path| !path.is_file()) {
@@ -138,8 +155,11 @@ fn check_files_exist(paths: &[PathBuf]) -> Result<()> {
 
 /// Reads a picture as RGB, with transparent parts over white. Also returns the file, which holds
 /// the transparency.
-fn read_rgb(path: &Path) -> Result<(Picture, ImageFile)> {
+fn read_rgb(common: &Common, path: &Path) -> Result<(Picture, ImageFile)> {
     let file = ImageFile::read(path)?;
+    if file.frames() > 1 {
+        common.report_first_images(&[(path.display().to_string(), file.frames())]);
+    }
     let mut pixels = file.pixels();
     if file.dims.c == 1 {
         pixels = pixels.iter().flat_map(|v| [*v; 3]).collect();

@@ -19,7 +19,9 @@ use csae::internals::tasks::synthesis::{
 };
 use serde_json::json;
 
-use super::{SynthesisArgs, check_distinct, check_files_exist, read_rgb, result_files, stem};
+use super::{
+    SynthesisArgs, check_distinct, check_files_exist, expand_patterns, read_rgb, result_files, stem,
+};
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::{CommandArgs, Common};
 
@@ -190,7 +192,7 @@ impl StylizeArgs {
         &self,
         content: usize,
     ) -> csae::internals::error::Result<(Picture, Option<Vec<f32>>)> {
-        let (picture, file) = read_rgb(&self.content[content])?;
+        let (picture, file) = read_rgb(&self.synthesis.common, &self.content[content])?;
         let alpha = file.alpha();
         let Some(size) = self.size else { return Ok((picture, alpha)) };
         let own = picture.dims.size();
@@ -217,8 +219,12 @@ fn resized(values: &[f32], from: Dims, to: Size) -> Vec<f32> {
 }
 
 /// A mask resized to a picture: the share of the style at each pixel.
-fn read_mask(path: &std::path::Path, to: Size) -> csae::internals::error::Result<Vec<f32>> {
-    let (mask, _) = read_rgb(path)?;
+fn read_mask(
+    common: &Common,
+    path: &std::path::Path,
+    to: Size,
+) -> csae::internals::error::Result<Vec<f32>> {
+    let (mask, _) = read_rgb(common, path)?;
     Ok(resized(&brightness(&mask.pixels), Dims { c: 1, ..mask.dims }, to))
 }
 
@@ -236,7 +242,10 @@ impl CommandArgs for StylizeArgs {
     }
 }
 
-fn run(args: StylizeArgs) -> anyhow::Result<()> {
+fn run(mut args: StylizeArgs) -> anyhow::Result<()> {
+    [&mut args.content, &mut args.style, &mut args.mask]
+        .into_iter()
+        .try_for_each(expand_patterns)?;
     let method = args.method()?;
     let jobs = args.jobs()?;
     [&args.content, &args.style, &args.mask]
@@ -247,7 +256,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
     let styles = args
         .style
         .iter()
-        .map(|path| Ok(read_rgb(path)?.0))
+        .map(|path| Ok(read_rgb(&args.synthesis.common, path)?.0))
         .collect::<csae::internals::error::Result<Vec<_>>>()?;
     let options = StyleOptions { method, strength: args.strength, keep_color: args.keep_color };
     let (mut device, synthesizers) = args.synthesis.open()?;
@@ -294,7 +303,7 @@ fn run(args: StylizeArgs) -> anyhow::Result<()> {
             content.pixels.clone()
         };
         for (mask, styled) in args.mask.iter().zip(&made) {
-            let shares = read_mask(mask, size)?;
+            let shares = read_mask(&args.synthesis.common, mask, size)?;
             pixels.iter_mut().enumerate().for_each(|(at, v)| {
                 *v += shares[at / 3] * (styled.picture.pixels[at] - content.pixels[at])
             });

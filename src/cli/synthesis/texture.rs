@@ -13,7 +13,8 @@ use csae::internals::tasks::synthesis::{TextureOptions, check_texture_memory, te
 use serde_json::json;
 
 use super::{
-    SynthesisArgs, check_distinct, check_files_exist, parse_size, read_rgb, result_files, stem,
+    SynthesisArgs, check_distinct, check_files_exist, expand_patterns, parse_size, read_rgb,
+    result_files, stem,
 };
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::{CommandArgs, Common};
@@ -67,7 +68,8 @@ impl CommandArgs for TextureArgs {
     }
 }
 
-fn run(args: TextureArgs) -> anyhow::Result<()> {
+fn run(mut args: TextureArgs) -> anyhow::Result<()> {
+    expand_patterns(&mut args.exemplars)?;
     let method = args.synthesis.method(STEPS)?;
     let wanted = args.size.as_deref().map(parse_size).transpose()?;
     let names: Vec<String> = args.exemplars.iter().map(|path| stem(path)).collect();
@@ -77,7 +79,7 @@ fn run(args: TextureArgs) -> anyhow::Result<()> {
     let exemplars = args
         .exemplars
         .iter()
-        .map(|path| Ok(read_rgb(path)?.0))
+        .map(|path| Ok(read_rgb(&args.synthesis.common, path)?.0))
         .collect::<Result<Vec<Picture>>>()?;
     let size_of =
         |exemplar: &Picture| wanted.unwrap_or_else(|| exemplar.dims.size().map(|side| 2 * side));

@@ -2,19 +2,19 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
-
-use rayon::prelude::*;
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
 
 use crate::advice::Advice;
 use crate::data::AnnotatedImages;
-use crate::data::annotations::box_files::{Annotation, NamedObject, Object, Range, read_voc};
+use crate::data::annotations::box_files::{Annotation, NamedObject, Object, Range};
 use crate::data::annotations::coco::read_coco;
+use crate::data::annotations::file_per_image::{self, ambiguous};
 use crate::data::annotations::findings::{Findings, Oddity};
 use crate::data::annotations::fit::Fit;
 use crate::data::annotations::matching::{Match, match_paths, parts};
 use crate::data::formats::decode;
-use crate::data::{self, Handles, LoadOptions, Opened, Pixels};
+use crate::data::{self, FileReport, Handles, LoadOptions, Opened, Pixels, pattern};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::shape::{Dims, Size};
@@ -23,6 +23,9 @@ use crate::shape::{Dims, Size};
 const IMAGES: &str = "JPEGImages";
 /// The annotation folder of a Pascal VOC data set.
 const BOXES: &str = "Annotations";
+/// The folders of images and of annotations of a YOLO data set.
+const YOLO_IMAGES: &str = "images";
+const YOLO_BOXES: &str = "labels";
 /// The folder of a Pascal VOC data set with the lists of its splits.
 const SPLITS: &str = "ImageSets/Main";
 /// Boxes with a side below this, in pixels, are empty: it allows for rounding in their files.
@@ -31,11 +34,12 @@ const MIN_SIDE: f64 = 1e-6;
 /// The location and format of the annotations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Annotations {
-    /// Pascal VOC's XML files in the folder `Annotations` beside `JPEGImages`.
+    /// Pascal VOC's XML files in the folder `Annotations` beside `JPEGImages`, or YOLO's text files
+    /// in `labels` beside `images`.
     #[default]
     Beside,
-    /// Pascal VOC's XML files in this folder.
-    Voc(PathBuf),
+    /// Pascal VOC's XML files or YOLO's text files in this folder.
+    Folder(PathBuf),
     /// This COCO JSON file.
     Coco(PathBuf),
 }
@@ -49,8 +53,8 @@ pub struct DetectionSet {
     pub annotated: Vec<(usize, Vec<Object>)>,
     /// The names of the classes.
     pub classes: Vec<String>,
-    /// Skipped files: path and reason.
-    pub skipped: Vec<(String, String)>,
+    /// Files that are not read, or not as a whole.
+    pub report: FileReport,
     /// The names of images without annotations.
     pub unannotated: Vec<String>,
     /// Number of boxes that exceeded their image by more than a pixel and were clipped.
@@ -92,25 +96,20 @@ impl DetectionSet {
         limit: u64,
     ) -> Result<Self> {
         let root = Path::new(source);
-        let images = if root.join(IMAGES).is_dir() {
-            root.join(IMAGES).to_string_lossy().into_owned()
-        } else {
-            source.to_owned()
-        };
+        let inside = if root.join(YOLO_BOXES).is_dir() { YOLO_IMAGES } else { IMAGES };
+        let images =
+            [IMAGES, inside].map(|name| root.join(name)).into_iter().find(|dir| dir.is_dir());
+        let images =
+            images.map_or_else(|| source.to_owned(), |dir| dir.to_string_lossy().into_owned());
         let opened = match split {
             None => data::open(&images, wanted, limit)?,
             Some(split) => open_split(root, Path::new(&images), split, wanted, limit)?,
         };
-        let (pixels, mut skipped) = (opened.pixels, opened.skipped);
+        let (pixels, mut report) = (opened.pixels, opened.report);
         let names: Vec<String> = (0..pixels.len()).map(|image| pixels.name(image)).collect();
         let mut unannotated = Vec::new();
         let mut findings = Findings::default();
         let mut annotated: Vec<(usize, Annotation)> = Vec::new();
-        let ambiguous = |image: &str, annotation: &str| {
-            format!(
-                "{image}: it is not clear whether the annotation {annotation} is for this image"
-            )
-        };
         match annotations {
             Annotations::Coco(file) => {
                 let coco = read_coco(file)?;
@@ -119,8 +118,7 @@ impl DetectionSet {
                 }
                 findings = coco.findings;
                 let (paths, mut read) = merged(coco.images);
-                let folder = Path::new(&images);
-                let matches = match_paths(folder, &names, &paths);
+                let matches = match_paths(&folder_of(&images), &names, &paths);
                 for ((image, name), found) in names.iter().enumerate().zip(matches) {
                     match found {
                         Match::None => unannotated.push(name.clone()),
@@ -133,8 +131,8 @@ impl DetectionSet {
             }
             other => {
                 let folder = match other {
-                    Annotations::Voc(folder) => folder.clone(),
-                    _ => root.join(BOXES),
+                    Annotations::Folder(folder) => folder.clone(),
+                    _ => beside(root, &images),
                 };
                 if !folder.is_dir() {
                     return Err(Error::usage(format!(
@@ -143,33 +141,11 @@ impl DetectionSet {
                         Advice::AnnotationFiles
                     )));
                 }
-                let mut files = voc_files(&folder, &names);
-                assign_by_name(&mut files, &names);
-                let read: Vec<Option<Result<Annotation>>> = files
-                    .par_iter()
-                    .map(|file| match file {
-                        VocFile::Own(file) => Some(read_voc(file)),
-                        VocFile::Shared(_) | VocFile::None => None,
-                    })
-                    .collect();
-                for (image, (file, read)) in files.iter().zip(read).enumerate() {
-                    match (file, read) {
-                        (VocFile::Shared(file), _) => {
-                            let file = file.display().to_string();
-                            findings.add(Oddity::Ambiguous, ambiguous(&names[image], &file));
-                        }
-                        (VocFile::Own(_), Some(Ok(annotation))) => {
-                            annotated.push((image, annotation));
-                        }
-                        (VocFile::Own(file), Some(Err(error))) if wanted.strict => {
-                            return Err(error.at(file.display()));
-                        }
-                        (VocFile::Own(file), Some(Err(error))) => {
-                            skipped.push((file.display().to_string(), error.to_string()));
-                        }
-                        (_, None) | (VocFile::None, _) => unannotated.push(names[image].clone()),
-                    }
-                }
+                let sizes: Vec<Size> = pixels.sizes().collect();
+                let read = file_per_image::read(&folder, &names, &sizes, wanted.strict)?;
+                (annotated, unannotated) = (read.annotated, read.unannotated);
+                read.skipped.into_iter().for_each(|(file, reason)| report.skip(file, reason));
+                read.findings.into_iter().for_each(|(oddity, place)| findings.add(oddity, place));
             }
         }
         let range = annotated.iter().fold(Range::default(), |all, (_, one)| all.and(one.range));
@@ -187,7 +163,7 @@ impl DetectionSet {
             findings.refuse_faults()?;
         }
         if annotated.is_empty() {
-            let skipped = skipped.first().map(|(file, reason)| format!("{file}: {reason}"));
+            let skipped = report.skipped.first().map(|(file, reason)| format!("{file}: {reason}"));
             let odd = || findings.iter().next().map(|finding| finding.places[0].clone());
             let reason = skipped.or_else(odd).map_or_else(String::new, |why| format!(" ({why})"));
             return Err(Error::usage(format!("{source}: no image has valid annotations{reason}")));
@@ -208,7 +184,7 @@ impl DetectionSet {
             images: pixels,
             annotated: Vec::new(),
             classes,
-            skipped,
+            report,
             unannotated,
             clipped: 0,
             dropped: Vec::new(),
@@ -351,77 +327,38 @@ fn merged(images: Vec<(String, Annotation)>) -> (Vec<String>, Vec<Annotation>) {
     (paths, annotations)
 }
 
-/// The Pascal VOC file of an image.
-enum VocFile {
-    None,
-    Own(PathBuf),
-    /// The file is for this image or for others.
-    Shared(PathBuf),
+/// The folder of annotations that belongs to a data set `root` with the images `images`: Pascal
+/// VOC's, or YOLO's `labels/train` for `images/train`, or `labels` beside a list.
+fn beside(root: &Path, images: &str) -> PathBuf {
+    let folder = folder_of(images);
+    let parts: Vec<_> = folder.components().map(Component::as_os_str).collect();
+    let yolo = parts.iter().rposition(|part| *part == YOLO_IMAGES).map(|at| {
+        let replaced = [&parts[..at], &[OsStr::new(YOLO_BOXES)], &parts[at + 1..]];
+        replaced.concat().into_iter().collect::<PathBuf>()
+    });
+    let of_list = images.starts_with('@').then(|| folder.join(YOLO_BOXES));
+    let voc = root.join(BOXES);
+    let all = [Some(voc.clone()), yolo, of_list];
+    all.into_iter().flatten().find(|folder| folder.is_dir()).unwrap_or(voc)
 }
 
-/// The Pascal VOC files of images: with the image's path below `folder`, or with its file name
-/// there. The latter is for only one image.
-fn voc_files(folder: &Path, names: &[String]) -> Vec<VocFile> {
-    let candidate = |name: &String| -> Option<(PathBuf, bool)> {
-        let path = Path::new(name);
-        let stem = path.file_stem()?.to_string_lossy();
-        let parent = path.parent().filter(|_| path.is_relative()).unwrap_or(Path::new(""));
-        let [own, flat] =
-            [parent, Path::new("")].map(|parent| folder.join(parent).join(format!("{stem}.xml")));
-        if own.is_file() {
-            let is_own = path.is_relative();
-            return Some((own, is_own));
-        }
-        flat.is_file().then_some((flat, false))
-    };
-    let candidates: Vec<Option<(PathBuf, bool)>> = names.iter().map(candidate).collect();
-    // The number of images of each file that have its path, and that have its file name.
-    let mut users: HashMap<&Path, [usize; 2]> = HashMap::new();
-    for (file, is_own) in candidates.iter().flatten() {
-        users.entry(file).or_default()[usize::from(!is_own)] += 1;
+/// The folder that the names of images are relative to: that of a list, above the first wildcard of
+/// a pattern, or the source itself.
+fn folder_of(source: &str) -> PathBuf {
+    if source == "-" {
+        return PathBuf::new();
     }
-    let choose = |found: &Option<(PathBuf, bool)>| match found {
-        None => VocFile::None,
-        Some((file, is_own)) => match (users[file.as_path()], is_own) {
-            ([1, _], true) | ([0, 1], false) => VocFile::Own(file.clone()),
-            ([1, _], false) => VocFile::None,
-            _ => VocFile::Shared(file.clone()),
-        },
-    };
-    candidates.iter().map(choose).collect()
+    if let Some(list) = source.strip_prefix('@') {
+        return Path::new(list).parent().unwrap_or(Path::new("")).to_owned();
+    }
+    let is_pattern = pattern::is_pattern(source) && !Path::new(source).exists();
+    if is_pattern { pattern::root(source) } else { PathBuf::from(source) }
 }
 
-/// Assigns each shared file to the image that it names in `<filename>`, if that is only one:
-/// `x.xml` belongs to `x.jpg` or to `x.png`.
-fn assign_by_name(files: &mut [VocFile], names: &[String]) {
-    let mut users: HashMap<PathBuf, Vec<usize>> = HashMap::new();
-    for (image, file) in files.iter().enumerate() {
-        if let VocFile::Shared(file) = file {
-            users.entry(file.clone()).or_default().push(image);
-        }
-    }
-    for (file, images) in users {
-        let Some(wanted) = read_voc(&file).ok().and_then(|annotation| annotation.file_name) else {
-            continue;
-        };
-        let last = |path: &str| parts(path).last().map(|name| name.to_lowercase());
-        let named = |image: &&usize| last(&names[**image]) == last(&wanted);
-        if let [only] = images.iter().filter(named).copied().collect::<Vec<_>>()[..] {
-            for image in images {
-                files[image] =
-                    if image == only { VocFile::Own(file.clone()) } else { VocFile::None };
-            }
-        }
-    }
-}
-
-/// The file of an image: `source` is its folder, its list, or the file itself.
+/// The file of an image of a source: the source itself, or in its folder.
 fn image_file(source: &str, name: &str) -> PathBuf {
-    let source = source.strip_prefix('@').map_or_else(
-        || Path::new(if source == "-" { "" } else { source }),
-        |list| Path::new(list).parent().unwrap_or(Path::new("")),
-    );
-    if source.is_file() { source.to_owned() } else { source.join(name) }
+    let folder = folder_of(source);
+    if folder.is_file() { folder } else { folder.join(name) }
 }
 
 /// Brings the boxes of an annotation to the pixels of its image, which has the size `size` and is
@@ -493,12 +430,13 @@ fn open_split(
         names.remove(stem(Path::new(&opened.pixels.name(image))).as_str());
     }
     let skipped: HashSet<String> =
-        opened.skipped.iter().map(|(file, _)| stem(Path::new(file))).collect();
+        opened.report.skipped.iter().map(|(file, _)| stem(Path::new(file))).collect();
     let mut missing: Vec<&str> =
         names.into_iter().filter(|name| !skipped.contains(*name)).collect();
     missing.sort_unstable();
-    opened.skipped.extend(missing.into_iter().map(|name| {
-        (name.to_owned(), format!("listed in {}, but there is no such image", file.display()))
-    }));
+    for name in missing {
+        let reason = format!("listed in {}, but there is no such image", file.display());
+        opened.report.skip(name, reason);
+    }
     Ok(opened)
 }

@@ -1,4 +1,5 @@
-//! Label images: gray or palette PNG files with one number per pixel.
+//! Label images: PNG files with one number per pixel, as gray, an index into a palette, or a colour
+//! with equal channels.
 
 use std::io::{BufReader, Cursor};
 use std::path::Path;
@@ -69,7 +70,7 @@ impl Labelling {
 /// Reads a label image.
 ///
 /// # Errors
-/// If the file is not a gray or palette PNG, or has too many pixels. The message does not name the
+/// If the file is not such a PNG, or has too many pixels. The message does not name the
 /// file.
 pub fn read_labels(path: &Path) -> Result<LabelImage> {
     decode(&files::read(path)?)
@@ -89,12 +90,8 @@ fn decode(bytes: &[u8]) -> Result<LabelImage> {
     let channels = match colour {
         ColorType::Grayscale | ColorType::Indexed => 1,
         ColorType::GrayscaleAlpha => 2,
-        ColorType::Rgb | ColorType::Rgba => {
-            return Err(Error::usage(
-                "the label image is in colour; label images have one number per pixel: save it as \
-                 gray or with a palette",
-            ));
-        }
+        ColorType::Rgb => 3,
+        ColorType::Rgba => 4,
     };
     if (w * h) as u64 > MAX_PIXELS {
         return Err(Error::usage(format!(
@@ -104,6 +101,12 @@ fn decode(bytes: &[u8]) -> Result<LabelImage> {
     let row = reader.output_line_size(w as u32).unwrap_or(0);
     let mut raw = vec![0_u8; reader.output_buffer_size().unwrap_or(row * h)];
     reader.next_frame(&mut raw).map_err(invalid)?;
+    if channels > 2 {
+        let size = depth as usize / 8;
+        let rows = raw.chunks_exact(row).take(h);
+        rows.flat_map(|row| row.chunks_exact(channels * size))
+            .try_for_each(|pixel| check_gray(pixel, size))?;
+    }
     let mut values = Vec::with_capacity(w * h);
     for line in raw.chunks_exact(row).take(h) {
         match depth {
@@ -120,6 +123,25 @@ fn decode(bytes: &[u8]) -> Result<LabelImage> {
         }
     }
     Ok(LabelImage { size: Size { h, w }, values })
+}
+
+/// Checks that a pixel of RGB, perhaps with alpha, is opaque and gray. A sample has `size` bytes.
+fn check_gray(pixel: &[u8], size: usize) -> Result<()> {
+    let (red, others) = pixel.split_at(size);
+    let (colour, alpha) = others.split_at(2 * size);
+    if colour.chunks_exact(size).any(|sample| sample != red) {
+        return Err(Error::usage(
+            "the label image is in colour; label images have one number per pixel: save it as \
+             gray or with a palette",
+        ));
+    }
+    if alpha.iter().any(|byte| *byte != u8::MAX) {
+        return Err(Error::usage(
+            "the label image has transparent pixels, which have no number; save it without \
+             transparency",
+        ));
+    }
+    Ok(())
 }
 
 /// The colour of a class in the palette of PASCAL VOC: the bits of the class number are distributed
@@ -184,6 +206,21 @@ mod tests {
             read(ColorType::Grayscale, BitDepth::One, 3, &[0b1010_0000, 0b0110_0000]),
             [1, 0, 1, 0, 1, 1]
         );
+    }
+
+    #[test]
+    fn colours_with_equal_channels_are_numbers() {
+        let read = |colour, depth, data: &[u8]| decode(&encoded(colour, depth, 2, 1, data));
+        let numbers = |colour, depth, data: &[u8]| read(colour, depth, data).unwrap().values;
+        assert_eq!(numbers(ColorType::Rgb, BitDepth::Eight, &[0, 0, 0, 7, 7, 7]), [0, 7]);
+        let opaque = [3, 3, 3, 255, 0, 0, 0, 255];
+        assert_eq!(numbers(ColorType::Rgba, BitDepth::Eight, &opaque), [3, 0]);
+        let deep = [1, 2, 1, 2, 1, 2, 0, 5, 0, 5, 0, 5];
+        assert_eq!(numbers(ColorType::Rgb, BitDepth::Sixteen, &deep), [258, 5]);
+        let refusal =
+            |data: &[u8]| read(ColorType::Rgba, BitDepth::Eight, data).unwrap_err().to_string();
+        assert!(refusal(&[3, 3, 3, 255, 0, 0, 0, 9]).contains("transparent pixels"));
+        assert!(refusal(&[3, 3, 3, 255, 0, 1, 0, 255]).contains("in colour"));
     }
 
     #[test]

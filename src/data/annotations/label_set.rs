@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::advice::Advice;
 use crate::data::AnnotatedImages;
 use crate::data::annotations::label_image::{IGNORED, LabelImage, Labelling, read_labels};
-use crate::data::{self, Handles, LoadOptions, Pixels};
+use crate::data::{self, FileReport, Handles, LoadOptions, Pixels};
 use crate::error::{Error, Result};
 use crate::shape::Size;
 
@@ -29,8 +29,8 @@ pub struct SegmentationSet {
     pub labelled: Vec<LabelledImage>,
     /// How the numbers of the label images map to classes.
     pub labelling: Labelling,
-    /// Skipped files: path and reason.
-    pub skipped: Vec<(String, String)>,
+    /// Files that are not read, or not as a whole.
+    pub report: FileReport,
     /// The names of images without a label image.
     pub unlabelled: Vec<String>,
     /// Number of classes that pixels have.
@@ -114,7 +114,7 @@ impl SegmentationSet {
             )));
         }
         let opened = data::open(&images.to_string_lossy(), wanted, limit)?;
-        let (pixels, mut skipped) = (opened.pixels, opened.skipped);
+        let (pixels, mut report) = (opened.pixels, opened.report);
         let label_of = |image| label_file(&folder, &images, &pixels.name(image));
         let mut files: Vec<Option<PathBuf>> = (0..pixels.len()).map(label_of).collect();
         let without = (0..pixels.len()).filter(|image| files[*image].is_none());
@@ -123,7 +123,7 @@ impl SegmentationSet {
         if let Some((image, reason)) = shared.first().filter(|_| wanted.strict) {
             return Err(Error::usage(format!("{image}: {reason}")));
         }
-        skipped.extend(shared);
+        report.skipped.extend(shared);
         let pairs: Vec<(usize, PathBuf)> = files
             .into_iter()
             .enumerate()
@@ -158,11 +158,12 @@ impl SegmentationSet {
                     });
                 }
                 Err(error) if wanted.strict => return Err(error.at(file.display())),
-                Err(error) => skipped.push((file.display().to_string(), error.to_string())),
+                Err(error) => report.skip(file.display(), error),
             }
         }
         if labelled.is_empty() {
-            let reason = skipped
+            let reason = report
+                .skipped
                 .first()
                 .map_or_else(String::new, |(file, reason)| format!(" ({file}: {reason})"));
             return Err(Error::usage(format!(
@@ -188,15 +189,7 @@ impl SegmentationSet {
             labelling.classes.join(", ")
         );
         let occurring = labelling.classes.len() - absent.len();
-        Ok(Self {
-            images: pixels,
-            labelled,
-            labelling,
-            skipped,
-            unlabelled,
-            occurring,
-            description,
-        })
+        Ok(Self { images: pixels, labelled, labelling, report, unlabelled, occurring, description })
     }
 
     /// Checks that there is something to learn.

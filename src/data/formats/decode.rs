@@ -8,15 +8,50 @@ use std::path::Path;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
 
-use super::{Format, no_folder};
+use super::content::{self, Content};
+use super::tiff::TiffFile;
+use super::{Format, frames, no_folder};
+use crate::advice::Advice;
+use crate::data::exif;
+use crate::data::file_report::refusal;
 use crate::data::folder;
 use crate::data::images::{gray_to_rgb, rgb_to_gray};
+use crate::data::metadata::Metadata;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 
-/// Maximum memory for one decoded image, and for decoding it, in bytes. A forged header must not
+/// Maximum memory for one decoded image, in bytes, without another limit. A forged header must not
 /// exhaust the memory; 512 MiB are 178 megapixels of RGB.
 const MAX_IMAGE_BYTES: u64 = 512 << 20;
+
+/// The maximum memory for one decoded image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// In bytes.
+    pub bytes: u64,
+    /// Whether the caller can allow more.
+    pub can_raise: bool,
+}
+
+impl Limit {
+    /// The limit for images of a set, where `memory` is the memory for all work, if it is limited.
+    pub fn of_memory(memory: Option<u64>) -> Self {
+        Self {
+            bytes: memory.map_or(MAX_IMAGE_BYTES, |all| all.max(MAX_IMAGE_BYTES)),
+            can_raise: true,
+        }
+    }
+
+    /// What to do with an image that exceeds the limit.
+    fn advice(self) -> String {
+        let raise = if self.can_raise {
+            format!("{}, or ", Advice::RaiseMemoryLimit)
+        } else {
+            String::new()
+        };
+        format!("{raise}shrink it or divide it into smaller images")
+    }
+}
 
 /// Maximum size of an image file in bytes. A file is read into memory as a whole.
 const MAX_FILE_BYTES: u64 = 1 << 30;
@@ -32,6 +67,8 @@ pub struct Decoded {
     pub dims: Dims,
     /// The samples, H,W,C.
     pub pixels: Vec<u8>,
+    /// Number of images in the file: frames of an animation or pages. This is the first one.
+    pub frames: usize,
 }
 
 impl Decoded {
@@ -45,35 +82,54 @@ impl Decoded {
     }
 }
 
-/// Decodes a PNG, JPEG, BMP, GIF (first frame), TIFF, WebP or PNM file. The format is detected from
-/// the content. The EXIF orientation is applied, 16-bit and float samples are reduced to 8 bits,
-/// and transparent pixels are composed over white.
+/// An image as in its file, with alpha and all bits.
+pub(crate) struct Lossless {
+    /// The pixels, turned by the orientation.
+    pub image: DynamicImage,
+    /// The metadata, without the orientation.
+    pub metadata: Metadata,
+    /// See [`Decoded::frames`].
+    pub frames: usize,
+    /// Whether the file is a JPEG.
+    pub is_jpeg: bool,
+}
+
+/// Decodes a PNG, JPEG, BMP, GIF, TIFF, WebP or PNM file; of several frames or pages the first. The
+/// format is detected from the content. The EXIF orientation is applied, 16-bit and float samples
+/// are reduced to 8 bits, and transparent pixels are composed over white. Floats are in 0…1 or in
+/// 0…255, which the largest value decides.
 ///
 /// # Errors
 /// If the file cannot be read or decoded, or takes more than 512 MiB. The message does not name the
 /// file.
 pub fn decode_file(path: &Path) -> Result<Decoded> {
-    decode(&read_file(path)?)
+    decode_file_within(path, Limit::of_memory(None))
 }
 
-/// Decodes a file without reducing alpha and bit depth. Returns the image and its ICC profile.
-/// Decoding can take up to `max_bytes`.
+/// As [`decode_file`] with another limit.
+///
+/// # Errors
+/// Those of [`decode_file`].
+pub(crate) fn decode_file_within(path: &Path, limit: Limit) -> Result<Decoded> {
+    let bytes = read_file(path)?;
+    catch_panic(&bytes, |bytes| decode_image(bytes, path, limit).map(reduce))
+}
+
+/// Decodes a file without reducing alpha and bit depth.
 ///
 /// # Errors
 /// Those of [`decode_file`], with another limit.
-pub(crate) fn decode_lossless(
-    path: &Path,
-    max_bytes: u64,
-) -> Result<(DynamicImage, Option<Vec<u8>>)> {
+pub(crate) fn decode_lossless(path: &Path, limit: Limit) -> Result<Lossless> {
     let bytes = read_file(path)?;
-    let (image, profile) = catch_panic(&bytes, |bytes| decode_image(bytes, max_bytes))?;
+    let mut lossless = catch_panic(&bytes, |bytes| decode_image(bytes, path, limit))?;
     // The GIF decoder adds alpha to every image. It is removed if all pixels are opaque.
+    let image = &lossless.image;
     let opaque = || image.as_bytes().iter().skip(3).step_by(4).all(|alpha| *alpha == 255);
-    let is_gif = image::guess_format(&bytes).ok() == Some(ImageFormat::Gif);
+    let is_gif = content::image_format(&bytes) == Some(ImageFormat::Gif);
     if is_gif && matches!(image, DynamicImage::ImageRgba8(_)) && opaque() {
-        return Ok((image.into_rgb8().into(), profile));
+        lossless.image = lossless.image.into_rgb8().into();
     }
-    Ok((image, profile))
+    Ok(lossless)
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>> {
@@ -100,17 +156,17 @@ fn unreadable_file(error: &std::io::Error) -> Error {
     Error::failed(format!("cannot be read ({error}); check the file and its permissions"))
 }
 
-/// An upper bound for the memory in bytes that [`decode_file`] takes, from the header of the file.
-/// Returns 0 if `decode_file` will refuse the file.
-pub(crate) fn bytes_to_decode(path: &Path) -> u64 {
+/// An upper bound for the memory in bytes that [`decode_file_within`] takes, from the header of the
+/// file. Returns 0 if it will refuse the file.
+pub(crate) fn bytes_to_decode(path: &Path, limit: Limit) -> u64 {
     let estimate = || -> Result<u64> {
         let file = open(path)?;
         let size = file.get_ref().metadata().map_err(|e| unreadable_file(&e))?.len();
-        let decoder = decoder(file, size, MAX_IMAGE_BYTES)?;
-        let (w, h) = decoder.dimensions();
+        let source = source(file, path, size, limit)?;
+        let (w, h) = source.size();
         // The file; the decoded image, twice because the decoder of progressive JPEG and a rotation
         // need as much again; and the copy with 8 bits.
-        Ok(size + 2 * decoder.total_bytes() + 4 * u64::from(w) * u64::from(h))
+        Ok(size + 2 * source.bytes() + 4 * u64::from(w) * u64::from(h))
     };
     catch_unwind(AssertUnwindSafe(estimate)).map_or(0, |bytes| bytes.unwrap_or(0))
 }
@@ -120,7 +176,8 @@ pub(crate) fn bytes_to_decode(path: &Path) -> u64 {
 /// # Errors
 /// Those of [`decode_file`].
 pub fn decode(bytes: &[u8]) -> Result<Decoded> {
-    catch_panic(bytes, |bytes| decode_image(bytes, MAX_IMAGE_BYTES).map(|(image, _)| reduce(image)))
+    let limit = Limit::of_memory(None);
+    catch_panic(bytes, |bytes| decode_image(bytes, Path::new(""), limit).map(reduce))
 }
 
 /// Runs a decoder and turns its panics into errors: a hostile file must not end the program.
@@ -134,21 +191,23 @@ fn catch_panic<T>(bytes: &[u8], decode: impl FnOnce(&[u8]) -> Result<T>) -> Resu
     })
 }
 
-/// Decodes an image, applies its orientation, and returns it with its ICC profile.
-fn decode_image(bytes: &[u8], max_bytes: u64) -> Result<(DynamicImage, Option<Vec<u8>>)> {
+/// Decodes an image and applies its orientation. `path` is its file, if it has one.
+fn decode_image(bytes: &[u8], path: &Path, limit: Limit) -> Result<Lossless> {
+    let format = content::image_format(bytes);
     // The JPEG decoder fills in missing data without an error.
-    if image::guess_format(bytes).ok() == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
+    if format == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
         return Err(Error::usage("is cut off: its end is missing; get it again or remove it"));
     }
-    let mut decoder = decoder(Cursor::new(bytes), bytes.len() as u64, max_bytes)?;
+    let mut source = source(Cursor::new(bytes), path, bytes.len() as u64, limit)?;
     // A damaged orientation tag or profile does not make the image unusable.
-    let orientation = decoder.orientation().ok();
-    let profile = decoder.icc_profile().ok().flatten();
-    let mut image = DynamicImage::from_decoder(decoder).map_err(|e| undecodable(&e, max_bytes))?;
+    let orientation = source.orientation();
+    let metadata = source.metadata(bytes);
+    let mut image = source.decode(limit)?;
     if let Some(orientation) = orientation {
         image.apply_orientation(orientation);
     }
-    Ok((image, profile))
+    let frames = format.map_or(1, |format| frames::count(bytes, format));
+    Ok(Lossless { image, metadata, frames, is_jpeg: format == Some(ImageFormat::Jpeg) })
 }
 
 /// The EXIF orientation of an image file, by which [`decode_file`] turns the image. `None` if it
@@ -156,8 +215,9 @@ fn decode_image(bytes: &[u8], max_bytes: u64) -> Result<(DynamicImage, Option<Ve
 pub fn orientation(path: &Path) -> Option<Orientation> {
     let bytes = read_file(path).ok()?;
     let orientation = catch_panic(&bytes, |bytes| {
-        let mut decoder = decoder(Cursor::new(bytes), bytes.len() as u64, MAX_IMAGE_BYTES)?;
-        Ok(decoder.orientation().ok())
+        let limit = Limit::of_memory(Some(u64::MAX));
+        let mut source = source(Cursor::new(bytes), path, bytes.len() as u64, limit)?;
+        Ok(source.orientation())
     });
     orientation.ok().flatten()
 }
@@ -187,35 +247,100 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
     }
 }
 
-/// Creates the decoder of a file of `size` bytes. It refuses images that take more than `max_bytes`
-/// according to their header.
-fn decoder<'a>(
-    file: impl BufRead + Seek + 'a,
+/// An image that is not decoded yet.
+enum Source<'a, R: Read + Seek> {
+    /// A format of the crate `image`.
+    Image(Box<dyn ImageDecoder + 'a>, ImageFormat),
+    Tiff(Box<TiffFile<R>>),
+}
+
+impl<R: Read + Seek> Source<'_, R> {
+    /// Width and height.
+    fn size(&self) -> (u32, u32) {
+        match self {
+            Self::Image(decoder, _) => decoder.dimensions(),
+            Self::Tiff(file) => file.size,
+        }
+    }
+
+    /// Size of the decoded image in bytes.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Image(decoder, _) => decoder.total_bytes(),
+            Self::Tiff(file) => file.bytes(),
+        }
+    }
+
+    fn orientation(&mut self) -> Option<Orientation> {
+        match self {
+            Self::Image(decoder, _) => {
+                let exif = decoder.exif_metadata().ok().flatten().map(exif::without_prefix);
+                Orientation::from_exif_chunk(&exif?)
+            }
+            Self::Tiff(file) => file.orientation(),
+        }
+    }
+
+    /// The metadata in the file `bytes`.
+    fn metadata(&mut self, bytes: &[u8]) -> Metadata {
+        match self {
+            Self::Image(decoder, format) => Metadata::read(decoder, *format, bytes),
+            Self::Tiff(file) => Metadata::new(file.profile(), None, file.xmp(), file.density),
+        }
+    }
+
+    fn decode(self, limit: Limit) -> Result<DynamicImage> {
+        match self {
+            Self::Image(decoder, _) => {
+                DynamicImage::from_decoder(decoder).map_err(|e| undecodable(&e, limit))
+            }
+            Self::Tiff(file) => file.decode(),
+        }
+    }
+}
+
+/// Reads the header of a file of `size` bytes. It refuses images that exceed the limit according to
+/// their header.
+fn source<'a, R: BufRead + Seek + 'a>(
+    mut file: R,
+    path: &Path,
     size: u64,
-    max_bytes: u64,
-) -> Result<impl ImageDecoder + 'a> {
-    let mut reader =
-        ImageReader::new(file).with_guessed_format().map_err(|e| Error::failed(e.to_string()))?;
-    let Some(format) = reader.format() else {
-        return Err(Error::usage(
-            "is not an image of a known format (PNG, JPEG, BMP, GIF, TIFF, WebP, PNM); convert or \
-             remove it",
-        ));
+    limit: Limit,
+) -> Result<Source<'a, R>> {
+    let mut start = Vec::new();
+    let read = file.by_ref().take(content::START as u64).read_to_end(&mut start);
+    read.and_then(|_| file.rewind()).map_err(|e| unreadable_file(&e))?;
+    let format = match Content::of(&start, path) {
+        Content::Image(format) => format,
+        Content::Unsupported(kind) => {
+            return Err(Error::usage(refusal(kind)));
+        }
+        Content::Other => {
+            return Err(Error::usage(content::describe_other(&start, path).unwrap_or(
+                "is not an image of a known format (PNG, JPEG, BMP, GIF, TIFF, WebP, PNM); convert \
+                 or remove it",
+            )));
+        }
     };
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(max_bytes);
-    reader.limits(limits);
-    let decoder = reader.into_decoder().map_err(|e| undecodable(&e, max_bytes))?;
-    let (w, h) = decoder.dimensions();
+    let source = if format == ImageFormat::Tiff {
+        Source::Tiff(Box::new(TiffFile::open(file, limit.bytes)?))
+    } else {
+        let mut reader = ImageReader::with_format(file, format);
+        let mut limits = Limits::default();
+        limits.max_alloc = Some(limit.bytes);
+        reader.limits(limits);
+        let decoder = reader.into_decoder().map_err(|e| undecodable(&e, limit))?;
+        Source::Image(Box::new(decoder), format)
+    };
+    let (w, h) = source.size();
     if w == 0 || h == 0 {
         return Err(Error::usage(format!("has no pixels ({w}x{h}); remove it")));
     }
-    // The RGB copy of a gray or palette image can be larger than the decoded image.
-    if decoder.total_bytes().max(u64::from(w) * u64::from(h) * 3) > max_bytes {
+    if source.bytes() > limit.bytes {
         return Err(Error::usage(format!(
-            "{w}x{h} pixels need more than {} MiB, the limit for one image; shrink it or divide \
-             it into smaller images",
-            max_bytes >> 20
+            "{w}x{h} pixels need more than {} MiB, the limit for one image; {}",
+            limit.bytes >> 20,
+            limit.advice()
         )));
     }
     // These two decoders fill in missing data, so that a few bytes can claim to be a huge image. A
@@ -232,17 +357,17 @@ fn decoder<'a>(
              remove it"
         )));
     }
-    Ok(decoder)
+    Ok(source)
 }
 
-fn undecodable(error: &ImageError, max_bytes: u64) -> Error {
+fn undecodable(error: &ImageError, limit: Limit) -> Error {
     // The messages of some decoders have several lines.
     let detail = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
     match error {
         ImageError::Limits(_) => Error::usage(format!(
-            "needs more than {} MiB, the limit for one image ({detail}); shrink it or divide it \
-             into smaller images",
-            max_bytes >> 20
+            "needs more than {} MiB, the limit for one image ({detail}); {}",
+            limit.bytes >> 20,
+            limit.advice()
         )),
         ImageError::Unsupported(_) => Error::usage(format!("{detail}; convert it to PNG")),
         _ => Error::usage(format!("cannot be decoded ({detail}); save it again or remove it")),
@@ -251,7 +376,8 @@ fn undecodable(error: &ImageError, max_bytes: u64) -> Error {
 
 /// Reduces an image to 8 bits, composes alpha over white, and makes it gray if red, green and blue
 /// are equal in every pixel.
-fn reduce(image: DynamicImage) -> Decoded {
+fn reduce(lossless: Lossless) -> Decoded {
+    let Lossless { image, frames, .. } = lossless;
     let (h, w) = (image.height() as usize, image.width() as usize);
     let over_white = |value: u8, alpha: u8| {
         let (value, alpha) = (u32::from(value), u32::from(alpha));
@@ -277,13 +403,13 @@ fn reduce(image: DynamicImage) -> Decoded {
         }
     };
     if !color.has_color() {
-        return Decoded { dims: Dims::new(1, h, w), pixels };
+        return Decoded { dims: Dims::new(1, h, w), pixels, frames };
     }
     if pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]) {
         let pixels = pixels.into_iter().step_by(3).collect();
-        return Decoded { dims: Dims::new(1, h, w), pixels };
+        return Decoded { dims: Dims::new(1, h, w), pixels, frames };
     }
-    Decoded { dims: Dims::new(3, h, w), pixels }
+    Decoded { dims: Dims::new(3, h, w), pixels, frames }
 }
 
 #[cfg(test)]
@@ -291,6 +417,8 @@ mod tests {
     use super::*;
     use crate::testing::{Folder, encoded};
     use image::{GrayImage, ImageBuffer, Rgba};
+
+    const LIMIT: Limit = Limit { bytes: MAX_IMAGE_BYTES, can_raise: true };
 
     #[test]
     fn a_jpeg_that_is_cut_off_is_refused_wherever_it_is_cut() {
@@ -311,12 +439,12 @@ mod tests {
         let shallow = GrayImage::new(200, 100);
         let bytes = |name: &str, image: DynamicImage| {
             let file = encoded(&image, ImageFormat::Png);
-            bytes_to_decode(&folder.write(name, &file)) - file.len() as u64
+            bytes_to_decode(&folder.write(name, &file), LIMIT) - file.len() as u64
         };
         // 8 bytes per pixel decoded, and two copies with 8 bits, of 4 and 3 bytes per pixel.
         assert!(bytes("deep.png", deep.into()) >= 200 * 100 * 15);
         assert_eq!(bytes("shallow.png", shallow.into()), 200 * 100 * 6);
-        assert_eq!(bytes_to_decode(&folder.write("cut.png", b"\x89PNG")), 0);
-        assert_eq!(bytes_to_decode(&folder.path.join("none.png")), 0);
+        assert_eq!(bytes_to_decode(&folder.write("cut.png", b"\x89PNG"), LIMIT), 0);
+        assert_eq!(bytes_to_decode(&folder.path.join("none.png"), LIMIT), 0);
     }
 }

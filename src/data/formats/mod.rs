@@ -2,10 +2,15 @@
 //! each format is detected and read.
 
 pub mod cifar;
+pub mod content;
 pub mod csv;
 pub mod decode;
+pub mod directory;
+mod frames;
 pub mod idx;
 pub mod npy;
+pub mod png_chunks;
+mod tiff;
 
 use std::io::Read;
 use std::path::Path;

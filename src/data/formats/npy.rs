@@ -10,7 +10,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::{Format, no_folder};
-use crate::data::array::{Array, MAX_COUNT, SampleType};
+use crate::data::array::{Array, MAX_COUNT, SampleType, float_scale};
 use crate::data::images::Labels;
 use crate::data::records::{self, reader};
 use crate::data::{LoadOptions, Opened};
@@ -266,12 +266,7 @@ fn with_scale(
         (min, max) = (min.min(value), max.max(value));
         Ok(())
     })?;
-    if min < 0.0 || max > 255.0 {
-        return Err(Error::usage(format!(
-            "the values are in {min}…{max}, but images are in 0…1 or 0…255: rescale them"
-        )));
-    }
-    let scale = if max <= 1.0 { 255.0 } else { 1.0 };
+    let scale = float_scale(min, max)?;
     Ok(match sample {
         SampleType::U8 => SampleType::U8,
         SampleType::F32 { big, .. } => SampleType::F32 { big, scale },

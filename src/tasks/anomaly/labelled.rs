@@ -4,16 +4,19 @@
 use std::path::{Path, PathBuf};
 
 use super::detector::{Detector, Image, VIEWS, ViewExtractor};
+use crate::advice::Advice;
 use crate::data;
+use crate::data::formats::content::EXTENSIONS;
 use crate::data::formats::decode::decode_file;
-use crate::data::{Handles, LoadOptions, Opened, Pixels, folder};
+use crate::data::{FileReport, Handles, LoadOptions, Opened, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::metrics::ranks::{ScoreHistogram, regions};
 use crate::shape::Size;
 
-/// Name of the folder of normal images, as in the MVTec AD data set.
-pub const GOOD: &str = "good";
+/// Names of the folder of normal images, of which the first that exists is used: that of the MVTec
+/// AD data set, and others that are common.
+const NORMAL: [&str; 4] = ["good", "normal", "ok", "OK"];
 /// Folders searched for masks by default.
 const MASKS: [&str; 2] = ["masks", "ground_truth"];
 
@@ -35,20 +38,22 @@ pub struct LabelledSet {
     pub good: Pixels,
     /// Defective images, by kind of defect.
     pub kinds: Vec<DefectClass>,
-    /// Skipped files: path and reason.
-    pub skipped: Vec<(String, String)>,
+    /// Files that are not read, or not as a whole.
+    pub report: FileReport,
 }
 
 impl LabelledSet {
-    /// Opens a folder. Its subfolder `good` holds normal images; every other one holds a kind of
-    /// defect. Masks are searched in `masks` and `ground_truth`, inside or beside the folder, or in
-    /// the folder `masks` if it is given. A mask is called `KIND/NAME.png` or `KIND/NAME_mask.png`;
+    /// Opens a folder. Its subfolder `normal` holds normal images; every other one holds a kind of
+    /// defect. Without a name, the subfolder is `good`, `normal`, `ok` or `OK`. Masks are searched
+    /// in `masks` and `ground_truth`, inside or beside the folder, or in the folder `masks` if it
+    /// is given. A mask is called `KIND/NAME.png` or `KIND/NAME_mask.png`;
     /// if there is only one kind, `KIND/` can be missing.
     ///
     /// # Errors
     /// If there are no normal images, no defective images, or no folder `masks`.
     pub fn open(
         root: &Path,
+        normal: Option<&str>,
         masks: Option<&Path>,
         wanted: &LoadOptions,
         limit: u64,
@@ -64,18 +69,26 @@ impl LabelledSet {
             }
         }
         names.sort();
-        let layout =
-            "put normal images into `good`, and each kind of defect into a folder of its own";
-        if !names.iter().any(|name| name == GOOD) {
+        let is_there = |normal: &str| names.iter().any(|name| name == normal);
+        let found = match normal {
+            Some(normal) => Some(normal).filter(|normal| is_there(normal)),
+            None => NORMAL.into_iter().find(|normal| is_there(normal)),
+        };
+        let Some(normal) = found else {
+            let folders = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
             return Err(Error::usage(format!(
-                "{} has no folder `{GOOD}`: {layout}",
-                root.display()
+                "{} has no folder `{}` of normal images (its folders: {folders}); {}, and put each \
+                 kind of defect into a folder of its own",
+                root.display(),
+                normal.unwrap_or(NORMAL[0]),
+                Advice::NormalFolder
             )));
-        }
-        names.retain(|name| name != GOOD);
+        };
+        names.retain(|name| name != normal);
         if names.is_empty() {
             return Err(Error::usage(format!(
-                "{} has no folder besides `{GOOD}`: {layout}",
+                "{} has no folder besides `{normal}`; put each kind of defect into a folder of its \
+                 own",
                 root.display()
             )));
         }
@@ -95,11 +108,11 @@ impl LabelledSet {
             held += opened.pixels.held_bytes();
             Ok(opened)
         };
-        let Opened { pixels: good, mut skipped, .. } = open(GOOD)?;
+        let Opened { pixels: good, mut report, .. } = open(normal)?;
         let mut kinds = Vec::new();
         for name in &names {
             let opened = open(name)?;
-            skipped.extend(opened.skipped);
+            report.extend(opened.report);
             let only = names.len() == 1;
             let mask = |i| {
                 masks.as_ref().and_then(|masks| mask_of(masks, name, &opened.pixels.name(i), only))
@@ -107,7 +120,7 @@ impl LabelledSet {
             let masks = (0..opened.pixels.len()).map(mask).collect();
             kinds.push(DefectClass { name: name.clone(), images: opened.pixels, masks });
         }
-        Ok(Self { good, kinds, skipped })
+        Ok(Self { good, kinds, report })
     }
 
     /// Names of defective images without a mask.
@@ -135,7 +148,7 @@ fn mask_of(masks: &Path, kind: &str, image: &str, only: bool) -> Option<PathBuf>
     let folders = [Some(masks.join(kind)), only.then(|| masks.to_owned())];
     let names = |folder: PathBuf| {
         let stem = stem.clone();
-        folder::EXTENSIONS.iter().flat_map(move |ending| {
+        EXTENSIONS.iter().flat_map(move |ending| {
             let file = |tail: &str| folder.join(format!("{}{tail}.{ending}", stem.display()));
             [file(""), file("_mask")]
         })
@@ -163,7 +176,7 @@ pub fn read_mask(path: &Path, size: Size) -> Result<Vec<bool>> {
     let brightest = bright.iter().copied().max().unwrap_or(0);
     if brightest == 0 {
         return Err(bad(
-            "the mask marks nothing; move images without a defect to `good`".to_owned()
+            "the mask marks nothing; move images without a defect to the normal images".to_owned(),
         ));
     }
     Ok(bright.into_iter().map(|value| 2 * u16::from(value) > u16::from(brightest)).collect())

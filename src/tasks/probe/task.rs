@@ -43,7 +43,9 @@ impl<'a> ProbeTask<'a> {
     /// # Errors
     /// As [`match_labels`].
     pub fn new(train: &'a Sample, test: &'a Sample, seed: u64) -> Result<Self> {
-        let (of_train, of_test) = match_labels(train.labels(), test.labels())?;
+        let (of_train, of_test) = match_labels(train.labels(), test.labels())
+            .map_err(|error| train.explain_missing_labels(error))
+            .map_err(|error| test.explain_missing_labels(error))?;
         let (order, fit) = held_out(&of_train.of, of_train.classes.len(), HELD_OUT, seed);
         let mut row = vec![0; order.len()];
         order.iter().enumerate().for_each(|(place, image)| row[*image] = place);

@@ -16,7 +16,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::data::folder::EXTENSIONS;
+use crate::data::formats::content::EXTENSIONS;
 use crate::data::formats::decode::decode_file;
 use crate::error::{Error, Result, did_you_mean};
 use crate::metrics::quality;
