@@ -96,7 +96,13 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        // A message quotes names and values of users, in which line breaks and commands to a
+        // terminal are possible.
+        for part in self.message.split_inclusive(char::is_control) {
+            let plain = part.trim_end_matches(char::is_control);
+            write!(f, "{plain}{}", part[plain.len()..].escape_default())?;
+        }
+        Ok(())
     }
 }
 
@@ -173,6 +179,13 @@ mod tests {
         ] {
             assert_eq!(edit_distance(a, b), distance, "{a} {b}");
         }
+    }
+
+    #[test]
+    fn a_message_is_one_line_whatever_it_quotes() {
+        let error = Error::usage("init: unknown variant `dicti\n\x1b[31mary` of größe").at("a\tb");
+        let shown = "a\\tb: init: unknown variant `dicti\\n\\u{1b}[31mary` of größe";
+        assert_eq!(error.to_string(), shown);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Mutated files for every reader of foreign bytes: IDX, CIFAR, npy, pictures, model files,
-//! checkpoints, TOML. A reader must not panic, take a second, or allocate a gigabyte at once.
+//! Mutated files for every reader of foreign bytes: IDX, CIFAR, npy, pictures, label images,
+//! annotations, model files, checkpoints, TOML. A reader must not panic, take a second, or allocate a gigabyte at once.
 //!
 //! Each run makes `CSAE_FUZZ` inputs (default 4,000) from `CSAE_FUZZ_SEED` (default 1). A long run,
 //! with memory bounded to 1.3 GB for the whole process, so that no allocation can be larger than 1
@@ -18,18 +18,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use csae::internals::data::annotations::box_files::voc_from;
+use csae::internals::data::annotations::coco::coco_from;
+use csae::internals::data::annotations::label_image::labels_from;
+use csae::internals::data::annotations::yolo::yolo_from;
 use csae::internals::data::formats::decode::decode;
 use csae::internals::data::formats::{cifar, idx, npy};
 use csae::internals::rng::Stream;
+use csae::internals::shape::Size;
 use csae::internals::spec::{Config, preset_names, preset_text};
 use csae::internals::train::checkpoint::{self, Checkpoint};
+
+use image::{DynamicImage, GrayImage, ImageFormat};
 
 use crate::support::{TempFolder, bytes};
 
 type Reader = fn(&[u8]) -> Result<(), String>;
 
 /// Readers by name.
-const READERS: [(&str, Reader); 8] = [
+const READERS: [(&str, Reader); 12] = [
     ("checkpoint", |bytes| {
         checkpoint::load_bytes(bytes, "fuzz").map(drop).map_err(|e| e.to_string())
     }),
@@ -38,7 +45,9 @@ const READERS: [(&str, Reader); 8] = [
         let array = cifar::array(&mut file, bytes.len() as u64).map_err(|e| e.to_string())?.0;
         array.read_all(&mut file).map(drop).map_err(|e| e.to_string())
     }),
+    ("coco", |bytes| coco_from(bytes).map(drop).map_err(|e| e.to_string())),
     ("idx", |bytes| idx::images_from(bytes).map(drop).map_err(|e| e.to_string())),
+    ("label_image", |bytes| labels_from(bytes).map(drop).map_err(|e| e.to_string())),
     ("labels", |bytes| {
         let idx = idx::labels_from(bytes).map(drop).map_err(|e| e.to_string());
         npy::labels(&mut Cursor::new(bytes), bytes.len() as u64)
@@ -64,7 +73,22 @@ const READERS: [(&str, Reader); 8] = [
         }
         Config::parse(&text, "fuzz", &[]).map(drop).map_err(|e| e.to_string())
     }),
+    ("voc", |bytes| voc_from(bytes).map(drop).map_err(|e| e.to_string())),
+    ("yolo", |bytes| {
+        yolo_from(bytes, Size { h: 120, w: 160 }, None).map(drop).map_err(|e| e.to_string())
+    }),
 ];
+
+const COCO: &str = r#"{"images": [{"id": 1, "file_name": "a/x.jpg", "width": 160, "height": 120}],
+    "annotations": [{"image_id": 1, "category_id": 7, "bbox": [10.5, 20, 30, 4e1], "iscrowd": 0}],
+    "categories": [{"id": 7, "name": "cat"}]}"#;
+
+const VOC: &str = r#"<?xml version="1.0" encoding="ISO-8859-1"?><annotation><filename>x.jpg</filename>
+    <size><width>160</width><height>120</height><depth>3</depth></size>
+    <object><name>cat</name><difficult>0</difficult><bndbox><xmin>11</xmin><ymin>21</ymin>
+    <xmax>40</xmax><ymax>60</ymax></bndbox></object></annotation>"#;
+
+const YOLO: &str = "0 0.5 0.25 0.125 0.4\n3 0.1 0.1 0.2 0.1 0.2 0.3\n";
 
 fn corpus() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fuzz_corpus"))
@@ -94,6 +118,15 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         .expect("a checkpoint can be written");
     seeds.push(("checkpoint".to_owned(), bytes(&path)));
     seeds.push(("cifar".to_owned(), [record.clone(), record].concat()));
+    let annotations = [("coco", COCO), ("voc", VOC), ("yolo", YOLO)];
+    seeds.extend(annotations.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())));
+    let labels = GrayImage::from_fn(9, 7, |x, y| image::Luma([(x * y % 5) as u8]));
+    for labels in [labels.clone().into(), DynamicImage::from(labels).into_rgb8().into()] {
+        let labels: DynamicImage = labels;
+        let mut file = Cursor::new(Vec::new());
+        labels.write_to(&mut file, ImageFormat::Png).expect("it is written to memory");
+        seeds.push(("label_image".to_owned(), file.into_inner()));
+    }
     seeds
 }
 

@@ -100,7 +100,15 @@ impl Range {
 /// If the file is not a Pascal VOC annotation, or an object has no name or an incomplete box. The
 /// message does not name the file.
 pub fn read_voc(path: &Path) -> Result<Annotation> {
-    parse_voc(&decode_xml(&files::read(path)?)?)
+    voc_from(&files::read(path)?)
+}
+
+/// As [`read_voc`], from the bytes of a file.
+///
+/// # Errors
+/// Those of [`read_voc`].
+pub fn voc_from(bytes: &[u8]) -> Result<Annotation> {
+    parse_voc(&decode_xml(bytes)?)
 }
 
 fn not_voc(reason: impl std::fmt::Display) -> Error {

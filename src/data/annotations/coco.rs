@@ -149,7 +149,7 @@ impl From<Value> for CocoBox {
 /// # Errors
 /// If the file is not a COCO annotation file. The message names it.
 pub fn read_coco(path: &Path) -> Result<CocoFile> {
-    parse_coco(&files::read(path)?).map_err(|error| error.at(path.display()))
+    coco_from(&files::read(path)?).map_err(|error| error.at(path.display()))
 }
 
 /// Replaces the numbers that Python writes and JSON does not have by `null`: `NaN`, `Infinity` and
@@ -176,7 +176,11 @@ fn without_nan(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-fn parse_coco(bytes: &[u8]) -> Result<CocoFile> {
+/// As [`read_coco`], from the bytes of a file.
+///
+/// # Errors
+/// Those of [`read_coco`]. The message does not name the file.
+pub fn coco_from(bytes: &[u8]) -> Result<CocoFile> {
     let invalid = |error: String| Error::usage(format!("not a COCO annotation file ({error})"));
     let text = files::decode_text(bytes).map_err(|error| invalid(error.to_string()))?;
     let file: Coco =
@@ -270,7 +274,7 @@ mod tests {
             r#"{{"images": [{{"id": 7, "file_name": "a.png"}}, {{"id": 8, "file_name": "b.png"}}],
                 "categories": [{{"id": 3, "name": "cat"}}], "annotations": [{annotations}]}}"#
         );
-        parse_coco(text.as_bytes()).unwrap()
+        coco_from(text.as_bytes()).unwrap()
     }
 
     #[test]
@@ -323,7 +327,7 @@ mod tests {
     #[test]
     fn other_files_are_not_coco_annotations() {
         for text in ["", "[]", r#"{"images": []}"#] {
-            let message = parse_coco(text.as_bytes()).unwrap_err().to_string();
+            let message = coco_from(text.as_bytes()).unwrap_err().to_string();
             assert!(message.contains("not a COCO annotation file"), "{message}");
         }
     }

@@ -73,10 +73,14 @@ impl Labelling {
 /// If the file is not such a PNG, or has too many pixels. The message does not name the
 /// file.
 pub fn read_labels(path: &Path) -> Result<LabelImage> {
-    decode(&files::read(path)?)
+    labels_from(&files::read(path)?)
 }
 
-fn decode(bytes: &[u8]) -> Result<LabelImage> {
+/// As [`read_labels`], from the bytes of a file.
+///
+/// # Errors
+/// Those of [`read_labels`].
+pub fn labels_from(bytes: &[u8]) -> Result<LabelImage> {
     let invalid = |error: png::DecodingError| {
         Error::usage(format!("not a label image ({error}); label images are PNG files"))
     };
@@ -193,7 +197,7 @@ mod tests {
     #[test]
     fn every_bit_depth_is_decoded() {
         let read = |colour, depth, w, data: &[u8]| {
-            decode(&encoded(colour, depth, w, 2, data)).unwrap().values
+            labels_from(&encoded(colour, depth, w, 2, data)).unwrap().values
         };
         assert_eq!(read(ColorType::Grayscale, BitDepth::Eight, 2, &[0, 1, 255, 7]), [0, 1, 255, 7]);
         assert_eq!(read(ColorType::Indexed, BitDepth::Eight, 2, &[3, 1, 15, 7]), [3, 1, 15, 7]);
@@ -210,7 +214,7 @@ mod tests {
 
     #[test]
     fn colours_with_equal_channels_are_numbers() {
-        let read = |colour, depth, data: &[u8]| decode(&encoded(colour, depth, 2, 1, data));
+        let read = |colour, depth, data: &[u8]| labels_from(&encoded(colour, depth, 2, 1, data));
         let numbers = |colour, depth, data: &[u8]| read(colour, depth, data).unwrap().values;
         assert_eq!(numbers(ColorType::Rgb, BitDepth::Eight, &[0, 0, 0, 7, 7, 7]), [0, 7]);
         let opaque = [3, 3, 3, 255, 0, 0, 0, 255];
@@ -226,9 +230,9 @@ mod tests {
     #[test]
     fn colour_images_and_other_files_are_refused() {
         let colour = encoded(ColorType::Rgb, BitDepth::Eight, 1, 1, &[1, 2, 3]);
-        let message = decode(&colour).unwrap_err().to_string();
+        let message = labels_from(&colour).unwrap_err().to_string();
         assert!(message.contains("is in colour"), "{message}");
-        let message = decode(b"nothing").unwrap_err().to_string();
+        let message = labels_from(b"nothing").unwrap_err().to_string();
         assert!(message.contains("not a label image"), "{message}");
     }
 

@@ -4,11 +4,11 @@
 pub mod box_files;
 pub mod box_set;
 pub mod boxes;
-mod coco;
+pub mod coco;
 mod file_per_image;
 pub mod findings;
 mod fit;
 pub mod label_image;
 pub mod label_set;
 mod matching;
-mod yolo;
+pub mod yolo;

@@ -29,8 +29,19 @@ pub fn read_yolo(
     size: Size,
     names: Option<&[String]>,
 ) -> Result<(Annotation, Vec<(Oddity, String)>)> {
-    let bytes = files::read(path)?;
-    Ok(parse(&files::decode_text(&bytes)?, size, names))
+    yolo_from(&files::read(path)?, size, names)
+}
+
+/// As [`read_yolo`], from the bytes of a file.
+///
+/// # Errors
+/// If the file is not text.
+pub fn yolo_from(
+    bytes: &[u8],
+    size: Size,
+    names: Option<&[String]>,
+) -> Result<(Annotation, Vec<(Oddity, String)>)> {
+    Ok(parse(&files::decode_text(bytes)?, size, names))
 }
 
 fn parse(text: &str, size: Size, names: Option<&[String]>) -> (Annotation, Vec<(Oddity, String)>) {
