@@ -220,8 +220,15 @@ impl Device {
     /// As [`Device::budget`], for a caller that already holds `taken` bytes, which count as part of
     /// the budget.
     pub fn budget_with(&self, taken: u64) -> Option<u64> {
-        let shares = self.kind_of_gpu().is_none_or(|gpu| gpu.adapter().shares_memory());
+        /// A software adapter compiles its kernels in this process. A plan for a training step under
+        /// a limit of its address space needed 67 to 83 MiB more than its buffers; with less,
+        /// lavapipe crashed.
+        const SOFTWARE_ADAPTER: u64 = 96 << 20;
+        let adapter = self.kind_of_gpu().map(Gpu::adapter);
+        let shares = adapter.is_none_or(Adapter::shares_memory);
+        let own = if adapter.is_some_and(Adapter::is_software) { SOFTWARE_ADAPTER } else { 0 };
         let free = if shares { budget::free() } else { None };
+        let free = free.map(|free| free.saturating_sub(own));
         // Returned buffers are freed before the next one is made.
         let taken = taken.saturating_add(self.buffers.returned_bytes());
         [self.limit, free.map(|free| free.saturating_add(taken))].into_iter().flatten().min()

@@ -31,6 +31,41 @@ pub fn reason(error: &Error, file: &str) -> String {
     message.strip_prefix(&format!("{file}: ")).map_or_else(|| message.clone(), str::to_owned)
 }
 
+/// The results of earlier calls among the images of a source: those in the folder of results. They
+/// are no images to process, unless the source itself lies in that folder.
+pub struct EarlierResults {
+    /// The folder, or `None` if its files are images like others.
+    folder: Option<PathBuf>,
+}
+
+impl EarlierResults {
+    /// Those of a folder or pattern `source` in the folder `out`.
+    pub fn new(source: &Path, out: &Path) -> Self {
+        let is_inside =
+            |out: &PathBuf| source.canonicalize().is_ok_and(|source| source.starts_with(out));
+        Self { folder: out.canonicalize().ok().filter(|out| !is_inside(out)) }
+    }
+
+    /// Whether an image is one of them.
+    pub fn contains(&self, image: &Path) -> bool {
+        let is_inside =
+            |out: &PathBuf| image.canonicalize().is_ok_and(|path| path.starts_with(out));
+        self.folder.as_ref().is_some_and(is_inside)
+    }
+
+    /// Says that `count` of `all` images of a source are left out.
+    pub fn report(&self, common: &Common, source: &Path, [count, all]: [usize; 2], out: &Path) {
+        if count > 0 {
+            common.status(&format!(
+                "note: {}: {count} of {all} files are left out, since they are in the folder of \
+                 results {}",
+                source.display(),
+                out.display()
+            ));
+        }
+    }
+}
+
 /// Opens every source. Returns results with the index of their source. If there are several
 /// sources, a file that cannot be used is skipped and reported, like one in a folder.
 ///
@@ -73,8 +108,8 @@ pub struct Targets {
 
 impl Targets {
     /// Opens every source and chooses a file below `out` for each result. For one image, `out` can
-    /// name the file itself. Without `out`, results
-    /// only get names. Beside its PNG, each result has a file with each of the extensions
+    /// name the file itself. Images below `out` are left out, see [`EarlierResults`]. Without `out`,
+    /// results only get names. Beside its PNG, each result has a file with each of the extensions
     /// `endings`.
     ///
     /// # Errors
@@ -101,8 +136,13 @@ impl Targets {
         for (number, opened) in opened {
             common.report_files(&opened.report);
             let (source, at) = (&images[number], targets.sources.len());
-            for image in 0..opened.pixels.len() {
+            let earlier = out.map(|out| EarlierResults::new(Path::new(source), out));
+            let (before, count) = (found.len(), opened.pixels.len());
+            for image in 0..count {
                 let path = ImagePath::new(source, &opened.pixels.name(image));
+                if earlier.as_ref().is_some_and(|earlier| earlier.contains(&path.file)) {
+                    continue;
+                }
                 found.push((source, path));
                 targets.jobs.push(Job {
                     source: at,
@@ -111,7 +151,17 @@ impl Targets {
                     target: PathBuf::new(),
                 });
             }
+            if let (Some(earlier), Some(out)) = (earlier, out) {
+                let left_out = count - (found.len() - before);
+                earlier.report(common, Path::new(source), [left_out, count], out);
+            }
             targets.sources.push(opened.pixels);
+        }
+        if targets.jobs.is_empty() {
+            return Err(Error::usage(
+                "all images are results of an earlier call; name the folder of results itself to \
+                 process them, with another -o",
+            ));
         }
         let paths: Vec<&ImagePath> = found.iter().map(|(_, path)| path).collect();
         let names = distinct_names(&paths);

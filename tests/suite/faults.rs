@@ -198,10 +198,34 @@ fn out_of_memory_is_reported() {
     if !["llvmpipe", "lavapipe"].contains(&name().as_str()) {
         return skip(&format!("{} has memory of its own", name()));
     }
-    let folder = TempFolder::new("memory");
-    // How much the driver and the program use beside the buffers depends on the machine: the limit
-    // is lowered until it is too low.
-    for kib in (600_000..=1_080_000).rev().step_by(60_000) {
+    // A benchmark has no plan of its memory. How much the driver and the program use beside the
+    // buffers depends on the machine: the limit is lowered until it is too low.
+    for kib in (480_000..=1_080_000).rev().step_by(60_000) {
+        let output = Command::new("bench")
+            .flags("--workload w1 --batch 4096 --seconds 1 --threads=2")
+            .device("llvmpipe")
+            .quiet()
+            .env("LP_NUM_THREADS", "2")
+            .limit(format!("-v {kib}"))
+            .output();
+        if !output.succeeded() {
+            return output.assert_failed(1, &["llvmpipe", "driver llvmpipe Mesa", "emory"]);
+        }
+    }
+    panic!("480 MB are enough for it");
+}
+
+/// A software adapter shares the addresses of the program. A training is planned within them.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_training_within_few_addresses_runs_or_is_refused() {
+    let Some(_turn) = turn() else { return };
+    if is_opengl() || !["llvmpipe", "lavapipe"].contains(&name().as_str()) {
+        return skip(&format!("{} has memory of its own", name()));
+    }
+    let folder = TempFolder::new("addresses");
+    let mut ends = Vec::new();
+    for kib in (600_000..=900_000).rev().step_by(20_000) {
         let output = Command::train("digits")
             .out(folder.path("run"))
             .force()
@@ -215,10 +239,11 @@ fn out_of_memory_is_reported() {
             .limit(format!("-v {kib}"))
             .output();
         if !output.succeeded() {
-            return output.assert_failed(1, &["llvmpipe", "driver llvmpipe Mesa", "emory"]);
+            output.assert_failed(2, &["train.batch = 2048", "but the limit is"]);
         }
+        ends.push(output.status);
     }
-    panic!("600 MB are enough for it");
+    assert!(ends.contains(&Some(0)) && ends.contains(&Some(2)), "{ends:?}");
 }
 
 #[cfg(target_os = "linux")]

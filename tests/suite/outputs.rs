@@ -54,6 +54,27 @@ fn folders_with_images_of_one_name_have_results_of_their_own() {
     }
 }
 
+/// A second call finds its own results among the images.
+#[test]
+fn results_below_the_images_are_left_out() {
+    let folder = TempFolder::new("outputs-again");
+    images(&folder, ["in/x.png", "in/y.png"]);
+    let (source, out) = (folder.path("in"), folder.path("in/out"));
+    for (name, model) in [("reconstruct", pyramid()), ("segment predict", crate::segment::model())]
+    {
+        let call = |source: &str| {
+            Command::new(name).arg(model).arg(source).out(&out).on_cpu().flags("--force")
+        };
+        call(&source).succeed();
+        let written = list(&out).len();
+        call(&source).warns(&["files are left out"]);
+        assert_eq!(list(&out).len(), written, "{name}");
+        // A folder of results that is named is an image folder like any other.
+        call(&out).fails(2, &["overwrite"]);
+        std::fs::remove_dir_all(&out).unwrap();
+    }
+}
+
 #[test]
 fn denoised_images_with_one_name_have_files_of_their_own() {
     let folder = TempFolder::new("outputs-denoise");

@@ -10,7 +10,7 @@ use csae::internals::error::{Error, Result};
 
 use super::RestoreArgs;
 use crate::cli::outputs::single_file;
-use crate::cli::targets::{ImagePath, distinct_names};
+use crate::cli::targets::{EarlierResults, ImagePath, distinct_names};
 use crate::cli::{counted, refuse_existing};
 
 /// An image to restore.
@@ -76,19 +76,6 @@ fn result_name(name: &Path, content: Content) -> PathBuf {
     PathBuf::from(format!("{}.{ending}", name.display()))
 }
 
-/// The files of a folder or pattern without those below the folder of results: results of an
-/// earlier call are no images to restore, unless `source` lies in that folder itself.
-fn without_results(files: Vec<PathBuf>, source: &Path, out: &Path) -> (Vec<PathBuf>, usize) {
-    let Ok(out) = out.canonicalize() else { return (files, 0) };
-    let is_inside =
-        |path: &Path| path.canonicalize().is_ok_and(|path| path.starts_with(&out) && path != out);
-    let named = source.canonicalize().is_ok_and(|source| source == out) || is_inside(source);
-    let count = files.len();
-    let files: Vec<PathBuf> = files.into_iter().filter(|file| named || !is_inside(file)).collect();
-    let left_out = count - files.len();
-    (files, left_out)
-}
-
 /// The jobs for all images. Results keep the images' paths relative to a folder that was given. For
 /// one image, `out` can name the file of the result.
 ///
@@ -109,16 +96,10 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
             report.refuse_skipped()?;
         }
         args.common.report_files(&report);
-        let (files, results) = without_results(files, source, out);
-        if results > 0 {
-            args.common.status(&format!(
-                "note: {}: {results} of {} files are left out, since they are in the folder of \
-                 results {}",
-                source.display(),
-                results + files.len(),
-                out.display()
-            ));
-        }
+        let (earlier, all) = (EarlierResults::new(source, out), files.len());
+        let files: Vec<PathBuf> =
+            files.into_iter().filter(|file| !earlier.contains(file)).collect();
+        earlier.report(&args.common, source, [all - files.len(), all], out);
         for image in files {
             let path = if let Some(root) = &root {
                 let inside = image.strip_prefix(root).unwrap_or(&image).to_string_lossy();
