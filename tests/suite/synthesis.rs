@@ -338,6 +338,29 @@ fn transparency_of_the_content_is_kept() {
     assert!(styled.alpha().unwrap().iter().all(|a| (a - 0.25).abs() < 0.01));
 }
 
+/// Any colour can be hidden under full transparency.
+#[test]
+fn colours_that_are_hidden_do_not_reach_the_style() {
+    let folder = TempFolder::new("style-hidden");
+    let style = bricks(&folder, "large.png", [64, 64]);
+    let is_seen = |i: usize| i % 64 < 32;
+    let alpha: Vec<f32> = (0..64 * 64).map(|i| if is_seen(i) { 1.0 } else { 0.0 }).collect();
+    let styled = [0.0, 1.0].map(|hidden| {
+        let content = folder.path(&format!("{hidden}.png"));
+        let color = |i: usize| if is_seen(i) { 0.3 + (i % 7) as f32 / 20.0 } else { hidden };
+        let pixels: Vec<f32> = (0..64 * 64).flat_map(|i| [color(i); 3]).collect();
+        let mut file = ImageFile::from_pixels(&pixels, Dims::new(3, 64, 64), false);
+        file.set_alpha(Some(&alpha));
+        file.save(Path::new(&content)).unwrap();
+        let stylize = Command::new("stylize").option("--content", &content);
+        let stylize = stylize.option("--style", &style).out(folder.path("out"));
+        stylize.force().on_cpu().quiet().succeed();
+        let result = folder.path(&format!("out/{hidden}.in.large.png"));
+        ImageFile::read(Path::new(&result)).unwrap().pixels()
+    });
+    assert!(styled[0] == styled[1]);
+}
+
 /// The second content does not fit: the first one is not made either.
 #[test]
 fn memory_for_styles_is_counted_before_work_begins() {

@@ -16,6 +16,7 @@ use csae::internals::error::{Error, Result};
 use csae::internals::model::Store;
 use csae::internals::report::picture::Picture;
 use csae::internals::shape::{Dims, Size};
+use csae::internals::tasks::restore::image::fill_hidden;
 use csae::internals::tasks::synthesis::Synthesizer;
 use csae::internals::tasks::synthesis::{Method, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -153,8 +154,8 @@ fn check_files_exist(paths: &[PathBuf]) -> Result<()> {
     }
 }
 
-/// Reads a picture as RGB, with transparent parts over white. Also returns the file, which holds
-/// the transparency.
+/// Reads a picture as RGB. The colours of transparent pixels are guessed from those that are seen.
+/// Also returns the file, which holds the transparency.
 fn read_rgb(common: &Common, path: &Path) -> Result<(Picture, ImageFile)> {
     let file = ImageFile::read(path)?;
     if file.frames() > 1 {
@@ -164,13 +165,9 @@ fn read_rgb(common: &Common, path: &Path) -> Result<(Picture, ImageFile)> {
     if file.dims.c == 1 {
         pixels = pixels.iter().flat_map(|v| [*v; 3]).collect();
     }
-    if let Some(alpha) = file.alpha() {
-        pixels
-            .chunks_exact_mut(3)
-            .zip(&alpha)
-            .for_each(|(pixel, a)| pixel.iter_mut().for_each(|v| *v = *v * a + 1.0 - a));
-    }
-    Ok((Picture { dims: Dims::of(file.size(), 3), pixels }, file))
+    let dims = Dims::of(file.size(), 3);
+    fill_hidden(&mut pixels, dims, file.alpha().as_deref());
+    Ok((Picture { dims, pixels }, file))
 }
 
 /// A file's name without folder and extension.
