@@ -3,6 +3,7 @@
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage, RgbaImage};
 
 use super::{LoadOptions, LoadedImages, load};
+use crate::advice::Advice;
 use crate::data::formats::decode::decode;
 use crate::shape::{Dims, Size};
 use crate::testing::{Folder, encoded};
@@ -106,7 +107,8 @@ fn a_gray_image_counts_as_gray() {
     let message = decode(b"P5 20000 20000 255\n\0\0").unwrap_err().to_string();
     assert!(message.contains("cannot be decoded"), "{message}");
     let message = decode(b"P6 20000 20000 255\n\0\0").unwrap_err().to_string();
-    for words in ["more than 512 MiB", "raise the memory limit, or shrink it"] {
+    let advice = format!("{}, or shrink it", Advice::RaiseMemoryLimit);
+    for words in ["more than 512 MiB", &advice] {
         assert!(message.contains(words), "{message}");
     }
     let folder = Folder::new("large");
