@@ -220,9 +220,9 @@ impl Device {
     /// As [`Device::budget`], for a caller that already holds `taken` bytes, which count as part of
     /// the budget.
     pub fn budget_with(&self, taken: u64) -> Option<u64> {
-        /// A software adapter compiles its kernels in this process. A plan for a training step under
-        /// a limit of its address space needed 67 to 83 MiB more than its buffers; with less,
-        /// lavapipe crashed.
+        /// A software adapter compiles its kernels in this process. Under a limit of the address
+        /// space, a training step needed 67 to 83 MiB more than its buffers; with less, lavapipe
+        /// crashed.
         const SOFTWARE_ADAPTER: u64 = 96 << 20;
         let adapter = self.kind_of_gpu().map(Gpu::adapter);
         let shares = adapter.is_none_or(Adapter::shares_memory);

@@ -108,8 +108,8 @@ pub struct Targets {
 
 impl Targets {
     /// Opens every source and chooses a file below `out` for each result. For one image, `out` can
-    /// name the file itself. Images below `out` are left out, see [`EarlierResults`]. Without `out`,
-    /// results only get names. Beside its PNG, each result has a file with each of the extensions
+    /// name the file itself. Images below `out` are left out, see [`EarlierResults`]. If there is
+    /// no `out`, results only get names. Beside its PNG, each result has a file with each of the extensions
     /// `endings`.
     ///
     /// # Errors

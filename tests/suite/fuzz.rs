@@ -1,5 +1,6 @@
 //! Mutated files for every reader of foreign bytes: IDX, CIFAR, npy, pictures, label images,
-//! annotations, model files, checkpoints, TOML. A reader must not panic, take a second, or allocate a gigabyte at once.
+//! annotations, model files, checkpoints, TOML. A reader must not panic, take a second, or allocate
+//! a gigabyte at once.
 //!
 //! Each run makes `CSAE_FUZZ` inputs (default 4,000) from `CSAE_FUZZ_SEED` (default 1). A long run,
 //! with memory bounded to 1.3 GB for the whole process, so that no allocation can be larger than 1
@@ -83,7 +84,8 @@ const COCO: &str = r#"{"images": [{"id": 1, "file_name": "a/x.jpg", "width": 160
     "annotations": [{"image_id": 1, "category_id": 7, "bbox": [10.5, 20, 30, 4e1], "iscrowd": 0}],
     "categories": [{"id": 7, "name": "cat"}]}"#;
 
-const VOC: &str = r#"<?xml version="1.0" encoding="ISO-8859-1"?><annotation><filename>x.jpg</filename>
+const VOC: &str = r#"<?xml version="1.0" encoding="ISO-8859-1"?>
+    <annotation><filename>x.jpg</filename>
     <size><width>160</width><height>120</height><depth>3</depth></size>
     <object><name>cat</name><difficult>0</difficult><bndbox><xmin>11</xmin><ymin>21</ymin>
     <xmax>40</xmax><ymax>60</ymax></bndbox></object></annotation>"#;
