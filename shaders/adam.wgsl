@@ -10,7 +10,7 @@
 // y is the buffer of gradients. Those that are sums are computed here.
 // Layouts: y, weights, m and v have the same length; the rest as in common/sums.wgsl. Gaps between
 //   parameters have zero gradients and do not change.
-// Grid and preconditions: as in common/sums.wgsl.
+// Grid: the workgroups of all sums, 256 invocations each. Preconditions: as in common/sums.wgsl.
 // Twin: Adam in src/ops/optimizer.rs.
 struct Params {
     count: u32,

@@ -1,6 +1,8 @@
 //!include fours grid step sums
 // Adds partial sums: the second stage of every reduction whose result is not used at once.
-// Layouts, grid, preconditions and twin: as in common/sums.wgsl.
+// Layouts and preconditions: as in common/sums.wgsl.
+// Grid: the workgroups of all sums, 256 invocations each.
+// Twin: the sums in src/ops/conv2d/cpu.rs, src/ops/loss/cpu.rs and src/ops/reduce/cpu.rs.
 struct Params {
     count: u32,
     pad0: u32,

@@ -109,8 +109,8 @@ pub struct Targets {
 impl Targets {
     /// Opens every source and chooses a file below `out` for each result. For one image, `out` can
     /// name the file itself. Images below `out` are left out, see [`EarlierResults`]. If there is
-    /// no `out`, results only get names. Beside its PNG, each result has a file with each of the extensions
-    /// `endings`.
+    /// no `out`, results only get names. Beside its PNG, each result has a file with each of the
+    /// extensions `endings`.
     ///
     /// # Errors
     /// If a source has no images, two results would have the same file, a result would replace one
