@@ -92,8 +92,8 @@
 //! max pooling is one operation, which does not store the convolution's output
 //! (`Conv2dMaxPoolFwd`). A weight gradient computes the bias gradient, too. A gate also adds the
 //! gradient of an L1 penalty ([`ops::Gate`]). Sums of partial results wait until a dispatch needs
-//! one of them, and then run together ([`gpu::Recorder::wait`]); the update of the parameters
-//! computes those that are gradients itself (`ops/sums.rs`).
+//! one of them, and then run together ([`gpu::Recorder::wait`]). On a GPU, the update of the
+//! parameters computes those that are gradients itself (`ops/sums.rs`).
 //!
 //! Only maps (layer values, their gradients, masks) can be in half precision. The CPU path rounds
 //! them where it stores them ([`view::View::half`]). Kernels with cooperative matrices also round

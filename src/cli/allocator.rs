@@ -40,7 +40,7 @@ unsafe impl GlobalAlloc for Allocator {
 }
 
 /// Lets all threads share one heap if the address space is limited (`ulimit -v`). The C library
-/// reserves 64 MiB of addresses for the heap of each thread, most of which it never uses.
+/// reserves 64 MiB of addresses for the heap of each thread, and most of them stay unused.
 pub fn share_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: the call writes the limit into a plain struct; `mallopt` is called before threads

@@ -1,4 +1,4 @@
-//! Messages about files that are skipped, or of which only a part is read.
+//! Messages about files that are skipped or read in part.
 
 use csae::internals::data::FileReport;
 use csae::internals::data::file_report::refusal;
@@ -33,7 +33,7 @@ impl Common {
         }
     }
 
-    /// Reports files with several frames or pages, of which only the first is read.
+    /// Reports files with several frames or pages. Only the first one is read.
     pub fn report_first_images(&self, several: &[(String, usize)]) {
         if let [(file, images)] = several {
             self.status(&format!(

@@ -250,8 +250,7 @@ fn out_raw(bytes: &[u8]) {
     }
 }
 
-/// Checks that results are over at least nine tenths of the images, of which `used` were not
-/// skipped.
+/// Checks that `used` images, which were not skipped, are at least nine tenths of `all`.
 ///
 /// # Errors
 /// If they are not, and `partial` does not allow it.

@@ -1,5 +1,5 @@
-//! A report on the files of a source: those that cannot be used, those of which only a part is
-//! read, and those that are not images.
+//! A report on the files of a source: those that cannot be used, those that are read in part, and
+//! those that are not images.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ pub struct FileReport {
     pub skipped: Vec<(String, String)>,
     /// Image files of kinds that are not supported: path and kind.
     pub unsupported: Vec<(String, &'static Kind)>,
-    /// Files with several frames or pages, of which only the first is read: path and number.
+    /// Files with several frames or pages: path and number. Only the first one is read.
     pub several: Vec<(String, usize)>,
     /// The number of files that are not images, by their extension.
     pub others: BTreeMap<String, usize>,

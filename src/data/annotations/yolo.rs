@@ -103,7 +103,7 @@ fn object(
 }
 
 /// The names of the classes, from a list or a YAML file in the folder of annotations or up to two
-/// folders above it. `None` if there is none.
+/// folders above it. `None` if no such file exists.
 ///
 /// # Errors
 /// If such a file cannot be read.

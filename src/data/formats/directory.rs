@@ -22,7 +22,7 @@ struct Layout {
 pub struct Directory {
     layout: Layout,
     entries: Vec<Entry>,
-    /// Offset of the next directory; 0 if there is none.
+    /// Offset of the next directory, or 0 in the last one.
     pub next: u64,
     /// Where `next` is stored.
     pub next_at: u64,
