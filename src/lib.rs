@@ -64,6 +64,7 @@
 //! view       ranges of buffers, and the parameters of a step
 //! shape      every size formula
 //! cache      measurements of this machine's adapters, kept between runs
+//! tensor_file  safetensors files, written part by part
 //! files      atomic file writes, locks
 //! rng        counter-based random numbers, the same on every device
 //! advice     what messages advise; the program names the flags that do it
@@ -150,6 +151,7 @@ mod rng;
 mod shape;
 mod spec;
 mod tasks;
+mod tensor_file;
 #[cfg(test)]
 mod testing;
 mod train;

@@ -83,7 +83,7 @@ impl GridPooling {
 /// "Winner-Take-All Autoencoders", 2015).
 pub fn feature_layer(graph: &Graph) -> usize {
     let mut node = graph.code;
-    let winners = |op: &LayerOp| op.selection().is_some_and(|selection| selection.k.is_none());
+    let winners = |op: &LayerOp| op.selection().is_some_and(|selection| selection.kept.is_none());
     while graph.nodes[node].op.as_ref().is_some_and(winners) {
         node = graph.nodes[node].inputs[0];
     }

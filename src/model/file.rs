@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +17,7 @@ use crate::files;
 use crate::hash::Hash;
 use crate::model::{ModelSpec, Task};
 use crate::shape::Dims;
+use crate::tensor_file::{self, Tensor};
 
 /// Metadata key of the header.
 const KEY: &str = "csae";
@@ -36,12 +36,14 @@ struct ModelHeader {
 }
 
 /// Hash of the names, shapes and values of tensors, sorted by name.
-fn hash<'t>(tensors: impl IntoIterator<Item = (&'t str, &'t [usize], &'t [u8])>) -> String {
+fn hash<'t, Bytes: AsRef<[u8]>>(
+    tensors: impl IntoIterator<Item = (&'t str, &'t [usize], Bytes)>,
+) -> String {
     let mut tensors: Vec<_> = tensors.into_iter().collect();
     tensors.sort_unstable_by_key(|(name, ..)| *name);
-    let add = |hash: Hash, (name, shape, data): (&str, &[usize], &[u8])| {
+    let add = |hash: Hash, (name, shape, data): (&str, &[usize], Bytes)| {
         let shape: Vec<u8> = shape.iter().flat_map(|side| (*side as u64).to_le_bytes()).collect();
-        hash.with(name.as_bytes()).with(&shape).with(data)
+        hash.with(name.as_bytes()).with(&shape).with(data.as_ref())
     };
     format!("{:016x}", tensors.into_iter().fold(Hash::default(), add).value())
 }
@@ -51,31 +53,21 @@ fn hash<'t>(tensors: impl IntoIterator<Item = (&'t str, &'t [usize], &'t [u8])>)
 /// # Errors
 /// When the device fails or the file cannot be written.
 pub fn save(path: &Path, device: &mut Device, graph: &Graph, store: &Store) -> Result<()> {
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = store
-        .read_all(device, graph)?
-        .into_iter()
-        .map(|(param, data)| {
-            (param.name, param.shape, data.iter().flat_map(|x| x.to_le_bytes()).collect())
-        })
-        .collect();
-    let views = tensors
-        .iter()
-        .map(|(name, shape, data)| {
-            Ok((name.clone(), TensorView::new(Dtype::F32, shape.clone(), data)?))
-        })
-        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-    let hash =
-        hash(tensors.iter().map(|(name, shape, data)| (name.as_str(), &shape[..], &data[..])));
+    let all = store.read_all(device, graph)?;
+    let hash = hash(all.iter().map(|(param, values)| {
+        (param.name.as_str(), &param.shape[..], tensor_file::bytes(values))
+    }));
+    let tensors = all.iter().map(|(param, values)| Tensor {
+        name: &param.name,
+        shape: param.shape.clone(),
+        values,
+    });
     let header = ModelHeader { format: FORMAT, hash: Some(hash), model: graph.spec.clone() };
     // A `Value` sorts its keys, so that equal models have equal bytes.
     let json = serde_json::to_value(&header)
         .and_then(|value| serde_json::to_string(&value))
         .expect("a header is JSON");
-    let bytes = views.and_then(|views| {
-        safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
-    });
-    let bytes = bytes.map_err(|error| Error::failed(format!("{}: {error}", path.display())))?;
-    files::write_atomically(path, &bytes)
+    tensor_file::write(path, tensors.collect(), KEY, json)
 }
 
 /// A model read from a file: its graph, and its tensors in natural order.
@@ -120,12 +112,9 @@ impl LoadedModel {
             .into_iter()
             .map(|(param, values)| (param.name, (param.shape, values)))
             .collect();
-        let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let bytes: Vec<(&str, &[usize], Vec<u8>)> = tensors
-            .iter()
-            .map(|(name, (shape, values))| (name.as_str(), &shape[..], bytes(values)))
-            .collect();
-        let hash = hash(bytes.iter().map(|(name, shape, data)| (*name, *shape, &data[..])));
+        let hash = hash(tensors.iter().map(|(name, (shape, values))| {
+            (name.as_str(), &shape[..], tensor_file::bytes(values))
+        }));
         Ok(Self { graph, hash, note: None, place: place.to_owned(), tensors })
     }
 

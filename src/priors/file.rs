@@ -1,10 +1,8 @@
 //! The prior file `prior.safetensors`, stored beside its model: tensors, and a JSON header in the
 //! metadata.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +13,7 @@ use crate::priors::masked::{Masked, Sizes};
 use crate::priors::mixture::{Gaussian, Mixture};
 use crate::priors::prior::Prior;
 use crate::priors::sparse::{SparsePrior, UNIT};
+use crate::tensor_file::{self, Tensor};
 
 /// Metadata key of the header.
 const KEY: &str = "csae_prior";
@@ -105,9 +104,6 @@ impl Prior {
             ("sparse.units", vec![depth, UNIT], &sparse_units),
             ("units", vec![depth, 2], &units),
         ];
-        let bytes = tensors.each_ref().map(|(.., values)| {
-            values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()
-        });
         let header = PriorHeader {
             model: self.model.clone(),
             fitted_to: self.fitted_to,
@@ -124,18 +120,8 @@ impl Prior {
             hidden,
         };
         let json = serde_json::to_string(&header).expect("a header is JSON");
-        let views = tensors.iter().zip(&bytes);
-        let views = views.map(|((name, shape, _), data)| {
-            Ok((*name, TensorView::new(Dtype::F32, shape.clone(), data)?))
-        });
-        let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-        let written = views.and_then(|views| {
-            safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
-        });
-        files::write_atomically(
-            path,
-            &written.map_err(|error| Error::failed(format!("{}: {error}", path.display())))?,
-        )
+        let tensors = tensors.map(|(name, shape, values)| Tensor { name, shape, values });
+        tensor_file::write(path, tensors.into(), KEY, json)
     }
 
     /// Reads the prior file of the model with this hash.

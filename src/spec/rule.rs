@@ -49,9 +49,10 @@ impl SparsityRule {
         };
         Ok(match self {
             Self::L1 | Self::Kl => None,
-            Self::TopK => Some(LayerOp::TopK(TopKSpec { k: count()? })),
+            Self::TopK => Some(LayerOp::TopK(TopKSpec { k: count()?, per_position: None })),
             Self::BatchTopK => Some(LayerOp::BatchTopK(BatchTopKSpec {
                 k: count()?,
+                per_position: None,
                 rate: crate::model::threshold_rate(),
             })),
             Self::SpatialWta => Some(LayerOp::SpatialWta(SpatialWtaSpec {})),
@@ -304,7 +305,7 @@ mod tests {
         };
         let top = SparsityRule::TopK.apply(&wta, 5.0).unwrap();
         assert_eq!(names(&top), "maps code decoder");
-        assert!(matches!(top.model.layers[1].op, LayerOp::TopK(TopKSpec { k: 5 })));
+        assert!(matches!(top.model.layers[1].op, LayerOp::TopK(TopKSpec { k: 5, .. })));
         for config in [
             &top,
             &SparsityRule::Kl.apply(&wta, 0.2).unwrap(),

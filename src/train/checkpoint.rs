@@ -5,16 +5,15 @@
 //! from seed and step, so they are not stored.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::files;
+use crate::files::{self, Partial};
 use crate::hash::Hash;
+use crate::tensor_file::{self, Tensor};
 
 const KEY: &str = "csae.checkpoint";
 const FORMAT: u32 = 1;
@@ -111,33 +110,19 @@ impl Header {
     }
 }
 
-/// The values as little-endian bytes. They are not copied where memory has this order: a checkpoint
-/// holds three times the parameters.
-fn bytes_of(values: &[f32]) -> Cow<'_, [u8]> {
-    if cfg!(target_endian = "little") {
-        Cow::Borrowed(bytemuck::cast_slice(values))
-    } else {
-        Cow::Owned(values.iter().flat_map(|x| x.to_le_bytes()).collect())
-    }
+/// Writes a checkpoint to a temporary file, which gets the name `path` by [`Partial::finish`].
+pub fn stage(path: &Path, checkpoint: &Checkpoint) -> Result<Partial> {
+    let mut header = Header { format: FORMAT, ..checkpoint.header.clone() };
+    header.hash =
+        header.hash_with(checkpoint.tensors.iter().map(|values| tensor_file::bytes(values)));
+    let tensors = TENSORS.iter().zip(&checkpoint.tensors);
+    let tensors = tensors.map(|(name, values)| Tensor { name, shape: vec![values.len()], values });
+    tensor_file::stage(path, tensors.collect(), KEY, header.json())
 }
 
 /// Writes a checkpoint to a temporary file and renames that into place.
 pub fn save(path: &Path, checkpoint: &Checkpoint) -> Result<()> {
-    let bytes: Vec<Cow<'_, [u8]>> =
-        checkpoint.tensors.iter().map(|values| bytes_of(values)).collect();
-    let mut header = Header { format: FORMAT, ..checkpoint.header.clone() };
-    header.hash = header.hash_with(bytes.iter().map(|bytes| Cow::Borrowed(&bytes[..])));
-    let views = TENSORS.iter().zip(&bytes).map(|(name, bytes)| {
-        Ok((*name, TensorView::new(Dtype::F32, vec![bytes.len() / 4], bytes)?))
-    });
-    let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-    let file = views.and_then(|views| {
-        safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), header.json())])))
-    });
-    files::write_atomically(
-        path,
-        &file.map_err(|error| Error::failed(format!("{}: {error}", path.display())))?,
-    )
+    stage(path, checkpoint)?.finish()
 }
 
 /// Reads a checkpoint and verifies its hash.

@@ -78,7 +78,8 @@ struct Fixed {
     parameters: u64,
     /// Images, and lists that grow with their number.
     data: u64,
-    /// Validation images, and a forward pass over a batch of them.
+    /// Validation images, and the larger of a forward pass over a batch of them and of a
+    /// checkpoint: neither is in memory during a step.
     validation: u64,
     /// Losses that are not logged yet.
     losses: u64,
@@ -111,7 +112,9 @@ impl Fixed {
         Self {
             parameters: store.bytes(),
             data: prepared.train.held_bytes() + on_the_device + samples.bytes(),
-            validation: prepared.validation.held_bytes() + chosen + pass,
+            validation: prepared.validation.held_bytes()
+                + chosen
+                + pass.max(checkpoint_bytes(store)),
             losses: (4 * step::WIDTH as u64 * plan::slots(config.train.log_every))
                 .saturating_mul(config.train.accumulate as u64),
         }
@@ -120,6 +123,12 @@ impl Fixed {
     const fn all(self) -> u64 {
         (self.parameters + self.data + self.validation).saturating_add(self.losses)
     }
+}
+
+/// Bytes of a checkpoint in the host's memory.
+const fn checkpoint_bytes(store: &Store) -> u64 {
+    let Store { weights, m, v, state, idle, .. } = store;
+    4 * (weights.len + m.len + v.len + state.len + idle.len) as u64
 }
 
 /// Returns how far ahead images are read if they are streamed, so that training fits into memory.

@@ -10,6 +10,7 @@ use super::trainer::{Finished, Trainer};
 pub use super::validation_result::ValidationResult;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind as Kind, Result};
+use crate::files::Partial;
 use crate::model::{self, Graph};
 use crate::spec::Config;
 
@@ -81,6 +82,12 @@ pub struct Run<'a, T> {
     validate_every: u64,
     validated: bool,
     saved_at: Instant,
+}
+
+/// A checkpoint in its temporary file.
+struct Staged {
+    step: u64,
+    file: Partial,
 }
 
 /// Results of a finished run.
@@ -194,7 +201,7 @@ impl<'a, T: Task> Run<'a, T> {
         let kept = if done == 0 {
             Ok(())
         } else {
-            self.capture(device, log).and_then(|checkpoint| self.save(checkpoint, log))
+            self.stage(device, log).and_then(|checkpoint| self.publish(checkpoint, log))
         };
         if let Err(other) = kept {
             return error.and(format!("the checkpoint could not be written either: {other}"));
@@ -263,9 +270,10 @@ impl<'a, T: Task> Run<'a, T> {
             None if self.validated => self.task.validate(device)?,
             None => self.validate(device, log)?,
         };
-        // This checkpoint holds the last state and is written last. If it exists, the run's other
-        // files are complete.
-        let checkpoint = self.capture(device, log)?;
+        // This checkpoint holds the last state and gets its name last. If it exists, the run's
+        // other files are complete. It is written now, so that it is not in memory beside the
+        // model and the pictures.
+        let checkpoint = self.stage(device, log)?;
         if self.task.keeps_best() && self.best.is_some() {
             let best = model::load(&self.folder.file(BEST))?;
             best.copy_matching(device, self.graph, &self.trainer.store)?;
@@ -273,7 +281,7 @@ impl<'a, T: Task> Run<'a, T> {
         let model = self.folder.file("model.safetensors");
         model::save(&model, device, self.graph, &self.trainer.store)?;
         let files = self.task.conclude(device, &self.folder, &found)?;
-        self.save(checkpoint, log)?;
+        self.publish(checkpoint, log)?;
         let best_step = self.best.map(|(_, step)| step);
         Ok(Outcome::Finished(Box::new(Summary { found, best_step, finished, files })))
     }
@@ -307,8 +315,8 @@ impl<'a, T: Task> Run<'a, T> {
         let stopping = stop();
         if !ended && (stopping || self.due()) {
             self.untimed(device, |run, device| {
-                let checkpoint = run.capture(device, log)?;
-                run.save(checkpoint, log)
+                let checkpoint = run.stage(device, log)?;
+                run.publish(checkpoint, log)
             })?;
         }
         Ok(match found {
@@ -360,8 +368,8 @@ impl<'a, T: Task> Run<'a, T> {
         log.rolled_back(from, done, retried, &error)?;
         // Later checkpoints belong to the discarded steps.
         self.folder.remove_after(done)?;
-        let checkpoint = self.capture(device, log)?;
-        self.save(checkpoint, log)
+        let checkpoint = self.stage(device, log)?;
+        self.publish(checkpoint, log)
     }
 
     /// Whether a checkpoint is due by steps or by the clock.
@@ -423,11 +431,18 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(checkpoint)
     }
 
-    /// Writes the log of the steps done, then a checkpoint, and removes old checkpoints.
-    fn save(&mut self, checkpoint: Checkpoint, log: &mut Log) -> Result<()> {
-        log.sync()?;
+    /// Writes a checkpoint of the steps done to a temporary file.
+    fn stage(&mut self, device: &mut Device, log: &mut Log) -> Result<Staged> {
+        let checkpoint = self.capture(device, log)?;
         let step = checkpoint.header.step;
-        checkpoint::save(&self.folder.checkpoint(step), &checkpoint)?;
+        Ok(Staged { step, file: checkpoint::stage(&self.folder.checkpoint(step), &checkpoint)? })
+    }
+
+    /// Writes the log of the steps done, gives the checkpoint its name, and removes old ones.
+    fn publish(&mut self, checkpoint: Staged, log: &mut Log) -> Result<()> {
+        log.sync()?;
+        let Staged { step, file } = checkpoint;
+        file.finish()?;
         self.trainer.saved(step);
         self.folder.prune(self.config.train.keep)?;
         self.saved_at = Instant::now();

@@ -137,12 +137,33 @@ pub(crate) enum Places {
     Once,
 }
 
+/// Number of elements that a selection keeps of a sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kept {
+    /// The number itself.
+    OfSample(usize),
+    /// The number divided by the positions of the maps.
+    OfPosition(f64),
+}
+
+impl Kept {
+    /// The number for a sample of this size.
+    pub fn of(self, dims: Dims) -> usize {
+        match self {
+            Self::OfSample(k) => k,
+            Self::OfPosition(each) => {
+                ((each * dims.area() as f64).round() as usize).clamp(1, dims.len())
+            }
+        }
+    }
+}
+
 /// How a layer selects units.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Selection {
     /// Elements kept of each sample, or kept on average over a batch. `None` for winner-take-all
     /// rules, which keep a share.
-    pub k: Option<usize>,
+    pub kept: Option<Kept>,
     /// Whether the samples of a batch compete in training.
     pub over_batch: bool,
     /// Whether the selection is also applied at inference.

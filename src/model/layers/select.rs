@@ -3,11 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Graph, Layer, LayerCase, LayerKind, Node, Selection, add_state, first_threshold, input_dims,
+    Graph, Kept, Layer, LayerCase, LayerKind, Node, Selection, add_state, first_threshold,
+    input_dims,
 };
 use crate::error::{Error, Result};
 use crate::model::params::{InitialValues, Packing, Param, ParamRole};
-use crate::shape::Window;
+use crate::shape::{Dims, Window};
 
 /// Dropout, `op = "dropout"`: the identity at inference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,8 +39,13 @@ pub struct SoftThresholdSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TopKSpec {
-    /// Elements kept of each sample.
+    /// Elements kept of each sample; 0 if `per_position` is set.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub k: usize,
+    /// Elements kept of each sample, divided by the number of positions of its maps: instead of
+    /// `k`, so that the code of a larger image has more elements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_position: Option<f64>,
 }
 
 /// Weight of a batch in the running threshold: it averages over about 100 steps.
@@ -52,8 +58,13 @@ pub(crate) const fn threshold_rate() -> f64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BatchTopKSpec {
-    /// Mean number of elements kept of a sample: the batch keeps k·n.
+    /// Mean number of elements kept of a sample: the batch keeps k·n. 0 if `per_position` is set.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub k: usize,
+    /// Mean number of elements kept at a position of the maps: instead of `k`, so that the code of
+    /// a larger image has more elements.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_position: Option<f64>,
     /// Weight of each batch in the running threshold, in (0, 1].
     #[serde(default = "threshold_rate")]
     pub rate: f64,
@@ -134,18 +145,44 @@ impl Layer for DropoutSpec {
     const CASES: &[LayerCase] = &[];
 }
 
-fn check_k(k: usize, units: usize) -> Result<()> {
-    if k == 0 || k > units {
-        Err(Error::usage(format!("k = {k} must be from 1 to {units}, the size of a sample")))
-    } else {
-        Ok(())
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde calls it
+const fn is_zero(k: &usize) -> bool {
+    *k == 0
+}
+
+fn check_kept(k: usize, per_position: Option<f64>, dims: Dims) -> Result<()> {
+    match per_position {
+        Some(_) if k > 0 => Err(Error::usage("set either k or per_position, not both")),
+        Some(each) if !(each > 0.0 && each <= dims.c as f64) => Err(Error::usage(format!(
+            "per_position = {each} must be above 0 and at most {}, the number of maps",
+            dims.c
+        ))),
+        None if k == 0 || k > dims.len() => Err(Error::usage(format!(
+            "k = {k} must be from 1 to {}, the size of a sample",
+            dims.len()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+impl TopKSpec {
+    /// Number of elements kept of a sample.
+    pub fn kept(&self) -> Kept {
+        self.per_position.map_or(Kept::OfSample(self.k), Kept::OfPosition)
+    }
+}
+
+impl BatchTopKSpec {
+    /// Mean number of elements kept of a sample.
+    pub fn kept(&self) -> Kept {
+        self.per_position.map_or(Kept::OfSample(self.k), Kept::OfPosition)
     }
 }
 
 impl Layer for TopKSpec {
     fn infer(&self, graph: &mut Graph, node: &mut Node) -> Result<()> {
         keep_size(graph, node);
-        check_k(self.k, node.dims.len())
+        check_kept(self.k, self.per_position, node.dims)
     }
 
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
@@ -153,13 +190,18 @@ impl Layer for TopKSpec {
     }
 
     fn kind(&self) -> LayerKind<'_> {
-        LayerKind::Selection(Selection { k: Some(self.k), over_batch: false, at_inference: true })
+        LayerKind::Selection(Selection {
+            kept: Some(self.kept()),
+            over_batch: false,
+            at_inference: true,
+        })
     }
 
     #[rustfmt::skip] // a table
     const CASES: &[LayerCase] = &[
         LayerCase { name: "code", keys: r#"{"k": 7}"#, x: &[5, 301], tensors: &[] },
         LayerCase { name: "maps", keys: r#"{"k": 20}"#, x: &[3, 6, 5, 7], tensors: &[] },
+        LayerCase { name: "per_position", keys: r#"{"per_position": 1.4}"#, x: &[3, 6, 5, 7], tensors: &[] },
     ];
 }
 
@@ -181,7 +223,7 @@ impl Layer for BatchTopKSpec {
             role: ParamRole::Learned,
         };
         node.state = Some(add_state(graph, state));
-        check_k(self.k, node.dims.len())
+        check_kept(self.k, self.per_position, node.dims)
     }
 
     fn window(&self, _: &Graph, _: &Node, _: usize) -> Window {
@@ -189,13 +231,18 @@ impl Layer for BatchTopKSpec {
     }
 
     fn kind(&self) -> LayerKind<'_> {
-        LayerKind::Selection(Selection { k: Some(self.k), over_batch: true, at_inference: true })
+        LayerKind::Selection(Selection {
+            kept: Some(self.kept()),
+            over_batch: true,
+            at_inference: true,
+        })
     }
 
     #[rustfmt::skip] // a table
     const CASES: &[LayerCase] = &[
         LayerCase { name: "code", keys: r#"{"k": 5}"#, x: &[7, 97], tensors: &[] },
         LayerCase { name: "maps", keys: r#"{"k": 11}"#, x: &[4, 3, 5, 7], tensors: &[] },
+        LayerCase { name: "per_position", keys: r#"{"per_position": 0.3}"#, x: &[4, 3, 5, 7], tensors: &[] },
         LayerCase { name: "ties_at_zero", keys: r#"{"k": 60}"#, x: &[4, 3, 5, 7], tensors: &[] },
         LayerCase { name: "long", keys: r#"{"k": 100}"#, x: &[41, 811], tensors: &[] },
         LayerCase { name: "all", keys: r#"{"k": 811}"#, x: &[41, 811], tensors: &[] },
@@ -215,7 +262,7 @@ impl Layer for SpatialWtaSpec {
     }
 
     fn kind(&self) -> LayerKind<'_> {
-        LayerKind::Selection(Selection { k: None, over_batch: false, at_inference: true })
+        LayerKind::Selection(Selection { kept: None, over_batch: false, at_inference: true })
     }
 
     #[rustfmt::skip] // a table
@@ -241,7 +288,7 @@ impl Layer for LifetimeWtaSpec {
     }
 
     fn kind(&self) -> LayerKind<'_> {
-        LayerKind::Selection(Selection { k: None, over_batch: true, at_inference: false })
+        LayerKind::Selection(Selection { kept: None, over_batch: true, at_inference: false })
     }
 
     #[rustfmt::skip] // a table

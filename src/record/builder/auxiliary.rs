@@ -45,7 +45,7 @@ impl Builder<'_> {
         let refuse =
             |what: &str| Err(Error::usage(format!("sparsity.aux_alpha: {what}; set it to 0")));
         let selection = self.node(code).op.as_ref().and_then(LayerOp::selection);
-        let Some(own) = selection.and_then(|selection| selection.k) else {
+        let Some(own) = selection.and_then(|selection| selection.kept) else {
             return refuse("the code must be from top_k or batch_top_k");
         };
         if layers::epilogue_of(self.node(output)).is_some() || output == code {
@@ -67,7 +67,7 @@ impl Builder<'_> {
             ));
         }
         let dims = self.node(code).dims;
-        let k = (if k == 0 { own } else { k }).min(dims.len());
+        let k = (if k == 0 { own.of(dims) } else { k }).min(dims.len());
         let idle = self.store.idle;
         let before = self.input_node(code, 0);
         let x = self.value(before);

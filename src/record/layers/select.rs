@@ -107,7 +107,8 @@ impl Passes for TopKSpec {
     }
 
     fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let (n, dims, k) = (b.n, b.node(node).dims, self.k);
+        let (n, dims) = (b.n, b.node(node).dims);
+        let k = self.kept().of(dims);
         select(b, node, |_, x, mask| TopKMask { n, dims, k, x, mask }.into())
     }
 
@@ -122,7 +123,8 @@ impl Passes for BatchTopKSpec {
     }
 
     fn forward(&self, b: &mut Builder, node: usize) -> View {
-        let (n, dims, k, rate) = (b.n, b.node(node).dims, self.k, self.rate);
+        let (n, dims, rate) = (b.n, b.node(node).dims, self.rate);
+        let k = self.kept().of(dims);
         let threshold = b.store.state(b.node(node).state.expect("inference added it"));
         select(b, node, |b, x, mask| match b.mode {
             Mode::Train => {

@@ -1,16 +1,15 @@
 //! The detector's folder holds `model.safetensors` and `detector.safetensors`. The latter stores
 //! the bank as tensors, and the calibration as JSON under a metadata key.
 
-use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
 use super::bank::Bank;
 use super::detector::{Calibration, Detector};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::tensor_file::{self, Tensor};
 
 /// Name of the detector's file in its folder.
 pub const FILE_NAME: &str = "detector.safetensors";
@@ -24,32 +23,17 @@ impl Detector {
     pub fn save(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE_NAME);
         let depth = self.bank.mean.len();
-        let bytes = |values: &[f32]| {
-            values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()
-        };
-        let tensors = [
-            (
-                "apart",
-                vec![self.bank.neighbour_distances.len()],
-                bytes(&self.bank.neighbour_distances),
-            ),
-            ("mean", vec![depth], bytes(&self.bank.mean)),
-            ("members", vec![self.bank.members.len() / depth, depth], bytes(&self.bank.members)),
-            ("whitening", vec![depth, depth], bytes(&self.bank.whitening)),
+        let Bank { neighbour_distances, mean, members, whitening, .. } = &self.bank;
+        let tensor = |name, shape: &[usize], values| Tensor { name, shape: shape.to_vec(), values };
+        let tensors = vec![
+            tensor("apart", &[neighbour_distances.len()], neighbour_distances),
+            tensor("mean", &[depth], mean),
+            tensor("members", &[members.len() / depth, depth], members),
+            tensor("whitening", &[depth, depth], whitening),
         ];
         let json =
             serde_json::to_string(&self.calibration).expect("a calibration serializes to JSON");
-        let views = tensors.iter().map(|(name, shape, data)| {
-            Ok((*name, TensorView::new(Dtype::F32, shape.clone(), data)?))
-        });
-        let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>();
-        let written = views.and_then(|views| {
-            safetensors::serialize(views, Some(HashMap::from([(KEY.to_owned(), json)])))
-        });
-        files::write_atomically(
-            &path,
-            &written.map_err(|error| Error::failed(format!("{}: {error}", path.display())))?,
-        )
+        tensor_file::write(&path, tensors, KEY, json)
     }
 
     /// Reads the detector in a folder, for the model with the hash `model`.
