@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use csae::internals::data::{Sample, patches};
+use csae::internals::data::{Sample, WholeSize, patches};
 use csae::internals::error::Error;
 use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::model::Purpose;
@@ -108,7 +108,7 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let budget = super::budget(args.max_memory.as_deref())?;
     let size = graph.nodes[0].dims;
     let samples = open_each(&args.common, &args.images, args.strict, |source| {
-        Sample::open_whole(source, size, args.resize, args.strict, budget)
+        Sample::open_whole(source, WholeSize::of_fixed(size, args.resize), args.strict, budget)
     })?;
     let names = names(&args.images, &samples);
     let samples: Vec<Sample> = samples.into_iter().map(|(_, sample)| sample).collect();

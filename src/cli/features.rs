@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use csae::bail_usage;
-use csae::internals::data::Sample;
+use csae::internals::data::{Sample, WholeSize};
 use csae::internals::error::{Error, Result};
 use csae::internals::infer::batches::MemoryInUse;
 use csae::internals::model::{self, Graph, GridPooling, LoadedModel, PoolKind, Purpose};
-use csae::internals::shape::Dims;
+use csae::internals::shape::{Dims, Size};
 use csae::internals::spec::ModelSpec;
 use csae::internals::tasks::features::{Extractor, FeatureFormat, FeatureSource, Writer};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -40,9 +40,13 @@ pub struct Reading {
     /// Number of cells along each side of the pooling grid [default: 4]
     #[arg(long, value_name = "N")]
     pub grid: Option<usize>,
-    /// Resize images to the model's input and convert their channels
+    /// Resize images to the size that the model was trained on, and convert their channels
     #[arg(long)]
     pub resize: bool,
+    /// Resize images to this size, N or WxH pixels, for a model of images of any size [default:
+    /// their own size; their median size if sizes differ, and at most 256 pixels]
+    #[arg(long, value_name = "SIZE", conflicts_with = "resize", value_parser = parse_size)]
+    pub size: Option<Size>,
     /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     pub strict: bool,
@@ -50,6 +54,16 @@ pub struct Reading {
     /// their files as needed [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     pub max_memory: Option<String>,
+}
+
+/// Parses `N` or `WxH`.
+fn parse_size(text: &str) -> std::result::Result<Size, String> {
+    let (w, h) = text.split_once('x').unwrap_or((text, text));
+    let side = |side: &str| side.parse().ok().filter(|side| (1..=16_384).contains(side));
+    match (side(h), side(w)) {
+        (Some(h), Some(w)) => Ok(Size::new(h, w)),
+        _ => Err("give N or WxH in pixels, each from 1 to 16384".to_owned()),
+    }
 }
 
 /// Default number of cells along each side of the pooling grid.
@@ -67,12 +81,40 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// Builds the encoder of a model. Vectors are not pooled.
+    /// The size that images get for an encoder. Without a fully connected layer, they can have any.
     ///
     /// # Errors
-    /// If the layer does not exist, or --grid does not fit it.
-    pub fn of(loaded: &LoadedModel, reading: &Reading, how: PoolChoice) -> Result<Self> {
-        let whole = &loaded.graph;
+    /// If the layer does not exist, or --size is given and the encoder takes one size only.
+    pub fn input(loaded: &LoadedModel, reading: &Reading) -> Result<WholeSize> {
+        let input = loaded.graph.nodes[0].dims;
+        let spec = model::encoder(&loaded.graph, reading.layer.as_deref(), None)?;
+        let any = model::tile_geometry(&Graph::new(&spec, input)?);
+        Ok(match (reading.size, any) {
+            (Some(size), Ok(_)) => WholeSize::Resized(Dims::of(size, input.c)),
+            (Some(size), Err(error)) => {
+                let why =
+                    format!("--size {size}: the model takes {} only; use --resize", input.size());
+                return Err(error.and(why));
+            }
+            (None, Ok(geometry)) if !reading.resize => {
+                WholeSize::Own { channels: input.c, align: geometry.align, like: None }
+            }
+            (None, _) if reading.resize => WholeSize::Resized(input),
+            (None, _) => WholeSize::Exactly(input),
+        })
+    }
+
+    /// Builds the encoder of a model for images of the size `input`. Vectors are not pooled.
+    ///
+    /// # Errors
+    /// If the layer does not exist, --grid does not fit it, or the images are too small.
+    pub fn of(
+        loaded: &LoadedModel,
+        input: Dims,
+        reading: &Reading,
+        how: PoolChoice,
+    ) -> Result<Self> {
+        let whole = &Graph::new(&loaded.graph.spec, input)?;
         let plain = model::encoder(whole, reading.layer.as_deref(), None)?;
         let node = whole.find(&plain.code).expect("the encoder ends with a layer of the model");
         let pool = match how {
@@ -96,7 +138,7 @@ impl Encoder {
         let pooling = pool.filter(|_| maps).map(|how| GridPooling { how, grid });
         let spec = model::encoder(whole, reading.layer.as_deref(), pooling)
             .map_err(|error| error.at("--grid"))?;
-        Ok(Self { graph: Graph::new(&spec, whole.nodes[0].dims)?, layer: plain.code, pooling })
+        Ok(Self { graph: Graph::new(&spec, input)?, layer: plain.code, pooling })
     }
 
     /// The encoder's description.
@@ -136,6 +178,16 @@ impl std::fmt::Display for Encoder {
             Some(GridPooling { grid, .. }) => write!(f, ", pooled on {grid}x{grid} cells"),
             None => Ok(()),
         }
+    }
+}
+
+/// The size of test images for the same features as those of training images of the size `dims`.
+pub const fn same_size(size: WholeSize, dims: Dims) -> WholeSize {
+    match size {
+        WholeSize::Own { channels, align, .. } => {
+            WholeSize::Own { channels, align, like: Some(dims.size()) }
+        }
+        WholeSize::Exactly(_) | WholeSize::Resized(_) => size,
     }
 }
 
@@ -199,7 +251,11 @@ impl CommandArgs for FeaturesArgs {
 fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let format = FeatureFormat::of(&args.out)?;
     let loaded = args.common.load_model(&args.model)?;
-    let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
+    let reading = &args.reading;
+    let budget = super::budget(reading.max_memory.as_deref())?;
+    let size = Encoder::input(&loaded, reading)?;
+    let sample = Sample::open_whole(&args.data, size, reading.strict, budget)?;
+    let encoder = Encoder::of(&loaded, sample.dims(), reading, args.pool)?;
     if args.pool != PoolChoice::None && encoder.pooling.is_none() {
         return Err(Error::usage(format!(
             "--pool: the output of layer {} is a vector and cannot be pooled",
@@ -207,15 +263,6 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
         ))
         .into());
     }
-    let budget = super::budget(args.reading.max_memory.as_deref())?;
-    let reading = &args.reading;
-    let sample = Sample::open_whole(
-        &args.data,
-        encoder.graph.nodes[0].dims,
-        reading.resize,
-        reading.strict,
-        budget,
-    )?;
     let files = format.files(&args.out, sample.labels().is_some());
     for file in &files {
         super::refuse_existing(file, args.force)?;

@@ -6,21 +6,20 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use csae::internals::budget::Budget;
-use csae::internals::data::{Sample, Subset};
+use csae::internals::data::{Sample, Subset, WholeSize};
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
 use csae::internals::files;
 use csae::internals::model::{self, Graph};
 use csae::internals::report::chart;
 use csae::internals::report::confusion::Confusion;
-use csae::internals::shape::Dims;
 use csae::internals::spec::{ClassifySpec, Config, HeadKind, HeadStart};
 use csae::internals::tasks::finetune::{Curve, Labelled, Point, begin_training, draw, split};
 use csae::internals::tasks::probe::match_labels;
 use csae::internals::train::RunFolder;
 use serde_json::{Value, json};
 
-use super::features::{Encoder, PoolChoice, Reading};
+use super::features::{Encoder, PoolChoice, Reading, same_size};
 use super::interrupt::Interrupted;
 use super::learning::{
     Begin, Learning, absolute, best_validation, check_unconditioned, run_to_end, write_results,
@@ -117,13 +116,14 @@ struct Data {
 }
 
 impl Data {
-    fn open(common: &Common, config: &Config, size: Dims, budget: Budget) -> Result<Self> {
+    fn open(common: &Common, config: &Config, size: WholeSize, budget: Budget) -> Result<Self> {
         let spec = config.classify.clone().unwrap_or_default();
-        let open = |source: &str| {
-            Sample::open_whole(source, size, spec.resize, config.data.strict, budget)
-        };
-        let train = open(&config.data.source)?;
-        let test = spec.test.as_deref().map(open).transpose()?;
+        let open =
+            |source: &str, size| Sample::open_whole(source, size, config.data.strict, budget);
+        let train = open(&config.data.source, size)?;
+        let dims = train.dims();
+        let test = spec.test.as_deref().map(|test| open(test, same_size(size, dims)));
+        let test = test.transpose()?;
         for sample in std::iter::once(&train).chain(&test) {
             common.status(&format!("data: {}", sample.description));
             common.report_files(&sample.report);
@@ -140,8 +140,8 @@ impl Data {
             test.iter().fold(error, |error, test| test.explain_missing_labels(error))
         })?;
         let allowed = budget.all.map(|all| all / 4);
-        let train = Labelled::read(&train, size, of_train, allowed)?;
-        let test = test.map(|test| Labelled::read(&test, size, of_test, allowed)).transpose()?;
+        let train = Labelled::read(&train, dims, of_train, allowed)?;
+        let test = test.map(|test| Labelled::read(&test, dims, of_test, allowed)).transpose()?;
         Ok(Self { train, test })
     }
 
@@ -229,18 +229,19 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
         RunFolder::at(&learning.out)
     };
     let loaded = args.common.load_model(&args.model)?;
-    let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     let budget = super::budget(args.reading.max_memory.as_deref())?;
-    let size = encoder.graph.nodes[0].dims;
+    let size = Encoder::input(&loaded, &args.reading)?;
     let kind = HeadKind::Classify;
     let data_config = learning
         .settings
         .data_config(kind, &loaded.graph.spec, |config| args.apply_data_flags(config))?;
     let data = Data::open(common, &data_config, size, budget)?;
+    let dims = data.train.dims;
+    let encoder = Encoder::of(&loaded, dims, &args.reading, args.pool)?;
     let labels =
         args.labels_per_class.map(|each| each.get().saturating_mul(occurring(&data.train).get()));
     let spec = model::classifier(encoder.graph_spec(), data.train.classes.clone(), args.dropout)?;
-    let graph = Graph::new(&spec, size)?;
+    let graph = Graph::new(&spec, dims)?;
     check_unconditioned(&graph)?;
     common.status(&format!(
         "classifier: {} parameters; features {encoder}, {} classes",
@@ -258,6 +259,10 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
                     spec.labels = labels;
                 }
                 config.train.from = learning.from(&args.model);
+                if let Some(spec) = &mut config.classify {
+                    // A resumed run resizes images as this one does.
+                    spec.resize |= !matches!(size, WholeSize::Exactly(_));
+                }
                 change(config);
             },
         )
@@ -284,7 +289,9 @@ pub fn resume(
 ) -> anyhow::Result<()> {
     let dims = super::resume::input(config)?;
     let graph = Graph::new(&config.model, dims)?;
-    let data = Data::open(common, data_config, dims, budget)?;
+    let resize = config.classify.as_ref().is_some_and(|spec| spec.resize);
+    let size = WholeSize::of_fixed(dims, resize);
+    let data = Data::open(common, data_config, size, budget)?;
     let mut device = common.open_for(config.train.precision)?;
     device.limit_memory(budget.all);
     train_and_print(common, &mut device, (config, &graph), &data, budget, begin)

@@ -17,7 +17,7 @@ use csae::internals::tasks::probe::{
 };
 use serde_json::json;
 
-use super::features::{Encoder, PoolChoice, Reading, bar};
+use super::features::{Encoder, PoolChoice, Reading, bar, same_size};
 use super::{CommandArgs, Common};
 
 /// Which classifiers to fit.
@@ -117,18 +117,17 @@ impl CommandArgs for ProbeArgs {
 fn run(args: ProbeArgs) -> anyhow::Result<()> {
     let place = ModelPaths::with(&args.model, "probe");
     let loaded = args.common.load_model(&args.model)?;
-    let encoder = Encoder::of(&loaded, &args.reading, args.pool)?;
     let out = args.out.clone().unwrap_or(place.out);
     super::outputs::check_folder(&out)?;
     for name in [PICTURE, NUMBERS] {
         super::refuse_existing(&out.join(name), args.force)?;
     }
     let budget = super::budget(args.reading.max_memory.as_deref())?;
-    let size = encoder.graph.nodes[0].dims;
-    let open = |source: &str| {
-        Sample::open_whole(source, size, args.reading.resize, args.reading.strict, budget)
-    };
-    let (train, test) = (open(&args.train)?, open(&args.test)?);
+    let open = |source: &str, size| Sample::open_whole(source, size, args.reading.strict, budget);
+    let train = open(&args.train, Encoder::input(&loaded, &args.reading)?)?;
+    let size = train.dims();
+    let test = open(&args.test, same_size(Encoder::input(&loaded, &args.reading)?, size))?;
+    let encoder = Encoder::of(&loaded, size, &args.reading, args.pool)?;
     for sample in [&train, &test] {
         args.common.status(&format!("data: {}", sample.description));
         args.common.report_files(&sample.report);

@@ -41,7 +41,7 @@ pub use formats::decode::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use patches::Patch;
 pub use pixels::Pixels;
-pub use sample::Sample;
+pub use sample::{Sample, WholeSize};
 pub use subset::{AnnotatedImages, Subset};
 
 use crate::error::{Error, Result, did_you_mean};

@@ -17,6 +17,36 @@ const BATCH: usize = 64;
 /// its table entry. An estimate; names vary in length.
 const PATCH_OVERHEAD: usize = 160;
 
+/// Maximum side of images that are resized to a size that nobody asked for. Features of larger
+/// images take longer without being much better: classifiers usually see 224 pixels.
+const MAX_SIDE: usize = 256;
+
+/// The size that whole images get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WholeSize {
+    /// Exactly this size. Images of another size are an error.
+    Exactly(Dims),
+    /// Images are resized, and their channels converted.
+    Resized(Dims),
+    /// Their own size, if it is common to all and at most 256 pixels; otherwise they are resized to
+    /// their median size, or a smaller one of the same shape. Channels are converted.
+    Own {
+        /// Number of channels.
+        channels: usize,
+        /// Sides are multiples of this; images lose what is beyond, at both ends.
+        align: usize,
+        /// The size of other images, which these get too.
+        like: Option<Size>,
+    },
+}
+
+impl WholeSize {
+    /// The size for a model that takes images of one size only.
+    pub const fn of_fixed(dims: Dims, resize: bool) -> Self {
+        if resize { Self::Resized(dims) } else { Self::Exactly(dims) }
+    }
+}
+
 /// Patches of a set of images.
 #[derive(Debug)]
 pub struct Sample {
@@ -98,23 +128,30 @@ impl Sample {
         Ok(Self::new(pixels, patches, dims, budget.data, log))
     }
 
-    /// Opens every image as a whole, in order. With `resize` images are resized and converted to
-    /// `dims`; otherwise they must have that size and those channels. Of a bundled set it opens the
-    /// training images.
+    /// Opens every image as a whole, in order. Of a bundled set it opens the training images.
     ///
     /// # Errors
     /// If the images cannot be loaded ([`super::open`]) or resized, or have another size or other
     /// channels. The message names the first such image.
-    pub fn open_whole(
-        source: &str,
-        dims: Dims,
-        resize: bool,
-        strict: bool,
-        budget: Budget,
-    ) -> Result<Self> {
-        let channels = resize.then_some(dims.c);
-        let Opened { mut pixels, report, description } =
+    pub fn open_whole(source: &str, size: WholeSize, strict: bool, budget: Budget) -> Result<Self> {
+        let channels = match size {
+            WholeSize::Exactly(_) => None,
+            WholeSize::Resized(dims) => Some(dims.c),
+            WholeSize::Own { channels, .. } => Some(channels),
+        };
+        let Opened { mut pixels, report, mut description } =
             open(source, &LoadOptions { channels, strict, memory: budget.all }, budget.data)?;
+        let (dims, resize) = match size {
+            WholeSize::Exactly(dims) => (dims, false),
+            WholeSize::Resized(dims) => (dims, true),
+            WholeSize::Own { channels, align, like } => {
+                let (size, why) = own_size(&pixels, align, like);
+                if let Some(why) = why {
+                    description = format!("{description}; resized to {size}, {why}");
+                }
+                (Dims::of(size, channels), why.is_some())
+            }
+        };
         if resize {
             match &mut pixels {
                 Pixels::Resident(images) => images.resize_all(dims.size())?,
@@ -129,7 +166,9 @@ impl Sample {
                 Advice::ConvertImages
             )));
         }
-        if let Some(odd) = (0..pixels.len()).find(|image| pixels.size(*image) != dims.size()) {
+        let is_cropped = matches!(size, WholeSize::Own { .. }) && !resize;
+        let is_odd = |image: &usize| pixels.size(*image) != dims.size() && !is_cropped;
+        if let Some(odd) = (0..pixels.len()).find(is_odd) {
             let (Size { h, w }, name) = (pixels.size(odd), pixels.name(odd));
             return Err(Error::usage(format!(
                 "{source}: image {name} is {w}x{h}, but the model takes {}x{}; {}",
@@ -138,7 +177,11 @@ impl Sample {
                 Advice::ResizeImages
             )));
         }
-        let patches = (0..pixels.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();
+        let middle = |image: usize| {
+            let size = pixels.size(image);
+            Patch { image, top: (size.h - dims.h) / 2, left: (size.w - dims.w) / 2 }
+        };
+        let patches = (0..pixels.len()).map(middle).collect();
         Ok(Self::new(pixels, patches, dims, budget.data, (description, report)))
     }
 
@@ -216,6 +259,11 @@ impl Sample {
         self.pixels.held_bytes() + tables + reading
     }
 
+    /// The size of a patch.
+    pub const fn dims(&self) -> Dims {
+        self.dims
+    }
+
     /// Number of patches.
     pub fn len(&self) -> usize {
         self.patches.len()
@@ -243,6 +291,33 @@ impl Sample {
                 f(&images, &whole)
             }),
         }
+    }
+}
+
+/// The size for [`WholeSize::Own`], and why images are resized if they are.
+fn own_size(pixels: &Pixels, align: usize, like: Option<Size>) -> (Size, Option<&'static str>) {
+    let median = |side: fn(Size) -> usize| {
+        let mut sides: Vec<usize> = pixels.sizes().map(side).collect();
+        let middle = sides.len() / 2;
+        *sides.select_nth_unstable(middle).1
+    };
+    let common = pixels.common_size();
+    let size = common.unwrap_or_else(|| Size::new(median(|size| size.h), median(|size| size.w)));
+    let longest = size.h.max(size.w);
+    let (size, why) = if longest > MAX_SIDE {
+        let scaled = |side: usize| (side * MAX_SIDE + longest / 2) / longest;
+        (size.map(scaled), Some("the default for large images"))
+    } else if common.is_none() {
+        (size, Some("their median size"))
+    } else if size.h < align || size.w < align {
+        (size, Some("the smallest size that the model takes"))
+    } else {
+        (size, None)
+    };
+    let size = size.map(|side| (side / align * align).max(align));
+    match like {
+        Some(like) if like != size => (like, Some("the size of the training images")),
+        _ => (size, why),
     }
 }
 
@@ -303,6 +378,40 @@ mod tests {
                 "{count}: {many} parts"
             );
         }
+    }
+
+    #[test]
+    fn whole_images_get_their_common_or_median_size_within_a_limit() {
+        let budget = Budget { all: None, data: 1 << 30 };
+        let open = |sizes: &[(u32, u32)], channels, like| {
+            let size = WholeSize::Own { channels, align: 4, like };
+            let folder = Folder::new("own-size");
+            for (i, (width, height)) in sizes.iter().enumerate() {
+                let image = image::GrayImage::from_pixel(*width, *height, image::Luma([90]));
+                folder.write(format!("{i}.png"), &encoded(&image.into(), image::ImageFormat::Png));
+            }
+            let source = folder.path.display().to_string();
+            let sample = Sample::open_whole(&source, size, false, budget).unwrap();
+            assert_eq!(read_all(&sample).0.len(), sizes.len() * sample.dims().len());
+            (sample.dims(), sample.description)
+        };
+        let (dims, description) = open(&[(40, 31), (40, 31)], 1, None);
+        assert!(dims == Dims::new(1, 28, 40) && !description.contains("resized"), "{description}");
+        let (dims, description) = open(&[(2, 31)], 1, None);
+        assert!(dims == Dims::new(1, 28, 4) && description.contains("resized"), "{description}");
+        let (dims, description) = open(&[(40, 30), (50, 60), (90, 70)], 3, None);
+        assert!(
+            dims == Dims::new(3, 60, 48)
+                && description.ends_with("resized to 48x60, their median size"),
+            "{dims} {description}"
+        );
+        let (dims, description) = open(&[(40, 30)], 1, Some(Size::new(8, 12)));
+        assert!(dims == Dims::new(1, 8, 12) && description.contains("training"), "{description}");
+        let (dims, description) = open(&[(600, 300)], 1, None);
+        assert!(
+            dims == Dims::new(1, 128, 256) && description.contains("the default for large images"),
+            "{dims} {description}"
+        );
     }
 
     #[test]

@@ -1,10 +1,13 @@
-//! Reconstruction of images of any size by a model of fixed input size: overlapping tiles, blended
-//! by a smooth window.
+//! Reconstruction of images of any size. A convolutional model encodes the whole image. A model of
+//! fixed input size reconstructs overlapping tiles, which are blended by a smooth window.
 
 use crate::device::Device;
 use crate::error::Result;
 use crate::infer::batches::Inference;
+use crate::infer::conditions::Condition;
+use crate::infer::restore::Restorer;
 use crate::infer::tiles::mirrored;
+use crate::model::{Graph, tile_geometry};
 use crate::shape::{Dims, Size};
 
 /// Positions of tiles of `size` along a side of `length` ≥ `size`. Neighbours are at most
@@ -22,6 +25,13 @@ pub(crate) fn window(size: usize) -> Vec<f64> {
     (0..size).map(|i| 0.5 - 0.5 * cosine(i) + 1e-3).collect()
 }
 
+/// Whether a model has one code for an image of any size. Otherwise an image is encoded in tiles of
+/// the model's input size: the model has a fully connected layer, or a selection that compares the
+/// units of a whole sample, whose number is for samples of that size.
+pub fn encodes_whole_images(graph: &Graph) -> bool {
+    tile_geometry(graph).is_ok_and(|geometry| !geometry.whole)
+}
+
 /// Memory in bytes that [`image()`] and its caller need for an image of `size`, besides the model's
 /// batches: the image as bytes and as f32, padded to the input size, the weighted sum and its
 /// weights in f64, and the result as f32 and as bytes.
@@ -31,8 +41,8 @@ pub fn bytes(dims: Dims, size: Size) -> u64 {
     area * c * (1 + 4 + 4 + 1) + full * (c * (4 + 8) + 8)
 }
 
-/// Reconstructs an image (H,W,C; 0…1) of any size. An image smaller than the model's input is
-/// padded by mirroring.
+/// Reconstructs an image (H,W,C; 0…1) of any size. For a model of fixed input size, a smaller image
+/// is padded by mirroring.
 ///
 /// # Errors
 /// When the device fails or has no memory for the buffers.
@@ -42,6 +52,27 @@ pub fn image(
     pixels: &[f32],
     size: Size,
 ) -> Result<Vec<f32>> {
+    if encodes_whole_images(inference.graph) {
+        let restorer = Restorer::new(inference.graph, &inference.store)?;
+        let c = restorer.channels();
+        let mut all = Vec::with_capacity(pixels.len());
+        restorer.restore(
+            device,
+            Dims::of(size, c),
+            &Condition::default(),
+            |y, columns, row| {
+                let row_start = y * size.w;
+                row.extend_from_slice(
+                    &pixels[(row_start + columns.start) * c..(row_start + columns.end) * c],
+                );
+            },
+            |strip| {
+                all.extend(strip.pixels);
+                Ok(())
+            },
+        )?;
+        return Ok(all);
+    }
     by_tiles(device, inference, pixels, size, 1)
 }
 

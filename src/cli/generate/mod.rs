@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use csae::bail_usage;
 use csae::internals::budget::{Budget, free};
-use csae::internals::data::Sample;
+use csae::internals::data::{Sample, WholeSize};
 use csae::internals::error::{Error, Result};
 use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::model::{Graph, ModelSpec, Purpose};
@@ -323,7 +323,15 @@ impl Reading {
     /// Images of the model's size.
     fn whole(self, common: &Common, graph: &Graph, source: &str) -> Result<Sample> {
         let Self { resize, strict, budget } = self;
-        report(common, Sample::open_whole(source, graph.nodes[0].dims, resize, strict, budget)?)
+        report(
+            common,
+            Sample::open_whole(
+                source,
+                WholeSize::of_fixed(graph.nodes[0].dims, resize),
+                strict,
+                budget,
+            )?,
+        )
     }
 }
 
@@ -540,7 +548,7 @@ fn read_one(args: &GenerateArgs, graph: &Graph, source: &str, budget: Budget) ->
         bail_usage!("{source}: no such file; name an image");
     }
     let size = graph.nodes[0].dims;
-    let sample = Sample::open_whole(source, size, args.resize, true, budget)?;
+    let sample = Sample::open_whole(source, WholeSize::of_fixed(size, args.resize), true, budget)?;
     if sample.len() != 1 {
         bail_usage!("{source} holds {} images; name an image file", sample.len());
     }
