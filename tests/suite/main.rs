@@ -26,6 +26,9 @@ mod fuzz;
 mod generate;
 mod gpu;
 mod gradients;
+mod guide;
+#[cfg(unix)]
+mod guide_commands;
 mod heads;
 mod hostile;
 mod image_files;
@@ -41,6 +44,7 @@ mod outputs;
 mod presets;
 mod reconstruct;
 mod restore;
+mod results;
 mod resume;
 mod roofline;
 mod rooms;
