@@ -7,7 +7,7 @@
 //! | [Sparsity][sparsity] | Choose a sparsity rule, and keep units alive. |
 //! | [Features][features] | Extract and measure features, train classifiers. |
 //! | [Restoration][restoration] | Remove noise, fill missing pixels, enlarge images. |
-//! | [Segmentation and detection][segmentation_and_detection] | Classify pixels, and find objects. |
+//! | [Segmentation and detection][segmentation_and_detection] | Classify pixels, find objects. |
 //! | [Anomalies][anomalies] | Find defects with a model of normal images. |
 //! | [Generation][generation] | Generate images, textures and styles. |
 //! | [Configuration][configuration] | Presets, keys, run folders, resuming, memory. |

@@ -41,6 +41,7 @@ mod many;
 mod masks;
 mod memory;
 mod outputs;
+mod packaging;
 mod presets;
 mod reconstruct;
 mod restore;

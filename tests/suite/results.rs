@@ -33,7 +33,7 @@ fn is_date(text: &str) -> bool {
         })
 }
 
-/// What is wrong with a row.
+/// The faults of a row.
 fn faults(row: &[&str]) -> Vec<String> {
     let (task, value, command, device) = (row[0], row[2], row[4], row[5]);
     let mut faults = Vec::new();
@@ -83,7 +83,8 @@ fn no_row_is_passed_over() {
 /// The check can fail: a missing command, device, date and note are found.
 #[test]
 fn an_incomplete_row_is_found() {
-    let row = "| a | b | 1 | | `csae eval` | CPU path, X | 2026-11-24, [n](results/2026-11-24-2-cores.md) |";
+    let row = "| a | b | 1 | | `csae eval` | CPU path, X | 2026-11-24, \
+               [n](results/2026-11-24-2-cores.md) |";
     assert_eq!(rows(row).iter().flat_map(|row| faults(row)).count(), 0);
     for (from, to) in [
         ("`csae eval`", "as before"),

@@ -82,8 +82,9 @@ pub fn quotes(markdown: &str) -> Vec<String> {
 
 #[test]
 fn commands_are_read_from_blocks() {
-    let markdown = "Text.\n\n    csae a  # b\n\n    csae c\n\n```toml\nx = 1\n```\n\n```sh\n# d\ncsae e \
-                    \\\n  --f 'g#h'; csae i\n```\n";
+    let indented = "Text.\n\n    csae a  # b\n\n    csae c\n\n";
+    let fenced = "```toml\nx = 1\n```\n\n```sh\n# d\ncsae e \\\n  --f 'g#h'; csae i\n```\n";
+    let markdown = &format!("{indented}{fenced}");
     assert_eq!(all_commands(markdown), ["csae a", "csae c", "csae e --f 'g#h'", "csae i"]);
     assert_eq!(blocks("- item\n    - nested\n").len(), 1);
 }
