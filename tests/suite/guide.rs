@@ -130,7 +130,7 @@ fn every_page_is_listed_with_its_summary() {
         let module = page.name.replace('-', "_");
         let row = format!("//! | [{}][{module}] | {} |", page.title(), page.summary());
         assert!(index.contains(&row), "src/guide/mod.rs has no {row}");
-        let link = format!("#[doc = \"[{}]: super::{module}\"]", page.title());
+        let link = format!("#[doc = \"[{}]: self::{module}\"]", page.title());
         assert!(index.contains(&link), "src/guide/mod.rs has no {link}");
         let row = |line: &str| line.starts_with(page.name) && line.ends_with(&page.summary());
         assert!(list.lines().any(row), "{}: {list}", page.name);
