@@ -21,6 +21,8 @@
 //! | describe a model | [`Model::from_toml`], [`preset`] |
 //! | choose a device | [`Model::builder`], [`DeviceChoice`] |
 //!
+//! [`guide`] is the guide to the program, one page for each topic.
+//!
 //! `tests/examples` has four programs: `denoise_image`, `train_on_arrays`, `own_model` and
 //! `features_to_file`.
 //!
@@ -71,6 +73,7 @@
 //! names      enums with names: the values that a key or flag accepts
 //! hash       fingerprints of checkpoints, model files and cache entries
 //! error      the error type
+//! guide      the pages of the guide
 //! ```
 //!
 //! The binary (`main.rs` and `cli/`, one file per command) uses only the library.
@@ -131,6 +134,7 @@ mod device;
 mod error;
 mod files;
 mod gpu;
+pub mod guide;
 mod hash;
 mod infer;
 mod linalg;

@@ -29,6 +29,7 @@ mod features;
 mod file_messages;
 mod finetune;
 mod generate;
+mod guide;
 mod inspect;
 mod interrupt;
 mod learning;
@@ -134,6 +135,7 @@ commands! {
         Devices(devices::DevicesArgs),
         Verify(verify::VerifyArgs),
         Bench(bench::BenchArgs),
+        Guide(guide::GuideArgs),
         Completions(completions::CompletionsArgs),
         Man(man::ManArgs),
     }

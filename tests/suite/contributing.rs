@@ -75,8 +75,8 @@ fn mentioning(files: &BTreeMap<String, String>, names: &[&str]) -> BTreeSet<Stri
     files.iter().filter(mention).map(|(path, _)| path.clone()).collect()
 }
 
-/// Every source file of the library, the program and the kernels, except files of tests, by its
-/// path in the repository.
+/// Every source file of the library, the program and the kernels, except files of tests and pages
+/// of the guide, by its path in the repository.
 fn sources() -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root().join("src"), root().join("shaders")];
@@ -86,7 +86,7 @@ fn sources() -> BTreeMap<String, String> {
             let name = path.to_string_lossy().into_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if !name.ends_with("_tests.rs") {
+            } else if !name.ends_with("_tests.rs") && !name.ends_with(".md") {
                 let inside = path.strip_prefix(root()).unwrap().to_string_lossy().into_owned();
                 found.insert(inside, std::fs::read_to_string(&path).unwrap());
             }

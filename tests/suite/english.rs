@@ -50,7 +50,8 @@ fn root() -> &'static Path {
 
 /// Every file with prose that we write.
 fn files() -> Vec<PathBuf> {
-    let mut files = vec![root().join("README.md"), root().join(".github/CONTRIBUTING.md")];
+    let pages = ["README.md", "CHANGELOG.md", ".github/CONTRIBUTING.md", "benches/RESULTS.md"];
+    let mut files: Vec<PathBuf> = pages.map(|name| root().join(name)).into();
     let mut folders: Vec<PathBuf> = ["src", "shaders", "tests", "benches", "assets/presets"]
         .map(|name| root().join(name))
         .into();
@@ -60,7 +61,9 @@ fn files() -> Vec<PathBuf> {
             let extension = path.extension().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if ["rs", "wgsl", "toml", "sh"].contains(&extension.as_str()) {
+            } else if ["rs", "wgsl", "toml", "sh"].contains(&extension.as_str())
+                || extension == "md" && path.starts_with(root().join("src"))
+            {
                 files.push(path);
             }
         }

@@ -6,12 +6,15 @@ pub mod arrays;
 pub mod cases;
 pub mod command;
 pub mod dawn;
+#[cfg(unix)]
+pub mod examples;
 pub mod files;
 pub mod folder;
 pub mod fxc;
 pub mod gpu;
 pub mod images;
 pub mod json;
+pub mod markdown;
 pub mod models;
 pub mod recorded;
 pub mod spirv;
