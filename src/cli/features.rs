@@ -214,8 +214,8 @@ pub fn bar(common: &Common, what: &str, images: usize) -> ProgressBar {
   csae features runs/wta t10k-images-idx3-ubyte.gz --pool max --grid 4 -o test.safetensors
   csae features runs/001 photos/ --layer encoder.0 -o maps.npy")]
 pub struct FeaturesArgs {
-    /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
-    /// paint-3
+    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, paint-1,
+    /// paint-2, paint-3
     model: PathBuf,
     /// Images: a folder, a file, a pattern ('scans/*.png'), a list (@FILE, or -) or a bundled set
     data: String,

@@ -55,8 +55,8 @@ impl Classifier {
   csae probe runs/wta --train train/ --test test/ --grid 2 --pool average --resize
   csae probe runs/wta --train train/ --test test/ --labels-per-class 10,30")]
 pub struct ProbeArgs {
-    /// Model file, run folder, or bundled model: denoise, inpaint, upscale, paint-1, paint-2,
-    /// paint-3
+    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, paint-1,
+    /// paint-2, paint-3
     model: PathBuf,
     /// Labelled training images: IDX, CIFAR or csv files, a folder with one subfolder per
     /// class, or x.npy beside x.labels.npy

@@ -34,7 +34,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "denoise|inpaint|upscale")]
     task: Option<Task>,
     /// Configuration to start from; `csae presets` lists them [default: the task's preset, or
-    /// article without --task]
+    /// photographs without --task]
     #[arg(long, value_name = "NAME", conflicts_with = "config")]
     preset: Option<String>,
     /// Configuration file (TOML) instead of a preset

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result, did_you_mean};
 
 /// The default preset of `csae train`.
-pub const DEFAULT: &str = "article";
+pub const DEFAULT: &str = "photographs";
 
 const PRESETS: &[(&str, &str)] = &[
     ("article", include_str!("../../assets/presets/article.toml")),
@@ -13,6 +13,7 @@ const PRESETS: &[(&str, &str)] = &[
     ("paint-1", include_str!("../../assets/presets/paint-1.toml")),
     ("paint-2", include_str!("../../assets/presets/paint-2.toml")),
     ("paint-3", include_str!("../../assets/presets/paint-3.toml")),
+    ("photographs", include_str!("../../assets/presets/photographs.toml")),
     ("plain", include_str!("../../assets/presets/plain.toml")),
     ("pyramid", include_str!("../../assets/presets/pyramid.toml")),
     ("sparse", include_str!("../../assets/presets/sparse.toml")),

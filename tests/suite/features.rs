@@ -22,12 +22,12 @@ fn train(run: &str, flags: &str) -> Command {
     train.set("train.log_every=10").on_cpu().quiet()
 }
 
-/// A run of the default preset that no test changes.
+/// A run of the preset `article` that no test changes.
 fn run() -> &'static str {
     static RUN: OnceLock<String> = OnceLock::new();
     RUN.get_or_init(|| {
         let run = TempFolder::shared().path("features");
-        train(&run, "").succeed();
+        train(&run, "--preset article").succeed();
         run
     })
 }
@@ -357,4 +357,99 @@ fn a_file_that_has_no_features_is_refused() {
     let folder = TempFolder::new("probe-nothing");
     let file = folder.write("other.safetensors", "nothing");
     refused("digits", "digits", &["--features", &file, &file], &["not a safetensors file"]);
+}
+
+/// A convolutional model of gray images that no test changes.
+fn convolutional() -> &'static str {
+    static RUN: OnceLock<String> = OnceLock::new();
+    RUN.get_or_init(|| {
+        let run = TempFolder::shared().path("features-convolutional");
+        let small = "--set model.layers.unrolled.filters=8 --set model.layers.unrolled.kernel=5 \
+                     --set model.layers.dictionary.kernel=5 --set model.layers.dictionary.padding=2";
+        let train = Command::train("textures").flags(small).set("data.crop=16");
+        train.out(&run).steps(20).batch(8).on_cpu().quiet().succeed();
+        run
+    })
+}
+
+/// A folder of gray images of these widths and heights.
+fn images_of(folder: &TempFolder, name: &str, sizes: &[(u32, u32)]) -> String {
+    folder.create(name);
+    for (i, (width, height)) in sizes.iter().enumerate() {
+        let shade = |x: u32, y: u32| image::Luma([(x * 5 + y * 3 + i as u32 * 40) as u8]);
+        let path = folder.path(&format!("{name}/{i}.png"));
+        image::GrayImage::from_fn(*width, *height, shade).save(path).unwrap();
+    }
+    folder.path(name)
+}
+
+#[test]
+fn a_convolutional_encoder_takes_images_of_any_size() {
+    let folder = TempFolder::new("any-size");
+    let shape_of = |images: &str, flags: &str| {
+        let out = folder.path("features.npy");
+        let command = Command::new("features").arg(convolutional()).arg(images).out(&out).on_cpu();
+        let messages = command.flags(flags).force().messages();
+        (read_npy(&out, "<f4").0, messages)
+    };
+    let same = images_of(&folder, "same", &[(41, 30), (41, 30)]);
+    let (shape, messages) = shape_of(&same, "");
+    assert_eq!(shape, [2, 8, 7, 10], "4x4 pixels for a position");
+    assert!(!messages.contains("resized"), "{messages}");
+    assert_eq!(shape_of(&same, "--pool max --grid 2").0, [2, 8, 2, 2]);
+    assert_eq!(shape_of(&same, "--size 24x16").0, [2, 8, 4, 6]);
+    let mixed = images_of(&folder, "mixed", &[(40, 30), (60, 50), (70, 90)]);
+    let (shape, messages) = shape_of(&mixed, "");
+    assert_eq!(shape, [3, 8, 12, 15]);
+    assert!(messages.contains("resized to 60x48, their median size"), "{messages}");
+    let large = images_of(&folder, "large", &[(600, 300)]);
+    let (shape, messages) = shape_of(&large, "--pool max --grid 2");
+    assert_eq!(shape, [1, 8, 2, 2]);
+    assert!(messages.contains("resized to 256x128, the default for large images"), "{messages}");
+}
+
+#[test]
+fn sizes_for_a_model_of_one_size_are_refused() {
+    let folder = TempFolder::new("sizes-refused");
+    let images = images_of(&folder, "images", &[(20, 20)]);
+    let command = features(sparse(), &images, &folder.path("x.npy"));
+    command.flags("--size 20").fails(2, &["--size 20x20", "takes 8x8 only", "--resize"]);
+    for size in ["0", "20x", "x", "20x20x3", "99999", "-4"] {
+        let command = features(convolutional(), &images, &folder.path("x.npy"));
+        command.arg(format!("--size={size}")).fails(2, &["--size", "N or WxH"]);
+    }
+}
+
+#[test]
+fn probes_and_classifiers_take_images_of_any_size() {
+    let folder = TempFolder::new("any-size-classes");
+    for (set, count) in [("train", 10), ("test", 4)] {
+        for (class, step) in [("fine", 1), ("coarse", 6)] {
+            folder.create(&format!("{set}/{class}"));
+            for i in 0..count {
+                let stripes = |x: u32, y: u32| {
+                    image::Luma([if (x + y + i) / step % 2 == 0 { 40 } else { 200 }])
+                };
+                let path = folder.path(&format!("{set}/{class}/{i}.png"));
+                image::GrayImage::from_fn(36 + i, 30, stripes).save(path).unwrap();
+            }
+        }
+    }
+    let (train, test) = (folder.path("train"), folder.path("test"));
+    let probe = Command::new("probe").arg(convolutional()).option("--train", &train);
+    let probe = probe.option("--test", &test).out(folder.path("probe")).on_cpu();
+    let rows = probe.flags("--json --grid 1 --classifier logistic").json();
+    let error = |name: &str| {
+        let row = rows.iter().find(|row| row["features"] == name).unwrap();
+        row["test"]["error"].as_f64().unwrap()
+    };
+    assert!(error("features") < 0.2, "{}", error("features"));
+    let classifier = folder.path("classifier");
+    let finetune = Command::new("finetune").arg(convolutional()).arg(&train);
+    let finetune = finetune.option("--test", &test).out(&classifier).on_cpu().epochs(2);
+    let messages = finetune.flags("--grid 1").messages();
+    assert!(messages.contains("resized to 40x28, their median size"), "{messages}");
+    let model = model::load(Path::new(&classifier)).unwrap();
+    assert_eq!(model.graph.nodes[0].dims, Dims::new(1, 28, 40));
+    Command::resume(&classifier).flags("--epochs 3").on_cpu().succeed();
 }

@@ -28,7 +28,7 @@ const COLOUR: [&str; 9] = [
 /// Masks: white above, black below.
 const MASKS: [&str; 3] = ["sky.png", "ground.png", "scratches.png"];
 /// Folders of colour images: name, number, ending.
-const FOLDERS: [(&str, u32, &str); 12] = [
+const FOLDERS: [(&str, u32, &str); 16] = [
     ("my-photos", 6, "png"),
     ("my-other-photos", 3, "png"),
     ("photos", 6, "jpg"),
@@ -41,6 +41,10 @@ const FOLDERS: [(&str, u32, &str); 12] = [
     ("VOC/JPEGImages", 6, "jpg"),
     ("test/good", 3, "png"),
     ("test/crack", 3, "png"),
+    ("leaves/train/oak", 8, "png"),
+    ("leaves/train/birch", 8, "png"),
+    ("leaves/test/oak", 2, "png"),
+    ("leaves/test/birch", 2, "png"),
 ];
 /// Lists of a detection set.
 const LISTS: [(&str, &str); 3] = [("train", "0\n1\n2\n"), ("val", "3\n"), ("test", "4\n5\n")];
