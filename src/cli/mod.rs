@@ -24,6 +24,7 @@ mod common;
 mod completions;
 mod detect;
 mod devices;
+mod drivers;
 mod eval;
 mod features;
 mod file_messages;
