@@ -25,6 +25,7 @@ mod completions;
 mod detect;
 mod devices;
 mod drivers;
+mod dry_run;
 mod eval;
 mod features;
 mod file_messages;
