@@ -14,7 +14,7 @@ use csae::internals::train::load_model;
 use csae::internals::verify::check_units_once;
 
 use super::drivers::quietly;
-use super::out;
+use super::{not_a_model, out};
 
 /// Which kernel variant to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -274,7 +274,7 @@ impl Common {
     /// # Errors
     /// As [`load_model`].
     pub fn load_model(&self, path: &Path) -> csae::internals::error::Result<LoadedModel> {
-        let loaded = load_model(path)?;
+        let loaded = load_model(path).map_err(|error| not_a_model::explain(path, error))?;
         if let Some(note) = &loaded.note {
             self.status(&format!("note: {note}"));
         }

@@ -35,6 +35,7 @@ mod inspect;
 mod interrupt;
 mod learning;
 mod man;
+mod not_a_model;
 mod outputs;
 mod presets;
 mod probe;

@@ -26,8 +26,9 @@ use super::{CommandArgs, Common, dry_run};
 #[derive(Debug, Args)]
 #[command(after_help = names_for_help())]
 pub struct TrainArgs {
-    /// Images to train on [default: the preset's, bundled photographs]
-    data: Option<String>,
+    /// Images to train on: a source as above, or several folders, image files and patterns
+    /// [default: the preset's, bundled photographs]
+    data: Vec<String>,
     /// Restoration task: remove noise, fill missing pixels, or add detail to enlarged images.
     /// Training images are degraded accordingly, by default as in the preset of the same name
     #[arg(long, value_name = "denoise|inpaint|upscale")]
@@ -115,8 +116,9 @@ impl TrainArgs {
             self.precision.iter().map(|precision| format!("train.precision={precision}"));
         let set: Vec<String> = self.set.iter().cloned().chain(precision).collect();
         let mut config = Config::parse(&text, &place, &set)?;
-        if let Some(data) = &self.data {
-            config.data.source.clone_from(data);
+        if let [first, more @ ..] = &self.data[..] {
+            config.data.source.clone_from(first);
+            config.data.more_sources = more.to_vec();
         }
         if let Some(batch) = self.batch {
             config.train.batch = batch;
@@ -209,6 +211,7 @@ fn names_for_help() -> String {
         "Examples:
   csae train
   csae train my-photos/ --set data.crop=48 --epochs 5
+  csae train holidays/ garden/ 'scans/*.png' cat.jpg
   csae train train-images-idx3-ubyte.gz --preset w1 --device cpu
   csae train my-photos/ --preset plain --dry-run
 

@@ -100,6 +100,10 @@ pub struct DataSpec {
     /// The name of a bundled data set, a folder, a file, or a list of image files (`@FILE`, or
     /// `-` for standard input).
     pub source: String,
+    /// More sources that are read together with `source`: folders, image files and patterns of
+    /// image files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more_sources: Vec<String>,
     /// A separate source of validation images. Without it a share of the images is held out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_source: Option<String>,
@@ -135,6 +139,7 @@ impl Default for DataSpec {
     fn default() -> Self {
         Self {
             source: "photos".to_owned(),
+            more_sources: Vec::new(),
             validation_source: None,
             strict: false,
             fit: FitName::Crop,

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use crate::support::images::texture;
 use crate::support::{Command, TempFolder, text};
 
 /// The files in a folder.
@@ -88,7 +89,8 @@ fn a_dry_run_is_readable_and_fails_as_the_run_would() {
     {
         assert!(printed.contains(words), "{words}: {printed}");
     }
-    small(&folder, "--dry-run --set train.from=none.safetensors").fails(2, &["none.safetensors"]);
+    small(&folder, "-q --dry-run --set train.from=none.safetensors")
+        .fails(2, &["none.safetensors"]);
     small(&folder, "--dry-run --max-memory 1KiB").fails(2, &["memory"]);
     assert_eq!(entries(&folder), 0);
 }
@@ -99,4 +101,113 @@ fn the_help_of_train_names_presets_and_bundled_sets() {
     for word in ["Presets: article, ", "top-k", "Bundled sets: photos, textures, digits"] {
         assert!(help.contains(word), "{word}: {help}");
     }
+}
+
+/// A folder with two folders of one photograph each, and a third photograph.
+fn photographs(name: &str) -> TempFolder {
+    let folder = TempFolder::new(name);
+    for inside in ["a", "b/c"] {
+        std::fs::create_dir_all(folder.path(inside)).unwrap();
+    }
+    for (file, from) in
+        [("a/1.png", "brick.png"), ("b/c/2.png", "grass.png"), ("3.png", "gravel.png")]
+    {
+        std::fs::copy(texture(from), folder.path(file)).unwrap();
+    }
+    folder
+}
+
+/// A short training on several sources, separated by spaces.
+fn several(folder: &TempFolder, sources: &str) -> Command {
+    let train = Command::new("train").flags(sources).current_dir(folder.path(""));
+    train.flags("--preset w1 --batch 8 --set data.validation=0.4").on_cpu()
+}
+
+#[test]
+fn a_training_reads_several_folders_files_and_patterns() {
+    let folder = photographs("several-sources");
+    let run = |sources: &str, out: &str| {
+        several(&folder, sources).steps(2).out(out).messages();
+        std::fs::read(folder.path(&format!("{out}/model.safetensors"))).unwrap()
+    };
+    let messages = several(&folder, "a b ./a/1.png ?.png -o first").steps(4).messages();
+    assert!(messages.contains("a and 3 more: 3 images"), "{messages}");
+    // The order of the sources is that of the images.
+    assert_eq!(run("a/1.png b/c/2.png 3.png", "files"), run("a b *.png", "mixed"));
+    assert_ne!(run("a b", "fewer"), run("a b 3.png", "same"));
+    // A resumed run reads the same images, from another folder, too.
+    let whole = std::fs::read(folder.path("first/model.safetensors")).unwrap();
+    let half = "-q -o half --set train.checkpoint_every=2 --set train.keep=9";
+    several(&folder, "a b 3.png").flags(half).steps(4).succeed();
+    let files = std::fs::read_dir(folder.path("half")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let last = names.filter(|name| name.starts_with("checkpoint-")).max().unwrap();
+    std::fs::remove_file(folder.path(&format!("half/{last}"))).unwrap();
+    std::fs::remove_file(folder.path("half/model.safetensors")).unwrap();
+    Command::resume(folder.path("half")).quiet().succeed();
+    assert_eq!(std::fs::read(folder.path("half/model.safetensors")).unwrap(), whole);
+}
+
+#[test]
+fn several_sources_must_be_images() {
+    let folder = photographs("several-refused");
+    for (sources, word) in [
+        ("a photos", "photos: with several sources"),
+        ("a @list", "@list: with several sources"),
+        ("a none", "none: no such file or folder"),
+        ("a notes.txt", "notes.txt: with several sources"),
+    ] {
+        std::fs::write(folder.path("notes.txt"), "no image").unwrap();
+        several(&folder, sources).fails(2, &[word]);
+    }
+}
+
+#[test]
+fn a_run_folder_is_not_data() {
+    let folder = photographs("run-as-data");
+    several(&folder, "a b -q -o run").steps(1).succeed();
+    let words = ["run is a run folder", "not for images"];
+    let at = |command: Command| command.current_dir(folder.path("")).on_cpu();
+    several(&folder, "run").fails(2, &words);
+    several(&folder, "a run").fails(2, &words);
+    for line in
+        ["eval run run", "features run run -o f.npy", "denoise run", "inspect run --data run"]
+    {
+        at(Command::new(line)).fails(2, &words);
+    }
+}
+
+#[test]
+fn images_in_the_place_of_a_model_are_recognised() {
+    let folder = photographs("swapped");
+    several(&folder, "a b -q -o run").steps(1).succeed();
+    let swapped = |line: &str, what: &str| {
+        let command = Command::new(line).current_dir(folder.path("")).on_cpu();
+        command.fails(2, &[&format!("{what}, not a model"), "the model comes first"]);
+    };
+    swapped("eval a run", "a is a folder of images");
+    swapped("eval photos run", "photos is a bundled set of images");
+    swapped("eval 3.png run", "3.png is an image");
+    swapped("features 3.png run -o f.npy", "3.png is an image");
+    swapped("probe digits --train digits --test digits", "digits is a bundled set of images");
+    swapped("inspect 3.png", "3.png is an image");
+    swapped("reconstruct *.png run", "*.png is a pattern of image files");
+    swapped("finetune a run -o tuned", "a is a folder of images");
+    swapped("anomaly fit a run -o detector", "a is a folder of images");
+    swapped("anomaly score a 3.png", "a is a folder of images");
+    swapped("denoise 3.png -m a", "a is a folder of images");
+    // A model that does not exist is still only that.
+    let command = Command::eval("none.safetensors", "a").current_dir(folder.path(""));
+    let message = command.fails(2, &["none.safetensors"]);
+    assert!(!message.contains("not a model"), "{message}");
+}
+
+#[test]
+fn a_model_in_the_place_of_images_is_recognised() {
+    let folder = photographs("model-as-data");
+    several(&folder, "a b -q -o run").steps(1).succeed();
+    let words = ["model.safetensors is a model", "not images"];
+    several(&folder, "run/model.safetensors").fails(2, &words);
+    let eval = Command::eval("run", "run/model.safetensors").current_dir(folder.path(""));
+    eval.on_cpu().fails(2, &words);
 }
