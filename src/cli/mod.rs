@@ -33,6 +33,7 @@ mod finetune;
 mod generate;
 mod inspect;
 mod interrupt;
+mod keys;
 mod learning;
 mod man;
 mod not_a_model;
@@ -116,6 +117,7 @@ commands! {
     enum Command {
         Train(train::TrainArgs),
         Presets(presets::PresetsArgs),
+        Keys(keys::KeysArgs),
         Resume(resume::ResumeArgs),
         Eval(eval::EvalArgs),
         Inspect(inspect::InspectArgs),

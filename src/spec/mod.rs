@@ -4,6 +4,7 @@
 //! the complete configuration. The model file keeps the `[model]` part.
 
 mod heads;
+pub mod keys;
 mod optimizer;
 mod overrides;
 mod presets;

@@ -35,7 +35,7 @@ fn the_printed_configuration_is_complete_and_trains_the_same() {
     assert_ne!(config().flags("--seed 4 --print-config").succeed(), printed.stdout);
     // A run keeps the same configuration, but for the sizes that its model gets from the data.
     small(&folder, "-q -o run").succeed();
-    let kept: toml::Table = text(&folder.path("run/config.toml")).parse().unwrap();
+    let kept: toml::Table = text(folder.path("run/config.toml")).parse().unwrap();
     let mut table: toml::Table = printed.stdout.parse().unwrap();
     table.insert("model".to_owned(), kept["model"].clone());
     assert_eq!(table, kept);
@@ -74,7 +74,7 @@ fn a_dry_run_reports_what_a_run_then_takes_and_writes_nothing() {
     for (dry, real) in layers.iter().zip(of_kind("layer")) {
         assert_eq!((&dry["name"], &dry["shape"]), (&real["name"], &real["shape"]));
     }
-    let log = text(&folder.path("run/metrics.jsonl"));
+    let log = text(folder.path("run/metrics.jsonl"));
     let validations = log.lines().filter(|line| line.contains("\"kind\":\"validation\"")).count();
     assert!(validations > 1, "{log}");
     assert_eq!(report["validations"], validations);
@@ -91,7 +91,7 @@ fn a_dry_run_is_readable_and_fails_as_the_run_would() {
     }
     small(&folder, "-q --dry-run --set train.from=none.safetensors")
         .fails(2, &["none.safetensors"]);
-    small(&folder, "--dry-run --max-memory 1KiB").fails(2, &["memory"]);
+    small(&folder, "-q --dry-run --max-memory 1KiB").fails(2, &["memory"]);
     assert_eq!(entries(&folder), 0);
 }
 
@@ -191,7 +191,7 @@ fn images_in_the_place_of_a_model_are_recognised() {
     swapped("features 3.png run -o f.npy", "3.png is an image");
     swapped("probe digits --train digits --test digits", "digits is a bundled set of images");
     swapped("inspect 3.png", "3.png is an image");
-    swapped("reconstruct *.png run", "*.png is a pattern of image files");
+    swapped("reconstruct *.png run -o out", "*.png is a pattern of image files");
     swapped("finetune a run -o tuned", "a is a folder of images");
     swapped("anomaly fit a run -o detector", "a is a folder of images");
     swapped("anomaly score a 3.png", "a is a folder of images");
@@ -210,4 +210,43 @@ fn a_model_in_the_place_of_images_is_recognised() {
     several(&folder, "run/model.safetensors").fails(2, &words);
     let eval = Command::eval("run", "run/model.safetensors").current_dir(folder.path(""));
     eval.on_cpu().fails(2, &words);
+}
+
+#[test]
+fn keys_are_listed_with_meaning_values_and_default() {
+    let all = Command::new("keys").succeed();
+    let block = "train.batch
+    Samples (images or crops) in a step
+    a whole number, at least 1; default 128
+";
+    assert!(all.contains(block), "{all}");
+    assert_eq!(Command::new("keys train.batch").succeed(), block);
+    let lines = Command::new("keys").json();
+    assert!(lines.len() > 120, "{}", lines.len());
+    for line in &lines {
+        assert!(all.contains(line["about"].as_str().unwrap()), "{line}");
+    }
+    let found = Command::new("keys LEARNING").succeed();
+    assert!(found.contains("optimizer.lr\n") && !found.contains("train.batch\n"), "{found}");
+    assert!(Command::new("keys learning-rate").succeed().starts_with("optimizer.lr\n"));
+    assert!(Command::new("keys linear").succeed().contains("model.layers.LAYER.units\n"));
+    Command::new("keys zzz").fails(2, &["\"zzz\"", "csae keys"]);
+    Command::new("keys optimizer.lrr").fails(2, &["did you mean optimizer.lr?"]);
+}
+
+/// Every key with a default can be set to it.
+#[test]
+fn the_schema_and_the_markdown_have_every_key() {
+    let schema: Value = serde_json::from_str(&Command::new("keys --schema").succeed()).unwrap();
+    let markdown = Command::new("keys --markdown").succeed();
+    for line in Command::new("keys").json() {
+        let key = line["key"].as_str().unwrap();
+        let name = key.rsplit('.').next().unwrap();
+        assert!(markdown.contains(&format!("| `{name}` |")), "{key}");
+        if !key.starts_with("model.layers.") {
+            let place = key.replace('.', "/properties/");
+            let found = schema.pointer(&format!("/properties/{place}"));
+            assert!(found.is_some_and(|found| found["description"].is_string()), "{key}");
+        }
+    }
 }
