@@ -27,7 +27,10 @@ pub use heads::{
 };
 pub use optimizer::{OptimizerName, OptimizerSpec, Update};
 pub use overrides::{apply as apply_override, from_toml};
-pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
+pub use presets::{
+    DEFAULT as DEFAULT_PRESET, Expectation, expectation as preset_expectation,
+    names as preset_names, text as preset_text,
+};
 pub use rule::SparsityRule;
 pub(crate) use training::is_zero;
 pub use training::{ScheduleName, ScheduleSpec, TrainSpec};
