@@ -250,3 +250,24 @@ fn the_schema_and_the_markdown_have_every_key() {
         }
     }
 }
+
+#[test]
+fn unknown_flags_and_keys_are_answered_with_what_was_meant() {
+    for (line, advice) in [
+        ("train --lr 0.1", "'--lr' found; use --set optimizer.lr=0.1; usage: csae train"),
+        ("train --batch-size 8", "use --batch 8"),
+        ("train --learning-rate=1e-3", "use --set optimizer.lr=1e-3"),
+        ("train --gpu", "use --device gpu"),
+        ("train --output x", "use --out x"),
+        ("train --set lr=0.1", "did you mean optimizer.lr?"),
+        ("train --epochs many", "not a number"),
+        ("train --batch 2.5", "not a whole number"),
+        ("train --set train.batch=2.5", "expected a whole number"),
+        ("train --set data.strict=3", "expected true or false"),
+        ("train --set data=3", "expected a table"),
+    ] {
+        Command::new(line).fails(2, &[advice]);
+    }
+    let message = Command::new("train --zzz").fails(2, &["'--zzz' found"]);
+    assert!(!message.contains("use --"), "{message}");
+}
