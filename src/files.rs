@@ -7,6 +7,12 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
+/// The configuration in the folder of a run.
+pub const RUN_CONFIG: &str = "config.toml";
+
+/// Facts in the folder of a run that its configuration does not have.
+pub const RUN_ORIGIN: &str = "run.json";
+
 /// Writes `bytes` to `path` atomically: `path` holds either the old file or the whole new one, even
 /// after a crash. The bytes go to a temporary file in the same folder, which is synced and renamed.
 ///

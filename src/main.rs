@@ -11,7 +11,7 @@ static ALLOCATOR: cli::allocator::Allocator = cli::allocator::Allocator;
 
 /// The folder of Wayland's sockets. OpenGL's drivers look for a display there, and complain on
 /// standard error if the variable is missing or names no absolute path: over SSH, in containers and
-/// on clusters.
+/// on clusters. `cli/drivers.rs` hides other messages, but with --verbose it does not.
 #[cfg(unix)]
 const DISPLAYS: &str = "XDG_RUNTIME_DIR";
 
@@ -22,10 +22,12 @@ fn without_displays() {
     {
         return;
     }
+    // A temporary folder that is not absolute would bring the complaint back.
+    let folder = Some(std::env::temp_dir()).filter(|folder| folder.is_absolute());
     // SAFETY: no other thread runs yet that could read the environment.
     #[allow(unsafe_code, reason = "the standard library has no safe way to set a variable")]
     unsafe {
-        std::env::set_var(DISPLAYS, std::env::temp_dir());
+        std::env::set_var(DISPLAYS, folder.unwrap_or_else(|| "/".into()));
     }
 }
 

@@ -22,6 +22,9 @@ macro_rules! names {
             /// All variants, in the order of the table.
             $vis const ALL: &[Self] = &[$(Self::$variant),*];
 
+            /// The names of all variants.
+            $vis const NAMES: &[&'static str] = &[$($name),*];
+
             /// The variant's name.
             $vis const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name),* }

@@ -13,7 +13,8 @@ use csae::internals::spec::{Config, Precision};
 use csae::internals::train::load_model;
 use csae::internals::verify::check_units_once;
 
-use super::out;
+use super::drivers::quietly;
+use super::{not_a_model, out};
 
 /// Which kernel variant to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,7 +71,7 @@ pub struct Common {
     #[arg(short, long, help_heading = "General")]
     pub quiet: bool,
     /// Print more: chosen kernels and compile times, every skipped file, every feature of an
-    /// adapter
+    /// adapter, messages of graphics drivers
     #[arg(short, long, help_heading = "General")]
     pub verbose: bool,
 }
@@ -100,7 +101,7 @@ impl Common {
         let mut read = Ok(None);
         // Cooperative matrices are experimental, so they are enabled only if a flag or the table
         // asks for them, or in half precision, where a check comes first.
-        let mut device = Device::open_with(self.device(), |adapter| {
+        let mut device = self.open_with(|adapter| {
             read = self.table(adapter);
             let tuned = matches!(&read, Ok(Some(table)) if table.names(Choice::Matrix));
             let could_use = self.kernels == Kernels::Auto && precision == Precision::F16;
@@ -126,6 +127,18 @@ impl Common {
         }
         self.status(&format!("device: {}", device.label()));
         Ok(device)
+    }
+
+    /// Opens the device without the messages of its driver. `matrices` decides which cooperative
+    /// matrices to enable on an adapter.
+    ///
+    /// # Errors
+    /// If there is no such device.
+    pub fn open_with(
+        &self,
+        matrices: impl FnOnce(&Adapter) -> Matrices,
+    ) -> csae::internals::error::Result<Device> {
+        quietly(self.verbose, || Device::open_with(self.device(), matrices))
     }
 
     /// Decides whether products in half precision run on the adapter's cooperative matrices.
@@ -156,7 +169,7 @@ impl Common {
         &self,
         matrices: impl FnOnce(&Adapter) -> Matrices,
     ) -> csae::internals::error::Result<Device> {
-        let mut device = Device::open_with(self.device(), matrices)?;
+        let mut device = self.open_with(matrices)?;
         if let Some(gpu) = device.as_gpu() {
             gpu.choose(self.kernels.into())?;
             if gpu.choice == Choice::Auto {
@@ -261,7 +274,7 @@ impl Common {
     /// # Errors
     /// As [`load_model`].
     pub fn load_model(&self, path: &Path) -> csae::internals::error::Result<LoadedModel> {
-        let loaded = load_model(path)?;
+        let loaded = load_model(path).map_err(|error| not_a_model::explain(path, error))?;
         if let Some(note) = &loaded.note {
             self.status(&format!("note: {note}"));
         }

@@ -4,6 +4,7 @@ use clap::Args;
 use csae::internals::gpu::{self, Adapter};
 use serde_json::json;
 
+use super::drivers::quietly;
 use super::{CommandArgs, Common};
 
 /// List every adapter, and which one `auto` chooses and why.
@@ -29,8 +30,15 @@ impl CommandArgs for DevicesArgs {
 }
 
 fn run(args: DevicesArgs) -> anyhow::Result<()> {
-    let adapters = gpu::adapters();
-    let chosen = gpu::choose_automatically(&adapters);
+    let adapters = quietly(args.common.verbose, gpu::adapters);
+    print(&args, &adapters);
+    // Drivers print as they are closed, too.
+    quietly(args.common.verbose, || drop(adapters));
+    Ok(())
+}
+
+fn print(args: &DevicesArgs, adapters: &[Adapter]) {
+    let chosen = gpu::choose_automatically(adapters);
     let why = match chosen {
         Some(adapter) => {
             format!("auto uses {}: the first GPU, {}", adapter.label(), adapter.kind())
@@ -41,7 +49,7 @@ fn run(args: DevicesArgs) -> anyhow::Result<()> {
             .to_owned(),
     };
     if args.common.json {
-        for adapter in &adapters {
+        for adapter in adapters {
             let chosen = chosen.is_some_and(|chosen| chosen.index == adapter.index);
             outln!("{}", describe(adapter, chosen, args.common.verbose));
         }
@@ -52,9 +60,9 @@ fn run(args: DevicesArgs) -> anyhow::Result<()> {
                 "why": why
             })
         );
-        return Ok(());
+        return;
     }
-    for adapter in &adapters {
+    for adapter in adapters {
         let (info, limits) = (&adapter.info, adapter.handle.limits());
         outln!("{}  {}", adapter.index, info.name);
         outln!(
@@ -79,7 +87,6 @@ fn run(args: DevicesArgs) -> anyhow::Result<()> {
     }
     outln!("cpu  the CPU path, {} threads", rayon::current_num_threads());
     outln!("{why}");
-    Ok(())
 }
 
 /// The features that kernels use, or all features of the adapter.

@@ -8,7 +8,7 @@ use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::infer::evaluate::EvaluationReport;
 use csae::internals::infer::top_patches::TopPatches;
 use csae::internals::metrics::statistics::quantiles;
-use csae::internals::model::{LayerRow, Purpose};
+use csae::internals::model::{LayerRow, ModelSummary, Purpose};
 use csae::internals::report::history::{Entry, History};
 use csae::internals::spec::PenaltyName;
 use csae::internals::tasks::inspect::{
@@ -146,8 +146,26 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
 }
 
 fn print_model(found: &Inspection, file: &Path) {
-    let summary = &found.summary;
-    outln!("{}: input {}", file.display(), shape(summary.input));
+    outln!("{}: input {}", file.display(), shape(found.summary.input));
+    print_model_summary(&found.summary);
+    if let Some(task) = found.run.task() {
+        outln!("task: {task}");
+    } else if let Some(config) = &found.run.config {
+        let (loss, s) = (&config.loss.kind, &config.sparsity);
+        let penalty = match s.penalty {
+            PenaltyName::L1 => format!("l1 penalty, lambda {}", s.lambda),
+            PenaltyName::Kl => format!("kl penalty, beta {}, rho {}", s.beta, s.rho),
+            PenaltyName::None => "no penalty".to_owned(),
+        };
+        outln!("loss {loss}; sparsity: {penalty}");
+    }
+    if let Some(history) = &found.run.history {
+        print_history(history, found.run.steps());
+    }
+}
+
+/// Prints the table of layers and the totals of a model.
+pub fn print_model_summary(summary: &ModelSummary) {
     let head = ["layer", "operation", "output", "parameters", "multiply-adds"].map(str::to_owned);
     let rows: Vec<[String; 5]> =
         std::iter::once(head).chain(summary.rows.iter().map(cells)).collect();
@@ -170,20 +188,6 @@ fn print_model(found: &Inspection, file: &Path) {
         shape(summary.code_shape),
         summary.output
     );
-    if let Some(task) = found.run.task() {
-        outln!("task: {task}");
-    } else if let Some(config) = &found.run.config {
-        let (loss, s) = (&config.loss.kind, &config.sparsity);
-        let penalty = match s.penalty {
-            PenaltyName::L1 => format!("l1 penalty, lambda {}", s.lambda),
-            PenaltyName::Kl => format!("kl penalty, beta {}, rho {}", s.beta, s.rho),
-            PenaltyName::None => "no penalty".to_owned(),
-        };
-        outln!("loss {loss}; sparsity: {penalty}");
-    }
-    if let Some(history) = &found.run.history {
-        print_history(history, found.run.steps());
-    }
 }
 
 /// The table cells of a layer.

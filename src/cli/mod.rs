@@ -24,6 +24,8 @@ mod common;
 mod completions;
 mod detect;
 mod devices;
+mod drivers;
+mod dry_run;
 mod eval;
 mod features;
 mod file_messages;
@@ -32,8 +34,11 @@ mod generate;
 mod guide;
 mod inspect;
 mod interrupt;
+mod keys;
 mod learning;
 mod man;
+mod near_miss;
+mod not_a_model;
 mod outputs;
 mod presets;
 mod probe;
@@ -114,6 +119,7 @@ commands! {
     enum Command {
         Train(train::TrainArgs),
         Presets(presets::PresetsArgs),
+        Keys(keys::KeysArgs),
         Resume(resume::ResumeArgs),
         Eval(eval::EvalArgs),
         Inspect(inspect::InspectArgs),
@@ -172,26 +178,49 @@ pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
         // A closed pipe is not an error.
         let _ = error.print();
     } else {
-        errln!("csae: {}", in_one_line(&error.to_string()));
+        let arguments: Vec<String> =
+            std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
+        let advice = near_miss::advice(error, Cli::command(), &arguments);
+        errln!("csae: {}", in_one_line(&error.to_string(), advice.as_deref()));
     }
     std::process::ExitCode::from(error.exit_code() as u8)
 }
 
-/// Joins clap's paragraphs (error, tips, usage, hint) into one line.
-fn in_one_line(text: &str) -> String {
+/// Joins clap's paragraphs (error, tips, usage, hint) into one line. `advice` replaces its tips.
+fn in_one_line(text: &str, advice: Option<&str>) -> String {
     let paragraphs = text.trim().trim_start_matches("error: ").split("\n\n");
-    let lines: Vec<String> =
+    let mut lines: Vec<String> =
         paragraphs.map(|text| text.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    let plain = [
-        ("; Usage:", "; usage:"),
-        ("; For more information, try '--help'.", "; see --help"),
-        // Plainer words for the standard library's errors about numbers.
+    if let Some(advice) = advice {
+        lines.retain(|line| !line.starts_with("tip: "));
+        lines.insert(1, advice.to_owned());
+    }
+    plain_numbers(&lines.join("; "))
+        .replace("; Usage:", "; usage:")
+        .replace("; For more information, try '--help'.", "; see --help")
+}
+
+/// A message with plainer words for the standard library's and clap's errors about numbers.
+fn plain_numbers(text: &str) -> String {
+    const WORDS: [(&str, &str); 7] = [
         ("number would be zero for non-zero type", "at least 1"),
-        ("0 is not in 1..18446744073709551615", "at least 1"),
         ("invalid digit found in string", "not a whole number"),
+        ("cannot parse integer from empty string", "not a whole number"),
+        ("number too large to fit in target type", "the number is too large"),
+        ("number too small to fit in target type", "the number is too small"),
         ("invalid float literal", "not a number"),
+        ("cannot parse float from empty string", "not a number"),
     ];
-    plain.iter().fold(lines.join("; "), |text, (from, to)| text.replace(from, to))
+    let text = WORDS.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+    // clap writes ranges as Rust does: 2..=8, and 1..18446744073709551615 without an end.
+    let Some((before, range)) = text.split_once(" is not in ") else { return text };
+    let end = range.find(|letter: char| !letter.is_numeric() && !".=-".contains(letter));
+    let (range, after) = range.split_at(end.unwrap_or(range.len()));
+    match (range.split_once("..="), range.split_once("..")) {
+        (Some((min, max)), _) => format!("{before} is not from {min} to {max}{after}"),
+        (_, Some((min, _))) => format!("{before} is not at least {min}{after}"),
+        _ => text,
+    }
 }
 
 /// Runs the command.
@@ -296,6 +325,40 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&Cli::command());
+    }
+
+    /// A wrong value of any flag is refused in people's words.
+    #[test]
+    fn values_are_refused_without_the_names_of_types() {
+        const JARGON: [&str; 12] = [
+            "digit", "literal", "type", "integer", "float", "parse", "string", "boolean", "u64",
+            "usize", "f64", "..",
+        ];
+        let mut refused = 0;
+        fn check(command: &clap::Command, path: &[&str], refused: &mut usize) {
+            for argument in command.get_arguments().filter(|one| one.get_action().takes_values()) {
+                let Some(flag) = argument.get_long() else { continue };
+                for value in ["", "abc", "-1", "0", "1.5", "1e999", "99999999999999999999999"] {
+                    let own = format!("--{flag}={value}");
+                    let line = path.iter().copied().chain([own.as_str()]);
+                    let Err(error) = Cli::command().try_get_matches_from(line) else { continue };
+                    if error.kind() != clap::error::ErrorKind::ValueValidation {
+                        continue;
+                    }
+                    *refused += 1;
+                    let text = in_one_line(&error.to_string(), None);
+                    let reason = text.split("': ").nth(1).unwrap_or_default().to_owned();
+                    let word = JARGON.iter().find(|word| reason.contains(*word));
+                    assert_eq!(word, None, "{path:?} {own}: {text}");
+                }
+            }
+            for inner in command.get_subcommands() {
+                let path: Vec<&str> = path.iter().copied().chain([inner.get_name()]).collect();
+                check(inner, &path, refused);
+            }
+        }
+        check(&Cli::command(), &["csae"], &mut refused);
+        assert!(refused > 100, "{refused}");
     }
 
     /// Help that lists values with spaces between them suggests a command line that is refused.

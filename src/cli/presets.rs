@@ -3,7 +3,7 @@
 use clap::Args;
 use csae::bail_usage;
 use csae::internals::error::{Result, did_you_mean};
-use csae::internals::spec::{HeadKind, preset_names, preset_text};
+use csae::internals::spec::{Expectation, HeadKind, preset_expectation, preset_names, preset_text};
 use serde_json::json;
 
 use super::{CommandArgs, Common};
@@ -44,6 +44,21 @@ struct Preset {
     name: &'static str,
     command: String,
     text: &'static str,
+    expectation: Expectation,
+}
+
+impl Preset {
+    /// The command without `csae` and without flags that follow from the name.
+    fn used_by(&self) -> &str {
+        let command = self.command.trim_start_matches("csae ");
+        command.split(" --preset").next().unwrap_or(command)
+    }
+
+    /// The columns of the list.
+    fn columns(&self) -> [&str; 5] {
+        let Expectation { data, time, result } = self.expectation;
+        [self.name, self.used_by(), data, time, result]
+    }
 }
 
 fn presets() -> Result<Vec<Preset>> {
@@ -58,10 +73,16 @@ fn presets() -> Result<Vec<Preset>> {
             name,
             command: format!("csae train --preset {name}"),
             text: preset_text(name)?,
+            expectation: preset_expectation(name)?,
         })
     });
     let of_tasks = TASKS.iter().map(|(kind, command)| {
-        Ok(Preset { name: kind.name(), command: (*command).to_owned(), text: kind.preset() })
+        Ok(Preset {
+            name: kind.name(),
+            command: (*command).to_owned(),
+            text: kind.preset(),
+            expectation: kind.expectation(),
+        })
     });
     of_models.chain(of_tasks).collect()
 }
@@ -94,19 +115,42 @@ fn run(args: &PresetsArgs) -> Result<()> {
         }
         return Ok(());
     }
-    let width = presets.iter().map(|preset| preset.name.len()).max().unwrap_or(0);
-    for Preset { name, command, text } in &presets {
-        let summary = summary(text);
-        if args.common.json {
+    list(args, &presets);
+    Ok(())
+}
+
+/// Prints a line for each preset, and what the columns are on standard error.
+fn list(args: &PresetsArgs, presets: &[Preset]) {
+    if args.common.json {
+        for Preset { name, command, text, expectation } in presets {
+            let Expectation { data, time, result } = expectation;
             outln!(
                 "{}",
-                json!({"kind": "preset", "name": name, "command": command, "summary": summary})
+                json!({
+                    "kind": "preset", "name": name, "command": command, "summary": summary(text),
+                    "data": data, "time": time, "result": result
+                })
             );
-        } else {
-            outln!("{name:width$}  {summary}");
+        }
+        return;
+    }
+    let head = ["preset", "used by", "for", "time", "result"];
+    let mut width = head.map(str::len);
+    for preset in presets {
+        for (width, column) in width.iter_mut().zip(preset.columns()) {
+            *width = (*width).max(column.chars().count());
         }
     }
-    Ok(())
+    let line = |[name, command, data, time, result]: [&str; 5]| {
+        let [a, b, c, d, _] = width;
+        format!("{name:a$}  {command:b$}  {data:c$}  {time:>d$}  {result}")
+    };
+    args.common.status(&line(head));
+    presets.iter().for_each(|preset| outln!("{}", line(preset.columns())));
+    args.common.status(
+        "Times are of two CPU cores without a GPU, for the result beside them. `csae presets NAME` \
+         prints a preset.",
+    );
 }
 
 #[cfg(test)]

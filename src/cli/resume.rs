@@ -93,6 +93,9 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     let (mut started_by, mut budget, mut threads) = (None, None, None);
     if let Some(origin) = origin {
         to_load.data.source = origin.source;
+        if !origin.more_sources.is_empty() {
+            to_load.data.more_sources = origin.more_sources;
+        }
         to_load.data.validation_source =
             origin.validation_source.or(to_load.data.validation_source);
         budget = origin.budget;
@@ -125,6 +128,7 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     // patches are validated on.
     let mut job = Job::new(to_load, budget.unwrap_or_default())?;
     job.config.data.source.clone_from(&config.data.source);
+    job.config.data.more_sources.clone_from(&config.data.more_sources);
     job.config.data.validation_source.clone_from(&config.data.validation_source);
     let mut device = args
         .common

@@ -108,6 +108,7 @@ impl SweepArgs {
         };
         let mut config = Config::parse(&text, &place, &self.set)?;
         config.data.source.clone_from(&self.data);
+        config.data.more_sources.clear();
         if let Some(epochs) = self.epochs {
             (config.train.epochs, config.train.steps) = (epochs, 0);
         }

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use csae::internals::data::bundled;
 use csae::internals::error::Error;
 use csae::internals::files;
 use csae::internals::spec::{self, Config, CorruptionSpec, Task};
 use csae::internals::train::{Origin, RunFolder};
+use serde_json::json;
 
 use super::training::Job;
-use super::{CommandArgs, Common};
+use super::{CommandArgs, Common, dry_run};
 
 /// Train a model.
 ///
@@ -22,13 +24,11 @@ use super::{CommandArgs, Common};
 /// validation), metrics.jsonl, pictures, and checkpoints for `csae resume`. Ctrl-C writes a
 /// checkpoint and stops.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  csae train
-  csae train my-photos/ --set data.crop=48 --epochs 5
-  csae train train-images-idx3-ubyte.gz --preset w1 --device cpu")]
+#[command(after_help = names_for_help())]
 pub struct TrainArgs {
-    /// Images to train on [default: the preset's, bundled photographs]
-    data: Option<String>,
+    /// Images to train on: a source as above, or several folders, image files and patterns
+    /// [default: the preset's, bundled photographs]
+    data: Vec<String>,
     /// Restoration task: remove noise, fill missing pixels, or add detail to enlarged images.
     /// Training images are degraded accordingly, by default as in the preset of the same name
     #[arg(long, value_name = "denoise|inpaint|upscale")]
@@ -84,6 +84,13 @@ pub struct TrainArgs {
     /// a model or batch that does not fit into the rest is an error [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
+    /// Print the complete configuration, with the preset, --set and all flags applied, and stop
+    #[arg(long, conflicts_with = "dry_run")]
+    print_config: bool,
+    /// Print layers, memory, steps and the time that a few timed steps predict, and stop; nothing
+    /// is written
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -109,8 +116,9 @@ impl TrainArgs {
             self.precision.iter().map(|precision| format!("train.precision={precision}"));
         let set: Vec<String> = self.set.iter().cloned().chain(precision).collect();
         let mut config = Config::parse(&text, &place, &set)?;
-        if let Some(data) = &self.data {
-            config.data.source.clone_from(data);
+        if let [first, more @ ..] = &self.data[..] {
+            config.data.source.clone_from(first);
+            config.data.more_sources = more.to_vec();
         }
         if let Some(batch) = self.batch {
             config.train.batch = batch;
@@ -162,12 +170,18 @@ impl CommandArgs for TrainArgs {
 
 fn run(args: TrainArgs) -> anyhow::Result<()> {
     let config = args.config()?;
+    if args.print_config {
+        return print_config(&args, &config);
+    }
     let folder = run_folder(args.out.as_deref(), args.force)?;
     let job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;
     let written = args.written_keys()?;
     let crop = job.without_crop().filter(|_| written.contains("data.crop"));
     args.common.report_unused_keys(&job.config, &written, crop);
     let mut device = args.common.open_for(job.config.train.precision)?;
+    if args.dry_run {
+        return Ok(dry_run::run(&args.common, &mut device, &job, &folder)?);
+    }
     job.run(&args.common, &mut device, &folder, None, |device| {
         let threads = args.common.threads.map(std::num::NonZeroUsize::get);
         let origin = Origin::new(&job.config, device.again(args.common.device()), threads)?;
@@ -177,6 +191,35 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
             None => folder.create_next(&job.config, &origin),
         }
     })
+}
+
+/// Prints a configuration as TOML, or with --json as JSON.
+fn print_config(args: &TrainArgs, config: &Config) -> anyhow::Result<()> {
+    args.common.report_unused_keys(config, &args.written_keys()?, None);
+    if args.common.json {
+        outln!("{}", json!({"kind": "config", "config": config}));
+    } else {
+        super::out_raw(config.to_toml().as_bytes());
+    }
+    Ok(())
+}
+
+/// The presets and bundled sets, for the help.
+fn names_for_help() -> String {
+    let presets: Vec<&str> = spec::preset_names().collect();
+    format!(
+        "Examples:
+  csae train
+  csae train my-photos/ --set data.crop=48 --epochs 5
+  csae train holidays/ garden/ 'scans/*.png' cat.jpg
+  csae train train-images-idx3-ubyte.gz --preset w1 --device cpu
+  csae train my-photos/ --preset plain --dry-run
+
+Presets: {}
+Bundled sets: {}",
+        presets.join(", "),
+        bundled::names().join(", ")
+    )
 }
 
 /// The folder of a new run: `wanted`, or by default the next free `runs/NNN`.

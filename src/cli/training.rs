@@ -12,6 +12,7 @@ use csae::internals::model::{Graph, ParamRole};
 use csae::internals::spec::Config;
 use csae::internals::train::checkpoint::Checkpoint;
 use csae::internals::train::data::{self, Prepared};
+use csae::internals::train::reconstruction::Reconstruction;
 use csae::internals::train::{Log, Outcome, Run, RunFolder, Summary, Trainer};
 
 use super::Common;
@@ -21,7 +22,8 @@ use super::interrupt::{self, Interrupted};
 pub struct Job {
     pub config: Config,
     prepared: Prepared,
-    graph: Graph,
+    /// The model.
+    pub graph: Graph,
     /// The memory budget. It is stored with the run, so that a resume has the same.
     pub budget: Budget,
 }
@@ -43,9 +45,14 @@ impl Job {
         self.prepared.without_crop.as_ref()
     }
 
-    fn report_start(&self, common: &Common, device: &mut Device, trainer: &Trainer) {
+    /// Prints what the data are, and the files that are left out.
+    pub fn report_data(&self, common: &Common) {
         common.status(&format!("data: {}", self.prepared.description));
         common.report_files(&self.prepared.report);
+    }
+
+    fn report_start(&self, common: &Common, device: &mut Device, trainer: &Trainer) {
+        self.report_data(common);
         common.status(&format!(
             "model: {} parameters, code of {}; {} steps of {} images, {} per epoch",
             self.graph.parameter_count(),
@@ -79,6 +86,21 @@ impl Job {
         common.report_kernels(device);
     }
 
+    /// Sets up everything before the first step, within the memory budget. Writes nothing.
+    pub fn set_up(
+        &self,
+        device: &mut Device,
+        folder: &RunFolder,
+        from: Option<&Checkpoint>,
+    ) -> Result<Run<'_, Reconstruction<'_>>> {
+        device.limit_memory(self.budget.all);
+        let run = Run::new(device, folder, &self.config, &self.prepared, &self.graph, from);
+        run.map_err(|error| match error.kind {
+            ErrorKind::Adapter => error.at("before the first step"),
+            _ => error,
+        })
+    }
+
     /// Trains the model. `begin` prepares and locks the run's folder after all checks of the
     /// training have passed. It returns another folder than `folder` if another process has taken
     /// that one meanwhile.
@@ -90,12 +112,7 @@ impl Job {
         from: Option<&Checkpoint>,
         begin: impl FnOnce(&Device) -> Result<(RunFolder, Lock)>,
     ) -> anyhow::Result<()> {
-        device.limit_memory(self.budget.all);
-        let run = Run::new(device, folder, &self.config, &self.prepared, &self.graph, from);
-        let mut run = run.map_err(|error| match error.kind {
-            ErrorKind::Adapter => error.at("before the first step"),
-            _ => error,
-        })?;
+        let mut run = self.set_up(device, folder, from)?;
         self.report_start(common, device, &run.trainer);
         let (folder, _lock) = begin(device)?;
         run.set_folder(&folder);

@@ -6,16 +6,18 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::bundled;
 use super::file_report::FileReport;
 use super::formats::content::{self, Content, EXTENSIONS};
 use super::formats::idx;
 use crate::error::{Error, Result};
+use crate::files;
 
 /// The paths of the image files below `root`, sorted, and the files that are left out. The paths
 /// include `root`.
 ///
 /// # Errors
-/// If there is no image file, or `root` cannot be read.
+/// If there is no image file, `root` cannot be read, or it is the folder of a run.
 pub fn files(root: &Path) -> Result<(Vec<PathBuf>, FileReport)> {
     let found = find(root)?;
     if found.images.is_empty() {
@@ -62,8 +64,17 @@ pub(super) struct Found {
 /// to look at its first bytes.
 ///
 /// # Errors
-/// If `root` cannot be read.
+/// If `root` cannot be read, or is the folder of a run.
 pub(super) fn find(root: &Path) -> Result<Found> {
+    // The pictures in the folder of a run are results.
+    if [files::RUN_CONFIG, files::RUN_ORIGIN].iter().all(|name| root.join(name).is_file()) {
+        return Err(Error::usage(format!(
+            "{} is a run folder: it stands for a model, not for images; name images, such as a \
+             folder or the bundled set {}",
+            root.display(),
+            bundled::names()[0]
+        )));
+    }
     let mut found = Found::default();
     let mut seen = HashSet::new();
     let mut open = vec![PathBuf::new()];

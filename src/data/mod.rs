@@ -23,6 +23,7 @@ pub mod pattern;
 pub mod pixels;
 mod records;
 mod sample;
+pub mod several;
 pub mod split;
 mod subset;
 

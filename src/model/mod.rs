@@ -7,6 +7,7 @@ mod description;
 mod encoder;
 mod file;
 mod graph;
+pub mod keys;
 pub(crate) mod layers;
 mod params;
 mod receptive;

@@ -75,6 +75,43 @@ fn a_value_of_the_wrong_type_in_a_layer_is_refused_with_layer_and_key() {
 }
 
 #[test]
+fn a_key_of_another_table_or_program_is_refused_with_the_key_meant() {
+    for (set, key) in [
+        ("lr=0.1", "did you mean optimizer.lr?"),
+        ("train.lr=0.1", "did you mean optimizer.lr?"),
+        ("learning_rate=0.1", "did you mean optimizer.lr?"),
+        ("train.batch_size=8", "did you mean train.batch?"),
+        ("train.epoch=3", "did you mean epochs?"),
+        ("warmup_steps=3", "sparsity.warmup_steps or schedule.warmup_steps"),
+    ] {
+        let message = refused("", &[set]);
+        assert!(message.contains(key), "{set}: {message}");
+    }
+    assert!(!refused("", &["train.zzz=8"]).contains("did you mean"));
+}
+
+/// Every key with values of other types.
+#[test]
+fn values_are_refused_without_the_names_of_types() {
+    const JARGON: [&str; 13] = [
+        "usize", "u16", "u32", "u64", "f64", "struct", "string", "boolean", "sequence", "map,",
+        "integer", "floating", "Spec",
+    ];
+    let mut refusals = 0;
+    for key in keys::keys() {
+        let path = key.path().replace("LAYER", "a");
+        for value in ["3", "-3", "2.5", "true", "\"zzz\"", "[true]", "{ zzz = 1 }", "nan"] {
+            let Err(error) = parse("", &[&format!("{path}={value}")]) else { continue };
+            refusals += 1;
+            let message = error.to_string();
+            let word = JARGON.iter().find(|word| message.contains(*word));
+            assert_eq!(word, None, "{path}={value}: {message}");
+        }
+    }
+    assert!(refusals > 300, "{refusals}");
+}
+
+#[test]
 fn values_out_of_range_are_refused_with_their_key() {
     for (key, value) in [
         ("optimizer.lr", "-1"),

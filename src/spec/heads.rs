@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, DataSpec, LossSpec, PenaltyName};
+use super::{Config, DataSpec, Expectation, LossSpec, PenaltyName};
 use crate::error::{Error, Result};
 
 /// What a run trains other than an autoencoder. The layers that are added for it are the head.
@@ -27,6 +27,24 @@ impl HeadKind {
             Self::Segment => include_str!("../../assets/presets/heads/segment.toml"),
             Self::Detect => include_str!("../../assets/presets/heads/detect.toml"),
             Self::Prior => include_str!("../../assets/presets/heads/prior.toml"),
+        }
+    }
+
+    /// What to expect of it, with the default configuration.
+    pub const fn expectation(self) -> Expectation {
+        match self {
+            Self::Classify => {
+                Expectation::new("labelled images", "minutes", "4.3 % errors, 300 labels (MNIST)")
+            }
+            Self::Segment => {
+                Expectation::new("images and label images", "12 min", "Dice 0.89 (nuclei)")
+            }
+            Self::Detect => {
+                Expectation::new("images and boxes", "26 min", "mAP 0.79 at IoU 0.5 (BCCD)")
+            }
+            Self::Prior => {
+                Expectation::new("images of the model", "2 min", "Fréchet distance 22 (MNIST)")
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! the complete configuration. The model file keeps the `[model]` part.
 
 mod heads;
+pub mod keys;
 mod optimizer;
 mod overrides;
 mod presets;
@@ -26,7 +27,10 @@ pub use heads::{
 };
 pub use optimizer::{OptimizerName, OptimizerSpec, Update};
 pub use overrides::{apply as apply_override, from_toml};
-pub use presets::{DEFAULT as DEFAULT_PRESET, names as preset_names, text as preset_text};
+pub use presets::{
+    DEFAULT as DEFAULT_PRESET, Expectation, expectation as preset_expectation,
+    names as preset_names, text as preset_text,
+};
 pub use rule::SparsityRule;
 pub(crate) use training::is_zero;
 pub use training::{ScheduleName, ScheduleSpec, TrainSpec};
@@ -100,6 +104,10 @@ pub struct DataSpec {
     /// The name of a bundled data set, a folder, a file, or a list of image files (`@FILE`, or
     /// `-` for standard input).
     pub source: String,
+    /// More sources that are read together with `source`: folders, image files and patterns of
+    /// image files.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more_sources: Vec<String>,
     /// A separate source of validation images. Without it a share of the images is held out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_source: Option<String>,
@@ -135,6 +143,7 @@ impl Default for DataSpec {
     fn default() -> Self {
         Self {
             source: "photos".to_owned(),
+            more_sources: Vec::new(),
             validation_source: None,
             strict: false,
             fit: FitName::Crop,
@@ -264,20 +273,34 @@ impl Default for SparsitySpec {
     }
 }
 
-/// A message of serde, with words for the names of Rust's types.
+/// A message of serde, with words for the names of Rust's and JSON's types.
 fn in_plain_words(message: &str) -> String {
-    const WORDS: [(&str, &str); 7] = [
-        ("floating point", "the number"),
+    const WORDS: [(&str, &str); 16] = [
+        ("expected string or map", "expected a name"),
+        ("integer `", "the number `"),
+        ("floating point `", "the number `"),
+        ("boolean `", "`"),
+        ("string \"", "the text \""),
+        ("invalid type: sequence", "invalid type: a list"),
+        ("invalid type: map", "invalid type: a table"),
         ("expected usize", "expected a whole number, at least 0"),
         ("expected u64", "expected a whole number, at least 0"),
-        ("expected u32", "expected a whole number, at least 0"),
+        ("expected u32", "expected a whole number from 0 to 4294967295"),
         ("expected u16", "expected a whole number from 0 to 65535"),
         ("expected f64", "expected a number"),
         ("expected a boolean", "expected true or false"),
+        ("expected a string", "expected text"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected a table"),
     ];
-    WORDS
+    let message = WORDS
         .iter()
-        .fold(message.to_owned(), |message, (type_name, words)| message.replace(type_name, words))
+        .fold(message.to_owned(), |message, (type_name, words)| message.replace(type_name, words));
+    let Some((before, after)) = message.split_once("expected struct ") else {
+        return message.replace("expected an array of length", "expected a list of length");
+    };
+    let rest = after.find(|letter: char| !letter.is_alphanumeric()).unwrap_or(after.len());
+    format!("{before}expected a table{}", &after[rest..])
 }
 
 impl Config {
@@ -308,7 +331,8 @@ impl Config {
             } else {
                 ""
             };
-            Error::usage(format!("{place}: {key}: {message}{}{advice}", overrides::hint(&message)))
+            let hint = overrides::hint(&message);
+            Error::usage(format!("{place}: {key}: {message}{hint}{advice}"))
         })?;
         config.check()?;
         Ok(config)

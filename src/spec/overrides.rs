@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::keys::meant;
 use crate::error::{Error, Result, did_you_mean};
 
 /// Parses TOML into a tree of JSON values.
@@ -82,11 +83,20 @@ pub fn apply(tree: &mut Value, assignment: &str) -> Result<()> {
 }
 
 /// A "did you mean" hint from serde's message about an unknown field, which quotes the unknown
-/// name first and then the known ones in backticks. Empty for other messages.
+/// name first and then the known ones in backticks. If none of them is similar, the hint names keys
+/// of other tables. Empty for other messages.
 pub fn hint(message: &str) -> String {
     let mut names = message.split('`').skip(1).step_by(2);
     match names.next() {
-        Some(unknown) if message.contains("unknown field `") => did_you_mean(unknown, names),
+        Some(unknown) if message.contains("unknown field `") => {
+            let here = did_you_mean(unknown, names);
+            let elsewhere: Vec<String> = meant(unknown).iter().map(|key| key.path()).collect();
+            if here.is_empty() && !elsewhere.is_empty() {
+                format!("; did you mean {}?", elsewhere.join(" or "))
+            } else {
+                here
+            }
+        }
         _ => String::new(),
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::budget::Budget;
+use crate::data::several::open_all;
 use crate::data::{
     Catalogue, FileReport, Images, LoadOptions, Opened, Pixels, bundled, open, patches,
 };
@@ -51,7 +52,8 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         strict: spec.strict,
         memory: budget.all,
     };
-    let Opened { pixels, mut report, mut description } = open(&spec.source, &want, limit)?;
+    let Opened { pixels, mut report, mut description } =
+        open_all(&spec.source, &spec.more_sources, &want, limit)?;
     let channels = pixels.channels();
     let dims = match config.model.input {
         Some([c, h, w]) => Dims::new(c, h, w),

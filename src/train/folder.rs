@@ -9,7 +9,7 @@ use crate::advice::Advice;
 use crate::budget::Budget;
 use crate::data::bundled;
 use crate::error::{Error, Result};
-use crate::files::{self, Lock};
+use crate::files::{self, Lock, RUN_CONFIG as CONFIG, RUN_ORIGIN as ORIGIN};
 use crate::report::gallery;
 use crate::spec::Config;
 
@@ -22,6 +22,9 @@ pub struct Origin {
     pub device: String,
     /// The data: the name of a bundled set, or an absolute path.
     pub source: String,
+    /// More sources of data, in the same form.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_sources: Vec<String>,
     /// The validation data in the same form, if the configuration has a separate source.
     #[serde(default)]
     pub validation_source: Option<String>,
@@ -57,6 +60,12 @@ impl Origin {
             csae: env!("CARGO_PKG_VERSION").to_owned(),
             device,
             source: anywhere(&config.data.source)?,
+            more_sources: config
+                .data
+                .more_sources
+                .iter()
+                .map(anywhere)
+                .collect::<Result<Vec<_>>>()?,
             validation_source: config.data.validation_source.as_ref().map(anywhere).transpose()?,
             threads,
             budget: None,
@@ -68,8 +77,6 @@ impl Origin {
 #[derive(Clone, Debug)]
 pub struct RunFolder(PathBuf);
 
-const CONFIG: &str = "config.toml";
-const ORIGIN: &str = "run.json";
 const LOCK: &str = "run.lock";
 /// State to roll back to if training diverges.
 const ROLLBACK: &str = "rollback.safetensors";

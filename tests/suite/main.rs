@@ -16,6 +16,7 @@ mod contributing;
 mod data;
 mod detect;
 mod determinism;
+mod discover;
 mod disk;
 mod dispatches;
 mod english;

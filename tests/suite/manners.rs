@@ -216,11 +216,54 @@ fn the_instructions_of_the_cpu_path_are_named_only_with_verbose() {
 #[cfg(unix)]
 #[test]
 fn a_missing_folder_of_displays_is_no_message() {
-    for script in
-        ["unset XDG_RUNTIME_DIR; exec \"$0\" \"$@\"", "XDG_RUNTIME_DIR=here exec \"$0\" \"$@\""]
-    {
-        let output = Command::new("devices").through(script).output();
+    for script in [
+        "unset XDG_RUNTIME_DIR; exec \"$0\" \"$@\"",
+        "XDG_RUNTIME_DIR=here exec \"$0\" \"$@\"",
+        "unset XDG_RUNTIME_DIR; TMPDIR=here exec \"$0\" \"$@\"",
+    ] {
+        let output = Command::new("devices -v").through(script).output();
         assert!(output.succeeded(), "{script}: {output:?}");
         assert!(!output.stderr.contains("XDG_RUNTIME_DIR"), "{script}: {output:?}");
     }
+}
+
+/// A container without a home, a display or any variable but the path.
+#[cfg(unix)]
+const BARE: &str = "exec env -i PATH=\"$PATH\" CSAE_CACHE=off \"$0\" \"$@\"";
+
+#[cfg(unix)]
+#[test]
+fn training_in_a_bare_container_prints_nothing_of_a_driver() {
+    let folder = TempFolder::new("bare");
+    let train = |device: &str, out: &str| {
+        let train = Command::train("photos").flags("--preset w1 --batch 8 -q").steps(1);
+        train.device(device).out(folder.path(out)).through(BARE)
+    };
+    for device in ["auto", "cpu"] {
+        assert_eq!(train(device, device).messages(), "", "{device}");
+    }
+    train("no-such-adapter", "none").fails(2, &["no-such-adapter", "no such adapter"]);
+    // Without an adapter, the message of the first look must not repeat.
+    let gpu = train("gpu", "gpu").output();
+    assert!(gpu.succeeded() || gpu.stderr.lines().count() == 1, "{gpu:?}");
+    assert_eq!(Command::new("devices").through(BARE).messages(), "");
+}
+
+/// Mesa and the Vulkan loader print what they do if variables ask for it.
+#[cfg(unix)]
+#[test]
+fn messages_of_drivers_are_shown_only_with_verbose() {
+    let devices = |flags: &str| {
+        let devices = Command::new("devices").flags(flags);
+        devices.env("VK_LOADER_DEBUG", "all").env("EGL_LOG_LEVEL", "debug")
+    };
+    assert_eq!(devices("").messages(), "");
+    // Standard error comes back for the error.
+    Command::eval("denoise", "photos")
+        .device("no-such-adapter")
+        .env("VK_LOADER_DEBUG", "all")
+        .quiet()
+        .fails(2, &["no such adapter"]);
+    let there = !devices("").succeed().starts_with("cpu");
+    assert!(!there || !devices("-v").messages().is_empty());
 }

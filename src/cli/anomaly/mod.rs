@@ -14,7 +14,7 @@ use csae::internals::model::{self, Graph, LoadedModel};
 use csae::internals::shape::Size;
 use csae::internals::tasks::anomaly::{Detector, TiledModel};
 
-use super::{CommandArgs, Common, commands};
+use super::{CommandArgs, Common, commands, not_a_model};
 
 /// Find anomalies in images with a model trained on normal images only: heat maps, scores, and
 /// thresholds at a chosen false-alarm rate.
@@ -58,7 +58,7 @@ struct Fitted {
 impl Fitted {
     /// Loads the folder written by `csae anomaly fit`.
     fn load(folder: &Path) -> Result<Self> {
-        let loaded = model::load(folder)?;
+        let loaded = model::load(folder).map_err(|error| not_a_model::explain(folder, error))?;
         let detector = Detector::load(folder, &loaded.hash)?;
         let spec = model::encoder(&loaded.graph, Some(&detector.calibration.layer), None)?;
         let encoder = Graph::new(&spec, loaded.graph.nodes[0].dims)?;

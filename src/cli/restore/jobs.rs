@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use csae::internals::data::formats::content::{self, Content, EXTENSIONS};
 use csae::internals::data::image_file::is_jpeg_name;
-use csae::internals::data::{FileReport, find, pattern};
+use csae::internals::data::{find, several};
 use csae::internals::error::{Error, Result};
 
 use super::RestoreArgs;
@@ -36,26 +36,6 @@ impl Job {
 /// The file of the side-by-side picture for a result.
 fn side_of(target: &Path) -> PathBuf {
     target.with_extension("side.png")
-}
-
-/// The files that an argument stands for (a file, all images in a folder, or the matches of a
-/// pattern), the folder that their results keep their paths below, and the files that are left out.
-fn files(source: &Path) -> Result<(Vec<PathBuf>, Option<PathBuf>, FileReport)> {
-    let text = source.to_string_lossy();
-    if source.is_dir() {
-        let (files, report) = find::files(source)?;
-        return Ok((files, Some(source.to_owned()), report));
-    }
-    if !source.exists() && pattern::is_pattern(&text) {
-        let found = pattern::expand(&text)?;
-        let files = found.files.iter().map(|file| found.root.join(file)).collect();
-        // Files that match are as if they were named one by one.
-        return Ok((files, None, found.report));
-    }
-    if !source.exists() {
-        return Err(Error::usage(format!("{text}: no such file or folder")));
-    }
-    Ok((vec![source.to_owned()], None, FileReport::default()))
 }
 
 /// The name of the result of an image: a JPEG if the image is one by its content, otherwise a PNG,
@@ -91,7 +71,10 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
     let mut misnamed: Vec<String> = Vec::new();
     let mut images: Vec<(PathBuf, ImagePath)> = Vec::new();
     for source in &args.images {
-        let (files, root, report) = files(source)?;
+        let (files, report) = several::files(source)?;
+        // Results of the images in a folder keep their paths below it. Files that match a pattern
+        // are as if they were named one by one.
+        let root = source.is_dir().then(|| source.clone());
         if args.strict {
             report.refuse_skipped()?;
         }

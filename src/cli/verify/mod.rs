@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use csae::internals::device::Device;
 use csae::internals::error::Error;
 use csae::internals::files;
 use csae::internals::gpu::{Adapter, Choice, Matrices, Unit};
@@ -98,7 +97,7 @@ fn run(args: VerifyArgs) -> anyhow::Result<()> {
     if let Some(Matrices::Emulated(first)) = emulated {
         for unit in Unit::ALL.into_iter().filter(|unit| *unit != first) {
             let emulated = |_: &Adapter| Matrices::Emulated(unit);
-            let mut device = Device::open_with(args.common.device(), emulated)?;
+            let mut device = args.common.open_with(emulated)?;
             args.common.status(&format!("emulated matrices: {}", unit.name()));
             for case in cases.iter().filter(|case| verify::is_product(case)) {
                 let matrix = |choice| choice == Choice::Matrix;

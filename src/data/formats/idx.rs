@@ -48,7 +48,7 @@ fn looks_like(start: &[u8], path: &Path) -> bool {
 }
 
 /// Whether a file has the name of an IDX file.
-pub(crate) fn named_idx(path: &Path) -> bool {
+pub fn named_idx(path: &Path) -> bool {
     let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
     ["idx1", "idx3", "idx4"].iter().any(|part| name.contains(part))
         || name.ends_with(".idx")

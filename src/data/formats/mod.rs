@@ -53,6 +53,15 @@ pub(super) fn open(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened
     if start.is_empty() {
         return Err(Error::usage(format!("{}: the file is empty", path.display())));
     }
+    // A safetensors file begins with the length of its JSON header, in eight bytes. A header is
+    // shorter than 4 GiB.
+    if start.get(4..9) == Some(b"\0\0\0\0{") {
+        return Err(Error::usage(format!(
+            "{} is a model or another file of tensors, not images (where a command takes both, the \
+             model comes first, then the images)",
+            path.display()
+        )));
+    }
     let format = FORMATS.iter().find(|format| (format.sniffs)(&start, path));
     (format.expect("the last format accepts every file").open)(path, want, limit)
 }

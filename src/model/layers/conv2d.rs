@@ -3,11 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::keys;
 use super::{
     Graph, Layer, LayerCase, LayerKind, Node, Places, check_norm, input_dims, none, one, one_group,
     unpadded, yes,
 };
 use crate::error::Result;
+use crate::model::keys::Unwritten::Is;
+use crate::model::keys::{KeyEntry, Values, key};
 use crate::model::params::{InitialValues, Packing};
 use crate::model::values::{FilterCount, Init, Pad, Pair};
 use crate::ops::Activation;
@@ -45,6 +48,22 @@ pub struct Conv2dSpec {
     /// Name of the weight tensor. Two layers with the same name share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
+}
+
+impl Conv2dSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[
+        keys::FILTERS,
+        keys::KERNEL,
+        keys::STRIDE,
+        keys::PADDING,
+        keys::DILATION,
+        keys::GROUPS,
+        keys::BIAS,
+        keys::ACTIVATION,
+        keys::INIT,
+        keys::WEIGHT,
+    ];
 }
 
 /// Transposed convolution, `op = "conv_transpose2d"`.
@@ -90,6 +109,30 @@ pub struct ConvTranspose2dSpec {
     /// the gradient along the atom is removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unit_norm: bool,
+}
+
+impl ConvTranspose2dSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[
+        keys::FILTERS,
+        keys::KERNEL,
+        keys::STRIDE,
+        keys::PADDING,
+        key(
+            "output_padding",
+            Values::Size(0),
+            Is("0"),
+            "Rows and columns added at the lower and right side of the output",
+        ),
+        keys::DILATION,
+        keys::GROUPS,
+        keys::BIAS,
+        keys::ACTIVATION,
+        keys::INIT,
+        keys::WEIGHT,
+        keys::MAX_NORM,
+        keys::UNIT_NORM,
+    ];
 }
 
 const fn count(filters: FilterCount) -> usize {

@@ -3,8 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::conv2d::rectified;
+use super::keys;
 use super::{Graph, Layer, LayerCase, LayerKind, Node, Places, check_norm, input_dims, yes};
 use crate::error::{Error, Result};
+use crate::model::keys::Unwritten::Without;
+use crate::model::keys::{KeyEntry, Values, key, whole_from};
 use crate::model::params::{InitialValues, Packing};
 use crate::model::values::Init;
 use crate::ops::Activation;
@@ -44,6 +47,36 @@ pub struct LinearSpec {
     /// the gradient along the atom is removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unit_norm: bool,
+}
+
+impl LinearSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[
+        key(
+            "units",
+            whole_from(1),
+            Without("set units, shape or like"),
+            "Number of output units: the output is a vector",
+        ),
+        key(
+            "shape",
+            Values::Dims,
+            Without("set units, shape or like"),
+            "Output size: the output is maps",
+        ),
+        key(
+            "like",
+            Values::Text,
+            Without("set units, shape or like"),
+            "Name of a layer before this one whose size the output has",
+        ),
+        keys::BIAS,
+        keys::ACTIVATION,
+        keys::INIT,
+        keys::WEIGHT,
+        keys::MAX_NORM,
+        keys::UNIT_NORM,
+    ];
 }
 
 impl Layer for LinearSpec {

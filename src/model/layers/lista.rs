@@ -2,12 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::keys;
 use super::{
     AvgPool2dSpec, Conv2dSpec, ConvTranspose2dSpec, KnownSpec, LayerOp, SoftThresholdSpec, SubSpec,
     UpsampleSpec, first_threshold, one,
 };
 use crate::error::{Error, Result};
 use crate::model::description::LayerSpec;
+use crate::model::keys::Unwritten::{Is, Required};
+use crate::model::keys::{KeyEntry, Values, key, whole_from};
 use crate::model::values::{FilterCount, Init, Pad, Pair};
 use crate::ops::Activation;
 use crate::shape::Dims;
@@ -42,6 +45,19 @@ pub struct ListaSpec {
     /// first iteration uses all pixels, so missing ones must hold a guess.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub masked: bool,
+}
+
+impl ListaSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[
+        key("filters", whole_from(1), Required, "Number of dictionary atoms: channels of the code"),
+        keys::ODD_KERNEL,
+        keys::STRIDE,
+        key("iterations", whole_from(1), Required, "Number of unrolled iterations"),
+        keys::VALUE,
+        keys::SLOPE,
+        key("masked", Values::Flag, Is("false"), "Conditioned on a mask of missing pixels"),
+    ];
 }
 
 /// The layers that the `lista` layer `name` consists of. It reads `from`, which has size `x`. The

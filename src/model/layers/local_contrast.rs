@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::prepare::check_fixed;
 use super::{Ends, Graph, Layer, LayerCase, LayerKind, Node, OneOperation, input_dims};
 use crate::error::{Error, Result};
+use crate::model::keys::Unwritten::Is;
+use crate::model::keys::{Bounds, KeyEntry, Values, key};
 use crate::ops::LocalContrast;
 use crate::program::Call;
 use crate::shape::Window;
@@ -32,6 +34,19 @@ pub struct LocalContrastSpec {
     /// ε added to the local variance, above 0, in the squared unit of the input.
     #[serde(default = "contrast_eps")]
     pub eps: f64,
+}
+
+impl LocalContrastSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[
+        key("window", Values::Whole(3, 255), Is("9"), "Side of the window in pixels, odd"),
+        key(
+            "eps",
+            Values::Number(Bounds::POSITIVE),
+            Is("1e-3"),
+            "Epsilon added to the local variance",
+        ),
+    ];
 }
 
 impl Layer for LocalContrastSpec {

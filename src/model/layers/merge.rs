@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Graph, Layer, LayerCase, LayerKind, Node};
 use crate::error::{Error, Result};
+use crate::model::keys::KeyEntry;
 use crate::shape::{Dims, Window};
 
 /// Sum of two layers, `op = "add"`.
@@ -11,15 +12,30 @@ use crate::shape::{Dims, Window};
 #[serde(deny_unknown_fields)]
 pub struct AddSpec {}
 
+impl AddSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[];
+}
+
 /// The first layer minus the second, `op = "sub"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubSpec {}
 
+impl SubSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[];
+}
+
 /// Concatenation of several layers along the channels, `op = "concat"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConcatSpec {}
+
+impl ConcatSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[];
+}
 
 /// Infers the size of a sum or a difference.
 fn infer(graph: &Graph, node: &mut Node) -> Result<()> {

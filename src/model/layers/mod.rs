@@ -3,6 +3,7 @@
 //! input that an output depends on). `record/layers` has the forward and backward passes.
 
 pub(crate) mod conv2d;
+mod keys;
 mod linear;
 mod lista;
 mod local_contrast;
@@ -36,6 +37,8 @@ use super::graph::{Graph, Node};
 use super::params::{Param, ParamRole};
 use super::values::{Pad, Pair};
 use crate::error::{Error, Result};
+use crate::model::keys::Unwritten::Required;
+use crate::model::keys::{KeyEntry, Values, key};
 use crate::ops::{Activation, ActivationBwd, ActivationFwd};
 use crate::program::Call;
 use crate::shape::{Dims, Window};
@@ -203,6 +206,12 @@ pub struct ActivationSpec {
     pub activation: Activation,
 }
 
+impl ActivationSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] =
+        &[key("activation", Values::Activation, Required, "The activation")];
+}
+
 /// Selects the second expression for a composite layer, the first one for other layers.
 macro_rules! arm {
     ([] $one:expr, $composite:expr) => {
@@ -259,11 +268,11 @@ macro_rules! layers {
                 }
             }
 
-            pub(super) fn keys(&self) -> Result<Value, serde_json::Error> {
+            pub(crate) fn keys(&self) -> Result<Value, serde_json::Error> {
                 match self { $(Self::$variant(spec) => serde_json::to_value(spec),)* }
             }
 
-            pub(super) fn from_keys(name: &str, keys: Value) -> Result<Self, serde_json::Error> {
+            pub(crate) fn from_keys(name: &str, keys: Value) -> Result<Self, serde_json::Error> {
                 match name {
                     $($name => from_table(keys).map(Self::$variant),)*
                     other => {
@@ -276,6 +285,9 @@ macro_rules! layers {
                 }
             }
         }
+
+        /// The keys of all layers, with the name of the layer.
+        pub(crate) const KEYS: &[(&str, &[KeyEntry])] = &[$(($name, <$spec>::KEYS)),*];
 
         /// The cases of all layers, with the name of the layer.
         #[cfg_attr(not(feature = "cli"), allow(dead_code))] // `verify` reads it

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ends, Graph, Layer, LayerCase, LayerKind, Node, OneOperation, input_dims};
 use crate::error::{Error, Result};
+use crate::model::keys::Unwritten::Required;
+use crate::model::keys::{KeyEntry, Values, key};
 use crate::ops::{PixelShuffleBwd, PixelShuffleFwd};
 use crate::program::Call;
 use crate::shape::{Dims, Window};
@@ -17,6 +19,12 @@ use crate::view::View;
 pub struct PixelShuffleSpec {
     /// Factor of both sides, from 2 to 8.
     pub scale: usize,
+}
+
+impl PixelShuffleSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] =
+        &[key("scale", Values::Whole(2, 8), Required, "Factor of both sides")];
 }
 
 impl Layer for PixelShuffleSpec {

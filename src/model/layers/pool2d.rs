@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::keys;
 use super::{Ends, Graph, Layer, LayerCase, LayerKind, Node, OneOperation, input_dims, none, yes};
 use crate::error::Result;
+use crate::model::keys::Unwritten::Is;
+use crate::model::keys::{KeyEntry, Values, key};
 use crate::model::values::Pair;
 use crate::ops::{AvgPool2dBwd, AvgPool2dFwd, L2Pool2dBwd, L2Pool2dFwd};
 use crate::program::Call;
@@ -15,10 +18,20 @@ use crate::view::View;
 #[serde(transparent)]
 pub struct MaxPool2dSpec(pub Pool2dSpec);
 
+impl MaxPool2dSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[keys::KERNEL, keys::POOL_STRIDE, keys::POOL_PADDING];
+}
+
 /// L2 pooling, `op = "l2_pool2d"`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct L2Pool2dSpec(pub Pool2dSpec);
+
+impl L2Pool2dSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[keys::KERNEL, keys::POOL_STRIDE, keys::POOL_PADDING];
+}
 
 /// The options of max and L2 pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +62,21 @@ pub struct AvgPool2dSpec {
     /// Whether padding counts in the divisor of the mean.
     #[serde(default = "yes")]
     pub count_include_pad: bool,
+}
+
+impl AvgPool2dSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[
+        keys::KERNEL,
+        keys::POOL_STRIDE,
+        keys::POOL_PADDING,
+        key(
+            "count_include_pad",
+            Values::Flag,
+            Is("true"),
+            "Padding counts in the divisor of the mean",
+        ),
+    ];
 }
 
 /// The problem size of a pooling layer for a batch of `n`.

@@ -2,8 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::keys;
 use super::{Graph, Layer, LayerCase, LayerKind, Node, ParamRole, Places, input_dims};
 use crate::error::{Error, Result};
+use crate::model::keys::Unwritten::Is;
+use crate::model::keys::{Bounds, KeyEntry, Values, key};
 use crate::model::params::{InitialValues, Packing};
 use crate::model::values::Pair;
 use crate::shape::Window;
@@ -35,6 +38,19 @@ pub struct WhitenSpec {
     /// ε added to the variances, after scaling pixels to a mean variance of 1.
     #[serde(default = "whitening_eps")]
     pub eps: f64,
+}
+
+impl WhitenSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[
+        keys::ODD_KERNEL,
+        key(
+            "eps",
+            Values::Number(Bounds::POSITIVE),
+            Is("0.1"),
+            "Epsilon added to the variances of pixels scaled to variance 1",
+        ),
+    ];
 }
 
 impl Layer for WhitenSpec {

@@ -2,11 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::keys;
 use super::{
     Graph, Kept, Layer, LayerCase, LayerKind, Node, Selection, add_state, first_threshold,
     input_dims,
 };
 use crate::error::{Error, Result};
+use crate::model::keys::Unwritten::{Is, Required, Without};
+use crate::model::keys::{Bounds, KeyEntry, Values, key};
 use crate::model::params::{InitialValues, Packing, Param, ParamRole};
 use crate::shape::{Dims, Window};
 
@@ -16,6 +19,16 @@ use crate::shape::{Dims, Window};
 pub struct DropoutSpec {
     /// Probability that an element is set to 0, in [0, 1).
     pub p: f64,
+}
+
+impl DropoutSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[key(
+        "p",
+        Values::Number(Bounds::SHARE),
+        Required,
+        "Probability that an element is set to 0 in training",
+    )];
 }
 
 /// Soft threshold with learned thresholds, `op = "soft_threshold"`.
@@ -35,6 +48,20 @@ pub struct SoftThresholdSpec {
     pub threshold: Option<String>,
 }
 
+impl SoftThresholdSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[
+        keys::VALUE,
+        keys::SLOPE,
+        key(
+            "threshold",
+            Values::Text,
+            Without("a tensor of its own"),
+            "Name of the threshold tensor; layers with the same name share it",
+        ),
+    ];
+}
+
 /// TopK, `op = "top_k"`: keeps the k largest elements of each sample.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,6 +73,11 @@ pub struct TopKSpec {
     /// `k`, so that the code of a larger image has more elements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_position: Option<f64>,
+}
+
+impl TopKSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[keys::K, keys::PER_POSITION];
 }
 
 /// Weight of a batch in the running threshold: it averages over about 100 steps.
@@ -70,11 +102,30 @@ pub struct BatchTopKSpec {
     pub rate: f64,
 }
 
+impl BatchTopKSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[
+        keys::K,
+        keys::PER_POSITION,
+        key(
+            "rate",
+            Values::Number(Bounds::PART),
+            Is("0.01"),
+            "Weight of each batch in the running threshold",
+        ),
+    ];
+}
+
 /// Spatial sparsity of winner-take-all, `op = "spatial_wta"`: keeps the largest element of each map
 /// of each sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SpatialWtaSpec {}
+
+impl SpatialWtaSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[];
+}
 
 /// Lifetime sparsity of winner-take-all, `op = "lifetime_wta"`: each channel keeps its largest maps
 /// in the batch. The identity at inference.
@@ -85,10 +136,25 @@ pub struct LifetimeWtaSpec {
     pub rate: f64,
 }
 
+impl LifetimeWtaSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[key(
+        "rate",
+        Values::Number(Bounds::PART),
+        Required,
+        "Share of the batch that each channel keeps",
+    )];
+}
+
 /// The input where a pixel is known and 0 where it is missing, `op = "known"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KnownSpec {}
+
+impl KnownSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] = &[];
+}
 
 fn keep_size(graph: &Graph, node: &mut Node) {
     node.dims = input_dims(graph, node);

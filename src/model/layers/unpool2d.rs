@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ends, Graph, Layer, LayerCase, LayerKind, LayerOp, Node, OneOperation, input_dims};
 use crate::error::{Error, Result};
+use crate::model::keys::Unwritten::Required;
+use crate::model::keys::{KeyEntry, Values, key};
 use crate::model::values::Pair;
 use crate::ops::{UpsampleNearest2dBwd, UpsampleNearest2dFwd};
 use crate::program::Call;
@@ -19,12 +21,24 @@ pub struct MaxUnpool2dSpec {
     pub switches: String,
 }
 
+impl MaxUnpool2dSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] =
+        &[key("switches", Values::Text, Required, "Name of the max_pool2d layer that it undoes")];
+}
+
 /// Nearest-neighbour upsampling, `op = "upsample_nearest2d"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpsampleSpec {
     /// Integer factor along each side.
     pub scale: Pair,
+}
+
+impl UpsampleSpec {
+    /// The keys of the layer.
+    pub(crate) const KEYS: &[KeyEntry] =
+        &[key("scale", Values::Size(1), Required, "Factor of both sides")];
 }
 
 impl Layer for MaxUnpool2dSpec {

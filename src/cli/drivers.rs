@@ -1,0 +1,61 @@
+//! Hides what graphics drivers print on standard error while adapters are listed and opened: they
+//! look for displays, and complain over SSH, in containers and on clusters.
+
+/// Runs `work` without the messages of drivers. With `verbose` they are shown.
+pub fn quietly<R>(verbose: bool, work: impl FnOnce() -> R) -> R {
+    let _hidden = (!verbose).then(Hidden::new);
+    work()
+}
+
+/// Standard error leads nowhere while this exists.
+#[cfg(unix)]
+struct Hidden {
+    /// A copy of standard error. `None` if it could not be replaced.
+    kept: Option<std::os::fd::OwnedFd>,
+}
+
+#[cfg(unix)]
+impl Hidden {
+    fn new() -> Self {
+        use std::os::fd::AsFd;
+        let kept = std::io::stderr().as_fd().try_clone_to_owned();
+        let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null");
+        let kept = match (kept, nowhere) {
+            (Ok(kept), Ok(nowhere)) => replace(&nowhere).then_some(kept),
+            _ => None,
+        };
+        Self { kept }
+    }
+}
+
+/// Makes standard error lead to another file. Returns whether that worked.
+#[cfg(unix)]
+#[allow(unsafe_code, reason = "the standard library has no safe way to replace standard error")]
+fn replace(by: &impl std::os::fd::AsRawFd) -> bool {
+    // SAFETY: both descriptors are open, and the call changes no memory of the program.
+    unsafe { libc::dup2(by.as_raw_fd(), libc::STDERR_FILENO) >= 0 }
+}
+
+#[cfg(unix)]
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        if let Some(kept) = &self.kept {
+            replace(kept);
+        }
+        // The message of the panic is hidden, too.
+        if std::thread::panicking() {
+            errln!("csae: opening the graphics drivers failed; see its messages with --verbose");
+        }
+    }
+}
+
+/// Drivers of other systems print nothing on standard error.
+#[cfg(not(unix))]
+struct Hidden;
+
+#[cfg(not(unix))]
+impl Hidden {
+    const fn new() -> Self {
+        Self
+    }
+}
