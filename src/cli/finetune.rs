@@ -13,6 +13,7 @@ use csae::internals::files;
 use csae::internals::model::{self, Graph};
 use csae::internals::report::chart;
 use csae::internals::report::confusion::Confusion;
+use csae::internals::report::runs::write_page;
 use csae::internals::shape::Dims;
 use csae::internals::spec::{ClassifySpec, Config, HeadKind, HeadStart};
 use csae::internals::tasks::finetune::{Curve, Labelled, Point, begin_training, draw, split};
@@ -355,6 +356,8 @@ fn train(
     if let Some(confusion) = &confusion {
         let title = format!("{}: test error {}", folder.path().display(), confusion.rate());
         confusion.picture(&title).save(&folder.file(PICTURE))?;
+        // The page of the run gets this picture, too.
+        write_page(folder.path())?;
     }
     let best = best_validation(&folder, summary.best_step)?.unwrap_or_default();
     let results = json!({

@@ -6,3 +6,4 @@ pub mod gallery;
 pub mod history;
 pub mod page;
 pub mod picture;
+pub mod runs;

@@ -11,7 +11,8 @@ pub use super::validation_result::ValidationResult;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::model::{self, Graph};
-use crate::spec::Config;
+use crate::report::runs::{self, RunFiles};
+use crate::spec::{Config, LossName};
 
 /// File name of the model with the best validation.
 pub const BEST: &str = "best.safetensors";
@@ -81,6 +82,8 @@ pub struct Run<'a, T> {
     validate_every: u64,
     validated: bool,
     saved_at: Instant,
+    /// The table and charts of the log, created when the folder is certain.
+    files: Option<RunFiles>,
 }
 
 /// Results of a finished run.
@@ -164,6 +167,7 @@ impl<'a, T: Task> Run<'a, T> {
             validate_every,
             validated,
             saved_at: Instant::now(),
+            files: None,
         })
     }
 
@@ -273,6 +277,8 @@ impl<'a, T: Task> Run<'a, T> {
         let model = self.folder.file("model.safetensors");
         model::save(&model, device, self.graph, &self.trainer.store)?;
         let files = self.task.conclude(device, &self.folder, &found)?;
+        self.files().write()?;
+        runs::write_page(self.folder.path())?;
         self.save(checkpoint, log)?;
         let best_step = self.best.map(|(_, step)| step);
         Ok(Outcome::Finished(Box::new(Summary { found, best_step, finished, files })))
@@ -308,7 +314,8 @@ impl<'a, T: Task> Run<'a, T> {
         if !ended && (stopping || self.due()) {
             self.untimed(device, |run, device| {
                 let checkpoint = run.capture(device, log)?;
-                run.save(checkpoint, log)
+                run.save(checkpoint, log)?;
+                if stopping { run.files().write() } else { Ok(()) }
             })?;
         }
         Ok(match found {
@@ -404,7 +411,17 @@ impl<'a, T: Task> Run<'a, T> {
             self.best = Some((score, self.trainer.done));
             model::save(&self.folder.file(BEST), device, self.graph, &self.trainer.store)?;
         }
+        // Training goes on without charts.
+        if let Err(error) = self.files().update() {
+            log.say(&format!("note: {error}"));
+        }
         Ok(found)
+    }
+
+    /// The table and charts of the log.
+    fn files(&mut self) -> &mut RunFiles {
+        let squares = self.config.loss.kind == LossName::SumSquares;
+        self.files.get_or_insert_with(|| RunFiles::new(self.folder.path(), squares))
     }
 
     fn capture(&mut self, device: &mut Device, log: &mut Log) -> Result<Checkpoint> {
