@@ -47,6 +47,7 @@ mod threads;
 mod train;
 mod training;
 mod verify;
+mod watch;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -114,6 +115,7 @@ commands! {
         Train(train::TrainArgs),
         Presets(presets::PresetsArgs),
         Resume(resume::ResumeArgs),
+        Watch(watch::WatchArgs),
         Eval(eval::EvalArgs),
         Inspect(inspect::InspectArgs),
         Features(features::FeaturesArgs),

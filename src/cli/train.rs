@@ -19,8 +19,9 @@ use super::{CommandArgs, Common};
 /// image files ('scans/*.png'), a list of them (@FILE, or - for standard input) or the name of a
 /// bundled set. Data that do not fit into memory are streamed. The run folder gets config.toml,
 /// model.safetensors (the model after the last step), best.safetensors (the model with the best
-/// validation), metrics.jsonl, pictures, and checkpoints for `csae resume`. Ctrl-C writes a
-/// checkpoint and stops.
+/// validation), the log as metrics.jsonl and metrics.csv, its charts as train.png, pictures, a page
+/// with everything (index.html), and checkpoints for `csae resume`. `csae watch` follows a run in a
+/// browser. Ctrl-C writes a checkpoint and stops.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae train

@@ -21,3 +21,5 @@ pub mod segment;
 pub mod sweep;
 #[cfg(feature = "cli")]
 pub mod synthesis;
+#[cfg(feature = "cli")]
+pub mod watch;

@@ -22,6 +22,7 @@ mod english;
 mod faults;
 mod features;
 mod finetune;
+mod follow;
 mod fuzz;
 mod generate;
 mod gpu;
