@@ -405,7 +405,8 @@ impl<'a, T: Task> Run<'a, T> {
             score > best || (score == best && self.task.keeps_best()) || self.task.last_is_best()
         };
         let best = score.is_finite() && self.best.is_none_or(|(best, _)| better(best));
-        log.validation(self.trainer.done, self.trainer.epoch(), &found)?;
+        let (done, epoch) = (self.trainer.done, self.trainer.epoch());
+        log.validation(done, epoch, &found, (best, device.allocated()))?;
         self.stale = if best { 0 } else { self.stale + 1 };
         if best {
             self.best = Some((score, self.trainer.done));
