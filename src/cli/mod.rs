@@ -21,6 +21,7 @@ mod anomaly;
 mod bench;
 mod classify;
 mod common;
+mod compare;
 mod completions;
 mod detect;
 mod devices;
@@ -29,10 +30,12 @@ mod features;
 mod file_messages;
 mod finetune;
 mod generate;
+mod grid;
 mod inspect;
 mod interrupt;
 mod learning;
 mod man;
+mod members;
 mod outputs;
 mod presets;
 mod probe;
@@ -116,10 +119,12 @@ commands! {
         Presets(presets::PresetsArgs),
         Resume(resume::ResumeArgs),
         Watch(watch::WatchArgs),
+        Compare(compare::CompareArgs),
         Eval(eval::EvalArgs),
         Inspect(inspect::InspectArgs),
         Features(features::FeaturesArgs),
         Probe(probe::ProbeArgs),
+        Grid(grid::GridArgs),
         Sweep(sweep::SweepArgs),
         Finetune(finetune::FinetuneArgs),
         Classify(classify::ClassifyArgs),

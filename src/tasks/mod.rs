@@ -3,6 +3,8 @@
 #[cfg(feature = "cli")]
 pub mod anomaly;
 #[cfg(feature = "cli")]
+pub mod compare;
+#[cfg(feature = "cli")]
 pub mod detect;
 #[cfg(feature = "cli")]
 pub mod features;

@@ -11,6 +11,7 @@ mod anomaly;
 mod bad_input;
 mod bench;
 mod commands;
+mod compare;
 mod conformance;
 mod contributing;
 mod data;
