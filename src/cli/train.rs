@@ -85,6 +85,10 @@ pub struct TrainArgs {
     /// a model or batch that does not fit into the rest is an error [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
+    /// Write the log and the pictures as event files for TensorBoard, to tensorboard/ in the run
+    /// folder
+    #[arg(long)]
+    tensorboard: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -164,7 +168,8 @@ impl CommandArgs for TrainArgs {
 fn run(args: TrainArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     let folder = run_folder(args.out.as_deref(), args.force)?;
-    let job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;
+    let mut job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;
+    job.tensorboard = args.tensorboard;
     let written = args.written_keys()?;
     let crop = job.without_crop().filter(|_| written.contains("data.crop"));
     args.common.report_unused_keys(&job.config, &written, crop);

@@ -2,6 +2,7 @@
 
 pub mod chart;
 pub mod confusion;
+pub mod events;
 pub mod gallery;
 pub mod history;
 pub mod page;

@@ -10,6 +10,7 @@ use crate::budget::Budget;
 use crate::data::bundled;
 use crate::error::{Error, Result};
 use crate::files::{self, Lock};
+use crate::report::events::Events;
 use crate::report::gallery;
 use crate::report::runs::{CHART, CONFIG, LOCK, LOG, MODEL, ORIGIN, PAGE, TABLE};
 use crate::spec::Config;
@@ -256,6 +257,7 @@ impl RunFolder {
 
     /// Removes the files of another run.
     fn clear(&self) -> Result<()> {
+        Events::remove(&self.0)?;
         let known = [
             ORIGIN,
             ROLLBACK,

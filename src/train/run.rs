@@ -11,6 +11,7 @@ pub use super::validation_result::ValidationResult;
 use crate::device::Device;
 use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::model::{self, Graph};
+use crate::report::events::Events;
 use crate::report::runs::{self, RunFiles};
 use crate::spec::{Config, LossName};
 
@@ -84,6 +85,10 @@ pub struct Run<'a, T> {
     saved_at: Instant,
     /// The table and charts of the log, created when the folder is certain.
     files: Option<RunFiles>,
+    /// Whether to write event files for TensorBoard.
+    writes_events: bool,
+    /// The event file, created when the folder is certain.
+    events: Option<Events>,
 }
 
 /// Results of a finished run.
@@ -168,12 +173,19 @@ impl<'a, T: Task> Run<'a, T> {
             validated,
             saved_at: Instant::now(),
             files: None,
+            writes_events: false,
+            events: None,
         })
     }
 
     /// Changes the folder, if another run took the chosen one before this run created it.
     pub fn set_folder(&mut self, folder: &RunFolder) {
         self.folder = folder.clone();
+    }
+
+    /// Writes event files for TensorBoard. A run that has such files writes them anyway.
+    pub const fn write_events(&mut self) {
+        self.writes_events = true;
     }
 
     /// Trains to the end, or until `stop` returns true; `stop` is called after each step.
@@ -236,6 +248,9 @@ impl<'a, T: Task> Run<'a, T> {
     ) -> Result<Outcome<T::Validation>> {
         let mut last = None;
         self.saved_at = Instant::now();
+        if self.writes_events || Events::exist(self.folder.path()) {
+            self.events = Some(Events::begin(self.folder.path())?);
+        }
         if !self.folder.rollback().exists() {
             self.keep_rollback(device, log)?;
         }
@@ -278,6 +293,10 @@ impl<'a, T: Task> Run<'a, T> {
         model::save(&model, device, self.graph, &self.trainer.store)?;
         let files = self.task.conclude(device, &self.folder, &found)?;
         self.files().write()?;
+        self.write_new_events()?;
+        if let Some(events) = &mut self.events {
+            events.pictures(self.trainer.done, &files)?;
+        }
         runs::write_page(self.folder.path())?;
         self.save(checkpoint, log)?;
         let best_step = self.best.map(|(_, step)| step);
@@ -292,6 +311,9 @@ impl<'a, T: Task> Run<'a, T> {
         stop: &dyn Fn() -> bool,
     ) -> Result<Advance<T::Validation>> {
         self.trainer.step(device, log)?;
+        if log.take_progress().is_some() {
+            self.write_new_events()?;
+        }
         let (done, mut ended) = (self.trainer.done, self.trainer.done == self.trainer.total);
         self.validated =
             ended || (self.validate_every > 0 && done.is_multiple_of(self.validate_every));
@@ -419,6 +441,11 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(found)
     }
 
+    /// Writes what was logged since into the event file.
+    fn write_new_events(&mut self) -> Result<()> {
+        self.events.as_mut().map_or(Ok(()), Events::update)
+    }
+
     /// The table and charts of the log.
     fn files(&mut self) -> &mut RunFiles {
         let squares = self.config.loss.kind == LossName::SumSquares;
@@ -444,6 +471,8 @@ impl<'a, T: Task> Run<'a, T> {
     /// Writes the log of the steps done, then a checkpoint, and removes old checkpoints.
     fn save(&mut self, checkpoint: Checkpoint, log: &mut Log) -> Result<()> {
         log.sync()?;
+        // Entries up to a checkpoint are not written again after a resume.
+        self.write_new_events()?;
         let step = checkpoint.header.step;
         checkpoint::save(&self.folder.checkpoint(step), &checkpoint)?;
         self.trainer.saved(step);
