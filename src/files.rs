@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
@@ -194,11 +195,28 @@ impl Lock {
             }
             Err(error) => return Err(not_written(path.display(), &error)),
         };
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(Self { _held: Some(file) })),
+        // `is_locked` of another process holds the lock for an instant.
+        for attempt in 0..3 {
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) if attempt < 2 => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(TryLockError::WouldBlock) => break,
+                Ok(()) | Err(TryLockError::Error(_)) => {
+                    return Ok(Some(Self { _held: Some(file) }));
+                }
+            }
         }
+        Ok(None)
     }
+}
+
+/// Whether a process holds the lock on a file. It is not created if it does not exist. `false` if
+/// the file system has no locks.
+#[cfg(feature = "cli")]
+pub fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
 /// Reads a whole file into memory.
@@ -287,7 +305,9 @@ mod tests {
         let path = folder.path.join("lock");
         let first = Lock::take(&path).unwrap();
         assert!(first.is_some() && Lock::take(&path).unwrap().is_none());
+        assert!(is_locked(&path));
         drop(first);
+        assert!(!is_locked(&path) && !is_locked(&folder.path.join("none")));
         assert!(Lock::take(&path).unwrap().is_some());
     }
 

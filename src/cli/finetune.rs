@@ -13,6 +13,7 @@ use csae::internals::files;
 use csae::internals::model::{self, Graph};
 use csae::internals::report::chart;
 use csae::internals::report::confusion::Confusion;
+use csae::internals::report::runs::write_page;
 use csae::internals::spec::{ClassifySpec, Config, HeadKind, HeadStart};
 use csae::internals::tasks::finetune::{Curve, Labelled, Point, begin_training, draw, split};
 use csae::internals::tasks::probe::match_labels;
@@ -272,7 +273,7 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     let mut device = common.open_for(config.train.precision)?;
     device.limit_memory(budget.all);
     if args.curve.is_empty() {
-        let begin = Begin::New { folder, force: learning.force };
+        let begin = Begin::New { folder, force: learning.force, tensorboard: learning.tensorboard };
         return train_and_print(common, &mut device, (&config, &graph), &data, budget, begin);
     }
     curve(&args, &mut device, (&graph, &data), budget, &config_of)
@@ -362,6 +363,8 @@ fn train(
     if let Some(confusion) = &confusion {
         let title = format!("{}: test error {}", folder.path().display(), confusion.rate());
         confusion.picture(&title).save(&folder.file(PICTURE))?;
+        // The page of the run gets this picture, too.
+        write_page(folder.path())?;
     }
     let best = best_validation(&folder, summary.best_step)?.unwrap_or_default();
     let results = json!({
@@ -422,7 +425,8 @@ fn curve(
                 let what = if pretrained { "pretrained" } else { "from scratch" };
                 let name = what.replace(' ', "-");
                 let folder = out.join(format!("{labels}-{seed}-{name}"));
-                let member = member(&quiet, device, (&config, graph), data, budget, &folder);
+                let place = (folder.as_path(), args.learning.tensorboard);
+                let member = member(&quiet, device, (&config, graph), data, budget, place);
                 let results = member.map_err(|error| stopped(error, out, &curve, args))?;
                 let error = results["test"]["error"].as_f64().unwrap_or(f64::NAN);
                 common.status(&format!(
@@ -455,14 +459,15 @@ fn curve(
     Ok(())
 }
 
-/// The results of one classifier of a curve. Trains it unless it is finished.
+/// The results of one classifier of a curve. Trains it unless it is finished. `tensorboard` is
+/// whether to write event files.
 fn member(
     common: &Common,
     device: &mut Device,
     (config, graph): (&Config, &Graph),
     data: &Data,
     budget: Budget,
-    path: &Path,
+    (path, tensorboard): (&Path, bool),
 ) -> anyhow::Result<Value> {
     let there = RunFolder::is_run(path) && RunFolder::open(path)?.1 == *config;
     let folder = RunFolder::at(path);
@@ -474,9 +479,9 @@ fn member(
     let from = newest.as_deref().map(csae::internals::train::checkpoint::load).transpose()?;
     let begin = if there {
         let lock = folder.lock()?;
-        Begin::Resume { folder, lock, from: from.as_ref(), rewrite: false }
+        Begin::Resume { folder, lock, from: from.as_ref(), rewrite: false, tensorboard }
     } else {
-        Begin::New { folder, force: true }
+        Begin::New { folder, force: true, tensorboard }
     };
     Ok(train(common, device, (config, graph), data, budget, begin)?.1)
 }

@@ -156,6 +156,10 @@ pub struct Learning {
     /// Overwrite an existing run
     #[arg(long)]
     pub force: bool,
+    /// Write the log and the pictures as event files for TensorBoard, to tensorboard/ in the run
+    /// folder
+    #[arg(long)]
+    pub tensorboard: bool,
 }
 
 /// Flags that select the encoder and the training images.
@@ -366,6 +370,8 @@ pub enum Begin<'a> {
         folder: RunFolder,
         /// Whether to overwrite an existing run.
         force: bool,
+        /// Whether to write event files for TensorBoard.
+        tensorboard: bool,
     },
     /// A resumed run.
     Resume {
@@ -377,6 +383,8 @@ pub enum Begin<'a> {
         from: Option<&'a Checkpoint>,
         /// Whether the configuration has changed and must be written again.
         rewrite: bool,
+        /// Whether to write event files for TensorBoard although the run has none.
+        tensorboard: bool,
     },
 }
 
@@ -396,6 +404,13 @@ impl Begin<'_> {
         }
     }
 
+    /// Whether to write event files for TensorBoard.
+    const fn tensorboard(&self) -> bool {
+        match self {
+            Self::New { tensorboard, .. } | Self::Resume { tensorboard, .. } => *tensorboard,
+        }
+    }
+
     /// Creates the folder, or prepares the existing one, and locks it.
     fn prepare(
         self,
@@ -405,14 +420,14 @@ impl Begin<'_> {
         budget: Budget,
     ) -> Result<(RunFolder, Lock)> {
         match self {
-            Self::New { folder, force } => {
+            Self::New { folder, force, .. } => {
                 let threads = common.threads.map(NonZeroUsize::get);
                 let origin = Origin::new(config, device.again(common.device()), threads)?;
                 let origin = Origin { budget: Some(budget), ..origin };
                 let lock = folder.create(config, &origin, force)?;
                 Ok((folder, lock))
             }
-            Self::Resume { folder, lock, from, rewrite } => {
+            Self::Resume { folder, lock, from, rewrite, .. } => {
                 match from.map(|checkpoint| &checkpoint.header) {
                     Some(header) => folder.cut_log(header.step, header.retried)?,
                     // Without a checkpoint the run starts over, including the validation before the
@@ -444,6 +459,9 @@ pub fn run_to_end<T: Task>(
         errln!("step: {} dispatches", run.trainer.dispatches());
     }
     common.report_kernels(device);
+    if begin.tensorboard() {
+        run.write_events();
+    }
     let (folder, lock) = begin.prepare(common, device, config, budget)?;
     let metrics = folder.file("metrics.jsonl");
     let mut log = Log::new(Some(&metrics), run.trainer.total, common.quiet, common.json)?;

@@ -21,6 +21,7 @@ mod anomaly;
 mod bench;
 mod classify;
 mod common;
+mod compare;
 mod completions;
 mod detect;
 mod devices;
@@ -31,12 +32,14 @@ mod features;
 mod file_messages;
 mod finetune;
 mod generate;
+mod grid;
 mod guide;
 mod inspect;
 mod interrupt;
 mod keys;
 mod learning;
 mod man;
+mod members;
 mod near_miss;
 mod not_a_model;
 mod outputs;
@@ -53,6 +56,7 @@ mod threads;
 mod train;
 mod training;
 mod verify;
+mod watch;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -121,10 +125,13 @@ commands! {
         Presets(presets::PresetsArgs),
         Keys(keys::KeysArgs),
         Resume(resume::ResumeArgs),
+        Watch(watch::WatchArgs),
+        Compare(compare::CompareArgs),
         Eval(eval::EvalArgs),
         Inspect(inspect::InspectArgs),
         Features(features::FeaturesArgs),
         Probe(probe::ProbeArgs),
+        Grid(grid::GridArgs),
         Sweep(sweep::SweepArgs),
         Finetune(finetune::FinetuneArgs),
         Classify(classify::ClassifyArgs),

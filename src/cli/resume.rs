@@ -37,6 +37,10 @@ pub struct ResumeArgs {
     /// Total number of steps; replaces the number of epochs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     steps: Option<u64>,
+    /// Write the log and the pictures as event files for TensorBoard, to tensorboard/ in the run
+    /// folder [default: if the run began with it]
+    #[arg(long)]
+    tensorboard: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -110,7 +114,8 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     if let Some(kind) = config.head() {
         let budget = budget.unwrap_or_default();
         let rewrite = config != recorded;
-        let begin = Begin::Resume { folder, lock, from: from.as_ref(), rewrite };
+        let tensorboard = args.tensorboard;
+        let begin = Begin::Resume { folder, lock, from: from.as_ref(), rewrite, tensorboard };
         let step = from.as_ref().map_or(0, |checkpoint| checkpoint.header.step);
         args.common.status(&match step {
             0 => FROM_START.to_owned(),
@@ -127,6 +132,7 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     // The budget must be the same as before: it decides whether data are streamed, and so which
     // patches are validated on.
     let mut job = Job::new(to_load, budget.unwrap_or_default())?;
+    job.tensorboard = args.tensorboard;
     job.config.data.source.clone_from(&config.data.source);
     job.config.data.more_sources.clone_from(&config.data.more_sources);
     job.config.data.validation_source.clone_from(&config.data.validation_source);

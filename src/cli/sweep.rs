@@ -1,23 +1,21 @@
 //! `csae sweep`: reconstruction quality against sparsity.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use csae::internals::budget::Budget;
-use csae::internals::device::Device;
 use csae::internals::error::Error;
 use csae::internals::files;
 use csae::internals::model::Graph;
 use csae::internals::report::chart;
-use csae::internals::spec::{self, Config, Precision, SparsityRule};
+use csae::internals::spec::{Config, Precision, SparsityRule};
 use csae::internals::tasks::sweep::{Member, Sweep};
-use csae::internals::train::checkpoint;
+use csae::internals::train::RunFolder;
 use csae::internals::train::data::{self, Prepared};
-use csae::internals::train::{Log, Origin, Outcome, Run, RunFolder};
 use serde_json::{Value, json};
 
-use super::interrupt::{self, Interrupted};
+use super::interrupt;
+use super::members::{self, Base, Training};
 use super::{CommandArgs, Common};
 
 /// Compare sparsity rules: train a model with several rules at several strengths, and compare
@@ -25,7 +23,8 @@ use super::{CommandArgs, Common};
 ///
 /// Each rule replaces the one on the configuration's code. All models share seed, data and number
 /// of steps; each is a run in its own folder. Finished runs are not trained again, and interrupted
-/// ones continue. Writes sweep.png (explained variance over L0), sweep.tsv and sweep.jsonl.
+/// ones continue. Writes sweep.png (explained variance over L0), sweep.tsv and sweep.jsonl, and the
+/// files of `csae compare`: index.html, compare.png and compare.tsv.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae sweep train-images-idx3-ubyte.gz --preset sparse --steps 2000 -o sweeps/fashion
@@ -94,27 +93,21 @@ pub struct SweepArgs {
 struct Planned {
     rule: SparsityRule,
     strength: f64,
-    config: Config,
-    folder: RunFolder,
+    member: members::Member,
 }
 
 impl SweepArgs {
     fn base(&self) -> csae::internals::error::Result<Config> {
-        let (text, place) = match &self.config {
-            Some(path) => (files::read_text(path)?, path.display().to_string()),
-            None => {
-                (spec::preset_text(&self.preset)?.to_owned(), format!("preset {}", self.preset))
-            }
+        let base = Base {
+            data: &self.data,
+            preset: &self.preset,
+            config: self.config.as_deref(),
+            set: &self.set,
+            epochs: self.epochs,
+            steps: self.steps,
+            seed: self.seed,
         };
-        let mut config = Config::parse(&text, &place, &self.set)?;
-        config.data.source.clone_from(&self.data);
-        config.data.more_sources.clear();
-        if let Some(epochs) = self.epochs {
-            (config.train.epochs, config.train.steps) = (epochs, 0);
-        }
-        config.train.steps = self.steps.unwrap_or(config.train.steps);
-        config.seed = self.seed.unwrap_or(config.seed);
-        Config::parse(&config.to_toml(), &place, &[])
+        base.config()
     }
 
     /// The models to train, on the prepared data.
@@ -163,7 +156,8 @@ impl SweepArgs {
                 }
                 config.model = graph.spec;
                 let folder = RunFolder::at(&self.out.join(format!("{name}-{strength}")));
-                all.push(Planned { rule, strength, config, folder });
+                let member = members::Member { config, folder };
+                all.push(Planned { rule, strength, member });
             }
         }
         Ok(all)
@@ -190,30 +184,23 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
     let budget = super::budget(args.max_memory.as_deref())?;
     let prepared = data::prepare_within(&base, budget)?;
     let planned = args.planned(&base, &prepared)?;
-    for member in &planned {
-        let folder = member.folder.path();
-        if RunFolder::is_run(folder) && !args.force && RunFolder::open(folder)?.1 != member.config {
-            let message = format!(
-                "{} holds a run of another configuration; choose another --out, or overwrite it \
-                 with --force",
-                folder.display()
-            );
-            return Err(Error::usage(message).into());
-        }
+    for planned in &planned {
+        planned.member.check(args.force)?;
     }
     args.common.status(&format!("data: {}", prepared.description));
     args.common.report_files(&prepared.report);
     files::make_folder(&args.out)?;
-    let half = planned.iter().any(|member| member.config.train.precision == Precision::F16);
+    let half = planned.iter().any(|of| of.member.config.train.precision == Precision::F16);
     let mut device = args.common.open_for(if half { Precision::F16 } else { Precision::F32 })?;
     device.limit_memory(budget.all);
     interrupt::watch();
     let mut sweep = Sweep::default();
     let count = planned.len();
-    for (i, member) in planned.iter().enumerate() {
+    let training = Training { common: &args.common, budget, force: args.force };
+    for (i, planned) in planned.iter().enumerate() {
         let start = Instant::now();
-        let report = train(&args, &mut device, &prepared, budget, member)?;
-        let found = found(member, &report, start.elapsed().as_secs_f64())?;
+        let report = planned.member.train(&training, &mut device, &prepared)?;
+        let found = found(planned, &report, start.elapsed().as_secs_f64())?;
         if args.common.json {
             let mut line = serde_json::to_value(&found)?;
             line["kind"] = "member".into();
@@ -232,7 +219,10 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
     files::write_atomically(&args.out.join("sweep.tsv"), sweep.table().as_bytes())?;
     chart::charts(&[sweep.chart()], 1).save(&args.out.join("sweep.png"))?;
     print_matched(&args.common, &sweep);
-    let written = ["sweep.png", "sweep.tsv", "sweep.jsonl"];
+    let all: Vec<&members::Member> = planned.iter().map(|planned| &planned.member).collect();
+    let (_, page) = members::compare(&all, &args.out, &format!("{count} trainings"))?;
+    let written: Vec<&str> =
+        ["sweep.png", "sweep.tsv", "sweep.jsonl"].into_iter().chain(page).collect();
     if args.common.json {
         outln!(
             "{}",
@@ -244,69 +234,13 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The last validation of a model. Trains it unless it is finished.
-fn train(
-    args: &SweepArgs,
-    device: &mut Device,
-    prepared: &Prepared,
-    budget: Budget,
-    member: &Planned,
-) -> anyhow::Result<Value> {
-    let Planned { config, folder, .. } = member;
-    let there = RunFolder::is_run(folder.path()) && RunFolder::open(folder.path())?.1 == *config;
-    if there && folder.file("model.safetensors").is_file() {
-        return validated(folder.path());
-    }
-    let from = if there { folder.newest()? } else { None };
-    let from = from.as_deref().map(checkpoint::load).transpose()?;
-    let graph = Graph::new(&config.model, prepared.dims)?;
-    let mut run = Run::new(device, folder, config, prepared, &graph, from.as_ref())?;
-    let _lock = if there {
-        let lock = folder.lock()?;
-        let header = from.as_ref().map(|checkpoint| &checkpoint.header);
-        folder.cut_log(
-            header.map_or(0, |header| header.step),
-            header.map_or(0, |header| header.retried),
-        )?;
-        lock
-    } else {
-        let threads = args.common.threads.map(std::num::NonZeroUsize::get);
-        let origin = Origin::new(config, device.again(args.common.device()), threads)?;
-        folder.create(config, &Origin { budget: Some(budget), ..origin }, args.force)?
-    };
-    let mut log = Log::new(Some(&folder.file("metrics.jsonl")), run.trainer.total, true, false)?;
-    match run.train(device, &mut log, &interrupt::requested)? {
-        Outcome::Finished(_) => validated(folder.path()),
-        Outcome::Stopped(step) => {
-            let (total, folder) = (run.trainer.total, folder.path().display());
-            Err(Interrupted(format!(
-                "stopped after step {step} of {total} of {folder}; run the same command to continue"
-            ))
-            .into())
-        }
-    }
-}
-
-/// The last validation in a run's log.
-fn validated(folder: &Path) -> anyhow::Result<Value> {
-    let log = folder.join("metrics.jsonl");
-    let lines = files::read_text(&log)?;
-    let last = lines
-        .lines()
-        .rev()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .find(|line| line["kind"] == "validation");
-    Ok(last.ok_or_else(|| {
-        Error::failed(format!(
-            "{}: no validation was logged; remove the folder to train this model again",
-            log.display()
-        ))
-    })?)
-}
-
-fn found(member: &Planned, report: &Value, seconds: f64) -> csae::internals::error::Result<Member> {
+fn found(
+    planned: &Planned,
+    report: &Value,
+    seconds: f64,
+) -> csae::internals::error::Result<Member> {
     let number = |key: &str| {
-        let folder = member.folder.path().display();
+        let folder = planned.member.folder.path().display();
         report[key].as_f64().ok_or_else(|| {
             Error::failed(format!(
                 "{folder}: the log has no {key}; remove the folder to train this model again"
@@ -314,8 +248,8 @@ fn found(member: &Planned, report: &Value, seconds: f64) -> csae::internals::err
         })
     };
     Ok(Member {
-        rule: member.rule.name().to_owned(),
-        strength: member.strength,
+        rule: planned.rule.name().to_owned(),
+        strength: planned.strength,
         l0: number("l0")?,
         sum_squares: number("sum_squares")?,
         psnr: report["psnr"].as_f64(),

@@ -21,8 +21,9 @@ use super::{CommandArgs, Common, dry_run};
 /// image files ('scans/*.png'), a list of them (@FILE, or - for standard input) or the name of a
 /// bundled set. Data that do not fit into memory are streamed. The run folder gets config.toml,
 /// model.safetensors (the model after the last step), best.safetensors (the model with the best
-/// validation), metrics.jsonl, pictures, and checkpoints for `csae resume`. Ctrl-C writes a
-/// checkpoint and stops.
+/// validation), the log as metrics.jsonl and metrics.csv, its charts as train.png, pictures, a page
+/// with everything (index.html), and checkpoints for `csae resume`. `csae watch` follows a run in a
+/// browser. Ctrl-C writes a checkpoint and stops.
 #[derive(Debug, Args)]
 #[command(after_help = names_for_help())]
 pub struct TrainArgs {
@@ -91,6 +92,10 @@ pub struct TrainArgs {
     /// is written
     #[arg(long)]
     dry_run: bool,
+    /// Write the log and the pictures as event files for TensorBoard, to tensorboard/ in the run
+    /// folder
+    #[arg(long)]
+    tensorboard: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -174,7 +179,8 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
         return print_config(&args, &config);
     }
     let folder = run_folder(args.out.as_deref(), args.force)?;
-    let job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;
+    let mut job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;
+    job.tensorboard = args.tensorboard;
     let written = args.written_keys()?;
     let crop = job.without_crop().filter(|_| written.contains("data.crop"));
     args.common.report_unused_keys(&job.config, &written, crop);

@@ -26,6 +26,8 @@ pub struct Job {
     pub graph: Graph,
     /// The memory budget. It is stored with the run, so that a resume has the same.
     pub budget: Budget,
+    /// Whether to write event files for TensorBoard.
+    pub tensorboard: bool,
 }
 
 impl Job {
@@ -37,7 +39,7 @@ impl Job {
         let graph = Graph::new(&config.model, prepared.dims)?;
         graph.check_autoencoder()?;
         config.model = graph.spec.clone();
-        Ok(Self { config, prepared, graph, budget })
+        Ok(Self { config, prepared, graph, budget, tensorboard: false })
     }
 
     /// Why `data.crop` has no effect, if it has none.
@@ -116,6 +118,9 @@ impl Job {
         self.report_start(common, device, &run.trainer);
         let (folder, _lock) = begin(device)?;
         run.set_folder(&folder);
+        if self.tensorboard {
+            run.write_events();
+        }
         let mut log = Log::new(
             Some(&folder.file("metrics.jsonl")),
             run.trainer.total,

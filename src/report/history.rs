@@ -11,6 +11,9 @@ use crate::report::chart;
 use crate::report::chart::{Axis, Chart, Look, Series};
 use crate::report::picture::Picture;
 
+/// Numbers that describe the run and not the model.
+pub const OF_THE_RUN: [&str; 4] = ["images_per_s", "lr", "grad_norm", "score"];
+
 /// An entry of the log: the means over a logging interval, or the result of a validation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
@@ -36,17 +39,30 @@ impl Entry {
 
     /// Names of its numbers that describe the model, in alphabetical order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        // These describe the run, not the model.
-        const OF_THE_RUN: [&str; 4] = ["images_per_s", "lr", "grad_norm", "score"];
         self.numbers
             .iter()
             .filter(|(name, value)| number(value).is_some() && !OF_THE_RUN.contains(&name.as_str()))
             .map(|(name, _)| name.as_str())
     }
 
+    /// All numbers with their names. A number in an inner object has the names of both:
+    /// `whole_psnr`.
+    pub fn flat(&self) -> Vec<(String, f64)> {
+        let mut all = Vec::new();
+        for (name, value) in &self.numbers {
+            if let Some(inner) = value.as_object() {
+                let inner = inner.iter().filter_map(|(key, value)| Some((key, number(value)?)));
+                all.extend(inner.map(|(key, number)| (format!("{name}_{key}"), number)));
+            } else {
+                all.extend(number(value).map(|number| (name.clone(), number)));
+            }
+        }
+        all
+    }
+
     /// The score of a validation; higher is better. Logs of older versions have no score, so it is
     /// computed from the number that selected the best model in those versions.
-    fn score(&self) -> f64 {
+    pub fn score(&self) -> f64 {
         self.number("score")
             .or_else(|| self.whole_psnr())
             .or_else(|| Some(-self.number("sum_squares").or_else(|| self.number("error"))?))
@@ -56,6 +72,29 @@ impl Entry {
 
 fn number(value: &Value) -> Option<f64> {
     if value.is_null() { Some(f64::NAN) } else { value.as_f64() }
+}
+
+/// Where an entry of the log comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The training steps of a logging interval.
+    Train,
+    /// A validation.
+    Validation,
+}
+
+impl Kind {
+    /// Reads a line of the log. `None` for other kinds of lines and for invalid ones, such as a
+    /// last line that was cut off when the process was killed.
+    pub fn parse(line: &str) -> Option<(Self, Entry)> {
+        let mut line = serde_json::from_str::<Map<String, Value>>(line).ok()?;
+        let kind = match line.remove("kind")?.as_str()? {
+            "train" => Self::Train,
+            "validation" => Self::Validation,
+            _ => return None,
+        };
+        Some((kind, Entry::deserialize(Value::Object(line)).ok()?))
+    }
 }
 
 /// The training history.
@@ -83,13 +122,10 @@ impl History {
     fn parse(text: &str) -> Self {
         let mut history = Self::default();
         for line in text.lines() {
-            let Ok(mut line) = serde_json::from_str::<Map<String, Value>>(line) else { continue };
-            let kind = line.remove("kind");
-            let entry = Entry::deserialize(Value::Object(line));
-            match kind.as_ref().and_then(Value::as_str) {
-                Some("train") => history.intervals.extend(entry),
-                Some("validation") => history.validations.extend(entry),
-                _ => {}
+            match Kind::parse(line) {
+                Some((Kind::Train, entry)) => history.intervals.push(entry),
+                Some((Kind::Validation, entry)) => history.validations.push(entry),
+                None => {}
             }
         }
         history
@@ -206,7 +242,7 @@ fn chart(title: &str, label: &str, mut series: Vec<Series>) -> Chart {
 /// Whether a logarithmic axis shows more than a linear one: the values are positive and the largest
 /// is more than 8 times the smallest. At that ratio a linear axis squeezes the end of a loss curve
 /// into the lowest eighth.
-fn needs_log_axis(series: &[Series]) -> bool {
+pub(crate) fn needs_log_axis(series: &[Series]) -> bool {
     let values = || series.iter().flat_map(|series| series.points.iter().map(|p| p.1));
     let (low, high) =
         values().fold((f64::MAX, 0.0_f64), |(low, high), v| (low.min(v), high.max(v)));

@@ -2,7 +2,9 @@
 
 pub mod chart;
 pub mod confusion;
+pub mod events;
 pub mod gallery;
 pub mod history;
 pub mod page;
 pub mod picture;
+pub mod runs;

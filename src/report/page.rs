@@ -30,7 +30,7 @@ pub fn escaped(text: &str) -> String {
 }
 
 /// The data URI of a PNG file.
-fn data_uri(png: &[u8]) -> String {
+pub(crate) fn data_uri(png: &[u8]) -> String {
     format!("data:image/png;base64,{}", STANDARD.encode(png))
 }
 

@@ -3,6 +3,8 @@
 #[cfg(feature = "cli")]
 pub mod anomaly;
 #[cfg(feature = "cli")]
+pub mod compare;
+#[cfg(feature = "cli")]
 pub mod detect;
 #[cfg(feature = "cli")]
 pub mod features;
@@ -21,3 +23,5 @@ pub mod segment;
 pub mod sweep;
 #[cfg(feature = "cli")]
 pub mod synthesis;
+#[cfg(feature = "cli")]
+pub mod watch;

@@ -12,7 +12,8 @@ pub(super) struct Bar(ProgressBar);
 impl Bar {
     /// Creates a bar over `total` steps.
     pub(super) fn new(total: u64) -> Option<Self> {
-        let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}")
+        // Both lines fit into any width.
+        let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}\n{wide_msg}")
             .expect("the template is sound");
         Some(Self(ProgressBar::new(total).with_style(style)))
     }
@@ -32,6 +33,18 @@ impl Bar {
     pub(super) fn finish(&self) {
         self.0.finish_and_clear();
     }
+}
+
+/// Width of the terminal in columns. `None` if standard error is not a terminal.
+#[cfg(feature = "cli")]
+pub(super) fn width() -> Option<usize> {
+    terminal_size::terminal_size_of(std::io::stderr()).map(|(width, _)| usize::from(width.0))
+}
+
+/// The width is not known without the feature `cli`.
+#[cfg(not(feature = "cli"))]
+pub(super) const fn width() -> Option<usize> {
+    None
 }
 
 /// Stand-in without the feature `cli`: no value of this type exists.

@@ -9,8 +9,10 @@ use crate::advice::Advice;
 use crate::budget::Budget;
 use crate::data::bundled;
 use crate::error::{Error, Result};
-use crate::files::{self, Lock, RUN_CONFIG as CONFIG, RUN_ORIGIN as ORIGIN};
+use crate::files::{self, Lock};
+use crate::report::events::Events;
 use crate::report::gallery;
+use crate::report::runs::{CHART, CONFIG, LOCK, LOG, MODEL, ORIGIN, PAGE, TABLE};
 use crate::spec::Config;
 
 /// Facts about a run that neither its configuration nor a model file stores.
@@ -77,7 +79,6 @@ impl Origin {
 #[derive(Clone, Debug)]
 pub struct RunFolder(PathBuf);
 
-const LOCK: &str = "run.lock";
 /// State to roll back to if training diverges.
 const ROLLBACK: &str = "rollback.safetensors";
 const PREFIX: &str = "checkpoint-";
@@ -265,11 +266,15 @@ impl RunFolder {
 
     /// Removes the files of another run.
     fn clear(&self) -> Result<()> {
+        Events::remove(&self.0)?;
         let known = [
             ORIGIN,
             ROLLBACK,
-            "metrics.jsonl",
-            "model.safetensors",
+            LOG,
+            TABLE,
+            CHART,
+            PAGE,
+            MODEL,
             "best.safetensors",
             "finetune.json",
             "segment.json",
@@ -344,12 +349,12 @@ impl RunFolder {
     /// # Errors
     /// If it cannot be removed.
     pub fn clear_log(&self) -> Result<()> {
-        self.remove(|name| name == "metrics.jsonl")
+        self.remove(|name| name == LOG)
     }
 
     /// Truncates the log to the lines up to `step` and to the first `retried` rollbacks.
     pub fn cut_log(&self, step: u64, retried: u32) -> Result<()> {
-        let path = self.file("metrics.jsonl");
+        let path = self.file(LOG);
         let text = match std::fs::read(&path) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::bar::Bar;
+use super::bar::{self, Bar};
+use super::rows::{Row, Rows, fitting, rate, significant};
 use super::validation_result::ValidationResult;
 use crate::error::Result;
 use crate::files;
@@ -40,6 +41,10 @@ pub struct Log {
     quiet: bool,
     last_line: Instant,
     latest: Option<Progress>,
+    /// The progress of the last logging interval.
+    last: Option<Progress>,
+    /// The columns of the table of validations, chosen at the first one.
+    rows: Option<Rows>,
 }
 
 /// Whether to show a progress bar: only on a terminal, and not with `NO_COLOR` or a dumb terminal.
@@ -70,7 +75,17 @@ impl Log {
         let long_ago =
             Instant::now().checked_sub(Duration::from_secs(3600)).unwrap_or_else(Instant::now);
         let path = path.map_or_else(String::new, |path| path.display().to_string());
-        Ok(Self { file, path, bar, json, quiet, last_line: long_ago, latest: None })
+        Ok(Self {
+            file,
+            path,
+            bar,
+            json,
+            quiet,
+            last_line: long_ago,
+            latest: None,
+            last: None,
+            rows: None,
+        })
     }
 
     /// Returns the progress of the last logging interval once, if there is new progress.
@@ -141,49 +156,36 @@ impl Log {
     /// Records the progress of a logging interval.
     pub fn progress(&mut self, p: &Progress) -> Result<()> {
         self.latest = Some(p.clone());
+        self.last = Some(p.clone());
         let mut value = json!({
             "kind": "train", "step": p.step, "epoch": p.epoch, "lr": p.lr,
             "images_per_s": p.rate.round(),
         });
         p.terms.iter().for_each(|(name, mean)| value[*name] = json!(mean));
         self.record(&value)?;
-        let seconds = p.eta.as_secs();
-        let terms: String = p
-            .terms
-            .iter()
-            .map(|(name, mean)| match *name {
-                "reconstruction" => format!("  ‖x − x̂‖² {mean:.3}"),
-                "sparsity" => format!("  sparsity {mean:.4}"),
-                "l0" => format!("  L0 {mean:.1}"),
-                other => format!("  {other} {mean:.4}"),
-            })
-            .collect();
-        let line = format!(
-            "epoch {:.2}{terms}  {:.0} images/s  {}:{:02} left",
-            p.epoch,
-            p.rate,
-            seconds / 60,
-            seconds % 60
-        );
+        let parts = parts(p);
         if let Some(bar) = &self.bar {
-            bar.set(p.step, line);
+            bar.set(p.step, fitting(&parts, bar::width()));
         } else if !self.json
             && (self.last_line.elapsed() > Duration::from_secs(5) || p.step == p.total)
         {
             self.last_line = Instant::now();
-            self.say(&format!("step {}/{}  {line}", p.step, p.total));
+            self.say(&format!("step {}/{}  {}", p.step, p.total, fitting(&parts, None)));
         }
         Ok(())
     }
 
-    /// Records the result of a validation.
+    /// Records the result of a validation, and prints a row of the table. `best` is whether it is
+    /// the best validation so far, `memory` the number of bytes on the device.
     pub fn validation(
         &mut self,
         step: u64,
         epoch: f64,
         found: &impl ValidationResult,
+        (best, memory): (bool, u64),
     ) -> Result<()> {
         let mut value = found.numbers();
+        let row = Row { memory, best, ..Row::new(epoch, &value, self.last.as_ref()) };
         if let Some(table) = value.as_object_mut() {
             table.extend([
                 ("kind".to_owned(), json!("validation")),
@@ -193,7 +195,14 @@ impl Log {
             ]);
         }
         self.record(&value)?;
-        self.say(&format!("validation after epoch {epoch:.2}: {found}"));
+        if self.rows.is_none() {
+            let rows = Rows::new(&row, bar::width());
+            self.say(&rows.head());
+            self.rows = Some(rows);
+        }
+        if let Some(rows) = &self.rows {
+            self.say(&rows.line(&row));
+        }
         Ok(())
     }
 
@@ -203,4 +212,28 @@ impl Log {
             bar.finish();
         }
     }
+}
+
+/// The progress as short texts, the most important first.
+fn parts(p: &Progress) -> Vec<String> {
+    let seconds = p.eta.as_secs();
+    let mut parts = vec![
+        format!("epoch {:.2}", p.epoch),
+        match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+            (0, minutes, seconds) => format!("{minutes}:{seconds:02} left"),
+            (hours, minutes, seconds) => format!("{hours}:{minutes:02}:{seconds:02} left"),
+        },
+    ];
+    let term = |(name, mean): &(&str, f64)| match *name {
+        "reconstruction" => format!("‖x − x̂‖² {}", significant(*mean)),
+        "l0" => format!("L0 {mean:.1}"),
+        other => format!("{} {}", other.replace('_', " "), significant(*mean)),
+    };
+    // The loss and the sparsity of the code come before the penalty.
+    let penalty = |term: &&(&str, f64)| term.0 == "sparsity";
+    parts.extend(p.terms.iter().filter(|term| !penalty(term)).map(term));
+    parts.push(format!("{:.0} images/s", p.rate));
+    parts.extend(p.terms.iter().filter(penalty).map(term));
+    parts.push(format!("rate {}", rate(p.lr)));
+    parts
 }

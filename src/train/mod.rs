@@ -19,6 +19,7 @@ mod plan;
 pub mod prefetch;
 #[cfg(feature = "cli")]
 pub mod reconstruction;
+mod rows;
 #[cfg(feature = "cli")]
 pub mod run;
 mod schedule;

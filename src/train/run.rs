@@ -12,7 +12,9 @@ use crate::device::Device;
 use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::files::Partial;
 use crate::model::{self, Graph};
-use crate::spec::Config;
+use crate::report::events::Events;
+use crate::report::runs::{self, RunFiles};
+use crate::spec::{Config, LossName};
 
 /// File name of the model with the best validation.
 pub const BEST: &str = "best.safetensors";
@@ -82,6 +84,12 @@ pub struct Run<'a, T> {
     validate_every: u64,
     validated: bool,
     saved_at: Instant,
+    /// The table and charts of the log, created when the folder is certain.
+    files: Option<RunFiles>,
+    /// Whether to write event files for TensorBoard.
+    writes_events: bool,
+    /// The event file, created when the folder is certain.
+    events: Option<Events>,
 }
 
 /// A checkpoint in its temporary file.
@@ -171,12 +179,20 @@ impl<'a, T: Task> Run<'a, T> {
             validate_every,
             validated,
             saved_at: Instant::now(),
+            files: None,
+            writes_events: false,
+            events: None,
         })
     }
 
     /// Changes the folder, if another run took the chosen one before this run created it.
     pub fn set_folder(&mut self, folder: &RunFolder) {
         self.folder = folder.clone();
+    }
+
+    /// Writes event files for TensorBoard. A run that has such files writes them anyway.
+    pub const fn write_events(&mut self) {
+        self.writes_events = true;
     }
 
     /// Trains to the end, or until `stop` returns true; `stop` is called after each step.
@@ -239,6 +255,9 @@ impl<'a, T: Task> Run<'a, T> {
     ) -> Result<Outcome<T::Validation>> {
         let mut last = None;
         self.saved_at = Instant::now();
+        if self.writes_events || Events::exist(self.folder.path()) {
+            self.events = Some(Events::begin(self.folder.path())?);
+        }
         if !self.folder.rollback().exists() {
             self.keep_rollback(device, log)?;
         }
@@ -281,6 +300,12 @@ impl<'a, T: Task> Run<'a, T> {
         let model = self.folder.file("model.safetensors");
         model::save(&model, device, self.graph, &self.trainer.store)?;
         let files = self.task.conclude(device, &self.folder, &found)?;
+        self.files().write()?;
+        self.write_new_events()?;
+        if let Some(events) = &mut self.events {
+            events.pictures(self.trainer.done, &files)?;
+        }
+        runs::write_page(self.folder.path())?;
         self.publish(checkpoint, log)?;
         let best_step = self.best.map(|(_, step)| step);
         Ok(Outcome::Finished(Box::new(Summary { found, best_step, finished, files })))
@@ -294,6 +319,9 @@ impl<'a, T: Task> Run<'a, T> {
         stop: &dyn Fn() -> bool,
     ) -> Result<Advance<T::Validation>> {
         self.trainer.step(device, log)?;
+        if log.take_progress().is_some() {
+            self.write_new_events()?;
+        }
         let (done, mut ended) = (self.trainer.done, self.trainer.done == self.trainer.total);
         self.validated =
             ended || (self.validate_every > 0 && done.is_multiple_of(self.validate_every));
@@ -316,7 +344,8 @@ impl<'a, T: Task> Run<'a, T> {
         if !ended && (stopping || self.due()) {
             self.untimed(device, |run, device| {
                 let checkpoint = run.stage(device, log)?;
-                run.publish(checkpoint, log)
+                run.publish(checkpoint, log)?;
+                if stopping { run.files().write() } else { Ok(()) }
             })?;
         }
         Ok(match found {
@@ -406,13 +435,29 @@ impl<'a, T: Task> Run<'a, T> {
             score > best || (score == best && self.task.keeps_best()) || self.task.last_is_best()
         };
         let best = score.is_finite() && self.best.is_none_or(|(best, _)| better(best));
-        log.validation(self.trainer.done, self.trainer.epoch(), &found)?;
+        let (done, epoch) = (self.trainer.done, self.trainer.epoch());
+        log.validation(done, epoch, &found, (best, device.allocated()))?;
         self.stale = if best { 0 } else { self.stale + 1 };
         if best {
             self.best = Some((score, self.trainer.done));
             model::save(&self.folder.file(BEST), device, self.graph, &self.trainer.store)?;
         }
+        // Training goes on without charts.
+        if let Err(error) = self.files().update() {
+            log.say(&format!("note: {error}"));
+        }
         Ok(found)
+    }
+
+    /// Writes what was logged since into the event file.
+    fn write_new_events(&mut self) -> Result<()> {
+        self.events.as_mut().map_or(Ok(()), Events::update)
+    }
+
+    /// The table and charts of the log.
+    fn files(&mut self) -> &mut RunFiles {
+        let squares = self.config.loss.kind == LossName::SumSquares;
+        self.files.get_or_insert_with(|| RunFiles::new(self.folder.path(), squares))
     }
 
     fn capture(&mut self, device: &mut Device, log: &mut Log) -> Result<Checkpoint> {
@@ -441,6 +486,8 @@ impl<'a, T: Task> Run<'a, T> {
     /// Writes the log of the steps done, gives the checkpoint its name, and removes old ones.
     fn publish(&mut self, checkpoint: Staged, log: &mut Log) -> Result<()> {
         log.sync()?;
+        // Entries up to a checkpoint are not written again after a resume.
+        self.write_new_events()?;
         let Staged { step, file } = checkpoint;
         file.finish()?;
         self.trainer.saved(step);

@@ -7,7 +7,9 @@ use super::folder::RunFolder;
 use super::run::BEST;
 use crate::advice::Advice;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::model::{self, Graph, LoadedModel};
+use crate::report::runs::LOCK;
 use crate::shape::Dims;
 
 /// Reads a model: a file, a checkpoint, a bundled model, or that of a run folder. In the folder of
@@ -33,16 +35,38 @@ pub fn load_model(path: &Path) -> Result<LoadedModel> {
             Some(format!("{place}: the run has not finished; this is its best model so far"));
         return Ok(loaded);
     }
-    let Some(newest) = folder.newest()? else {
-        return Err(Error::usage(format!(
-            "{place}: the run has no model yet, since it stopped before its first checkpoint; {}",
-            Advice::ResumeRun
-        )));
-    };
-    let mut loaded = of_checkpoint(&folder, &newest)?;
+    let (newest, mut loaded) = newest_model(&folder)?;
     let name = newest.file_name().unwrap_or_default().to_string_lossy();
     loaded.note = Some(format!("{place}: the run has not finished; this is its model in {name}"));
     Ok(loaded)
+}
+
+/// The newest checkpoint of a run and its model.
+fn newest_model(folder: &RunFolder) -> Result<(PathBuf, LoadedModel)> {
+    // A training removes old checkpoints, so the newest one can go before it is read.
+    for _ in 0..5 {
+        let Some(newest) = folder.newest()? else { break };
+        match of_checkpoint(folder, &newest) {
+            Err(_) if !newest.exists() => {}
+            loaded => return Ok((newest, loaded?)),
+        }
+    }
+    let place = folder.path().display();
+    if files::is_locked(&folder.file(LOCK)) {
+        let minutes = RunFolder::open(folder.path())?.1.train.checkpoint_minutes;
+        let next = if minutes > 0.0 {
+            format!(" or {minutes} minutes of training")
+        } else {
+            String::new()
+        };
+        return Err(Error::usage(format!(
+            "{place}: the run has no model yet; it writes one after its first validation{next}"
+        )));
+    }
+    Err(Error::usage(format!(
+        "{place}: the run has no model yet, since it stopped before its first checkpoint; {}",
+        Advice::ResumeRun
+    )))
 }
 
 /// The folder of the run that a checkpoint's path belongs to. `None` for other paths.

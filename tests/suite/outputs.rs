@@ -175,6 +175,7 @@ fn a_file_for_several_results_is_refused() {
         Command::inspect(pyramid()),
         Command::new("anomaly paint").arg(&images[0]),
         Command::new("sweep").arg("digits"),
+        Command::new("grid").arg("digits").set("seed=1,2"),
         Command::new("probe").arg(pyramid()).flags("--train digits --test digits"),
     ] {
         command.on_cpu().quiet().out(&out).fails(2, &["out.png", "name a folder"]);

@@ -49,6 +49,8 @@ fn assert_equal(run: &str, whole: &str) {
         "filters.png",
         "atoms.png",
         "config.toml",
+        "metrics.csv",
+        "train.png",
     ] {
         let read = |run: &str| bytes(format!("{run}/{name}"));
         assert!(read(run) == read(whole), "{name} differs");

@@ -1,6 +1,10 @@
 //! Runs without a final model: after Ctrl-C or a crash, commands use the best model so far or the
 //! newest checkpoint, and say so.
 
+use std::path::Path;
+
+use csae::internals::files::Lock;
+
 use crate::support::files::{copy_folder, newest_checkpoint};
 use crate::support::images::BRICK;
 use crate::support::models::digits;
@@ -65,6 +69,19 @@ fn a_run_without_a_checkpoint_is_refused_with_advice() {
     std::fs::remove_file(newest_checkpoint(&run).unwrap()).unwrap();
     let eval = Command::eval(&run, "digits").on_cpu().quiet();
     eval.fails(2, &["before its first checkpoint", "csae resume"]);
+}
+
+#[test]
+fn a_running_run_without_a_checkpoint_says_when_there_is_one() {
+    let folder = TempFolder::new("unfinished-running");
+    let run = without(&folder, &MODELS);
+    std::fs::remove_file(newest_checkpoint(&run).unwrap()).unwrap();
+    let lock = Lock::take(Path::new(&format!("{run}/run.lock"))).unwrap().unwrap();
+    let inspect = Command::inspect(&run).on_cpu().quiet();
+    let message = inspect.fails(2, &["after its first validation", "5 minutes"]);
+    assert!(!message.contains("csae resume"), "it is running: {message}");
+    drop(lock);
+    inspect.fails(2, &["csae resume"]);
 }
 
 #[test]

@@ -514,7 +514,8 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
         (Some(sample), Some(data_config), _) => {
             let model = &loaded.hash;
             let source = fit::CodeSource { sample, model, stored: &stored, data_config };
-            let begin = Begin::New { folder: fit::folder(&stored), force: args.force };
+            let begin =
+                Begin::New { folder: fit::folder(&stored), force: args.force, tensorboard: false };
             let config = |codes: usize, network: &ModelSpec| {
                 fit::config(&args, &place.model, codes, network)
             };

@@ -271,6 +271,6 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
         config.train.from = learning.from(&args.model);
     })?;
     learning.settings.report_unused_keys(common, &config)?;
-    let begin = Begin::New { folder, force: learning.force };
+    let begin = Begin::New { folder, force: learning.force, tensorboard: learning.tensorboard };
     train::<Segment>(common, (&config, &graph), &images, budget, begin)
 }
