@@ -90,7 +90,7 @@ fn exit_without_memory(size: usize) -> ! {
 fn end(message: &[u8]) -> ! {
     // SAFETY: the message is valid for its length. `_exit` runs no handlers, which could allocate.
     unsafe {
-        libc::write(libc::STDERR_FILENO, message.as_ptr().cast(), message.len());
+        libc::write(super::drivers::messages(), message.as_ptr().cast(), message.len());
         libc::_exit(1)
     }
 }

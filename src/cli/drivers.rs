@@ -24,9 +24,24 @@ impl Hidden {
             (Ok(kept), Ok(nowhere)) => replace(&nowhere).then_some(kept),
             _ => None,
         };
+        if let Some(kept) = &kept {
+            use std::os::fd::AsRawFd;
+            MESSAGES.store(kept.as_raw_fd(), std::sync::atomic::Ordering::Relaxed);
+        }
         Self { kept }
     }
 }
+
+/// The descriptor on which the program's own messages are seen, also while those of drivers are
+/// hidden. It allocates nothing.
+#[cfg(unix)]
+pub fn messages() -> std::os::fd::RawFd {
+    MESSAGES.load(std::sync::atomic::Ordering::Relaxed)
+}
+
+#[cfg(unix)]
+static MESSAGES: std::sync::atomic::AtomicI32 =
+    std::sync::atomic::AtomicI32::new(libc::STDERR_FILENO);
 
 /// Makes standard error lead to another file. Returns whether that worked.
 #[cfg(unix)]
@@ -41,6 +56,7 @@ impl Drop for Hidden {
     fn drop(&mut self) {
         if let Some(kept) = &self.kept {
             replace(kept);
+            MESSAGES.store(libc::STDERR_FILENO, std::sync::atomic::Ordering::Relaxed);
         }
         // The message of the panic is hidden, too.
         if std::thread::panicking() {

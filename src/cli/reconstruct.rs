@@ -18,9 +18,9 @@ use super::{CommandArgs, Common};
 
 /// Reconstruct images of any size with an autoencoder, and write the results as PNG files.
 ///
-/// A convolutional model encodes an image as a whole. Other models encode overlapping tiles of their
-/// input size, whose reconstructions are blended without seams. Prints PSNR and SSIM against each
-/// original.
+/// A convolutional model encodes an image as a whole. Other models encode overlapping tiles of
+/// their input size, whose reconstructions are blended without seams. Prints PSNR and SSIM against
+/// each original.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae reconstruct runs/001 photo.jpg -o out/

@@ -8,6 +8,7 @@ use csae::internals::device::Device;
 use csae::internals::error::{ErrorKind, Result};
 use csae::internals::files::Lock;
 use csae::internals::infer::evaluate::EvaluationReport;
+use csae::internals::infer::reconstruct::encodes_whole_images;
 use csae::internals::model::{Graph, ParamRole};
 use csae::internals::spec::Config;
 use csae::internals::train::checkpoint::Checkpoint;
@@ -56,9 +57,10 @@ impl Job {
     fn report_start(&self, common: &Common, device: &mut Device, trainer: &Trainer) {
         self.report_data(common);
         common.status(&format!(
-            "model: {} parameters, code of {}; {} steps of {} images, {} per epoch",
+            "model: {} parameters, code of {}{}; {} steps of {} images, {} per epoch",
             self.graph.parameter_count(),
             self.graph.nodes[self.graph.code].dims,
+            if encodes_whole_images(&self.graph) { ", for images of any size" } else { "" },
             trainer.total,
             self.config.train.batch,
             trainer.steps_per_epoch

@@ -11,6 +11,7 @@
 //! | [Anomalies][anomalies] | Find defects with a model of normal images. |
 //! | [Generation][generation] | Generate images, textures and styles. |
 //! | [Configuration][configuration] | Presets, keys, run folders, resuming, memory. |
+//! | [Runs][runs] | Follow a training, compare runs, try several values. |
 //! | [GPUs and speed][gpus_and_speed] | Choose, check and time a device; what was measured. |
 //! | [Clusters][clusters] | Batch jobs: signals, resuming, memory limits. |
 //! | [File formats][file_formats] | Every file that csae reads and writes. |
@@ -53,6 +54,7 @@ macro_rules! pages {
             #[doc = "[Anomalies]: self::anomalies"]
             #[doc = "[Generation]: self::generation"]
             #[doc = "[Configuration]: self::configuration"]
+            #[doc = "[Runs]: self::runs"]
             #[doc = "[GPUs and speed]: self::gpus_and_speed"]
             #[doc = "[Clusters]: self::clusters"]
             #[doc = "[File formats]: self::file_formats"]
@@ -80,6 +82,7 @@ pages! {
     anomalies "anomalies",
     generation "generation",
     configuration "configuration",
+    runs "runs",
     gpus_and_speed "gpus-and-speed",
     clusters "clusters",
     file_formats "file-formats",

@@ -196,17 +196,17 @@ macro_rules! models {
 
 /// The bundled models by name. `assets/models` documents their training data and quality.
 const BUNDLED: &[(&str, &[u8])] =
-    models!("denoise" "inpaint" "upscale" "paint-1" "paint-2" "paint-3");
+    models!("denoise" "inpaint" "upscale" "paint-1" "paint-2" "paint-3" "photographs");
 
-/// The bundled model with this name, if there is one: one for each restoration task, and three
-/// autoencoders for texture synthesis and style transfer.
+/// The bundled model with this name, if there is one: one for each restoration task, three
+/// autoencoders for texture synthesis and style transfer, and one of the default preset.
 pub fn bundled(name: &str) -> Option<LoadedModel> {
     let (_, bytes) = BUNDLED.iter().find(|(known, _)| *known == name)?;
     Some(load_bytes(bytes, &format!("the bundled model {name}")).expect("a bundled model loads"))
 }
 
-/// Names of the bundled models: one for each restoration task, and three autoencoders for texture
-/// synthesis and style transfer.
+/// Names of the bundled models: one for each restoration task, three autoencoders for texture
+/// synthesis and style transfer, and one of the default preset.
 pub fn bundled_names() -> impl Iterator<Item = &'static str> {
     BUNDLED.iter().map(|(name, _)| *name)
 }

@@ -127,10 +127,11 @@ pub fn save_png(path: &Path, pixels: &[f32], dims: Dims) -> Result<()> {
 /// If there are too many pixels for a PNG file.
 pub fn png(pixels: &[f32], dims: Dims) -> Result<Vec<u8>> {
     assert!(pixels.len() == dims.len() && !pixels.is_empty(), "a picture of {dims:?}");
-    let (shown, size) = (visible(pixels, dims.c), dims.size());
-    let bytes: Vec<u8> = shown.iter().map(|&v| (v.clamp(0.0, 1.0) * 255.0).round() as u8).collect();
-    let color =
-        if shown_channels(dims.c) == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+    let (shown, size) = (shown_channels(dims.c), dims.size());
+    let byte = |v: &f32| (v.clamp(0.0, 1.0) * 255.0).round() as u8;
+    let mut bytes = Vec::with_capacity(shown * size.area());
+    pixels.chunks_exact(dims.c).for_each(|pixel| bytes.extend(pixel[..shown].iter().map(byte)));
+    let color = if shown == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
     let mut png = Vec::new();
     let encoded =
         PngEncoder::new(&mut png).write_image(&bytes, size.w as u32, size.h as u32, color);

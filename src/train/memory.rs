@@ -224,8 +224,11 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         }
         _ => 0,
     };
-    let in_parts =
-        max_samples(&Allowed { one, own: allowed.own.map(|own| own.saturating_sub(summed)) })?;
+    let in_parts = if plan::needs_whole_batch(config, graph).is_some() {
+        0
+    } else {
+        max_samples(&Allowed { one, own: allowed.own.map(|own| own.saturating_sub(summed)) })?
+    };
     let advice = advice(batch, parts, fitting, in_parts);
     Err(Error::usage(if planned.largest > one {
         format!(

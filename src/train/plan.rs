@@ -119,6 +119,17 @@ pub fn check(config: &Config, graph: &Graph) -> Result<()> {
             "optimizer.encoder_lr: an autoencoder has no head; remove this setting",
         ));
     }
+    match needs_whole_batch(config, graph) {
+        Some(what) if parts > 1 => Err(Error::usage(format!(
+            "train.accumulate = {parts}: {what} needs the whole batch at once; set \
+             train.accumulate to 1"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// What computes with all samples of a batch at once, so that a batch cannot be processed in parts.
+pub fn needs_whole_batch(config: &Config, graph: &Graph) -> Option<String> {
     let whole = |op: &LayerOp| op.selection().is_some_and(|selection| selection.over_batch);
     let layer = graph
         .nodes
@@ -127,13 +138,7 @@ pub fn check(config: &Config, graph: &Graph) -> Result<()> {
         .map(|node| format!("layer {}", node.name));
     let penalty = (config.sparsity.penalty == PenaltyName::Kl && config.sparsity.beta > 0.0)
         .then(|| "the KL penalty".to_owned());
-    match layer.or(penalty) {
-        Some(what) if parts > 1 => Err(Error::usage(format!(
-            "train.accumulate = {parts}: {what} needs the whole batch at once; set \
-             train.accumulate to 1"
-        ))),
-        _ => Ok(()),
-    }
+    layer.or(penalty)
 }
 
 /// Fails unless the batch splits into equal parts and some parameter is learned.

@@ -209,3 +209,15 @@ fn a_penalty_on_batch_means_refuses_parts() {
         .fails(2, &["KL penalty"]);
     assert!(!exists(&out));
 }
+
+/// The units of BatchTopK compete within a batch: only a smaller batch helps.
+#[test]
+fn a_batch_that_cannot_be_divided_is_refused_with_a_smaller_one() {
+    let folder = TempFolder::new("undivided");
+    let train = Command::new("train photos --max-memory 140MiB --batch 64").out(folder.path("run"));
+    let message = train.on_cpu().quiet().fails(2, &["train.batch = 64", "a batch of", "would fit"]);
+    assert!(!message.contains("--accumulate"), "{message}");
+    let batch = message.split_once("a batch of ").unwrap().1.split(' ').next().unwrap();
+    let train = Command::new("train photos --max-memory 140MiB --steps 1").out(folder.path("run"));
+    train.option("--batch", batch).on_cpu().succeed();
+}

@@ -11,7 +11,10 @@ use crate::support::models::{digits, sparse_digits};
 use crate::support::{Command, TempFolder, bytes, is_file, model_bytes};
 
 fn grid(out: &str, set: &str) -> Command {
-    let grid = Command::new("grid digits").out(out).steps(12).set("model.layers.code.units=24,8");
+    let grid = Command::new("grid digits --preset article")
+        .out(out)
+        .steps(12)
+        .set("model.layers.code.units=24,8");
     grid.set("train.batch=16").set(set).on_cpu().quiet()
 }
 

@@ -27,7 +27,7 @@ fn run() -> &'static str {
     static RUN: OnceLock<String> = OnceLock::new();
     RUN.get_or_init(|| {
         let run = TempFolder::shared().path("features");
-        train(&run, "--preset article").succeed();
+        train(&run, "").succeed();
         run
     })
 }
@@ -365,8 +365,9 @@ fn convolutional() -> &'static str {
     RUN.get_or_init(|| {
         let run = TempFolder::shared().path("features-convolutional");
         let small = "--set model.layers.unrolled.filters=8 --set model.layers.unrolled.kernel=5 \
-                     --set model.layers.dictionary.kernel=5 --set model.layers.dictionary.padding=2";
-        let train = Command::train("textures").flags(small).set("data.crop=16");
+                     --set model.layers.dictionary.kernel=5";
+        let train = Command::new("train textures").flags(small).set("data.crop=16");
+        let train = train.set("model.layers.dictionary.padding=2");
         train.out(&run).steps(20).batch(8).on_cpu().quiet().succeed();
         run
     })
@@ -438,7 +439,7 @@ fn probes_and_classifiers_take_images_of_any_size() {
     let (train, test) = (folder.path("train"), folder.path("test"));
     let probe = Command::new("probe").arg(convolutional()).option("--train", &train);
     let probe = probe.option("--test", &test).out(folder.path("probe")).on_cpu();
-    let rows = probe.flags("--json --grid 1 --classifier logistic").json();
+    let rows = probe.flags("--grid 1 --classifier logistic").json();
     let error = |name: &str| {
         let row = rows.iter().find(|row| row["features"] == name).unwrap();
         row["test"]["error"].as_f64().unwrap()

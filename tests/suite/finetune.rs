@@ -183,7 +183,7 @@ fn wrong_options_of_finetune_are_refused() {
         ("digits", "--lr 0", &["--lr 0"]),
         ("digits", "--dropout 1", &["--dropout 1"]),
         ("digits", "--max-memory 100KiB", &["--max-memory"]),
-        ("digits", "--test textures", &["--resize"]),
+        ("digits", "--test textures", &["no labels"]),
     ];
     for (data, flags, words) in cases {
         finetune(data, &folder.path("out")).flags(flags).fails(2, words);

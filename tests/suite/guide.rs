@@ -221,3 +221,17 @@ fn every_number_is_in_a_note_that_its_section_names() {
     let section = "On the H200 12,345.6 (`benches/results/2026-11-29-h200.md`).";
     assert_eq!(unknown_numbers(section, &results), ["12345.6"]);
 }
+
+/// The reference of keys in the guide is the one that the program prints.
+#[test]
+fn the_reference_of_keys_is_current() {
+    let page = PAGES.iter().find(|page| page.name == "configuration").expect("a page");
+    let (_, rest) = page.text.split_once("<!-- keys -->\n").expect("it begins");
+    let (written, _) = rest.split_once("<!-- /keys -->").expect("it ends");
+    let printed = Command::new("keys --markdown").succeed();
+    assert!(
+        written.trim() == printed.trim(),
+        "src/guide/configuration.md: write the output of `csae keys --markdown` between the \
+         markers"
+    );
+}

@@ -93,6 +93,11 @@ impl Curve {
         &self.points
     }
 
+    /// Whether all values are 0.
+    pub fn is_zero(&self) -> bool {
+        self.points.iter().all(|point| point.min == 0.0 && point.max == 0.0)
+    }
+
     /// The points as [step, mean], or [step, mean, min, max] where a point has several values.
     pub fn json(&self) -> Value {
         let point = |p: &Point| match p.count {

@@ -119,7 +119,14 @@ pub fn panels(runs: &[&Curves], squares: bool) -> Vec<Panel> {
         all.push(Panel::new("L0: elements of the code that are not 0", "elements", l0, l0));
         let dead = Panel::new("Dead units in validation", "% of units", None, Some("dead_share"));
         all.push(Panel { scale: 100.0, ..dead });
-        all.push(Panel::new("Sparsity penalty", "penalty", Some("sparsity"), None));
+        // Codes that are sparse by selection have no penalty.
+        let has_penalty = |curves: &&Curves| {
+            let penalty = curves.train.get("sparsity");
+            penalty.is_some_and(|curve| !curve.is_zero())
+        };
+        if runs.iter().any(has_penalty) {
+            all.push(Panel::new("Sparsity penalty", "penalty", Some("sparsity"), None));
+        }
     }
     let names = |of: &dyn Fn(&Curves) -> Vec<String>| -> BTreeSet<String> {
         let skip = |curves: &&&Curves| !curves.is_reconstruction();

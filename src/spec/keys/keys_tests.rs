@@ -361,7 +361,7 @@ fn markdown_has_a_row_for_every_key() {
     let rows = text.lines().filter(|line| line.starts_with("| `")).count();
     assert_eq!(rows, keys().count());
     assert!(text.contains("| `batch` | a whole number, at least 1 | 128 | Samples"), "{text}");
-    for table in ["## `[train]`", "## `[[model.layers]]`", "## Top of the file"] {
+    for table in ["### `[train]`", "### `[[model.layers]]`", "### Top of the file"] {
         assert!(text.contains(table), "{table}");
     }
 }

@@ -143,7 +143,7 @@ pub fn markdown() -> String {
             name => (format!("`[{name}]`"), ""),
         };
         let rule = if more.is_empty() { "" } else { "---|" };
-        text += &format!("## {title}\n\n| Key | Values | Default | Meaning |{more}\n");
+        text += &format!("### {title}\n\n| Key | Values | Default | Meaning |{more}\n");
         text += &format!("|---|---|---|---|{rule}\n");
         for key in keys().filter(|key| key.table() == table) {
             let ops =

@@ -15,19 +15,22 @@ pub struct Command {
     limit: Option<String>,
     /// A script that starts the program.
     script: Option<String>,
+    /// Arguments unless there is a preset, configuration or task.
+    preset: &'static [&'static str],
 }
 
 impl Command {
     /// A command and its first arguments, separated by spaces: `bench --workload w1`.
     pub fn new(line: &str) -> Self {
         let environment = vec![("CSAE_CACHE".to_owned(), "off".to_owned())];
-        Self { arguments: Vec::new(), environment, folder: None, limit: None, script: None }
-            .flags(line)
+        let (arguments, preset) = (Vec::new(), &[][..]);
+        Self { arguments, environment, folder: None, limit: None, script: None, preset }.flags(line)
     }
 
-    /// `csae train DATA`.
+    /// `csae train DATA`. Without a preset, configuration or task it has the preset `article`: its
+    /// patches are small and its steps quick. `Command::new("train")` has the program's default.
     pub fn train(data: impl AsRef<OsStr>) -> Self {
-        Self::new("train").arg(data)
+        Self { preset: &["--preset", "article"], ..Self::new("train").arg(data) }
     }
 
     /// `csae resume RUN`.
@@ -168,6 +171,13 @@ impl Command {
             }
         };
         process.args(&self.arguments).envs(self.environment.iter().cloned());
+        let chosen = |word: &OsString| {
+            let word = word.to_string_lossy();
+            ["--preset", "--config", "--task"].iter().any(|flag| word.starts_with(flag))
+        };
+        if !self.arguments.iter().any(chosen) {
+            process.args(self.preset);
+        }
         if let Some(folder) = &self.folder {
             process.current_dir(folder);
         }
