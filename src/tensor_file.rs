@@ -32,7 +32,7 @@ pub fn write(path: &Path, tensors: Vec<Tensor<'_>>, key: &str, text: String) -> 
     stage(path, tensors, key, text)?.finish()
 }
 
-/// As [`write`], but the file gets its name only by [`Partial::finish`].
+/// As [`write()`], but the file gets its name only by [`Partial::finish`].
 ///
 /// # Errors
 /// If the temporary file cannot be written.

@@ -111,7 +111,7 @@ pub enum Values {
     Activation,
     /// The list of the layers.
     Layers,
-    /// The table [corruption].
+    /// The table `[corruption]`.
     Corruption,
 }
 
@@ -160,8 +160,8 @@ impl Values {
                 "{}, or a table such as {{ kind = \"leaky_relu\", slope = 0.1 }}",
                 ActivationName::names().collect::<Vec<_>>().join(", ")
             ),
-            Self::Layers => "tables [[model.layers]]".to_owned(),
-            Self::Corruption => "a table with the keys of [corruption]".to_owned(),
+            Self::Layers => "tables `[[model.layers]]`".to_owned(),
+            Self::Corruption => "a table with the keys of `[corruption]`".to_owned(),
         }
     }
 }

@@ -429,7 +429,7 @@ fn probes_and_classifiers_take_images_of_any_size() {
             folder.create(&format!("{set}/{class}"));
             for i in 0..count {
                 let stripes = |x: u32, y: u32| {
-                    image::Luma([if (x + y + i) / step % 2 == 0 { 40 } else { 200 }])
+                    image::Luma([if ((x + y + i) / step).is_multiple_of(2) { 40 } else { 200 }])
                 };
                 let path = folder.path(&format!("{set}/{class}/{i}.png"));
                 image::GrayImage::from_fn(36 + i, 30, stripes).save(path).unwrap();
