@@ -269,6 +269,10 @@ fn layer(op: &str, name: &str, value: &Value) -> Result<LayerOp, String> {
     if table.contains_key("kernel") {
         table.insert("kernel".to_owned(), json!(3));
     }
+    // One of two keys.
+    if ["top_k", "batch_top_k"].contains(&op) && name != "per_position" {
+        table.insert("k".to_owned(), json!(3));
+    }
     let exclusive = ["shape", "like"];
     if exclusive.contains(&name) {
         table.remove("units");
@@ -334,7 +338,8 @@ fn values_of_layers_are_accepted_inside_their_range_only() {
             for value in inside {
                 let json = value_of(&value);
                 // The largest kernels are larger than the maps here.
-                let is_large = json.as_u64().is_some_and(|value| value > 255);
+                let is_large = json.as_u64().is_some_and(|value| value > 255)
+                    || key.name == "per_position" && json.as_f64().is_some_and(|each| each > 64.0);
                 // A kernel of these layers is odd; groups must divide the channels; a dictionary
                 // is an initialisation of convolutions.
                 let odd = ["lista", "whiten"].contains(op) && key.name == "kernel";

@@ -125,7 +125,7 @@ fn the_schema_refuses_what_the_parser_refuses() {
         "[optimizer]\nmomentum = 1\n",
         "[data]\nstrict = 1\n",
         "[model]\ncode = \"a\"\nlayers = [{ name = \"a\", op = \"linear\", unit = 3 }]\n",
-        "[model]\ncode = \"a\"\nlayers = [{ name = \"a\", op = \"top_k\" }]\n",
+        "[model]\ncode = \"a\"\nlayers = [{ name = \"a\", op = \"dropout\" }]\n",
         "[model]\nlayers = []\n",
     ] {
         let mut value = base.clone();
