@@ -93,7 +93,7 @@ fn all_steps(trainer: &Trainer, measured: &Measured) -> f64 {
     (trainer.total as f64 * measured.seconds).min(1e12)
 }
 
-/// Number of validations of a training, of which one is at its end.
+/// Number of validations of a training, including the one at its end.
 fn validations(config: &Config, trainer: &Trainer) -> u64 {
     let every = config.train.validate_every * trainer.steps_per_epoch as f64;
     match every.round() as u64 {

@@ -81,22 +81,21 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// The size that images get for an encoder. Without a fully connected layer, they can have any.
+    /// The size that images get for an encoder. They can have any, unless it has a fully connected
+    /// layer, or keeps a number of units that is for images of one size.
     ///
     /// # Errors
     /// If the layer does not exist, or --size is given and the encoder takes one size only.
     pub fn input(loaded: &LoadedModel, reading: &Reading) -> Result<WholeSize> {
         let input = loaded.graph.nodes[0].dims;
         let spec = model::encoder(&loaded.graph, reading.layer.as_deref(), None)?;
-        let any = model::tile_geometry(&Graph::new(&spec, input)?);
-        Ok(match (reading.size, any) {
-            (Some(size), Ok(_)) => WholeSize::Resized(Dims::of(size, input.c)),
-            (Some(size), Err(error)) => {
-                let why =
-                    format!("--size {size}: the model takes {} only; use --resize", input.size());
-                return Err(error.and(why));
+        let geometry = model::tile_geometry(&Graph::new(&spec, input)?).ok();
+        Ok(match (reading.size, geometry.filter(|geometry| !geometry.whole)) {
+            (Some(size), Some(_)) => WholeSize::Resized(Dims::of(size, input.c)),
+            (Some(size), None) => {
+                bail_usage!("--size {size}: the model takes {} only; use --resize", input.size())
             }
-            (None, Ok(geometry)) if !reading.resize => {
+            (None, Some(geometry)) if !reading.resize => {
                 WholeSize::Own { channels: input.c, align: geometry.align, like: None }
             }
             (None, _) if reading.resize => WholeSize::Resized(input),

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::compare;
 use super::interrupt;
-use super::members::{self, Base, Member, Training};
+use super::members::{self, EachRun, Member, Training};
 use super::{CommandArgs, Common};
 
 /// Train a model for every combination of values, and compare the runs.
@@ -48,28 +48,8 @@ pub struct GridArgs {
         conflicts_with = "config"
     )]
     preset: String,
-    /// Configuration file (TOML) instead of a preset
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Number of epochs of each model
-    #[arg(long, value_name = "N")]
-    epochs: Option<f64>,
-    /// Number of steps of each model; overrides the epochs
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    steps: Option<u64>,
-    /// Seed of all random numbers
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64)
-    )]
-    seed: Option<u64>,
-    /// Memory budget of each training, such as 512MiB or 2GiB [default: the free memory]
-    #[arg(long, value_name = "SIZE")]
-    max_memory: Option<String>,
-    /// Overwrite runs of another configuration in the folder
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    each: EachRun,
     #[command(flatten)]
     common: Common,
 }
@@ -182,23 +162,15 @@ fn run(args: &GridArgs) -> anyhow::Result<()> {
         ))
         .into());
     }
-    let budget = super::budget(args.max_memory.as_deref())?;
+    let budget = super::budget(args.each.max_memory.as_deref())?;
     let mut shared: Option<(Config, Prepared)> = None;
     let mut members: Vec<Member> = Vec::new();
     // All configurations are checked before the first training begins.
     for set in combinations(&axes) {
         let name = folder_name(&set, &axes);
         let place = |error: csae::internals::error::Error| error.at(&name);
-        let base = Base {
-            data: &args.data,
-            preset: &args.preset,
-            config: args.config.as_deref(),
-            set: &set,
-            epochs: args.epochs,
-            steps: args.steps,
-            seed: args.seed,
-        };
-        let mut config = base.config().map_err(place)?;
+        let base = args.each.base(&args.data, &args.preset, &set);
+        let mut config = base.map_err(place)?;
         config.model.undoes = config.corruption.clone();
         if shared.as_ref().is_none_or(|(with, _)| data_of(with) != data_of(&config)) {
             let prepared = data::prepare_within(&config, budget).map_err(place)?;
@@ -209,7 +181,7 @@ fn run(args: &GridArgs) -> anyhow::Result<()> {
         graph.check_autoencoder().map_err(place)?;
         config.model = graph.spec;
         let member = Member { config, folder: RunFolder::at(&args.out.join(&name)) };
-        member.check(args.force)?;
+        member.check(args.each.force)?;
         if members.iter().any(|other| other.folder.path() == member.folder.path()) {
             return Err(csae::internals::error::Error::usage(format!(
                 "--set: two combinations have the folder {name}; write their values differently"
@@ -227,7 +199,7 @@ fn run(args: &GridArgs) -> anyhow::Result<()> {
     let mut device = args.common.open_for(if half { Precision::F16 } else { Precision::F32 })?;
     device.limit_memory(budget.all);
     interrupt::watch();
-    let training = Training { common: &args.common, budget, force: args.force };
+    let training = Training { common: &args.common, budget, force: args.each.force };
     for (i, member) in members.iter().enumerate() {
         let start = Instant::now();
         let with = &member.config;

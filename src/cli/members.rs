@@ -1,8 +1,9 @@
 //! The runs of `csae grid` and `csae sweep`: members of a folder that share seed and data. A second
 //! call trains only what is missing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use csae::internals::budget::Budget;
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
@@ -34,29 +35,46 @@ pub struct Training<'a> {
     pub force: bool,
 }
 
-/// Flags that give the configuration from which the members of a set differ.
-pub struct Base<'a> {
-    pub data: &'a str,
-    pub preset: &'a str,
-    pub config: Option<&'a Path>,
-    pub set: &'a [String],
-    pub epochs: Option<f64>,
-    pub steps: Option<u64>,
-    pub seed: Option<u64>,
+/// Flags for each run of a set.
+#[derive(Clone, Debug, Args)]
+pub struct EachRun {
+    /// Configuration file (TOML) instead of a preset
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Number of epochs of each model
+    #[arg(long, value_name = "N")]
+    epochs: Option<f64>,
+    /// Number of steps of each model; overrides the epochs
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: Option<u64>,
+    /// Seed of all random numbers
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64)
+    )]
+    seed: Option<u64>,
+    /// Memory budget of each training, such as 512MiB or 2GiB [default: the free memory]
+    #[arg(long, value_name = "SIZE")]
+    pub max_memory: Option<String>,
+    /// Overwrite runs of another configuration in the folder
+    #[arg(long)]
+    pub force: bool,
 }
 
-impl Base<'_> {
-    /// The configuration.
+impl EachRun {
+    /// The configuration from which the members of a set differ: the preset or the file, changed by
+    /// `set` and by the flags.
     ///
     /// # Errors
     /// When the file cannot be read, a key is unknown or a value is invalid.
-    pub fn config(&self) -> Result<Config> {
-        let (text, place) = match self.config {
+    pub fn base(&self, data: &str, preset: &str, set: &[String]) -> Result<Config> {
+        let (text, place) = match &self.config {
             Some(path) => (files::read_text(path)?, path.display().to_string()),
-            None => (spec::preset_text(self.preset)?.to_owned(), format!("preset {}", self.preset)),
+            None => (spec::preset_text(preset)?.to_owned(), format!("preset {preset}")),
         };
-        let mut config = Config::parse(&text, &place, self.set)?;
-        self.data.clone_into(&mut config.data.source);
+        let mut config = Config::parse(&text, &place, set)?;
+        data.clone_into(&mut config.data.source);
         config.data.more_sources.clear();
         if let Some(epochs) = self.epochs {
             (config.train.epochs, config.train.steps) = (epochs, 0);

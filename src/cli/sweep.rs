@@ -15,7 +15,7 @@ use csae::internals::train::data::{self, Prepared};
 use serde_json::{Value, json};
 
 use super::interrupt;
-use super::members::{self, Base, Training};
+use super::members::{self, EachRun, Training};
 use super::{CommandArgs, Common};
 
 /// Compare sparsity rules: train a model with several rules at several strengths, and compare
@@ -60,31 +60,11 @@ pub struct SweepArgs {
     /// Configuration to start from
     #[arg(long, value_name = "NAME", default_value = "sparse", conflicts_with = "config")]
     preset: String,
-    /// Configuration file (TOML) instead of a preset
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Override a value of the configuration
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Number of epochs of each model
-    #[arg(long, value_name = "N")]
-    epochs: Option<f64>,
-    /// Number of steps of each model; overrides the epochs
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    steps: Option<u64>,
-    /// Seed of all random numbers
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = clap::value_parser!(u64).range(0..=i64::MAX as u64)
-    )]
-    seed: Option<u64>,
-    /// Memory budget of each training, such as 512MiB or 2GiB [default: the free memory]
-    #[arg(long, value_name = "SIZE")]
-    max_memory: Option<String>,
-    /// Overwrite runs of another configuration in the folder
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    each: EachRun,
     #[command(flatten)]
     common: Common,
 }
@@ -98,16 +78,7 @@ struct Planned {
 
 impl SweepArgs {
     fn base(&self) -> csae::internals::error::Result<Config> {
-        let base = Base {
-            data: &self.data,
-            preset: &self.preset,
-            config: self.config.as_deref(),
-            set: &self.set,
-            epochs: self.epochs,
-            steps: self.steps,
-            seed: self.seed,
-        };
-        base.config()
+        self.each.base(&self.data, &self.preset, &self.set)
     }
 
     /// The models to train, on the prepared data.
@@ -181,11 +152,11 @@ impl CommandArgs for SweepArgs {
 fn run(args: SweepArgs) -> anyhow::Result<()> {
     super::outputs::check_folder(&args.out)?;
     let base = args.base()?;
-    let budget = super::budget(args.max_memory.as_deref())?;
+    let budget = super::budget(args.each.max_memory.as_deref())?;
     let prepared = data::prepare_within(&base, budget)?;
     let planned = args.planned(&base, &prepared)?;
     for planned in &planned {
-        planned.member.check(args.force)?;
+        planned.member.check(args.each.force)?;
     }
     args.common.status(&format!("data: {}", prepared.description));
     args.common.report_files(&prepared.report);
@@ -196,7 +167,7 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
     interrupt::watch();
     let mut sweep = Sweep::default();
     let count = planned.len();
-    let training = Training { common: &args.common, budget, force: args.force };
+    let training = Training { common: &args.common, budget, force: args.each.force };
     for (i, planned) in planned.iter().enumerate() {
         let start = Instant::now();
         let report = planned.member.train(&training, &mut device, &prepared)?;

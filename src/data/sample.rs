@@ -33,7 +33,7 @@ pub enum WholeSize {
     Own {
         /// Number of channels.
         channels: usize,
-        /// Sides are multiples of this; images lose what is beyond, at both ends.
+        /// Sides are multiples of this.
         align: usize,
         /// The size of other images, which these get too.
         like: Option<Size>,
@@ -166,9 +166,7 @@ impl Sample {
                 Advice::ConvertImages
             )));
         }
-        let is_cropped = matches!(size, WholeSize::Own { .. }) && !resize;
-        let is_odd = |image: &usize| pixels.size(*image) != dims.size() && !is_cropped;
-        if let Some(odd) = (0..pixels.len()).find(is_odd) {
+        if let Some(odd) = (0..pixels.len()).find(|image| pixels.size(*image) != dims.size()) {
             let (Size { h, w }, name) = (pixels.size(odd), pixels.name(odd));
             return Err(Error::usage(format!(
                 "{source}: image {name} is {w}x{h}, but the model takes {}x{}; {}",
@@ -177,11 +175,7 @@ impl Sample {
                 Advice::ResizeImages
             )));
         }
-        let middle = |image: usize| {
-            let size = pixels.size(image);
-            Patch { image, top: (size.h - dims.h) / 2, left: (size.w - dims.w) / 2 }
-        };
-        let patches = (0..pixels.len()).map(middle).collect();
+        let patches = (0..pixels.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();
         Ok(Self::new(pixels, patches, dims, budget.data, (description, report)))
     }
 
@@ -304,17 +298,17 @@ fn own_size(pixels: &Pixels, align: usize, like: Option<Size>) -> (Size, Option<
     let common = pixels.common_size();
     let size = common.unwrap_or_else(|| Size::new(median(|size| size.h), median(|size| size.w)));
     let longest = size.h.max(size.w);
+    let aligned = |size: Size| size.map(|side| (side / align * align).max(align));
     let (size, why) = if longest > MAX_SIDE {
         let scaled = |side: usize| (side * MAX_SIDE + longest / 2) / longest;
-        (size.map(scaled), Some("the default for large images"))
+        (aligned(size.map(scaled)), Some("the default for large images"))
     } else if common.is_none() {
-        (size, Some("their median size"))
-    } else if size.h < align || size.w < align {
-        (size, Some("the smallest size that the model takes"))
+        (aligned(size), Some("their median size"))
+    } else if aligned(size) != size {
+        (aligned(size), Some("the nearest size that the model takes"))
     } else {
         (size, None)
     };
-    let size = size.map(|side| (side / align * align).max(align));
     match like {
         Some(like) if like != size => (like, Some("the size of the training images")),
         _ => (size, why),
@@ -393,10 +387,21 @@ mod tests {
             let source = folder.path.display().to_string();
             let sample = Sample::open_whole(&source, size, false, budget).unwrap();
             assert_eq!(read_all(&sample).0.len(), sizes.len() * sample.dims().len());
+            // Readers of whole images do not look at the positions of patches.
+            let whole = sample.each_part(|images, _| {
+                assert!(images.sizes().all(|size| size == sample.dims().size()));
+                Ok(())
+            });
+            whole.unwrap();
             (sample.dims(), sample.description)
         };
-        let (dims, description) = open(&[(40, 31), (40, 31)], 1, None);
+        let (dims, description) = open(&[(40, 28), (40, 28)], 1, None);
         assert!(dims == Dims::new(1, 28, 40) && !description.contains("resized"), "{description}");
+        let (dims, description) = open(&[(40, 31), (40, 31)], 1, None);
+        assert!(
+            dims == Dims::new(1, 28, 40) && description.contains("model takes"),
+            "{description}"
+        );
         let (dims, description) = open(&[(2, 31)], 1, None);
         assert!(dims == Dims::new(1, 28, 4) && description.contains("resized"), "{description}");
         let (dims, description) = open(&[(40, 30), (50, 60), (90, 70)], 3, None);

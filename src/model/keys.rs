@@ -44,7 +44,7 @@ pub const fn key(
 pub struct Bounds {
     /// The least number.
     pub min: f64,
-    /// The largest number; infinite if there is none.
+    /// The largest number, or infinity.
     pub max: f64,
     /// Whether `min` itself is left out.
     pub above: bool,

@@ -151,7 +151,7 @@ pub(super) fn rate(lr: f64) -> String {
     if lr == 0.0 { "0".to_owned() } else { format!("{lr:.1e}") }
 }
 
-/// A number of bytes in the largest unit of which there is one.
+/// A number of bytes in MiB, and from 1000 MiB on in GiB.
 fn bytes(count: u64) -> String {
     let mib = count as f64 / f64::from(1 << 20);
     if mib < 1000.0 { format!("{mib:.0} MiB") } else { format!("{:.1} GiB", mib / 1024.0) }

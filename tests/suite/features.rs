@@ -393,10 +393,14 @@ fn a_convolutional_encoder_takes_images_of_any_size() {
         let messages = command.flags(flags).force().messages();
         (read_npy(&out, "<f4").0, messages)
     };
-    let same = images_of(&folder, "same", &[(41, 30), (41, 30)]);
+    let same = images_of(&folder, "same", &[(40, 28), (40, 28)]);
     let (shape, messages) = shape_of(&same, "");
     assert_eq!(shape, [2, 8, 7, 10], "4x4 pixels for a position");
     assert!(!messages.contains("resized"), "{messages}");
+    let odd = images_of(&folder, "odd", &[(41, 30), (41, 30)]);
+    let (shape, messages) = shape_of(&odd, "");
+    assert_eq!(shape, [2, 8, 7, 10]);
+    assert!(messages.contains("resized to 40x28, the nearest size"), "{messages}");
     assert_eq!(shape_of(&same, "--pool max --grid 2").0, [2, 8, 2, 2]);
     assert_eq!(shape_of(&same, "--size 24x16").0, [2, 8, 4, 6]);
     let mixed = images_of(&folder, "mixed", &[(40, 30), (60, 50), (70, 90)]);
@@ -453,4 +457,27 @@ fn probes_and_classifiers_take_images_of_any_size() {
     let model = model::load(Path::new(&classifier)).unwrap();
     assert_eq!(model.graph.nodes[0].dims, Dims::new(1, 28, 40));
     Command::resume(&classifier).flags("--epochs 3").on_cpu().succeed();
+}
+
+/// Sides that are not multiples of the stride: a resumed training has the same images, and a
+/// classifier sees an image as its training did.
+#[test]
+fn a_classifier_of_images_of_an_odd_size_is_resumed_with_the_same_images() {
+    let folder = TempFolder::new("odd-size-classes");
+    for (class, shade) in [("dark", 40), ("light", 200)] {
+        folder.create(&format!("train/{class}"));
+        for i in 0..10 {
+            let stripes = |x: u32, y: u32| image::Luma([shade + ((x * y + i) % 9) as u8]);
+            let path = folder.path(&format!("train/{class}/{i}.png"));
+            image::GrayImage::from_fn(41, 30, stripes).save(path).unwrap();
+        }
+    }
+    let classifier = folder.path("classifier");
+    let finetune = Command::new("finetune").arg(convolutional()).arg(folder.path("train"));
+    finetune.out(&classifier).on_cpu().quiet().epochs(1).flags("--grid 1").succeed();
+    // Other images than those of the checkpoint are refused.
+    Command::resume(&classifier).flags("--epochs 2").on_cpu().quiet().succeed();
+    let classify = Command::new("classify").arg(&classifier).arg(folder.path("train"));
+    let messages = classify.flags("--resize").on_cpu().messages();
+    assert!(messages.contains("0 of 20 wrong"), "{messages}");
 }

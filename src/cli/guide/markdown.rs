@@ -209,8 +209,8 @@ impl Writer {
 }
 
 impl Table {
-    /// The table in aligned columns, of which the last is broken into lines. If the others take
-    /// more than half of the width, the table becomes a list of its rows.
+    /// The table in aligned columns. The text of the last column is broken into lines. If the
+    /// other columns take more than half of the width, the table becomes a list of its rows.
     fn text(&self, style: Style) -> String {
         let count = self.rows.iter().map(Vec::len).max().unwrap_or_default();
         let widths: Vec<usize> = (0..count)

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::metrics::ranks::{ScoreHistogram, regions};
 use crate::shape::Size;
 
-/// Names of the folder of normal images, of which the first that exists is used: that of the MVTec
+/// Names of the folder of normal images. The first that exists is used: that of the MVTec
 /// AD data set, and others that are common.
 const NORMAL: [&str; 4] = ["good", "normal", "ok", "OK"];
 /// Folders searched for masks by default.
