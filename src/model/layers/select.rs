@@ -407,3 +407,34 @@ impl Layer for SoftThresholdSpec {
         LayerCase { name: "code", keys: r#"{}"#, x: &[9, 61], tensors: &[("threshold", &[61])] },
     ];
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_position_grows_with_the_maps() {
+        let of = |each, dims| Kept::OfPosition(each).of(dims);
+        assert_eq!(of(3.5, Dims::new(128, 16, 16)), 896);
+        assert_eq!(of(3.5, Dims::new(128, 2, 3)), 21);
+        assert_eq!(of(0.1, Dims::new(6, 1, 1)), 1, "at least one");
+        assert_eq!(of(6.0, Dims::new(6, 5, 7)), 210, "all");
+        assert_eq!(Kept::OfSample(20).of(Dims::new(6, 5, 7)), 20);
+    }
+
+    #[test]
+    fn one_number_is_given() {
+        let check = |k, each| check_kept(k, each, Dims::new(6, 5, 7)).map_err(|e| e.to_string());
+        assert_eq!((check(210, None), check(0, Some(6.0))), (Ok(()), Ok(())));
+        for (k, each, words) in [
+            (0, None, "from 1 to 210"),
+            (211, None, "from 1 to 210"),
+            (1, Some(1.0), "not both"),
+            (0, Some(0.0), "above 0 and at most 6"),
+            (0, Some(6.1), "above 0 and at most 6"),
+            (0, Some(f64::NAN), "above 0 and at most 6"),
+        ] {
+            assert!(check(k, each).unwrap_err().contains(words), "{k} {each:?}");
+        }
+    }
+}

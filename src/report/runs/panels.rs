@@ -192,6 +192,9 @@ mod tests {
             assert!(title.contains(words), "{titles:?}");
         }
         assert_eq!(titles.len(), 6, "the PSNR of patches is not a number here");
+        let line = AUTOENCODER[0].replace("\"sparsity\":1", "\"sparsity\":0");
+        let without_penalty = super::tests::curves(&[&line, AUTOENCODER[1]]);
+        assert_eq!(super::tests::titles(&[&without_penalty]).len(), 5, "no penalty, no chart");
         let panels = panels(&[&curves], true);
         assert_eq!(panels[0].chart(&curves).series.len(), 2);
         assert_eq!(panels[3].chart(&curves).series[0].points, [(5.0, 25.0)]);
