@@ -1,10 +1,12 @@
 //!include grid fours map lane rng step
-// x[i] = a crop of image order[cursor + i], byte * scale + shift.
+// x[i] = a crop of image order[cursor + i]: (sample - offset[c]) / divisor[c].
 // The crop is centred, or at a random place with crop = 1. flip_x and flip_y mirror it and turn
 //   transposes it first (x is square then), each with probability 1/2 by the top bit of a random
 //   word. Word j of sample i is random_word(cursor + i, step, 0x6a7468 + j, seed).
-// Layouts: x (N,H,W,C); bytes: images (H,W,C) one after the other, four bytes a word,
-//   little-endian; table (images, 3): byte offset, height, width; order: image numbers.
+// Layouts: x (N,H,W,C); bytes: images (H,W,C) one after the other, little-endian samples of the
+//   type `sample` (0: 8-bit, 1: 16-bit integer, 2: 16-bit float, 3: 32-bit float); table
+//   (images, 3): offset in samples, height, width; order: image numbers; scales (C, 2): offset and
+//   divisor as bits of floats.
 // Invocation: one vec4 of x.
 // Grid: ceil(len / 4) invocations.
 // Precondition: every image is at least as large as the crop.
@@ -18,24 +20,43 @@ struct Params {
     flip_x: u32,
     flip_y: u32,
     turn: u32,
-    scale: f32,
-    shift: f32,
+    sample: u32,
 }
 
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read> bytes: array<u32>;
 @group(0) @binding(2) var<storage, read> table: array<u32>;
 @group(0) @binding(3) var<storage, read> order: array<u32>;
-@group(0) @binding(4) var<storage, read_write> x: array<Map4>;
+@group(0) @binding(4) var<storage, read> scales: array<u32>;
+@group(0) @binding(5) var<storage, read_write> x: array<Map4>;
 
-// The source of a sample: `base` is the byte offset of the crop's top left corner, `stride` the
-// bytes of an image row.
+// The source of a crop: `base` is the offset of its top left corner in samples, `stride` the
+// samples of an image row.
 struct Crop {
     base: u32,
     stride: u32,
     mirror_x: bool,
     mirror_y: bool,
     transposed: bool,
+}
+
+// Stored sample number `at`.
+fn stored(at: u32) -> f32 {
+    switch p.sample {
+        case 0u: {
+            return f32((bytes[at / 4u] >> (8u * (at % 4u))) & 255u);
+        }
+        case 1u: {
+            return f32((bytes[at / 2u] >> (16u * (at % 2u))) & 65535u);
+        }
+        case 2u: {
+            let pair = unpack2x16float(bytes[at / 2u]);
+            return select(pair.x, pair.y, at % 2u == 1u);
+        }
+        default: {
+            return bitcast<f32>(bytes[at]);
+        }
+    }
 }
 
 // Random word j of a sample.
@@ -95,8 +116,9 @@ fn main(
         let from_row = select(line, p.height - 1u - line, crop.mirror_y);
         let from_column = select(place, p.width - 1u - place, crop.mirror_x);
         let at = crop.base + from_row * crop.stride + from_column * p.channels + c;
-        let byte = (bytes[at / 4u] >> (8u * (at % 4u))) & 255u;
-        let value = f32(byte) * p.scale + p.shift;
+        let offset = bitcast<f32>(scales[2u * c]);
+        let divisor = bitcast<f32>(scales[2u * c + 1u]);
+        let value = (stored(at) - offset) / divisor;
         values = select(values, vec4<f32>(value), is_lane(k));
         if 4u * i + k + 1u >= p.len {
             break;

@@ -64,6 +64,7 @@
 //! profile    the time of each dispatch, and its minimum work
 //! budget     memory limits
 //! view       ranges of buffers, and the parameters of a step
+//! sample_type  the types of stored samples: bytes, 16 bits, floats
 //! shape      every size formula
 //! cache      measurements of this machine's adapters, kept between runs
 //! tensor_file  safetensors files, written part by part
@@ -152,6 +153,7 @@ mod reference;
 #[cfg(feature = "cli")]
 mod report;
 mod rng;
+mod sample_type;
 mod shape;
 mod spec;
 mod tasks;
@@ -239,6 +241,9 @@ pub mod internals {
     }
     pub mod rng {
         pub use crate::rng::*;
+    }
+    pub mod sample_type {
+        pub use crate::sample_type::*;
     }
     pub mod shape {
         pub use crate::shape::*;

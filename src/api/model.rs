@@ -314,7 +314,8 @@ impl Model {
         Ok(Array::of_samples(dims, &codes))
     }
 
-    /// Decodes codes to images (N×C×H×W). Values are not clipped to the scale 0 to 1.
+    /// Decodes codes to images (N×C×H×W), in the units of the images that the model was trained on.
+    /// Values are not clipped.
     ///
     /// # Errors
     /// When the codes do not have the shape of the model's codes, the decoder also reads layers
@@ -331,11 +332,10 @@ impl Model {
                  code; call Model::reconstruct",
             )
         })?;
-        Ok(Array::of_samples(graph.nodes[graph.output].dims, &images))
+        Ok(outputs(&graph, graph.nodes[graph.output].dims, images))
     }
 
-    /// Encodes and decodes images (N×C×H×W) of any size. Values are not clipped to the scale 0 to
-    /// 1.
+    /// Encodes and decodes images (N×C×H×W) of any size. Values are not clipped.
     ///
     /// Images of another size than the model's input are processed in overlapping tiles, which are
     /// blended without seams. Smaller images are mirrored at their edges first.
@@ -354,13 +354,13 @@ impl Model {
         } else {
             let mut inference = Inference::new(&self.graph, &self.store);
             let mut all = Vec::with_capacity(images.values().len());
-            for pixels in images.to_nhwc().chunks_exact(dims.len()) {
+            for pixels in inputs(&self.graph, images).chunks_exact(dims.len()) {
                 let (device, inference) = (&mut self.device, &mut inference);
                 all.extend(reconstruct::image(device, inference, pixels, dims.size())?);
             }
             all
         };
-        Ok(Array::of_samples(dims, &output))
+        Ok(outputs(&self.graph, dims, output))
     }
 
     /// Computes the output (N×C×H×W) of a layer for images (N×C×H×W). [`Model::layers`] lists the
@@ -426,10 +426,27 @@ fn pass<'a>(
     let mut inference = Inference::new(graph, store);
     let batch = inference.batch(device) * graph.nodes[0].dims.len();
     let mut all = Vec::new();
-    for samples in images.to_nhwc().chunks(batch) {
+    for samples in inputs(graph, images).chunks(batch) {
         all.extend(run(&mut inference, device, samples, &[])?);
     }
     Ok(all)
+}
+
+/// The images with the channels innermost, normalised as the model wants.
+fn inputs(graph: &Graph, images: &Array) -> Vec<f32> {
+    let mut values = images.to_nhwc();
+    if let Some(normalization) = &graph.spec.normalization {
+        normalization.apply(&mut values);
+    }
+    values
+}
+
+/// Images from reconstructions with the channels innermost, in the units of the data.
+fn outputs(graph: &Graph, dims: Dims, mut values: Vec<f32>) -> Array {
+    if let Some(normalization) = &graph.spec.normalization {
+        normalization.undo(&mut values);
+    }
+    Array::of_samples(dims, &values)
 }
 
 fn check_channels(input: Dims, images: &Array) -> Result<()> {

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use super::array::Array;
 use super::model::Model;
-use crate::data::{Images, patches};
+use crate::data::{Images, SampleType, patches};
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
 use crate::infer::evaluate::evaluate;
@@ -154,16 +154,16 @@ impl std::fmt::Debug for TrainOptions<'_> {
 
 /// Training.
 impl Model {
-    /// Trains the model on images (N×C×H×W, values from 0 to 1), starting from its current
-    /// parameters.
+    /// Trains the model on images (N×C×H×W), starting from its current parameters.
     ///
     /// Images larger than the model's input are cropped at random and smaller ones are enlarged,
-    /// unless `data.fit` of the description selects another way. Values are rounded to 8 bits, as
-    /// in image files. A new model gets the same parameters as from `csae train` with the same
+    /// unless `data.fit` of the description selects another way. Values outside 0 to 1 are
+    /// normalised as `data.normalize` of the description says; the model records it, and takes and
+    /// returns values in the units of these images from then on. A new model gets the same parameters as from `csae train` with the same
     /// images, description, seed and device.
     ///
     /// # Errors
-    /// When an option or the description is invalid, a value is outside 0 to 1, the number of
+    /// When an option or the description is invalid, a value is not finite, the number of
     /// channels is not the model's, the training does not fit into memory or diverges
     /// ([`ErrorKind::Diverged`](crate::ErrorKind::Diverged)), or the device fails. The model then
     /// keeps its parameters.
@@ -204,9 +204,10 @@ impl Model {
                 images.channels()
             )));
         }
-        let prepared = prepare_images(&config, bytes_of(images)?)?;
+        let prepared = prepare_images(&config, stored(images)?)?;
         // The trainer initialises its parameters at random. They are overwritten by the model's.
-        let graph = self.graph.clone();
+        let mut graph = self.graph.clone();
+        graph.spec.normalization.clone_from(&prepared.normalization);
         let mut trainer = Trainer::new(&mut self.device, &config, &graph, &prepared)?;
         self.copy_parameters(&trainer.store)?;
         step::begin(&mut self.device, &graph, &trainer.store)?;
@@ -223,6 +224,8 @@ impl Model {
         let finished = trainer.finish(&mut self.device)?;
         let report = self.evaluate(&config, &prepared, &graph, &trainer.store)?;
         trainer.store.copy_matching(&mut self.device, &graph, &self.store, &graph)?;
+        self.config.model.normalization.clone_from(&prepared.normalization);
+        self.graph.spec.normalization.clone_from(&prepared.normalization);
         Ok(TrainReport {
             steps: trainer.done,
             stopped: stopped && trainer.done < trainer.total,
@@ -299,21 +302,13 @@ fn public(progress: &crate::train::Progress) -> Progress {
     }
 }
 
-/// The images with 8 bits a sample and the channels innermost, as training stores them.
-fn bytes_of(images: &Array) -> Result<Images> {
+/// The images with the channels innermost, as training stores them.
+fn stored(images: &Array) -> Result<Images> {
     let size = images.dims().len();
-    if let Some(at) = images.values().iter().position(|value| !(0.0..=1.0).contains(value)) {
-        return Err(Error::usage(format!(
-            "image {} has the value {}; values of training images must be from 0 to 1",
-            at / size,
-            images.values()[at]
-        )));
-    }
-    let mut set = Images::new(images.channels());
+    let mut set = Images::of_type(images.channels(), SampleType::F32);
     let dims = images.dims();
     for (number, pixels) in images.to_nhwc().chunks_exact(size).enumerate() {
-        let bytes: Vec<u8> = pixels.iter().map(|value| (value * 255.0).round() as u8).collect();
-        set.push(number.to_string(), dims.size(), &bytes)?;
+        set.push(number.to_string(), dims.size(), bytemuck::cast_slice(pixels))?;
     }
     Ok(set)
 }

@@ -108,7 +108,8 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let budget = super::budget(args.max_memory.as_deref())?;
     let size = graph.nodes[0].dims;
     let samples = open_each(&args.common, &args.images, args.strict, |source| {
-        Sample::open_whole(source, WholeSize::of_fixed(size, args.resize), args.strict, budget)
+        let size = WholeSize::of_fixed(size, args.resize);
+        Sample::open_whole(source, size, args.strict, budget, graph.spec.normalization.as_ref())
     })?;
     let names = names(&args.images, &samples);
     let samples: Vec<Sample> = samples.into_iter().map(|(_, sample)| sample).collect();

@@ -155,7 +155,8 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     graph.check_autoencoder()?;
     let dims = graph.nodes[0].dims;
     let budget = super::budget(args.max_memory.as_deref())?;
-    let sample = Sample::open(data, dims, args.images, args.strict, budget)?;
+    let normalization = graph.spec.normalization.as_ref();
+    let sample = Sample::open(data, dims, args.images, args.strict, budget, normalization)?;
     args.common.status(&format!("data: {}", sample.description));
     args.common.report_files(&sample.report);
     let mut device = args.common.open()?;

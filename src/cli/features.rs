@@ -253,7 +253,8 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let reading = &args.reading;
     let budget = super::budget(reading.max_memory.as_deref())?;
     let size = Encoder::input(&loaded, reading)?;
-    let sample = Sample::open_whole(&args.data, size, reading.strict, budget)?;
+    let normalization = loaded.graph.spec.normalization.as_ref();
+    let sample = Sample::open_whole(&args.data, size, reading.strict, budget, normalization)?;
     let encoder = Encoder::of(&loaded, sample.dims(), reading, args.pool)?;
     if args.pool != PoolChoice::None && encoder.pooling.is_none() {
         return Err(Error::usage(format!(

@@ -119,8 +119,10 @@ struct Data {
 impl Data {
     fn open(common: &Common, config: &Config, size: WholeSize, budget: Budget) -> Result<Self> {
         let spec = config.classify.clone().unwrap_or_default();
-        let open =
-            |source: &str, size| Sample::open_whole(source, size, config.data.strict, budget);
+        let open = |source: &str, size| {
+            let normalization = config.model.normalization.as_ref();
+            Sample::open_whole(source, size, config.data.strict, budget, normalization)
+        };
         let train = open(&config.data.source, size)?;
         let dims = train.dims();
         let test = spec.test.as_deref().map(|test| open(test, same_size(size, dims)));

@@ -134,8 +134,15 @@ fn folder_name(set: &[String], axes: &[Axis]) -> String {
 }
 
 /// The parts of a configuration that decide which images are prepared.
-fn data_of(config: &Config) -> (spec::DataSpec, Option<[usize; 3]>, u64, spec::CorruptionSpec) {
-    (config.data.clone(), config.model.input, config.seed, config.corruption.clone())
+fn data_of(config: &Config) -> impl PartialEq {
+    (
+        config.data.clone(),
+        config.model.input,
+        config.model.normalization.clone(),
+        config.output_range(),
+        config.seed,
+        config.corruption.clone(),
+    )
 }
 
 impl CommandArgs for GridArgs {
@@ -177,6 +184,7 @@ fn run(args: &GridArgs) -> anyhow::Result<()> {
             shared = Some((config.clone(), prepared));
         }
         let Some((_, prepared)) = &shared else { continue };
+        config.model.normalization.clone_from(&prepared.normalization);
         let graph = Graph::new(&config.model, prepared.dims).map_err(place)?;
         graph.check_autoencoder().map_err(place)?;
         config.model = graph.spec;

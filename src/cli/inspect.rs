@@ -94,8 +94,9 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
     let sample = match &args.data {
         Some(source) => {
             graph.check_autoencoder().map_err(|error| error.at("--data"))?;
+            let (dims, normalization) = (graph.nodes[0].dims, graph.spec.normalization.as_ref());
             let sample =
-                Sample::open(source, graph.nodes[0].dims, args.images, args.strict, budget)?;
+                Sample::open(source, dims, args.images, args.strict, budget, normalization)?;
             args.common.status(&format!("data: {}", sample.description));
             args.common.report_files(&sample.report);
             Some(sample)

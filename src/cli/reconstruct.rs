@@ -71,7 +71,13 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     graph.check_reconstructs_images()?;
     let dims = graph.nodes[0].dims;
     let budget = super::budget(args.max_memory.as_deref())?;
-    let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
+    let wanted = LoadOptions {
+        channels: Some(dims.c),
+        strict: args.strict,
+        memory: budget.all,
+        eight_bits: false,
+        normalization: graph.spec.normalization.as_ref(),
+    };
     let out = (Some(args.out.as_path()), &[][..]);
     let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;
     let mut device = args.common.open()?;
@@ -84,12 +90,10 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     for Job { source, image, target, .. } in &targets.jobs {
         let pixels = &targets.sources[*source];
         let size = pixels.size(*image);
-        let original: Vec<f32> = pixels
-            .read(*image, &mut handles)?
-            .iter()
-            .map(|&byte| f32::from(byte) / 255.0)
-            .collect();
+        let mut original = pixels.values(*image, &mut handles)?;
         let mut result = reconstruct::image(&mut device, &mut inference, &original, size)?;
+        graph.spec.to_unit(&mut original);
+        graph.spec.to_unit(&mut result);
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
         let own = Dims::of(size, dims.c);
         files::make_folder(target.parent().unwrap_or(&args.out))?;

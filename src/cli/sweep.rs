@@ -151,9 +151,10 @@ impl CommandArgs for SweepArgs {
 
 fn run(args: SweepArgs) -> anyhow::Result<()> {
     super::outputs::check_folder(&args.out)?;
-    let base = args.base()?;
+    let mut base = args.base()?;
     let budget = super::budget(args.each.max_memory.as_deref())?;
     let prepared = data::prepare_within(&base, budget)?;
+    base.model.normalization.clone_from(&prepared.normalization);
     let planned = args.planned(&base, &prepared)?;
     for planned in &planned {
         planned.member.check(args.each.force)?;

@@ -37,6 +37,7 @@ impl Job {
     pub fn new(mut config: Config, budget: Budget) -> Result<Self> {
         let prepared = data::prepare_within(&config, budget)?;
         config.model.undoes = config.corruption.clone();
+        config.model.normalization.clone_from(&prepared.normalization);
         let graph = Graph::new(&config.model, prepared.dims)?;
         graph.check_autoencoder()?;
         config.model = graph.spec.clone();

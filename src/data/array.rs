@@ -1,5 +1,5 @@
-//! Arrays of images of one size: consecutive records in a file, which can be read by seeking (IDX,
-//! CIFAR, npy).
+//! Arrays of 8-bit images of one size: consecutive records in a file, which can be read by seeking
+//! (IDX, CIFAR).
 
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
@@ -11,77 +11,6 @@ use crate::shape::Dims;
 /// Maximum number of records in a file. Each image in memory has a table entry and a name, so that
 /// a header with a huge count of tiny images would exhaust the memory.
 pub(super) const MAX_COUNT: u64 = 10_000_000;
-
-/// The storage type of a sample (one channel of a pixel).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum SampleType {
-    /// An unsigned byte.
-    U8,
-    /// A 32-bit float. Multiplied by `scale` and rounded it becomes a byte.
-    F32 {
-        /// Whether the byte order is big-endian.
-        big: bool,
-        /// 255 if the values are in 0…1, otherwise 1.
-        scale: f64,
-    },
-    /// A 64-bit float. Multiplied by `scale` and rounded it becomes a byte.
-    F64 {
-        /// Whether the byte order is big-endian.
-        big: bool,
-        /// 255 if the values are in 0…1, otherwise 1.
-        scale: f64,
-    },
-}
-
-impl SampleType {
-    /// Size in bytes.
-    pub const fn size(self) -> usize {
-        match self {
-            Self::U8 => 1,
-            Self::F32 { .. } => 4,
-            Self::F64 { .. } => 8,
-        }
-    }
-
-    /// The unscaled value of a sample from its bytes.
-    pub fn value(self, bytes: &[u8]) -> f64 {
-        match self {
-            Self::U8 => f64::from(bytes[0]),
-            Self::F32 { big, .. } => {
-                let four = [bytes[0], bytes[1], bytes[2], bytes[3]];
-                f64::from(if big { f32::from_be_bytes(four) } else { f32::from_le_bytes(four) })
-            }
-            Self::F64 { big, .. } => {
-                let eight = std::array::from_fn(|i| bytes[i]);
-                if big { f64::from_be_bytes(eight) } else { f64::from_le_bytes(eight) }
-            }
-        }
-    }
-
-    /// The sample as a byte on the 0–255 scale.
-    fn byte(self, bytes: &[u8]) -> u8 {
-        match self {
-            Self::U8 => bytes[0],
-            Self::F32 { scale, .. } | Self::F64 { scale, .. } => {
-                (self.value(bytes) * scale).round() as u8
-            }
-        }
-    }
-}
-
-/// The factor that takes the floats of an image to 0…255: the largest value decides between 0…1 and
-/// 0…255.
-///
-/// # Errors
-/// If a value is negative or above 255.
-pub fn float_scale(min: f64, max: f64) -> Result<f64> {
-    if min < 0.0 || max > 255.0 {
-        return Err(Error::usage(format!(
-            "the values are in {min}…{max}, but images are in 0…1 or 0…255: rescale them"
-        )));
-    }
-    Ok(if max <= 1.0 { 255.0 } else { 1.0 })
-}
 
 /// The layout of the records in a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,14 +25,12 @@ pub struct Array {
     pub dims: Dims,
     /// Whether the channels are separate planes (C,H,W). Otherwise they are interleaved (H,W,C).
     pub planar: bool,
-    /// The type of a sample.
-    pub sample: SampleType,
 }
 
 impl Array {
     /// Size of a record in bytes.
     pub fn record(&self) -> usize {
-        self.skip + self.dims.len() * self.sample.size()
+        self.skip + self.dims.len()
     }
 
     /// Size of all decoded images in bytes.
@@ -157,18 +84,14 @@ impl Array {
     /// The pixels (H,W,C) of a record.
     fn decode(&self, record: &[u8]) -> Vec<u8> {
         let pixels = &record[self.skip..];
-        let size = self.sample.size();
         if self.planar && self.dims.c > 1 {
             let area = self.dims.area();
-            let at = |pixel: usize, channel: usize| (channel * area + pixel) * size;
             (0..area)
                 .flat_map(|p| (0..self.dims.c).map(move |c| (p, c)))
-                .map(|(p, c)| self.sample.byte(&pixels[at(p, c)..]))
+                .map(|(p, c)| pixels[c * area + p])
                 .collect()
-        } else if self.sample == SampleType::U8 {
-            pixels.to_vec()
         } else {
-            pixels.chunks_exact(size).map(|bytes| self.sample.byte(bytes)).collect()
+            pixels.to_vec()
         }
     }
 }
@@ -188,14 +111,8 @@ mod tests {
     use std::io::Cursor;
 
     /// Two RGB images of 1×2 pixels, each after one byte, in bytes 3 to 16 of a file.
-    const BYTES: Array = Array {
-        start: 3,
-        count: 2,
-        skip: 1,
-        dims: Dims::new(3, 1, 2),
-        planar: true,
-        sample: SampleType::U8,
-    };
+    const BYTES: Array =
+        Array { start: 3, count: 2, skip: 1, dims: Dims::new(3, 1, 2), planar: true };
 
     fn file() -> Cursor<Vec<u8>> {
         Cursor::new((0..17).collect())
@@ -216,14 +133,5 @@ mod tests {
     fn a_file_that_is_too_short_is_refused() {
         let message = BYTES.read(&mut file(), 2).unwrap_err().to_string();
         assert!(message.contains("the file ends before image 2"), "{message}");
-    }
-
-    #[test]
-    fn floats_are_scaled_and_rounded() {
-        let sample = SampleType::F32 { big: true, scale: 255.0 };
-        let array = Array { start: 0, skip: 0, dims: Dims::new(1, 1, 2), sample, ..BYTES };
-        let bytes: Vec<u8> =
-            [0.0_f32, 0.5, 1.0, 0.2].iter().flat_map(|x| x.to_be_bytes()).collect();
-        assert_eq!(array.read_all(&mut Cursor::new(&bytes)).unwrap().bytes, [0, 128, 255, 51]);
     }
 }

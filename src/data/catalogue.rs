@@ -11,14 +11,14 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::array::Array;
+use super::encoding::Encoding;
 use super::folder::slashed;
-use super::images::{
-    Images, Labels, describe, enlarged, gray_to_rgb, resize, resized_len, rgb_to_gray, split,
-};
+use super::images::{Images, Labels, describe, enlarged, resized_len, split};
 use super::patches::{Patch, PatchGrid};
-use crate::data::formats::decode::{Limit, decode_file_within};
+use crate::data::formats::decode::{Limit, decode_stored};
 use crate::error::{Error, Result};
 use crate::raster::crop;
+use crate::sample_type::SampleType;
 use crate::shape::{Dims, Size};
 
 /// Where the images are stored.
@@ -77,6 +77,8 @@ pub struct Catalogue {
     crop: Crop,
     /// Number of channels of the images that are read.
     pub channels: usize,
+    /// The type of the samples that are read, and what their values are.
+    pub encoding: Encoding,
     /// The class of each image, if the data have labels.
     pub labels: Option<Labels>,
 }
@@ -92,13 +94,19 @@ pub struct Handles {
 
 impl Catalogue {
     /// A catalogue of all images in `storage`.
-    pub fn new(storage: Storage, channels: usize, labels: Option<Labels>) -> Self {
+    pub fn new(
+        storage: Storage,
+        channels: usize,
+        sample: SampleType,
+        labels: Option<Labels>,
+    ) -> Self {
         Self {
             storage: Arc::new(storage),
             chosen: None,
             resize: Resize::No,
             crop: Crop::Whole,
             channels,
+            encoding: Encoding::full_range(sample),
             labels,
         }
     }
@@ -230,7 +238,8 @@ impl Catalogue {
 
     /// The size of all images in bytes, as if they were in memory.
     pub fn total(&self) -> u64 {
-        self.sizes().map(|size| (size.area() * self.channels) as u64).sum()
+        let pixel = self.encoding.pixel(self.channels);
+        self.sizes().map(|size| (size.area() * pixel) as u64).sum()
     }
 
     /// The memory of the catalogue itself, in bytes.
@@ -254,20 +263,17 @@ impl Catalogue {
 
     /// Maximum memory for reading one image, in bytes: decoding, converting and resizing.
     pub fn reading_bytes(&self) -> u64 {
+        let pixel = self.encoding.pixel(self.channels);
         let bytes_of = |original: usize| {
             let (size, to) = (self.decoded_size(original), self.resized_size(original));
             let decoding = match &*self.storage {
                 Storage::Files { decoding, .. } => *decoding,
                 Storage::Records(arrays) => {
                     let (_, array) = &arrays[record(arrays, self.place(original)).0];
-                    (array.record() + array.dims.len() + self.channels * size.area()) as u64
+                    (array.record() + array.dims.len() + pixel * size.area()) as u64
                 }
             };
-            let resizing = if to == size {
-                0
-            } else {
-                RESIZE_BYTES * to.h * size.w + self.channels * to.area()
-            };
+            let resizing = if to == size { 0 } else { self.resizing_bytes(size, to) };
             decoding + resizing as u64
         };
         match &*self.storage {
@@ -277,9 +283,20 @@ impl Catalogue {
         }
     }
 
+    /// Memory in bytes for resizing an original: its values and an intermediate image.
+    fn resizing_bytes(&self, size: Size, to: Size) -> usize {
+        let values = match self.encoding.sample {
+            SampleType::U8 => RESIZE_BYTES * to.h * size.w,
+            _ => {
+                4 * self.channels * (size.area() + to.h.max(size.h) * size.w.max(to.w) + to.area())
+            }
+        };
+        values + self.encoding.pixel(self.channels) * to.area()
+    }
+
     /// A one-line description; see [`Images::describe`].
     pub fn describe(&self) -> String {
-        describe(self.sizes(), self.channels, self.labels.as_ref())
+        describe(self.sizes(), self.channels, self.encoding.sample, self.labels.as_ref())
     }
 
     /// The images at `indices`, in that order.
@@ -297,6 +314,7 @@ impl Catalogue {
             chosen: Some(indices.iter().map(|&i| self.place(i) as u32).collect()),
             labels: self.labels.as_ref().map(labels),
             crop: Crop::Whole,
+            encoding: self.encoding.clone(),
             ..*self
         }
     }
@@ -329,7 +347,7 @@ impl Catalogue {
         for original in 0..self.originals() {
             let (size, to) = (self.decoded_size(original), self.resized_size(original));
             if to != size {
-                resized_len(Dims::of(size, self.channels), to)
+                resized_len(Dims::of(size, self.channels), to, self.encoding.sample)
                     .map_err(|e| e.at(self.original_name(original)))?;
             }
         }
@@ -348,6 +366,7 @@ impl Catalogue {
             chosen: self.chosen.clone(),
             labels: self.labels.as_ref().map(labels),
             crop,
+            encoding: self.encoding.clone(),
             ..*self
         }
     }
@@ -394,7 +413,7 @@ impl Catalogue {
         Ok(self.with_crop(Crop::Grid { size, starts }, originals))
     }
 
-    /// Reads one image. Returns H,W,C.
+    /// Reads one image. Returns its stored pixels (H,W,C).
     ///
     /// # Errors
     /// If its file cannot be read any more, or has changed. The message names the file.
@@ -432,14 +451,16 @@ impl Catalogue {
             Storage::Files { root, files, decoding, .. } => {
                 let path = root.join(&files[place]);
                 let limit = Limit::of_memory(Some(*decoding));
-                let decoded = decode_file_within(&path, limit).map_err(|e| e.at(path.display()))?;
+                let decoded = decode_stored(&path, limit).map_err(|e| e.at(path.display()))?;
                 if decoded.dims.size() != size {
                     return Err(Error::failed(format!(
                         "{}: its size has changed since it was first read",
                         path.display()
                     )));
                 }
-                decoded.into_channels(self.channels)
+                decoded
+                    .into_stored(self.channels, self.encoding.sample)
+                    .map_err(|e| e.at(path.display()))?
             }
             Storage::Records(arrays) => {
                 let (number, index) = record(arrays, place);
@@ -451,21 +472,22 @@ impl Catalogue {
                     }
                 };
                 let pixels = array.read(file, index).map_err(|e| e.at(path.display()))?;
-                match (array.dims.c, self.channels) {
-                    (1, 3) => gray_to_rgb(&pixels),
-                    (3, 1) => rgb_to_gray(&pixels),
-                    _ => pixels,
-                }
+                self.encoding.convert_channels(pixels, array.dims.c, self.channels)?
             }
         };
         let to = self.resized_size(original);
-        Ok(if to == size { pixels } else { resize(&pixels, Dims::of(size, self.channels), to) })
+        Ok(if to == size {
+            pixels
+        } else {
+            self.encoding.resize(&pixels, Dims::of(size, self.channels), to)
+        })
     }
 
     /// Cuts an image out of the pixels of its original.
     fn crop<'p>(&self, image: usize, original: &'p [u8]) -> Cow<'p, [u8]> {
         let Some((start, size)) = self.window(image) else { return Cow::Borrowed(original) };
-        let dims = Dims::of(self.resized_size(self.original(image)), self.channels);
+        let pixel = self.encoding.pixel(self.channels);
+        let dims = Dims::of(self.resized_size(self.original(image)), pixel);
         Cow::Owned(crop(original, dims, start, size))
     }
 
@@ -484,6 +506,7 @@ impl Catalogue {
     /// Those of [`Catalogue::collect`].
     pub fn collect_in_parts(&self, files: usize) -> Result<Images> {
         let mut images = Images::new(self.channels);
+        images.encoding = self.encoding.clone();
         // Patches of one original are consecutive, so that each original is decoded once.
         let all: Vec<usize> = (0..self.len()).collect();
         let groups: Vec<&[usize]> =

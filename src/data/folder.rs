@@ -14,8 +14,9 @@ use super::pattern::Matches;
 use super::{LoadOptions, Opened, Pixels};
 use crate::advice::Advice;
 use crate::data::file_report::FileReport;
-use crate::data::formats::decode::{Decoded, Limit, bytes_to_decode, decode_file_within};
+use crate::data::formats::decode::{Limit, Stored, bytes_to_decode, decode_stored, mixed_types};
 use crate::error::{Error, Result};
+use crate::sample_type::SampleType;
 use crate::shape::{Dims, Size};
 
 /// Number of files per thread that are decoded before their pixels are added to the set. More keep
@@ -141,6 +142,8 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
     let mut set = Accumulator {
         images: Some(Images::new(channels)),
         channels,
+        sample: None,
+
         sizes: Vec::new(),
         infer_channels: want.channels.is_none(),
         indices: Vec::new(),
@@ -174,16 +177,19 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
             let held = AtomicU64::new(
                 set.images.as_ref().map_or(u64::MAX / 2, |images| images.bytes.len() as u64),
             );
-            let decode = |(index, cost): &(usize, u64)| -> Result<(Decoded, u64)> {
-                let mut decoded = decode_file_within(&root.join(&files[*index]), one)?;
-                let dims = decoded.dims;
-                let bytes = (dims.area() * want.channels.unwrap_or(dims.c)) as u64;
+            let decode = |(index, cost): &(usize, u64)| -> Result<(Stored, u64)> {
+                let mut decoded = decode_stored(&root.join(&files[*index]), one)?;
+                if want.eight_bits {
+                    decoded = decoded.into_bytes()?;
+                }
+                let (dims, sample) = (decoded.dims, decoded.sample.size());
+                let bytes = (dims.area() * want.channels.unwrap_or(dims.c) * sample) as u64;
                 if held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > limit {
                     decoded.pixels = Vec::new();
                 }
                 Ok((decoded, *cost))
             };
-            let decoded: Vec<Result<(Decoded, u64)>> = group.par_iter().map(decode).collect();
+            let decoded: Vec<Result<(Stored, u64)>> = group.par_iter().map(decode).collect();
             for ((index, _), decoded) in group.iter().zip(decoded) {
                 let name = root.join(&files[*index]).display().to_string();
                 match decoded {
@@ -191,7 +197,8 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
                         if decoded.frames > 1 {
                             report.several.push((name, decoded.frames));
                         }
-                        set.push(*index, decoded, cost)?;
+                        set.push(*index, decoded, cost)
+                            .map_err(|error| error.at(root.join(&files[*index]).display()))?;
                     }
                     Err(error) if want.strict => return Err(error.at(name)),
                     Err(error) => report.skip(name, error),
@@ -199,7 +206,7 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
             }
         }
     }
-    let Accumulator { images, channels, sizes, indices, decoding, .. } = set;
+    let Accumulator { images, channels, sample, sizes, indices, decoding, .. } = set;
     if indices.is_empty() {
         let (first, reason) = &report.skipped[0];
         let others = match report.skipped.len() - 1 {
@@ -230,6 +237,7 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
             Pixels::Streamed(Arc::new(Catalogue::new(
                 Storage::Files { root: root.to_owned(), files, sizes, decoding },
                 channels,
+                sample.unwrap_or_default(),
                 labels,
             )))
         }
@@ -242,6 +250,8 @@ struct Accumulator {
     /// The pixels, or `None` once they exceed the limit.
     images: Option<Images>,
     channels: usize,
+    /// The type of the samples, once there is an image.
+    sample: Option<SampleType>,
     /// Height and width of each image.
     sizes: Vec<[u32; 2]>,
     /// Whether the set becomes RGB with the first colour image.
@@ -272,8 +282,21 @@ fn group_by_cost(indices: &[usize], costs: &[u64], limit: u64) -> Vec<Vec<(usize
 
 impl Accumulator {
     /// Adds an image. Its pixels are empty if they are known not to fit. Without given channels the
-    /// set is gray until the first colour image.
-    fn push(&mut self, index: usize, decoded: Decoded, cost: u64) -> Result<()> {
+    /// set is gray until the first colour image. It has 8 bits until the first image of 16 bits.
+    ///
+    /// # Errors
+    /// If one image has integers and another one floats.
+    fn push(&mut self, index: usize, decoded: Stored, cost: u64) -> Result<()> {
+        let sample = match self.sample {
+            None => decoded.sample,
+            Some(SampleType::U8) if decoded.sample == SampleType::U16 => decoded.sample,
+            Some(sample) => sample,
+        };
+        if sample.is_integer() != decoded.sample.is_integer() {
+            return Err(mixed_types(decoded.sample, sample));
+        }
+        let wider = self.sample.is_some_and(|before| before != sample);
+        self.sample = Some(sample);
         let Dims { c, h, w } = decoded.dims;
         let before = self.channels;
         if self.infer_channels && c > before {
@@ -283,13 +306,22 @@ impl Accumulator {
         self.indices.push(index);
         self.decoding = self.decoding.max(cost);
         self.sizes.push([h as u32, w as u32]);
-        let held = self.images.as_ref().map_or(0, |images| images.bytes.len() / before * channels);
-        if decoded.pixels.is_empty() || (held + h * w * channels) as u64 > self.limit {
+        let held = self.images.as_ref().map_or(0, |images| {
+            let wider = if wider { 2 } else { 1 };
+            images.bytes.len() / before * channels * wider
+        });
+        let own = h * w * channels * sample.size();
+        if decoded.pixels.is_empty() || (held + own) as u64 > self.limit {
             self.images = None;
         }
         if let Some(images) = &mut self.images {
             images.convert_channels(channels)?;
-            images.push(String::new(), Size { h, w }, &decoded.into_channels(channels))?;
+            if images.is_empty() {
+                *images = Images::of_type(channels, sample);
+            } else if wider {
+                images.widen()?;
+            }
+            images.push(String::new(), Size { h, w }, &decoded.into_stored(channels, sample)?)?;
         }
         Ok(())
     }

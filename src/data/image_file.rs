@@ -128,6 +128,7 @@ impl ImageFile {
 
     fn new(lossless: Lossless) -> Result<Self> {
         let Lossless { image, mut metadata, frames, is_jpeg } = lossless;
+        let image = image.into_integers()?;
         let (h, w, color) = (image.height() as usize, image.width() as usize, image.color());
         let (c, deep) = (
             if color.has_color() { 3 } else { 1 },
@@ -369,6 +370,7 @@ fn merge_alpha(samples: &Samples, alpha: &Samples, c: usize) -> Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::formats::decode::Raster;
     use crate::testing::{Folder, encoded};
     use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Pixel, Rgb, Rgba};
 
@@ -459,6 +461,7 @@ mod tests {
                 DynamicImage::from(noise::<Luma<u8>, u8>(1))
             };
             let metadata = Metadata::new(Some(profile.clone()), None, None, None);
+            let image = Raster::Integers(image);
             let lossless = Lossless { image, metadata, frames: 1, is_jpeg: false };
             let file = ImageFile::new(lossless).unwrap();
             assert_eq!(file.metadata.profile.is_some(), kept);

@@ -4,9 +4,11 @@ use image::imageops::{self, FilterType};
 use image::{ImageBuffer, Pixel};
 use rayon::prelude::*;
 
+use super::encoding::Encoding;
 use crate::budget;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
+use crate::sample_type::SampleType;
 use crate::shape::{Dims, Size};
 
 /// Maximum size of a set in bytes: offsets are 32-bit words on the device.
@@ -19,7 +21,7 @@ const MAX_ENLARGED: usize = 1 << 28;
 /// The position and size of an image in [`Images::bytes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Offset of the first byte.
+    /// Offset of the first sample, counted in samples.
     pub offset: usize,
     /// Height and width.
     pub size: Size,
@@ -49,11 +51,14 @@ impl Labels {
     }
 }
 
-/// Images of any sizes with the same number of channels and 8 bits per sample.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Images of any sizes with the same number of channels and the same type of samples.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Images {
-    /// The pixels of all images (H,W,C each), in the order of `table`.
+    /// The stored pixels of all images (H,W,C each, samples in little-endian order), in the order
+    /// of `table`.
     pub bytes: Vec<u8>,
+    /// The type of the samples, and what their values are.
+    pub encoding: Encoding,
     /// The position and size of each image.
     pub table: Vec<Entry>,
     /// Number of channels.
@@ -65,9 +70,24 @@ pub struct Images {
 }
 
 impl Images {
-    /// An empty set of images with a number of channels.
+    /// An empty set of 8-bit images with a number of channels.
     pub fn new(channels: usize) -> Self {
         Self { channels, ..Self::default() }
+    }
+
+    /// An empty set of images with a number of channels and a type of samples.
+    pub fn of_type(channels: usize, sample: SampleType) -> Self {
+        Self { channels, encoding: Encoding::full_range(sample), ..Self::default() }
+    }
+
+    /// An empty set of images with the channels and the encoding of these images.
+    pub fn like(&self) -> Self {
+        Self { channels: self.channels, encoding: self.encoding.clone(), ..Self::default() }
+    }
+
+    /// Size of a sample in bytes.
+    fn sample_size(&self) -> usize {
+        self.encoding.sample.size()
     }
 
     /// Number of images.
@@ -80,15 +100,16 @@ impl Images {
         self.table.is_empty()
     }
 
-    /// The pixels of image `i` (H,W,C).
+    /// The stored pixels of image `i` (H,W,C).
     pub fn image(&self, i: usize) -> &[u8] {
         let Entry { offset, size } = self.table[i];
-        &self.bytes[offset..offset + size.area() * self.channels]
+        let bytes = self.sample_size();
+        &self.bytes[offset * bytes..(offset + size.area() * self.channels) * bytes]
     }
 
-    /// The pixels of image `i` (H,W,C) on the 0–1 scale.
+    /// The values of image `i` (H,W,C).
     pub fn image_f32(&self, i: usize) -> Vec<f32> {
-        self.image(i).iter().map(|&byte| f32::from(byte) / 255.0).collect()
+        self.encoding.decode(self.image(i), self.channels)
     }
 
     /// The memory of the set in bytes: pixels, table, names and labels.
@@ -98,7 +119,7 @@ impl Images {
         (self.bytes.len() + size_of_val(&self.table[..]) + names + labels) as u64
     }
 
-    /// Adds an image (H,W,C with the channels of the set).
+    /// Adds an image (H,W,C with the channels and the sample type of the set).
     ///
     /// # Errors
     /// If the set would exceed [`MAX_BYTES`], or there is not enough memory.
@@ -106,12 +127,16 @@ impl Images {
     /// # Panics
     /// If the number of samples does not match the size.
     pub fn push(&mut self, name: String, size: Size, pixels: &[u8]) -> Result<()> {
-        assert_eq!(pixels.len(), size.area() * self.channels, "pixels of {name}");
+        assert_eq!(
+            pixels.len(),
+            size.area() * self.encoding.pixel(self.channels),
+            "pixels of {name}"
+        );
         if self.bytes.len() + pixels.len() > MAX_BYTES {
             return Err(too_large().at(name));
         }
         budget::grow(&mut self.bytes, pixels.len(), "the images")?;
-        self.table.push(Entry { offset: self.bytes.len(), size });
+        self.table.push(Entry { offset: self.bytes.len() / self.sample_size(), size });
         self.bytes.extend_from_slice(pixels);
         self.names.push(name);
         Ok(())
@@ -130,15 +155,15 @@ impl Images {
 
     /// A one-line description such as `400 images of 180x180, gray, 10 classes`.
     pub fn describe(&self) -> String {
-        describe(self.sizes(), self.channels, self.labels.as_ref())
+        describe(self.sizes(), self.channels, self.encoding.sample, self.labels.as_ref())
     }
 
     /// The images at `indices`, in that order, with their names and labels.
     pub fn subset(&self, indices: &[usize]) -> Images {
-        let mut out = Images::new(self.channels);
+        let mut out = self.like();
         out.bytes.reserve_exact(indices.iter().map(|&i| self.image(i).len()).sum());
         for &i in indices {
-            out.table.push(Entry { offset: out.bytes.len(), ..self.table[i] });
+            out.table.push(Entry { offset: out.bytes.len() / self.sample_size(), ..self.table[i] });
             out.bytes.extend_from_slice(self.image(i));
             out.names.push(self.names[i].clone());
         }
@@ -156,8 +181,8 @@ impl Images {
     pub fn split(self, fraction: f64, seed: u64) -> (Images, Images) {
         let (train, validation) = split(self.len(), fraction, seed);
         if validation.is_empty() {
-            let channels = self.channels;
-            return (self, Images::new(channels));
+            let none = self.like();
+            return (self, none);
         }
         (self.subset(&train), self.subset(&validation))
     }
@@ -173,7 +198,7 @@ impl Images {
         bytes.chunks(4).map(word).collect()
     }
 
-    /// The table for the device: three words per image (byte offset, height, width).
+    /// The table for the device: three words per image (offset in samples, height, width).
     ///
     /// # Panics
     /// If the set exceeds [`MAX_BYTES`], which [`Images::push`] prevents.
@@ -210,8 +235,9 @@ impl Images {
     fn resize_to(&mut self, sizes: &[Size]) -> Result<()> {
         let mut total = 0usize;
         for (i, &to) in sizes.iter().enumerate() {
-            let len = resized_len(Dims::of(self.table[i].size, self.channels), to)
-                .map_err(|e| e.at(&self.names[i]))?;
+            let len =
+                resized_len(Dims::of(self.table[i].size, self.channels), to, self.encoding.sample)
+                    .map_err(|e| e.at(&self.names[i]))?;
             total = total.saturating_add(len);
         }
         if total > MAX_BYTES {
@@ -225,7 +251,7 @@ impl Images {
                 .into_par_iter()
                 .map(|i| {
                     let from = Dims::of(self.table[i].size, self.channels);
-                    resize(self.image(i), from, sizes[i])
+                    self.encoding.resize(self.image(i), from, sizes[i])
                 })
                 .collect();
             part.iter().for_each(|pixels| bytes.extend_from_slice(pixels));
@@ -239,32 +265,37 @@ impl Images {
         Ok(())
     }
 
+    /// Converts 8-bit samples to 16 bits: 0…255 becomes 0…65535.
+    ///
+    /// # Errors
+    /// If the set would exceed [`MAX_BYTES`].
+    pub(super) fn widen(&mut self) -> Result<()> {
+        if self.bytes.len() > MAX_BYTES / 2 {
+            return Err(too_large());
+        }
+        let mut bytes = budget::reserved(2 * self.bytes.len(), "the images")?;
+        bytes.extend(self.bytes.iter().flat_map(|v| [*v; 2]));
+        self.bytes = bytes;
+        self.encoding = Encoding::full_range(SampleType::U16);
+        Ok(())
+    }
+
     /// Converts between gray (1 channel) and RGB (3 channels). Gray is repeated. RGB becomes the
     /// full-range luma of BT.601, 0.299 R + 0.587 G + 0.114 B, rounded.
     ///
     /// # Errors
     /// If the channels differ and are not 1 and 3, or the set would exceed [`MAX_BYTES`].
     pub fn convert_channels(&mut self, channels: usize) -> Result<()> {
-        match (self.channels, channels) {
-            (from, to) if from == to => return Ok(()),
-            (1, 3) => {
-                if self.bytes.len() > MAX_BYTES / 3 {
-                    return Err(too_large());
-                }
-                self.bytes = gray_to_rgb(&self.bytes);
-                self.table.iter_mut().for_each(|e| e.offset *= 3);
-            }
-            (3, 1) => {
-                self.bytes = rgb_to_gray(&self.bytes);
-                self.table.iter_mut().for_each(|e| e.offset /= 3);
-            }
-            (from, to) => {
-                return Err(Error::usage(format!(
-                    "images of {from} channels cannot be converted to {to}; only gray (1) and RGB \
-                     (3) can be converted into each other"
-                )));
-            }
+        let from = self.channels;
+        if from == channels {
+            return Ok(());
         }
+        if channels > from && self.bytes.len() > MAX_BYTES / channels {
+            return Err(too_large());
+        }
+        let bytes = std::mem::take(&mut self.bytes);
+        self.bytes = self.encoding.convert_channels(bytes, from, channels)?;
+        self.table.iter_mut().for_each(|e| e.offset = e.offset / from * channels);
         self.channels = channels;
         Ok(())
     }
@@ -293,6 +324,7 @@ fn gaps(classes: &[String]) -> Option<String> {
 pub(super) fn describe(
     sizes: impl Iterator<Item = Size>,
     channels: usize,
+    sample: SampleType,
     labels: Option<&Labels>,
 ) -> String {
     let (mut count, mut min, mut max) = (0, Size::new(usize::MAX, usize::MAX), Size::new(0, 0));
@@ -305,7 +337,11 @@ pub(super) fn describe(
     let classes = labels.map_or(String::new(), |l| {
         format!(", {} classes{}", l.classes.len(), gaps(&l.classes).unwrap_or_default())
     });
-    format!("{count} of {size}, {}{classes}", channels_name(channels))
+    let depth = match sample {
+        SampleType::U8 => String::new(),
+        sample => format!(" {}", sample.name()),
+    };
+    format!("{count} of {size}, {}{depth}{classes}", channels_name(channels))
 }
 
 /// Splits the indices 0…n − 1 into (training, validation); see [`Images::split`].
@@ -334,9 +370,10 @@ pub(super) fn enlarged(size: Size, min: Size) -> Size {
 ///
 /// # Errors
 /// If it is 0, or exceeds both [`MAX_ENLARGED`] and the size of the original.
-pub(super) fn resized_len(from: Dims, to: Size) -> Result<usize> {
-    let len = to.h.checked_mul(to.w).and_then(|area| area.checked_mul(from.c));
-    len.filter(|&len| len > 0 && len <= MAX_ENLARGED.max(from.len())).ok_or_else(|| {
+pub(super) fn resized_len(from: Dims, to: Size, sample: SampleType) -> Result<usize> {
+    let pixel = from.c * sample.size();
+    let len = to.h.checked_mul(to.w).and_then(|area| area.checked_mul(pixel));
+    len.filter(|&len| len > 0 && len <= MAX_ENLARGED.max(from.area() * pixel)).ok_or_else(|| {
         let from = from.size();
         Error::usage(format!("{from} pixels cannot be resized to {to}; crop or remove this image"))
     })
@@ -355,22 +392,7 @@ pub(super) fn too_large() -> Error {
     Error::usage("the images together exceed 4 GiB of pixels; use fewer or smaller ones")
 }
 
-/// Converts gray to RGB: each sample three times.
-pub(super) fn gray_to_rgb(gray: &[u8]) -> Vec<u8> {
-    gray.iter().flat_map(|&v| [v; 3]).collect()
-}
-
-/// Converts RGB to BT.601 luma in 16-bit fixed point. The weights sum to 65536, so that equal
-/// channels give the same value.
-pub(super) fn rgb_to_gray(rgb: &[u8]) -> Vec<u8> {
-    let luma = |p: &[u8]| {
-        ((19_595 * u32::from(p[0]) + 38_470 * u32::from(p[1]) + 7_471 * u32::from(p[2]) + 32_768)
-            >> 16) as u8
-    };
-    rgb.chunks_exact(3).map(luma).collect()
-}
-
-/// Resizes an image (H,W,C) from one size to another with Catmull–Rom interpolation.
+/// Resizes an 8-bit image (H,W,C) from one size to another with Catmull–Rom interpolation.
 pub(super) fn resize(pixels: &[u8], from: Dims, to: Size) -> Vec<u8> {
     let size = from.size();
     if size == to {
@@ -531,10 +553,11 @@ mod tests {
 
     #[test]
     fn luma_has_the_weights_of_bt_601() {
+        let gray = |rgb: &[u8]| Encoding::default().convert_channels(rgb.to_vec(), 3, 1).unwrap();
         assert_eq!(
-            rgb_to_gray(&[255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0]),
+            gray(&[255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0]),
             [76, 150, 29, 255, 0]
         );
-        assert!((0..=255).all(|v| rgb_to_gray(&[v; 3]) == [v]));
+        assert!((0..=255).all(|v| gray(&[v; 3]) == [v]));
     }
 }

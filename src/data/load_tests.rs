@@ -77,12 +77,14 @@ fn images_are_converted_to_the_given_channels() {
     let folder = Folder::new("given-channels");
     folder.write("a.png", &png(&gray(2, 3, 7)));
     folder.write("b.png", &png(&colour(2, 2, 9)));
-    let images = read(&folder, &LoadOptions { channels: Some(1), strict: false, memory: None })
-        .unwrap()
-        .images;
+    let images =
+        read(&folder, &LoadOptions { channels: Some(1), strict: false, ..LoadOptions::default() })
+            .unwrap()
+            .images;
     assert_eq!((images.channels, images.image(0).len(), images.image(1).len()), (1, 6, 4));
     let message =
-        read(&folder, &LoadOptions { channels: Some(2), strict: false, memory: None }).unwrap_err();
+        read(&folder, &LoadOptions { channels: Some(2), strict: false, ..LoadOptions::default() })
+            .unwrap_err();
     assert!(message.contains("not 2"), "{message}");
 }
 
@@ -151,7 +153,8 @@ fn files_that_cannot_be_decoded_are_skipped_with_a_reason() {
 fn strict_refuses_files_that_cannot_be_decoded() {
     let folder = broken("broken-strict");
     let message =
-        read(&folder, &LoadOptions { channels: None, strict: true, memory: None }).unwrap_err();
+        read(&folder, &LoadOptions { channels: None, strict: true, ..LoadOptions::default() })
+            .unwrap_err();
     assert!(message.contains("cut.png: cannot be decoded"), "{message}");
 }
 
@@ -228,7 +231,7 @@ fn idx_files_are_detected_by_content_or_name() {
     let path = folder.write("digits", &idx);
     let loaded = load(
         path.to_str().unwrap(),
-        &LoadOptions { channels: Some(3), strict: true, memory: None },
+        &LoadOptions { channels: Some(3), strict: true, ..LoadOptions::default() },
     )
     .unwrap();
     assert_eq!(loaded.images.bytes, [5, 5, 5, 6, 6, 6]);
@@ -241,10 +244,13 @@ fn idx_files_are_detected_by_content_or_name() {
 fn bundled_sets_are_loaded_by_name() {
     assert_eq!(load("digits", &LoadOptions::default()).unwrap().images.len(), 1797);
     assert_eq!(
-        load("textures", &LoadOptions { channels: Some(3), strict: true, memory: None })
-            .unwrap()
-            .images
-            .channels,
+        load(
+            "textures",
+            &LoadOptions { channels: Some(3), strict: true, ..LoadOptions::default() }
+        )
+        .unwrap()
+        .images
+        .channels,
         3
     );
 }

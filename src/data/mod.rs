@@ -8,6 +8,7 @@ pub mod array;
 pub mod augment;
 pub mod bundled;
 pub mod catalogue;
+pub mod encoding;
 mod exif;
 pub mod file_report;
 pub mod find;
@@ -17,6 +18,7 @@ pub mod image_file;
 pub mod images;
 mod list;
 pub mod metadata;
+pub mod normalization;
 pub mod patches;
 #[cfg(feature = "cli")]
 pub mod pattern;
@@ -36,10 +38,13 @@ mod stream_tests;
 
 use std::path::Path;
 
+pub use crate::sample_type::SampleType;
 pub use catalogue::{Catalogue, Handles, Storage};
+pub use encoding::Encoding;
 pub use file_report::FileReport;
 pub use formats::decode::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
+pub use normalization::{Normalization, NormalizeName};
 pub use patches::Patch;
 pub use pixels::Pixels;
 pub use sample::{Sample, WholeSize};
@@ -48,12 +53,16 @@ pub use subset::{AnnotatedImages, Subset};
 use crate::error::{Error, Result, did_you_mean};
 
 /// How images are loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LoadOptions {
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct LoadOptions<'a> {
     /// Number of channels to convert to. `None`: gray if every image is gray, otherwise RGB.
     pub channels: Option<usize>,
     /// Whether an image that cannot be decoded is an error. Otherwise it is skipped.
     pub strict: bool,
+    /// Whether samples are converted to 8 bits.
+    pub eight_bits: bool,
+    /// The normalization of the model that the images are for.
+    pub normalization: Option<&'a Normalization>,
     /// Maximum memory for decoding one image, in bytes. `None`: 512 MiB for the decoded image.
     pub memory: Option<u64>,
 }
@@ -93,6 +102,20 @@ impl Opened {
             description: format!("{source}: {summary}{note}"),
         }
     }
+
+    /// Sets the normalization that a model wants. The description says if the samples have another
+    /// type than those of its training.
+    fn normalize(&mut self, want: &LoadOptions) -> Result<()> {
+        let Some(normalization) = want.normalization else { return Ok(()) };
+        let sample = self.pixels.encoding().sample.name();
+        if normalization.samples != sample {
+            self.description = format!(
+                "{}; the model was trained on {} samples: values are compared as they are",
+                self.description, normalization.samples
+            );
+        }
+        self.pixels.normalize(normalization)
+    }
 }
 
 /// Loads images into memory. `source` is the name of a bundled set, a folder of images or of CIFAR
@@ -118,6 +141,12 @@ pub fn load(source: &str, want: &LoadOptions) -> Result<LoadedImages> {
 /// # Errors
 /// Those of [`load`], except for the size.
 pub fn open(source: &str, want: &LoadOptions, limit: u64) -> Result<Opened> {
+    let mut opened = open_any(source, want, limit)?;
+    opened.normalize(want)?;
+    Ok(opened)
+}
+
+fn open_any(source: &str, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let limit = limit.min(MAX_BYTES as u64);
     if let Some(mut images) = bundled::load(source) {
         if let Some(channels) = want.channels {
@@ -166,5 +195,9 @@ pub fn open_filtered(
     want: &LoadOptions,
     limit: u64,
 ) -> Result<Option<Opened>> {
-    folder::load_filtered(root, keep, want, limit.min(MAX_BYTES as u64))
+    let mut opened = folder::load_filtered(root, keep, want, limit.min(MAX_BYTES as u64))?;
+    if let Some(opened) = &mut opened {
+        opened.normalize(want)?;
+    }
+    Ok(opened)
 }

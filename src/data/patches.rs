@@ -58,9 +58,10 @@ pub fn grid_of(
 }
 
 impl Patch {
-    /// The pixels (H,W,C) of a patch of `size`.
+    /// The stored pixels (H,W,C) of a patch of `size`.
     fn cut(&self, images: &Images, size: Size) -> Vec<u8> {
-        let dims = Dims::of(images.table[self.image].size, images.channels);
+        let pixel = images.encoding.pixel(images.channels);
+        let dims = Dims::of(images.table[self.image].size, pixel);
         crop(images.image(self.image), dims, (self.top, self.left), size)
     }
 }
@@ -107,7 +108,7 @@ impl PatchGrid {
 /// images.
 pub fn images(images: &Images, size: Size) -> Result<Images> {
     let patches = grid(images, size, 0, 0);
-    let mut out = Images::new(images.channels);
+    let mut out = images.like();
     for patch in &patches {
         let pixels = patch.cut(images, size);
         out.push(images.names[patch.image].clone(), size, &pixels)?;
@@ -120,11 +121,11 @@ pub fn images(images: &Images, size: Size) -> Result<Images> {
     Ok(out)
 }
 
-/// Cuts patches of `size`. Returns N,H,W,C on the 0–1 scale (byte/255).
+/// Cuts patches of `size`. Returns their values (N,H,W,C).
 pub fn cut(images: &Images, patches: &[Patch], size: Size) -> Vec<f32> {
     let mut out = Vec::with_capacity(patches.len() * size.area() * images.channels);
     for patch in patches {
-        out.extend(patch.cut(images, size).into_iter().map(|byte| f32::from(byte) / 255.0));
+        images.encoding.decode_into(&patch.cut(images, size), images.channels, &mut out);
     }
     out
 }

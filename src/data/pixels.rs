@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::catalogue::{Catalogue, Handles};
+use super::encoding::Encoding;
 use super::images::Images;
+use super::normalization::Normalization;
 use crate::error::Result;
 use crate::shape::Size;
 
@@ -63,7 +65,37 @@ impl Pixels {
         }
     }
 
-    /// The pixels of an image (H,W,C).
+    /// The type of the samples, and what their values are.
+    pub fn encoding(&self) -> &Encoding {
+        match self {
+            Self::Resident(images) => &images.encoding,
+            Self::Streamed(catalogue) => &catalogue.encoding,
+        }
+    }
+
+    /// Sets the offset and divisor of each channel.
+    ///
+    /// # Errors
+    /// If the normalization has other channels.
+    pub fn normalize(&mut self, normalization: &Normalization) -> Result<()> {
+        normalization.check(self.channels())?;
+        let encoding = normalization.encoding(self.encoding().sample);
+        match self {
+            Self::Resident(images) => images.encoding = encoding,
+            Self::Streamed(catalogue) => Arc::make_mut(catalogue).encoding = encoding,
+        }
+        Ok(())
+    }
+
+    /// The values of an image (H,W,C).
+    ///
+    /// # Errors
+    /// If its file cannot be read any more, or has changed. The message names the file.
+    pub fn values(&self, image: usize, handles: &mut Handles) -> Result<Vec<f32>> {
+        Ok(self.encoding().decode(&self.read(image, handles)?, self.channels()))
+    }
+
+    /// The stored pixels of an image (H,W,C).
     ///
     /// # Errors
     /// If its file cannot be read any more, or has changed. The message names the file.

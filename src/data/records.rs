@@ -10,6 +10,7 @@ use super::catalogue::{Catalogue, Storage, name_of_record};
 use super::images::{Images, Labels};
 use super::{LoadOptions, Opened, Pixels};
 use crate::error::{Error, Result};
+use crate::sample_type::SampleType;
 
 /// Files and the layout of their records.
 pub(super) type Arrays = Vec<(PathBuf, Array)>;
@@ -43,7 +44,7 @@ pub(super) fn open(
     Images::new(from).convert_channels(channels).map_err(|e| e.at(source))?;
     let total: u64 = arrays.iter().map(|(_, array)| array.total()).sum();
     if total.max(total / from as u64 * channels as u64) > limit {
-        let catalogue = Catalogue::new(Storage::Records(arrays), channels, labels);
+        let catalogue = Catalogue::new(Storage::Records(arrays), channels, SampleType::U8, labels);
         return Ok(Opened::new(source, Pixels::Streamed(Arc::new(catalogue)), note));
     }
     let mut images = Images::new(from);

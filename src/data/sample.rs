@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use super::patches::{Patch, grid_of};
-use super::{FileReport, Images, Labels, LoadOptions, Opened, Pixels, bundled, open};
+use super::{
+    Encoding, FileReport, Images, Labels, LoadOptions, Normalization, Opened, Pixels, bundled, open,
+};
 use crate::advice::Advice;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
@@ -76,11 +78,16 @@ impl Sample {
         count: usize,
         strict: bool,
         budget: Budget,
+        normalization: Option<&Normalization>,
     ) -> Result<Self> {
         let Some(mut images) = bundled::validation_of(source) else {
-            return Self::open_training(source, dims, count, strict, budget);
+            return Self::open_training(source, dims, count, strict, budget, normalization);
         };
         images.convert_channels(dims.c)?;
+        if let Some(normalization) = normalization {
+            normalization.check(dims.c)?;
+            images.encoding = normalization.encoding(images.encoding.sample);
+        }
         let description = format!("bundled set {source}, held-out images: {}", images.describe());
         Self::with_patches(
             source,
@@ -102,8 +109,15 @@ impl Sample {
         count: usize,
         strict: bool,
         budget: Budget,
+        normalization: Option<&Normalization>,
     ) -> Result<Self> {
-        let want = LoadOptions { channels: Some(dims.c), strict, memory: budget.all };
+        let want = LoadOptions {
+            channels: Some(dims.c),
+            strict,
+            eight_bits: false,
+            memory: budget.all,
+            normalization,
+        };
         let Opened { pixels, report, description } = open(source, &want, budget.data)?;
         Self::with_patches(source, pixels, (description, report), dims, count, budget)
     }
@@ -133,14 +147,21 @@ impl Sample {
     /// # Errors
     /// If the images cannot be loaded ([`super::open`]) or resized, or have another size or other
     /// channels. The message names the first such image.
-    pub fn open_whole(source: &str, size: WholeSize, strict: bool, budget: Budget) -> Result<Self> {
+    pub fn open_whole(
+        source: &str,
+        size: WholeSize,
+        strict: bool,
+        budget: Budget,
+        normalization: Option<&Normalization>,
+    ) -> Result<Self> {
         let channels = match size {
             WholeSize::Exactly(_) => None,
             WholeSize::Resized(dims) => Some(dims.c),
             WholeSize::Own { channels, .. } => Some(channels),
         };
-        let Opened { mut pixels, report, mut description } =
-            open(source, &LoadOptions { channels, strict, memory: budget.all }, budget.data)?;
+        let want =
+            LoadOptions { channels, strict, eight_bits: false, memory: budget.all, normalization };
+        let Opened { mut pixels, report, mut description } = open(source, &want, budget.data)?;
         let (dims, resize) = match size {
             WholeSize::Exactly(dims) => (dims, false),
             WholeSize::Resized(dims) => (dims, true),
@@ -189,7 +210,7 @@ impl Sample {
         // One half of the memory is for the patches of a part, the other for decoding the images
         // that they are cut from.
         let half = usize::try_from(limit / 2).unwrap_or(usize::MAX);
-        let fitting = half / patch_bytes(dims);
+        let fitting = half / patch_bytes(dims, pixels.encoding());
         let part = if fitting < BATCH { fitting.max(1) } else { fitting / BATCH * BATCH };
         let parallel_files = match &pixels {
             Pixels::Resident(_) => 1,
@@ -245,12 +266,17 @@ impl Sample {
             Pixels::Resident(_) => 0,
             Pixels::Streamed(catalogue) => {
                 self.parallel_files as u64 * catalogue.reading_bytes()
-                    + (self.part * patch_bytes(self.dims)) as u64
+                    + (self.part * patch_bytes(self.dims, self.encoding())) as u64
             }
         };
         // The position of each patch, and the count that an evaluation keeps for it.
         let tables = (self.patches.len() * (size_of::<Patch>() + size_of::<u32>())) as u64;
         self.pixels.held_bytes() + tables + reading
+    }
+
+    /// The type of the samples, and what their values are.
+    pub fn encoding(&self) -> &Encoding {
+        self.pixels.encoding()
     }
 
     /// The size of a patch.
@@ -317,8 +343,8 @@ fn own_size(pixels: &Pixels, align: usize, like: Option<Size>) -> (Size, Option<
 
 /// Memory in bytes of a patch that was read. Its pixels exist twice for a moment: as cut, and in
 /// the set that they are added to.
-const fn patch_bytes(dims: Dims) -> usize {
-    2 * dims.len() + PATCH_OVERHEAD
+const fn patch_bytes(dims: Dims, encoding: &Encoding) -> usize {
+    2 * dims.area() * encoding.pixel(dims.c) + PATCH_OVERHEAD
 }
 
 #[cfg(test)]
@@ -351,11 +377,18 @@ mod tests {
         let source = folder.path.display().to_string();
         let dims = Dims::new(1, 4, 4);
         for count in [0, 100] {
-            let resident =
-                Sample::open(&source, dims, count, false, Budget { all: None, data: 1 << 30 })
-                    .unwrap();
+            let resident = Sample::open(
+                &source,
+                dims,
+                count,
+                false,
+                Budget { all: None, data: 1 << 30 },
+                None,
+            )
+            .unwrap();
             let mut streamed =
-                Sample::open(&source, dims, count, false, Budget { all: None, data: 100 }).unwrap();
+                Sample::open(&source, dims, count, false, Budget { all: None, data: 100 }, None)
+                    .unwrap();
             assert!(matches!(
                 (&resident.pixels, &streamed.pixels),
                 (Pixels::Resident(_), Pixels::Streamed(_))
@@ -385,7 +418,7 @@ mod tests {
                 folder.write(format!("{i}.png"), &encoded(&image.into(), image::ImageFormat::Png));
             }
             let source = folder.path.display().to_string();
-            let sample = Sample::open_whole(&source, size, false, budget).unwrap();
+            let sample = Sample::open_whole(&source, size, false, budget, None).unwrap();
             assert_eq!(read_all(&sample).0.len(), sizes.len() * sample.dims().len());
             // Readers of whole images do not look at the positions of patches.
             let whole = sample.each_part(|images, _| {
@@ -427,6 +460,7 @@ mod tests {
             5,
             false,
             Budget { all: None, data: 1 << 30 },
+            None,
         )
         .unwrap();
         assert!(

@@ -63,7 +63,9 @@ pub fn open_all(source: &str, more: &[String], want: &LoadOptions, limit: u64) -
     let files = Files { source: &name, root: Path::new(""), files: &all, labelled: false };
     let opened = load_files(&files, want, limit.min(super::MAX_BYTES as u64))?;
     report.extend(opened.report);
-    Ok(Opened { report, ..opened })
+    let mut opened = Opened { report, ..opened };
+    opened.normalize(want)?;
+    Ok(opened)
 }
 
 fn alone(source: &str) -> Error {

@@ -2,9 +2,10 @@
 
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 
-use super::array::{Array, SampleType};
+use super::array::Array;
 use super::patches::grid;
 use super::{Catalogue, Handles, Images, LoadOptions, Pixels, Storage, open, patches};
+use crate::sample_type::SampleType;
 use crate::shape::{Dims, Size};
 use crate::testing::{Folder, encoded};
 
@@ -103,7 +104,7 @@ fn folders_are_streamed() {
     let (folder, _) = folder_of_images("stream_folder");
     let source = folder.path.to_str().unwrap();
     for channels in [None, Some(1), Some(3)] {
-        assert_streams(source, &LoadOptions { channels, strict: false, memory: None });
+        assert_streams(source, &LoadOptions { channels, strict: false, ..LoadOptions::default() });
     }
 }
 
@@ -113,8 +114,11 @@ fn broken_files_are_found_when_a_stream_is_opened() {
     let source = folder.path.to_str().unwrap();
     let opened = open(source, &LoadOptions::default(), STREAMED).unwrap();
     assert_eq!((opened.report.skipped.len(), opened.pixels.channels()), (1, 3));
-    let message =
-        refusal(source, &LoadOptions { channels: None, strict: true, memory: None }, STREAMED);
+    let message = refusal(
+        source,
+        &LoadOptions { channels: None, strict: true, ..LoadOptions::default() },
+        STREAMED,
+    );
     assert!(message.contains("broken.png"), "{message}");
 }
 
@@ -156,10 +160,13 @@ fn idx() -> Vec<u8> {
 /// Checks that a file of records is streamed with every number of channels, and refuses two.
 fn assert_records_stream(source: &str) {
     for channels in [None, Some(1), Some(3)] {
-        assert_streams(source, &LoadOptions { channels, strict: false, memory: None });
+        assert_streams(source, &LoadOptions { channels, strict: false, ..LoadOptions::default() });
     }
-    let message =
-        refusal(source, &LoadOptions { channels: Some(2), strict: false, memory: None }, STREAMED);
+    let message = refusal(
+        source,
+        &LoadOptions { channels: Some(2), strict: false, ..LoadOptions::default() },
+        STREAMED,
+    );
     assert!(message.contains("cannot be converted to 2"), "{message}");
 }
 
@@ -233,7 +240,7 @@ fn a_million_patches_take_no_memory() {
         sizes: vec![[4000, 4002]],
         decoding: 0,
     };
-    let file = Catalogue::new(storage, 1, None);
+    let file = Catalogue::new(storage, 1, SampleType::U8, None);
     let patches = file.patches(Size::new(4, 4)).unwrap();
     assert_eq!((patches.len(), patches.held_bytes() - file.held_bytes()), (1_000_000, 8));
     assert_eq!(
@@ -252,15 +259,10 @@ fn a_million_patches_take_no_memory() {
 
 #[test]
 fn ten_million_records_take_no_memory() {
-    let array = Array {
-        start: 8,
-        count: 10_000_000,
-        skip: 0,
-        dims: Dims::new(1, 9, 9),
-        planar: false,
-        sample: SampleType::U8,
-    };
-    let records = Catalogue::new(Storage::Records(vec![("x.npy".into(), array)]), 1, None);
+    let array =
+        Array { start: 8, count: 10_000_000, skip: 0, dims: Dims::new(1, 9, 9), planar: false };
+    let records =
+        Catalogue::new(Storage::Records(vec![("x.npy".into(), array)]), 1, SampleType::U8, None);
     assert!(records.held_bytes() < 200, "{}", records.held_bytes());
     assert_eq!(
         (records.name(42).as_str(), records.len(), records.size(7)),
@@ -282,7 +284,7 @@ fn more_patches_than_32_bit_indices_are_refused() {
         sizes: vec![[4000, 4000]; 300],
         decoding: 0,
     };
-    let many = Catalogue::new(many, 1, None);
+    let many = Catalogue::new(many, 1, SampleType::U8, None);
     let message = many.patches(Size::new(1, 1)).unwrap_err().to_string();
     assert!(message.contains("patches of 1x1"), "{message}");
 }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::data::{Images, Patch, Sample, patches};
+use crate::data::{Images, Normalization, Patch, Sample, patches};
 use crate::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 use crate::infer::batches::Inference;
@@ -17,10 +17,11 @@ use crate::metrics::statistics::Statistics;
 pub struct EvaluationReport {
     /// Number of images or patches.
     pub images: usize,
-    /// Mean PSNR in dB of reconstructions clipped to 0…1. NaN (`null` in JSON) if the model
+    /// Mean PSNR in dB of reconstructions clipped to 0…1. For a model of normalised data, the range
+    /// of each channel in training becomes 0…1, and nothing is clipped. NaN (`null` in JSON) if the model
     /// reconstructs the output of a layer instead of an image.
     pub psnr: f64,
-    /// Mean SSIM of reconstructions clipped to 0…1, or NaN as for the PSNR.
+    /// Mean SSIM, of the same values as the PSNR, or NaN as for it.
     pub ssim: f64,
     /// Mean ‖x − x̂‖² of unclipped reconstructions.
     pub sum_squares: f64,
@@ -38,6 +39,9 @@ pub struct EvaluationReport {
     pub dead_share: f64,
     /// 1 − Σ‖x − x̂‖² / Σ‖x − mean‖². Not finite if all images are equal.
     pub explained_variance: f64,
+    /// Mean relative error ‖x − x̂‖ / ‖x‖ in the units of the data, for a model of normalised data.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relative_error: Option<f64>,
     /// Scores on whole images, for a restoration model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub whole: Option<WholeImageScores>,
@@ -90,6 +94,9 @@ pub struct Evaluation {
     ssim: f64,
     /// Sum of ‖x − x̂‖² over patches.
     errors: f64,
+    /// Sum of the relative errors over patches.
+    relative: f64,
+    normalization: Option<Normalization>,
     /// Number of patches so far.
     seen: usize,
     /// Collects the top-activating patches of each unit, if set.
@@ -108,6 +115,8 @@ impl Evaluation {
             psnr: 0.0,
             ssim: 0.0,
             errors: 0.0,
+            relative: 0.0,
+            normalization: graph.spec.normalization.clone(),
             seen: 0,
             top_patches: None,
         }
@@ -129,26 +138,47 @@ impl Evaluation {
             let x = patches::cut(images, batch, dims.size());
             let output = inference.run_from(device, self.seen, &x)?;
             if let Some(top_patches) = &mut self.top_patches {
-                top_patches.add(&x, &output.z);
+                match &self.normalization {
+                    Some(normalization) => {
+                        let mut unit = x.clone();
+                        normalization.to_unit(&mut unit);
+                        top_patches.add(&unit, &output.z);
+                    }
+                    None => top_patches.add(&x, &output.z),
+                }
             }
             self.seen += batch.len();
             // PSNR and SSIM are defined for images only, not for the output of a layer.
             let is_image = output.target.is_none();
             let len = inference.graph.nodes[inference.graph.target].dims.len();
             let x = output.target.unwrap_or(x);
-            let scores: Vec<(f64, f64, f64)> = x
+            let normalization = self.normalization.as_ref();
+            let scores: Vec<[f64; 4]> = x
                 .par_chunks(len)
                 .zip(output.y.par_chunks(len))
                 .map(|(x, y)| {
-                    let clipped: Vec<f32> = y.iter().map(|y| y.clamp(0.0, 1.0)).collect();
                     let error = x.iter().zip(y).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>();
                     if !is_image {
-                        return (f64::NAN, f64::NAN, error);
+                        return [f64::NAN, f64::NAN, error, f64::NAN];
                     }
-                    (quality::psnr(x, &clipped), quality::ssim(x, &clipped, dims), error)
+                    let Some(normalization) = normalization else {
+                        let clipped: Vec<f32> = y.iter().map(|y| y.clamp(0.0, 1.0)).collect();
+                        let ssim = quality::ssim(x, &clipped, dims);
+                        return [quality::psnr(x, &clipped), ssim, error, f64::NAN];
+                    };
+                    let both = [x, y].map(|values| {
+                        let (mut unit, mut own) = (values.to_vec(), values.to_vec());
+                        normalization.to_unit(&mut unit);
+                        normalization.undo(&mut own);
+                        (unit, own)
+                    });
+                    let [(x, own_x), (y, own_y)] = both;
+                    let relative = relative_error(&own_x, &own_y);
+                    [quality::psnr(&x, &y), quality::ssim(&x, &y, dims), error, relative]
                 })
                 .collect();
-            for (p, s, e) in scores {
+            for [p, s, e, relative] in scores {
+                self.relative += relative;
                 // A perfect reconstruction has an infinite PSNR; 100 dB keeps the mean finite. The
                 // comparison lets NaN through.
                 self.psnr += if p > 100.0 { 100.0 } else { p };
@@ -171,7 +201,7 @@ impl Evaluation {
     /// # Errors
     /// When the model's output is not finite.
     pub fn report(self) -> Result<EvaluationReport> {
-        let Self { statistics, sum, square, psnr, ssim, errors, seen: _, top_patches: _ } = self;
+        let Self { statistics, sum, square, psnr, ssim, errors, relative, .. } = self;
         let n = statistics.images() as f64;
         let l1 = statistics.mean_l1();
         if !f64::is_finite(errors + l1) {
@@ -196,10 +226,19 @@ impl Evaluation {
             dead,
             dead_share: dead as f64 / statistics.units() as f64,
             explained_variance: 1.0 - errors / variance,
+            relative_error: relative.is_finite().then_some(relative / n),
             whole: None,
             statistics,
         })
     }
+}
+
+/// ‖x − y‖ / ‖x‖. It is 0 for equal values, also if all are 0.
+fn relative_error(x: &[f32], y: &[f32]) -> f64 {
+    let square = |sum: f64, value: f64| sum + value * value;
+    let error = x.iter().zip(y).map(|(x, y)| f64::from(*x) - f64::from(*y)).fold(0.0, square);
+    let norm = x.iter().map(|x| f64::from(*x)).fold(0.0, square);
+    if error == 0.0 { 0.0 } else { (error / norm).sqrt() }
 }
 
 impl std::fmt::Display for EvaluationReport {
@@ -223,7 +262,11 @@ impl std::fmt::Display for EvaluationReport {
             self.units,
             100.0 * self.dead_share,
             self.explained_variance_text()
-        )
+        )?;
+        match self.relative_error {
+            Some(error) => write!(f, ", relative error {error:.4}"),
+            None => Ok(()),
+        }
     }
 }
 

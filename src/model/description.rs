@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::corruption::CorruptionSpec;
 use super::layers::LayerOp;
+use crate::data::Normalization;
 
 /// A model: a graph of layers from an image through a code to a reconstruction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,20 @@ pub struct ModelSpec {
     /// The corruption that the model was trained to undo. Training records it here.
     #[serde(default, skip_serializing_if = "CorruptionSpec::is_none")]
     pub undoes: CorruptionSpec,
+    /// The normalization of the channels. Training records it here; without it, the full range of
+    /// integers is 0…1, and floats are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normalization: Option<Normalization>,
+}
+
+impl ModelSpec {
+    /// Maps values of the model's input or output (…,C) to 0…1, for pictures: the range of each
+    /// channel in training, if the model has a normalization; otherwise they are kept.
+    pub fn to_unit(&self, values: &mut [f32]) {
+        if let Some(normalization) = &self.normalization {
+            normalization.to_unit(values);
+        }
+    }
 }
 
 /// How the numbers of label images are read.

@@ -113,6 +113,10 @@ pub enum Values {
     Layers,
     /// The table `[corruption]`.
     Corruption,
+    /// Two numbers, the second one larger.
+    Range,
+    /// The table `[model.normalization]`.
+    Normalization,
 }
 
 /// The largest whole number that TOML can write.
@@ -162,6 +166,8 @@ impl Values {
             ),
             Self::Layers => "tables `[[model.layers]]`".to_owned(),
             Self::Corruption => "a table with the keys of `[corruption]`".to_owned(),
+            Self::Range => "two numbers, the second one larger".to_owned(),
+            Self::Normalization => "a table of samples, offset, divisor, min and max".to_owned(),
         }
     }
 }

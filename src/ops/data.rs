@@ -1,4 +1,4 @@
-//! Gathers batches on the device from image bytes in its memory.
+//! Gathers batches on the device from stored samples of images in its memory.
 
 mod cpu;
 
@@ -6,6 +6,7 @@ use super::alone::Alone;
 use super::{Work, each, maps_of, operation, shaders};
 use crate::gpu::{Kernel, Recorder, params};
 use crate::rng;
+use crate::sample_type::SampleType;
 use crate::shape::{Dims, Size};
 
 shaders! {
@@ -71,12 +72,13 @@ impl Augment {
 }
 
 operation! {
-    /// x[i] = a crop of image order[cursor + i], converted from bytes: x = byte·scale + shift,
-    /// channels innermost.
+    /// x[i] = a crop of image order[cursor + i], channels innermost. A stored sample s of channel c
+    /// becomes x = (s − offset_c) / divisor_c.
     ///
-    /// `bytes` holds images (H,W,C) one after the other, four bytes in each word, little-endian.
-    /// `table` holds three words for each image: byte offset, height, width. Every image must be at
-    /// least as large as `dims`.
+    /// `bytes` holds images (H,W,C) one after the other, samples of the type `sample` without gaps,
+    /// little-endian. `table` holds three words for each image: offset in samples, height, width.
+    /// Every image must be at least as large as `dims`. `scales` holds offset and divisor of each
+    /// channel, as bits of 32-bit floats.
     ///
     /// Sample i uses the words w_j = `rng::word([cursor + i, step, 0x6a7468 + j, …])`. A random
     /// crop begins at row w₀ mod (height − h + 1) and column w₁ mod (width − w + 1); otherwise the
@@ -89,12 +91,10 @@ operation! {
         dims: Dims,
         /// Augmentation.
         augment: Augment,
-        /// Factor of the bytes.
-        scale: f64,
-        /// Added after scaling.
-        shift: f64,
+        /// Type of the stored samples.
+        sample: SampleType,
     }
-    reads { bytes, table, order } writes { x }
+    reads { bytes, table, order, scales } writes { x }
 }
 
 impl Work for GatherBatch {
@@ -102,10 +102,10 @@ impl Work for GatherBatch {
         each(self.x.len, 2)
     }
 
-    /// Counts only the selected images, with one byte for each value, and their entries in `table`
-    /// and `order`.
+    /// Counts only the selected images, their entries in `table` and `order`, and `scales`.
     fn bytes(&self) -> f64 {
-        let read = 4 * (self.x.len.div_ceil(4) + 4 * self.n) as u64;
+        let samples = (self.x.len * self.sample.size()).next_multiple_of(4);
+        let read = (samples + 4 * (4 * self.n + 2 * self.dims.c)) as u64;
         (read + self.x.len as u64 * self.x.element()) as f64
     }
 
@@ -123,7 +123,9 @@ impl Work for GatherBatch {
             let order = m.words(images, |i| i as u32);
             let (dims, x) = (Dims::new(3, 32, 32), m.real(n * 3 * 32 * 32));
             let augment = Augment { crop: true, flip_x: true, flip_y: false, turn: false };
-            Self { n, dims, augment, scale: 1.0 / 255.0, shift: 0.0, bytes, table, order, x }
+            let sample = SampleType::U8;
+            let scales = m.words(6, |i| [0.0_f32, 255.0][i % 2].to_bits());
+            Self { n, dims, augment, sample, bytes, table, order, scales, x }
         });
         vec![one]
     }
@@ -139,8 +141,7 @@ params! {
         flip_x: u32,
         flip_y: u32,
         turn: u32,
-        scale: f32,
-        shift: f32,
+        sample: u32,
     }
 }
 
@@ -155,13 +156,13 @@ impl GatherBatch {
             flip_x: self.augment.flip_x.into(),
             flip_y: self.augment.flip_y.into(),
             turn: self.augment.turn.into(),
-            scale: self.scale as f32,
-            shift: self.shift as f32,
+            sample: self.sample.code(),
         };
         r.kernel(Kernel::GatherBatch, &params)
             .bind("bytes", self.bytes)
             .bind("table", self.table)
             .bind("order", self.order)
+            .bind("scales", self.scales)
             .bind("x", self.x)
             .threads(self.x.len.div_ceil(4));
     }

@@ -127,6 +127,7 @@ pub fn graph(sizes: Sizes) -> Graph {
         ],
         classes: Vec::new(),
         undoes: CorruptionSpec::default(),
+        normalization: None,
     };
     Graph::new(&spec, Dims::flat(sizes.input())).expect("the layers fit each other")
 }

@@ -38,6 +38,7 @@ mod tests {
     use super::*;
     use crate::ops::{Activation, AddAssign, Augment, CopyChannels, GatherBatch, Sgd};
     use crate::ops::{Conv2dBwdInput, Conv2dBwdWeight, Conv2dFwd};
+    use crate::sample_type::SampleType;
     use crate::shape::{Conv2d, Dims, Taps};
     use crate::view::{Buffer, View};
 
@@ -139,11 +140,11 @@ mod tests {
             n: 2,
             dims: Dims::new(1, 4, 4),
             augment: Augment::default(),
-            scale: 1.0,
-            shift: 0.0,
+            sample: SampleType::U8,
             bytes: view(0, 1 << 20),
             table: view(1, 3 << 16),
             order: view(2, 1 << 16),
+            scales: view(4, 2),
             x: view(3, 32),
         };
         assert_eq!(Call::from(gather).cost().bytes, 4.0 * (32 + 8 + 8) as f64);

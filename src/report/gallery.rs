@@ -82,14 +82,20 @@ fn reconstructions(
     let shown: Vec<Patch> = chosen.iter().step_by(step).take(PATCHES).copied().collect();
     let x = patches::cut(images, &shown, dims.size());
     let y = inference.run(device, &x)?.y;
+    let [x, y] = [x, y].map(|mut values| {
+        inference.graph.spec.to_unit(&mut values);
+        values
+    });
     let tiles = |data: &[f32]| data.chunks(dims.len()).map(<[f32]>::to_vec).collect::<Vec<_>>();
     let columns = picture::columns_for(shown.len(), dims.size()).min(shown.len());
     picture::pairs(&tiles(&x), &tiles(&y), dims, columns)
         .save(&folder.join("reconstructions.png"))?;
     let size = images.table[0].size;
     if size != dims.size() && inference.degradation.is_none() {
-        let original = images.image_f32(0);
+        let mut original = images.image_f32(0);
         let mut whole = reconstruct::image(device, inference, &original, size)?;
+        inference.graph.spec.to_unit(&mut original);
+        inference.graph.spec.to_unit(&mut whole);
         whole.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
         picture::grid(&[original, whole], Dims::of(size, dims.c), 2, 4)
             .save(&folder.join("whole.png"))?;

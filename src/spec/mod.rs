@@ -36,9 +36,11 @@ pub(crate) use training::is_zero;
 pub use training::{ScheduleName, ScheduleSpec, TrainSpec};
 pub use unused::written_keys;
 
+use crate::data::NormalizeName;
+use crate::data::normalization::OutputRange;
 use crate::error::{Error, Result};
 use crate::names::{UNKNOWN, names};
-use crate::ops::LossKind;
+use crate::ops::{Activation, LossKind};
 pub use crate::view::Precision;
 
 /// The complete configuration of a run.
@@ -137,6 +139,17 @@ pub struct DataSpec {
     /// Maximum number of patches in a validation. For a restoration model, validation also
     /// restores up to two megapixels of whole images.
     pub validation_patches: usize,
+    /// How the channels are normalized: `auto`, `none`, `range` (smallest value 0, largest 1),
+    /// `standard` (mean 0, standard deviation 1) or `robust` (median 0, interquartile range 1.349).
+    #[serde(skip_serializing_if = "is_auto")]
+    pub normalize: NormalizeName,
+    /// A fixed range instead: these two values of the samples become 0 and 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub range: Option<[f32; 2]>,
+}
+
+fn is_auto(name: &NormalizeName) -> bool {
+    *name == NormalizeName::Auto
 }
 
 impl Default for DataSpec {
@@ -154,6 +167,8 @@ impl Default for DataSpec {
             turn: false,
             validation: 0.1,
             validation_patches: 2048,
+            normalize: NormalizeName::Auto,
+            range: None,
         }
     }
 }
@@ -371,6 +386,36 @@ impl Config {
         Self::parse(&table.to_string(), place, overrides)
     }
 
+    /// What values the model works with: that depends on its output's activation, on the loss, and
+    /// on the corruption that it undoes, whose units are those of images.
+    pub fn output_range(&self) -> OutputRange {
+        let layers = &self.model.layers;
+        let output = match &self.model.output {
+            Some(name) => layers.iter().find(|layer| layer.name == *name),
+            None => layers.last(),
+        };
+        let bounded = match output.and_then(|layer| layer.op.activation()) {
+            Some(
+                Activation::Sigmoid | Activation::Tanh | Activation::Relu | Activation::Softplus,
+            ) => true,
+            Some(
+                Activation::Identity
+                | Activation::LeakyRelu { .. }
+                | Activation::Elu { .. }
+                | Activation::Gelu
+                | Activation::Silu,
+            )
+            | None => false,
+        };
+        if !self.corruption.is_none() {
+            OutputRange::Image
+        } else if bounded || self.loss.kind == LossName::Bce {
+            OutputRange::Unit
+        } else {
+            OutputRange::Unbounded
+        }
+    }
+
     /// Formats the configuration as TOML, with every value spelled out.
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a configuration is a TOML table")
@@ -398,6 +443,13 @@ impl Config {
             ("train.validate_every", t.validate_every),
             ("train.checkpoint_minutes", t.checkpoint_minutes),
         ];
+        if let Some([low, high]) = self.data.range
+            && !(low < high && (high - low).is_finite())
+        {
+            return Err(Error::usage(format!(
+                "data.range = [{low}, {high}]: it must be two numbers, the second one larger"
+            )));
+        }
         for (key, value) in not_negative {
             if !value.is_finite() || *value < 0.0 {
                 return Err(Error::usage(format!(

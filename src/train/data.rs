@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use crate::budget::Budget;
+use crate::data::normalization::{Normalization, choose};
 use crate::data::several::open_all;
 use crate::data::{
     Catalogue, FileReport, Images, LoadOptions, Opened, Pixels, bundled, open, patches,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::shape::{Dims, Size};
 use crate::spec::{Config, DataSpec, FitName};
 
@@ -19,6 +20,9 @@ pub struct Prepared {
     /// Validation images. For a streamed set these are only the patches that validation uses,
     /// limited to what fits into memory.
     pub validation: Images,
+    /// The normalization of the samples, which the model must record. `None`: the full range of
+    /// integers is 0…1, and floats are kept.
+    pub normalization: Option<Normalization>,
     /// One-line description of both sets.
     pub description: String,
     /// Files that are not read, or not as a whole.
@@ -50,7 +54,9 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     let want = LoadOptions {
         channels: config.model.input.map(|[c, ..]| c),
         strict: spec.strict,
+        eight_bits: false,
         memory: budget.all,
+        normalization: config.model.normalization.as_ref(),
     };
     let Opened { pixels, mut report, mut description } =
         open_all(&spec.source, &spec.more_sources, &want, limit)?;
@@ -64,7 +70,7 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     };
     let mut whole = "";
     let fit = Fit { spec, dims, seed: config.seed, limit };
-    let (train, validation) = if let Some(source) = &spec.validation_source {
+    let (mut train, mut validation) = if let Some(source) = &spec.validation_source {
         let want = LoadOptions { channels: Some(channels), ..want };
         let beside = open(source, &want, limit).map_err(|e| e.at("data.validation_source"))?;
         report.extend(beside.report);
@@ -80,6 +86,7 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         let (train, validation) = fit.split(pixels);
         (fit.train(train)?, fit.validation(validation)?)
     };
+    let normalization = normalize(config, &mut train, &mut validation, &mut description)?;
     let streamed =
         if matches!(train, Pixels::Streamed(_)) { ", streamed from its files" } else { "" };
     let description = format!(
@@ -88,7 +95,47 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         validation.len()
     );
     let without_crop = crop_without_effect(config, dims);
-    Ok(Prepared { train, validation, description, report, dims, without_crop })
+    Ok(Prepared { train, validation, normalization, description, report, dims, without_crop })
+}
+
+/// Normalises both sets by the normalization of the model, or computes one from the training
+/// images.
+///
+/// # Errors
+/// If an image cannot be read, or a value is not finite.
+fn normalize(
+    config: &Config,
+    train: &mut Pixels,
+    validation: &mut Images,
+    description: &mut String,
+) -> Result<Option<Normalization>> {
+    if train.encoding().sample != validation.encoding.sample {
+        return Err(Error::usage(format!(
+            "the training images have {} samples, but the validation images have {} samples; \
+             convert one of them",
+            train.encoding().sample.name(),
+            validation.encoding.sample.name()
+        )));
+    }
+    let normalization = match &config.model.normalization {
+        Some(given) => {
+            *description = format!("{description}; normalised as model.normalization says");
+            Some(given.clone())
+        }
+        None => {
+            let (method, range) = (config.data.normalize, config.data.range);
+            let chosen = choose(train, method, range, config.output_range())?;
+            if !chosen.description.is_empty() {
+                *description = format!("{description}; {}", chosen.description);
+            }
+            chosen.normalization
+        }
+    };
+    if let Some(normalization) = &normalization {
+        train.normalize(normalization)?;
+        validation.encoding = normalization.encoding(validation.encoding.sample);
+    }
+    Ok(normalization)
 }
 
 /// Why `data.crop` has no effect, if it is neither the default nor the size of the samples.
@@ -116,13 +163,14 @@ pub fn prepare_images(config: &Config, images: Images) -> Result<Prepared> {
         (None, Some(size)) if size.fits(WHOLE) => Dims::of(size, images.channels),
         (None, _) => Dims::new(images.channels, spec.crop, spec.crop),
     };
-    let description = images.describe();
+    let mut description = images.describe();
     let fit = Fit { spec, dims, seed: config.seed, limit };
     let (train, validation) = fit.split(Pixels::Resident(images));
-    let (train, validation) = (fit.train(train)?, fit.validation(validation)?);
+    let (mut train, mut validation) = (fit.train(train)?, fit.validation(validation)?);
+    let normalization = normalize(config, &mut train, &mut validation, &mut description)?;
     let without_crop = crop_without_effect(config, dims);
     let report = FileReport::default();
-    Ok(Prepared { train, validation, description, report, dims, without_crop })
+    Ok(Prepared { train, validation, normalization, description, report, dims, without_crop })
 }
 
 /// Memory for validation patches of a streamed set (16 MiB), granted even if the budget is smaller.
@@ -211,8 +259,8 @@ impl Fit<'_> {
             Pixels::Resident(images) => Ok(images),
             // Chooses the same patches that validation would choose from images in memory.
             Pixels::Streamed(catalogue) => {
-                let fitting =
-                    (self.limit.max(MIN_VALIDATION) / self.dims.len() as u64).max(1) as usize;
+                let patch = self.dims.area() * catalogue.encoding.pixel(self.dims.c);
+                let fitting = (self.limit.max(MIN_VALIDATION) / patch as u64).max(1) as usize;
                 let wanted = match self.spec.validation_patches {
                     0 => fitting,
                     patches => patches.min(fitting),

@@ -6,16 +6,13 @@ use std::time::{Duration, Instant};
 use super::order::Samples;
 use super::prefetch::{Ahead, Prefetch, Source};
 use super::step::Resident;
-use crate::data::{Images, Pixels};
+use crate::data::{Encoding, Images, Pixels, SampleType};
 use crate::device::{Allocation, Device, Program};
 use crate::error::{Error, Result};
 use crate::ops::{Augment, GatherBatch};
 use crate::shape::{Dims, Size};
 use crate::spec::{Config, DataSpec};
 use crate::view::{StepParams, View};
-
-/// Factor that maps a byte to [0, 1].
-const SCALE: f64 = 1.0 / 255.0;
 
 /// Words of the images that are uploaded to the device at a time (16 MiB).
 const PIECE: usize = 4 << 20;
@@ -68,25 +65,39 @@ fn words(images: &Images) -> usize {
 
 /// Bytes that resident images take, including the table of images.
 pub fn gathered_bytes(images: &Images) -> u64 {
-    4 * (words(images) + 2 * 3 * images.len()) as u64
+    4 * (words(images) + 2 * 3 * images.len() + 2 * images.channels) as u64
 }
 
 /// Host bytes of a batch of streamed samples and of one part converted for upload.
-pub fn batch_bytes(dims: Dims, [batch, parts]: [usize; 2]) -> u64 {
+pub fn batch_bytes(dims: Dims, sample: SampleType, [batch, parts]: [usize; 2]) -> u64 {
     let [batch, part] =
         [batch, batch / parts].map(|samples| (samples as u64).saturating_mul(dims.len() as u64));
-    batch.saturating_add(part.saturating_mul(4))
+    batch.saturating_mul(sample.size() as u64).saturating_add(part.saturating_mul(4))
+}
+
+/// Images in the memory of a device.
+#[derive(Debug)]
+struct OnDevice {
+    bytes: Allocation,
+    table: Allocation,
+    scales: Allocation,
 }
 
 #[derive(Debug)]
 enum Placement {
-    /// The bytes lie on the device.
-    Resident { bytes: Allocation, table: Allocation, order: Allocation },
-    /// The bytes do not fit on the device: the host gathers each batch.
-    Host { cpu: Box<Device>, program: Program, order: Allocation, x: Allocation },
-    /// The images stay in their files: threads read upcoming batches. `values` maps bytes to
-    /// floats.
-    Stream { prefetch: Prefetch, values: Vec<f32>, batch: Vec<u8> },
+    /// The images lie on the device.
+    Resident { images: OnDevice, order: Allocation, sample: SampleType },
+    /// The images do not fit on the device: the host gathers each batch.
+    Host {
+        cpu: Box<Device>,
+        program: Program,
+        /// Keeps the memory that the program reads.
+        _images: OnDevice,
+        order: Allocation,
+        x: Allocation,
+    },
+    /// The images stay in their files: threads read upcoming batches.
+    Stream { prefetch: Prefetch, encoding: Encoding, channels: usize, batch: Vec<u8> },
 }
 
 /// Supplies the batches of a training run.
@@ -142,7 +153,6 @@ impl Feed {
         let samples = Arc::new(samples);
         let placement = match pixels {
             Pixels::Streamed(catalogue) => {
-                let values = (0..256).map(|byte| (f64::from(byte) * SCALE) as f32).collect();
                 let samples = Arc::clone(&samples);
                 let source = Source {
                     catalogue: Arc::clone(catalogue),
@@ -154,34 +164,35 @@ impl Feed {
                 };
                 Placement::Stream {
                     prefetch: Prefetch::new(source, ahead)?,
-                    values,
+                    encoding: catalogue.encoding.clone(),
+                    channels: dims.c,
                     batch: Vec::new(),
                 }
             }
             Pixels::Resident(images)
                 if words(images).max(samples.len()) as u64 <= device.max_elements() =>
             {
-                let [bytes, table, order] = Self::upload(device, images, samples.len())?;
-                Placement::Resident { bytes, table, order }
+                let (on_device, order) = Self::upload(device, images, samples.len())?;
+                Placement::Resident { images: on_device, order, sample: images.encoding.sample }
             }
             Pixels::Resident(images) => {
                 let mut cpu = Device::cpu();
-                let [bytes, table, order] = Self::upload(&mut cpu, images, samples.len())?;
+                let (on_device, order) = Self::upload(&mut cpu, images, samples.len())?;
                 let n = batch / parts;
                 let x = cpu.alloc_real("batch", n * dims.len())?;
                 let gather = GatherBatch {
                     n,
                     dims,
                     augment,
-                    scale: SCALE,
-                    shift: 0.0,
-                    bytes: *bytes,
-                    table: *table,
+                    sample: images.encoding.sample,
+                    bytes: *on_device.bytes,
+                    table: *on_device.table,
+                    scales: *on_device.scales,
                     order: *order,
                     x: *x,
                 };
                 let program = cpu.compile(vec![gather.into()])?;
-                Placement::Host { cpu: Box::new(cpu), program, order, x }
+                Placement::Host { cpu: Box::new(cpu), program, _images: on_device, order, x }
             }
         };
         Ok(Self {
@@ -198,25 +209,38 @@ impl Feed {
     }
 
     /// Uploads images in pieces, to avoid a second copy of all images in host memory.
-    fn upload(device: &mut Device, images: &Images, samples: usize) -> Result<[Allocation; 3]> {
+    fn upload(
+        device: &mut Device,
+        images: &Images,
+        samples: usize,
+    ) -> Result<(OnDevice, Allocation)> {
         let bytes = device.alloc_words("training set", words(images))?;
         for (i, piece) in images.bytes.chunks(4 * PIECE).enumerate() {
             let piece = Images::words_of(piece);
             device.write_words(bytes.part(i * PIECE, piece.len()), &piece);
         }
-        let table = images.table_words();
-        let place = device.alloc_words("table of images", table.len())?;
-        device.write_words(*place, &table);
-        Ok([bytes, place, device.alloc_words("order of the epoch", samples)?])
+        let mut write = |name: &str, words: Vec<u32>| -> Result<Allocation> {
+            let place = device.alloc_words(name, words.len())?;
+            device.write_words(*place, &words);
+            Ok(place)
+        };
+        let table = write("table of images", images.table_words())?;
+        let scales = write("scales of the channels", images.encoding.words(images.channels))?;
+        let order = device.alloc_words("order of the epoch", samples)?;
+        Ok((OnDevice { bytes, table, scales }, order))
     }
 
     /// Returns the views to gather from, if the images are on the device.
     pub fn resident(&self) -> Option<Resident> {
         match &self.placement {
-            Placement::Resident { bytes, table, order } => {
-                let (bytes, table, order) = (**bytes, **table, **order);
-                Some(Resident { bytes, table, order, augment: self.augment })
-            }
+            Placement::Resident { images, order, sample } => Some(Resident {
+                bytes: *images.bytes,
+                table: *images.table,
+                scales: *images.scales,
+                order: **order,
+                sample: *sample,
+                augment: self.augment,
+            }),
             Placement::Host { .. } | Placement::Stream { .. } => None,
         }
     }
@@ -245,16 +269,16 @@ impl Batches for Feed {
         params.cursor = ((u64::from(params.step) % self.steps_per_epoch as u64) as usize
             * self.batch
             + part * n) as u32;
-        if let Placement::Stream { prefetch, values, batch } = &mut self.placement {
+        if let Placement::Stream { prefetch, encoding, channels, batch } = &mut self.placement {
             if part == 0 {
                 let asked = Instant::now();
                 batch.clear();
                 prefetch.take(u64::from(params.step), batch)?;
                 self.waited += asked.elapsed();
             }
-            let bytes = &batch[part * x.len..][..x.len];
-            let samples: Vec<f32> = bytes.iter().map(|byte| values[usize::from(*byte)]).collect();
-            device.write(x, &samples);
+            let length = x.len * encoding.sample.size();
+            let stored = &batch[part * length..][..length];
+            device.write(x, &encoding.decode(stored, *channels));
             return Ok(());
         }
         let fresh = self.epoch != Some(epoch);

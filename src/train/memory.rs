@@ -190,8 +190,10 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let needs = |n: usize| {
         let spec = plan::reconstruction_step(device, config, graph, &store, None, store.weights)?;
         let mut planned = step::planned_bytes(&step::StepSpec { n, ..spec })?;
-        let host =
-            streamed.map_or(0, |_| feed::batch_bytes(dims, [n.saturating_mul(parts), parts]));
+        let host = streamed.map_or(0, |catalogue| {
+            let batch = [n.saturating_mul(parts), parts];
+            feed::batch_bytes(dims, catalogue.encoding.sample, batch)
+        });
         planned.total = planned
             .total
             .saturating_add(host)
@@ -257,7 +259,8 @@ pub(super) fn data_bytes(of: &Intended, ahead: Ahead) -> u64 {
         + match &prepared.train {
             Pixels::Resident(images) => feed::gathered_bytes(images),
             Pixels::Streamed(catalogue) => {
-                ahead.bytes(samples, catalogue, dims) + feed::batch_bytes(dims, batch)
+                let sample = catalogue.encoding.sample;
+                ahead.bytes(samples, catalogue, dims) + feed::batch_bytes(dims, sample, batch)
             }
         }
 }

@@ -35,7 +35,7 @@ impl Source {
         (self.samples.len() / self.batch) as u64
     }
 
-    /// Reads the samples of a group as N,H,W,C bytes. They equal those that
+    /// Reads the stored samples of a group (N,H,W,C). They equal those that
     /// [`crate::ops::GatherBatch`] gathers from images in memory.
     fn read(
         &self,
@@ -45,20 +45,23 @@ impl Source {
         handles: &mut Handles,
     ) -> Result<Vec<u8>> {
         let Dims { c, h, w } = self.dims;
+        // Bytes of a pixel.
+        let c = self.catalogue.encoding.pixel(c);
+        let len = self.dims.area() * c;
         let entries = order.groups[group]..order.groups[group + 1];
         let start = entries.start;
         let mut by_image: Vec<usize> = entries.clone().collect();
         by_image.sort_by_key(|entry| order.images[*entry]);
         let images: Vec<usize> =
             by_image.iter().map(|entry| order.images[*entry] as usize).collect();
-        let mut out = vec![0; entries.len() * self.dims.len()];
+        let mut out = vec![0; entries.len() * len];
         self.catalogue.for_each(&images, handles, |at, pixels| {
             let (entry, image) = (by_image[at], images[at]);
             let Size { h: height, w: width } = self.catalogue.size(image);
             let step = epoch * self.steps() + (entry / self.batch) as u64;
             let draw =
                 self.augment.draw(entry as u32, step as u32, self.seed, height - h, width - w);
-            let sample = &mut out[(entry - start) * self.dims.len()..][..self.dims.len()];
+            let sample = &mut out[(entry - start) * len..][..len];
             if draw.turn {
                 for (at, to) in sample.chunks_exact_mut(c).enumerate() {
                     let [y, x] = draw.from([at / w, at % w], self.dims.size());
@@ -137,7 +140,7 @@ impl ReadingMemory {
         // Each thread sorts the samples of a group by image.
         let sorting = group_len * (2 * size_of::<usize>());
         Self {
-            group: (group_len * dims.len()) as u64,
+            group: (group_len * dims.area() * catalogue.encoding.pixel(dims.c)) as u64,
             thread: catalogue.reading_bytes() + sorting as u64,
         }
     }
@@ -215,7 +218,8 @@ impl Prefetch {
     /// If an image can no longer be read; the message names its file.
     pub fn take(&mut self, step: u64, batch: &mut Vec<u8>) -> Result<()> {
         let source = &self.shared.source;
-        let (epoch, len) = (step / source.steps(), source.dims.len());
+        let epoch = step / source.steps();
+        let len = source.dims.area() * source.catalogue.encoding.pixel(source.dims.c);
         let start = (step % source.steps()) as usize * source.batch;
         let order = self.shared.order_of(epoch);
         let mut group = order.groups.partition_point(|begin| *begin <= start) - 1;

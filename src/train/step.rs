@@ -14,6 +14,7 @@ use crate::record::Auxiliary;
 use crate::record::Memory;
 use crate::record::{Builder, Mode, Resurrection};
 use crate::record::{Penalty, PenaltyKind};
+use crate::sample_type::SampleType;
 use crate::shape::Dims;
 use crate::spec::{
     CorruptionSpec, NO_CORRUPTION, OptimizerSpec, PenaltyName, SparsitySpec, Update,
@@ -40,8 +41,12 @@ pub struct Resident {
     pub bytes: View,
     /// Offset, height and width of each image.
     pub table: View,
+    /// Offset and divisor of each channel.
+    pub scales: View,
     /// Order of the samples in the epoch.
     pub order: View,
+    /// Type of the stored samples.
+    pub sample: SampleType,
     /// Random crops and flips.
     pub augment: Augment,
 }
@@ -387,19 +392,9 @@ fn reconstruct(
     x: View,
 ) -> Result<usize> {
     let StepSpec { graph, store, n, parts, .. } = *spec;
-    if let Some(Resident { bytes, table, order, augment }) = objective.resident {
+    if let Some(Resident { bytes, table, scales, order, sample, augment }) = objective.resident {
         let dims: Dims = graph.nodes[0].dims;
-        b.tape.push(GatherBatch {
-            n,
-            dims,
-            augment,
-            scale: 1.0 / 255.0,
-            shift: 0.0,
-            bytes,
-            table,
-            order,
-            x,
-        });
+        b.tape.push(GatherBatch { n, dims, augment, sample, bytes, table, order, scales, x });
     }
     let sparsity = objective.sparsity;
     let reviving = sparsity.revive_strength > 0.0;

@@ -12,6 +12,7 @@ use super::gates::gates;
 use crate::model::Graph;
 use crate::ops::{CELL, HURDLE_OUTPUTS, HURDLE_VALUES};
 use crate::rng::Stream;
+use crate::sample_type::SampleType;
 use crate::shape::Dims;
 use crate::spec::{LossName, ModelSpec, OptimizerName};
 
@@ -137,9 +138,12 @@ pub fn cases() -> Vec<Case> {
         ]);
     }
     cases.extend([
-        gather("centre", false, [2, 3, 4]),
-        gather("augmented", true, [2, 3, 4]),
-        gather("turned", true, [2, 3, 3]),
+        gather("centre", false, [2, 3, 4], SampleType::U8),
+        gather("augmented", true, [2, 3, 4], SampleType::U8),
+        gather("turned", true, [2, 3, 3], SampleType::U8),
+        gather("u16", true, [2, 3, 4], SampleType::U16),
+        gather("f16", true, [2, 3, 3], SampleType::F16),
+        gather("f32", true, [2, 3, 4], SampleType::F32),
     ]);
     cases
 }
@@ -500,25 +504,37 @@ fn clip(name: &str, len: usize, scale: f64, max_norm: f64) -> Case {
     }
 }
 
-/// A case of gathering a batch from image bytes.
-fn gather(name: &str, random: bool, dims: [usize; 3]) -> Case {
+/// A case of gathering a batch from stored samples.
+fn gather(name: &str, random: bool, dims: [usize; 3], sample: SampleType) -> Case {
     // Three images of 2 channels, 5x6, 4x4 and 7x5, packed little-endian.
     let sides = [(5, 6), (4, 4), (7, 5)];
     let mut bytes: Vec<u8> = Vec::new();
     let mut table = Vec::new();
     let mut stream = Stream::new(5, "gather");
     for (h, w) in sides {
-        table.extend([bytes.len() as i32, h, w]);
-        bytes.extend((0..h * w * 2).map(|_| stream.word() as u8));
+        table.extend([(bytes.len() / sample.size()) as i32, h, w]);
+        for _ in 0..h * w * 2 {
+            match sample {
+                SampleType::U8 => bytes.push(stream.word() as u8),
+                SampleType::U16 => bytes.extend((stream.word() as u16).to_le_bytes()),
+                SampleType::F16 | SampleType::F32 => {
+                    sample.push(20.0 * stream.uniform() - 10.0, &mut bytes);
+                }
+            }
+        }
     }
     bytes.resize(bytes.len().next_multiple_of(4), 0);
     let words =
         bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     let ints = |values: Vec<i32>| Tensor { shape: vec![values.len()], values: Values::Int(values) };
+    // A quarter of the full range, and another scale for the second channel.
+    let full = sample.full_scale();
+    let scales = [0.25 * full, full, -3.0, 0.7 * full];
     let inputs = BTreeMap::from([
         ("bytes".to_owned(), ints(words)),
         ("table".to_owned(), ints(table)),
         ("order".to_owned(), ints(vec![2, 0, 1, 1, 2])),
+        ("scales".to_owned(), ints(scales.map(|scale| scale.to_bits() as i32).to_vec())),
     ]);
     let turn = random && dims[1] == dims[2];
     let attrs = json!({
@@ -529,6 +545,7 @@ fn gather(name: &str, random: bool, dims: [usize; 3]) -> Case {
         "turn": turn,
         "seed": 9,
         "step": 4,
+        "sample": sample.code(),
     });
     Case {
         op: "gather_batch".to_owned(),

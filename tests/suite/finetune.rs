@@ -231,7 +231,8 @@ fn both_paths_learn_alike() {
     let spec = model::encoder(&loaded.graph, Some("encoder.1"), None).unwrap();
     let dims = loaded.graph.nodes[0].dims;
     let sample =
-        Sample::open_whole("digits", WholeSize::Exactly(dims), false, Budget::new(None)).unwrap();
+        Sample::open_whole("digits", WholeSize::Exactly(dims), false, Budget::new(None), None)
+            .unwrap();
     let (labels, _) = match_labels(sample.labels(), sample.labels()).unwrap();
     let data = Labelled::read(&sample, dims, labels, None).unwrap();
     let graph =

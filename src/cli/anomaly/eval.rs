@@ -98,7 +98,13 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let fitted = Fitted::load(&args.detector)?;
     let dims = fitted.loaded.graph.nodes[0].dims;
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
+    let wanted = LoadOptions {
+        channels: Some(dims.c),
+        strict: args.strict,
+        memory: budget.all,
+        eight_bits: false,
+        normalization: fitted.loaded.graph.spec.normalization.as_ref(),
+    };
     let (normal, masks) = (args.normal.as_deref(), args.masks.as_deref());
     let set = LabelledSet::open(&args.data, normal, masks, &wanted, budget.data)?;
     args.common.report_files(&set.report);

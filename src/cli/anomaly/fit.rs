@@ -136,7 +136,13 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
         refuse_existing(file, args.force)?;
     }
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
+    let wanted = LoadOptions {
+        channels: Some(dims.c),
+        strict: args.strict,
+        memory: budget.all,
+        eight_bits: false,
+        normalization: loaded.graph.spec.normalization.as_ref(),
+    };
     let found = data::open(&args.data, &wanted, budget.data)?;
     args.common.status(&format!("data: {}", found.description));
     args.common.report_files(&found.report);

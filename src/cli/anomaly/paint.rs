@@ -94,7 +94,13 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
     let budget = budget(args.max_memory.as_deref())?;
     let found = data::open(
         &args.data,
-        &LoadOptions { channels: None, strict: args.strict, memory: budget.all },
+        &LoadOptions {
+            channels: None,
+            strict: args.strict,
+            memory: budget.all,
+            eight_bits: false,
+            normalization: None,
+        },
         budget.data,
     )?;
     args.common.report_files(&found.report);

@@ -101,7 +101,13 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let detector = &fitted.detector;
     let dims = fitted.loaded.graph.nodes[0].dims;
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = LoadOptions { channels: Some(dims.c), strict: args.strict, memory: budget.all };
+    let wanted = LoadOptions {
+        channels: Some(dims.c),
+        strict: args.strict,
+        memory: budget.all,
+        eight_bits: false,
+        normalization: fitted.loaded.graph.spec.normalization.as_ref(),
+    };
     let targets = Targets::plan(
         &args.common,
         &args.images,

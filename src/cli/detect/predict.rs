@@ -118,7 +118,13 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     let loaded = load(&args.common, &args.model)?;
     let channels = loaded.graph.nodes[0].dims.c;
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = LoadOptions { channels: Some(channels), strict: args.strict, memory: budget.all };
+    let wanted = LoadOptions {
+        channels: Some(channels),
+        strict: args.strict,
+        memory: budget.all,
+        eight_bits: true,
+        normalization: None,
+    };
     let out = (Some(args.out.as_path()), &["xml"][..]);
     let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;
     let all = match &targets.jobs[..] {

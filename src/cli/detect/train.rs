@@ -132,6 +132,8 @@ impl AnnotatedTask for Detect {
             channels: Some(channels),
             strict: config.data.strict,
             memory: budget.all,
+            eight_bits: true,
+            normalization: None,
         };
         let annotations = match (&spec.annotations, &spec.coco) {
             (Some(folder), _) => Annotations::Folder(folder.into()),

@@ -317,7 +317,10 @@ impl Reading {
             return self.whole(common, graph, source);
         }
         let dims = graph.nodes[0].dims;
-        report(common, Sample::open_training(source, dims, PATCHES, self.strict, self.budget)?)
+        let normalization = graph.spec.normalization.as_ref();
+        let Self { strict, budget, .. } = self;
+        let sample = Sample::open_training(source, dims, PATCHES, strict, budget, normalization)?;
+        report(common, sample)
     }
 
     /// Images of the model's size.
@@ -330,6 +333,7 @@ impl Reading {
                 WholeSize::of_fixed(graph.nodes[0].dims, resize),
                 strict,
                 budget,
+                graph.spec.normalization.as_ref(),
             )?,
         )
     }
@@ -549,7 +553,9 @@ fn read_one(args: &GenerateArgs, graph: &Graph, source: &str, budget: Budget) ->
         bail_usage!("{source}: no such file; name an image");
     }
     let size = graph.nodes[0].dims;
-    let sample = Sample::open_whole(source, WholeSize::of_fixed(size, args.resize), true, budget)?;
+    let whole = WholeSize::of_fixed(size, args.resize);
+    let normalization = graph.spec.normalization.as_ref();
+    let sample = Sample::open_whole(source, whole, true, budget, normalization)?;
     if sample.len() != 1 {
         bail_usage!("{source} holds {} images; name an image file", sample.len());
     }

@@ -61,6 +61,8 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
         channels: Some(loaded.graph.nodes[0].dims.c),
         strict: args.strict,
         memory: budget.all,
+        eight_bits: true,
+        normalization: None,
     };
     let classes = loaded.graph.spec.classes.clone();
     let labels = args.labels.as_trained(&args.common, &loaded);

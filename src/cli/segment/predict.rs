@@ -92,7 +92,13 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     let loaded = load(&args.common, &args.model)?;
     let channels = loaded.graph.nodes[0].dims.c;
     let budget = budget(args.max_memory.as_deref())?;
-    let wanted = LoadOptions { channels: Some(channels), strict: args.strict, memory: budget.all };
+    let wanted = LoadOptions {
+        channels: Some(channels),
+        strict: args.strict,
+        memory: budget.all,
+        eight_bits: true,
+        normalization: None,
+    };
     let endings: &[&str] = if args.probabilities { &[OVERLAY, "npy"] } else { &[OVERLAY] };
     let out = (Some(args.out.as_path()), endings);
     let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;
@@ -110,11 +116,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         let mut pass = plan.pass();
         for Job { source, image, name, target } in jobs {
             let set = &targets.sources[*source];
-            let pixels: Vec<f32> = set
-                .read(*image, &mut handles)?
-                .iter()
-                .map(|byte| f32::from(*byte) / 255.0)
-                .collect();
+            let pixels = set.values(*image, &mut handles)?;
             let probabilities = pass.probabilities(&mut device, &pixels)?;
             let classes = most_likely(&probabilities, names.len());
             files::make_folder(target.parent().unwrap_or(Path::new("")))?;

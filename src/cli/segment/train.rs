@@ -126,6 +126,8 @@ impl AnnotatedTask for Segment {
             channels: Some(channels),
             strict: config.data.strict,
             memory: budget.all,
+            eight_bits: true,
+            normalization: None,
         };
         let open = |source: &str, classes: &[String]| -> Result<SegmentationSet> {
             let meaning = LabelOptions {

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::Format;
-use crate::data::array::{Array, MAX_COUNT, SampleType};
+use crate::data::array::{Array, MAX_COUNT};
 use crate::data::images::Labels;
 use crate::data::records::{self, Arrays, reader};
 use crate::data::{LoadOptions, Opened};
@@ -184,7 +184,6 @@ fn labels(
         skip,
         dims: Dims::new(3, SIDE, SIDE),
         planar: true,
-        sample: SampleType::U8,
     };
     Ok((array, set, classes))
 }
@@ -236,7 +235,7 @@ mod tests {
         let test = folder.write("test_batch.bin", &records(&[&[1]]));
         let gray = load(
             test.to_str().unwrap(),
-            &LoadOptions { channels: Some(1), strict: false, memory: None },
+            &LoadOptions { channels: Some(1), strict: false, ..LoadOptions::default() },
         )
         .unwrap();
         assert_eq!((gray.images.len(), gray.images.channels), (1, 1));

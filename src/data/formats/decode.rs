@@ -6,18 +6,21 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{
+    DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits,
+};
 
 use super::content::{self, Content};
 use super::tiff::TiffFile;
 use super::{Format, frames, no_folder};
 use crate::advice::Advice;
+use crate::data::encoding::Encoding;
 use crate::data::exif;
 use crate::data::file_report::refusal;
 use crate::data::folder;
-use crate::data::images::{gray_to_rgb, rgb_to_gray};
 use crate::data::metadata::Metadata;
 use crate::error::{Error, Result};
+use crate::sample_type::SampleType;
 use crate::shape::Dims;
 
 /// Maximum memory for one decoded image, in bytes, without another limit. A forged header must not
@@ -74,18 +77,154 @@ pub struct Decoded {
 impl Decoded {
     /// Converts the samples to gray (1 channel) or RGB (3 channels).
     pub(crate) fn into_channels(self, channels: usize) -> Vec<u8> {
-        match (self.dims.c, channels) {
-            (1, 3) => gray_to_rgb(&self.pixels),
-            (3, 1) => rgb_to_gray(&self.pixels),
-            _ => self.pixels,
+        let Self { dims, pixels, .. } = self;
+        let converted = Encoding::default().convert_channels(pixels, dims.c, channels);
+        converted.expect("a decoded image is gray or RGB")
+    }
+}
+
+/// A decoded image with the samples of its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    /// Size, with 1 channel (gray) if red, green and blue are equal in every pixel, otherwise 3.
+    pub dims: Dims,
+    /// The type of the samples.
+    pub sample: SampleType,
+    /// The samples, H,W,C.
+    pub pixels: Vec<u8>,
+    /// See [`Decoded::frames`].
+    pub frames: usize,
+}
+
+impl Stored {
+    /// The image with 8 bits per sample. Floats are in 0…1 or in 0…255, which the largest value
+    /// decides.
+    ///
+    /// # Errors
+    /// If a float is outside.
+    pub fn into_bytes(self) -> Result<Self> {
+        let values = match self.sample {
+            SampleType::U8 => return Ok(self),
+            SampleType::U16 => {
+                self.sample.values(&self.pixels).into_iter().map(|v| v / 257.0).collect()
+            }
+            SampleType::F16 | SampleType::F32 => {
+                let image = Raster::Floats(self.dims, self.sample.values(&self.pixels));
+                let integers = Self::from_integers(image.into_integers()?, self.frames);
+                return integers.into_bytes();
+            }
+        };
+        let values: Vec<f32> = values;
+        let sample = SampleType::U8;
+        Ok(Self { sample, pixels: sample.bytes(values), ..self })
+    }
+
+    /// The samples as gray (1 channel) or RGB (3 channels) of a type. An 8-bit value v becomes the
+    /// 16-bit value 257·v, and back by rounding. Floats stay floats.
+    ///
+    /// # Errors
+    /// If integers would become floats or floats integers: their scales cannot be compared.
+    pub fn into_stored(self, channels: usize, sample: SampleType) -> Result<Vec<u8>> {
+        let encoding = Encoding::full_range(self.sample);
+        let pixels = encoding.convert_channels(self.pixels, self.dims.c, channels)?;
+        Ok(match (self.sample, sample) {
+            (from, to) if from == to => pixels,
+            (SampleType::U8, SampleType::U16) => pixels.into_iter().flat_map(|v| [v; 2]).collect(),
+            (_, SampleType::U8) => Self { pixels, ..self }.into_bytes()?.pixels,
+            (from, to) if !from.is_integer() && !to.is_integer() => to.bytes(from.values(&pixels)),
+            (from, to) => {
+                return Err(mixed_types(from, to));
+            }
+        })
+    }
+}
+
+/// Decoded pixels with alpha and all bits.
+pub(crate) enum Raster {
+    /// Integers.
+    Integers(DynamicImage),
+    /// Floats as they are: size and values (H,W,C), where an even number of channels has alpha.
+    Floats(Dims, Vec<f32>),
+}
+
+impl Raster {
+    /// Integers; floats in 0…1 or 0…255, which the largest value decides, become 16 bits.
+    ///
+    /// # Errors
+    /// If a float is outside.
+    pub fn into_integers(self) -> Result<DynamicImage> {
+        let (dims, values) = match self {
+            Self::Integers(image) => return Ok(image),
+            Self::Floats(dims, values) => (dims, values),
+        };
+        let (min, max) = values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(min, max), v| {
+            (min.min(f64::from(*v)), max.max(f64::from(*v)))
+        });
+        let scale = float_scale(min, max)? * 257.0;
+        let deep: Vec<u16> =
+            values.iter().map(|v| (f64::from(*v) * scale).round() as u16).collect();
+        let (w, h) = (dims.w as u32, dims.h as u32);
+        let image = match dims.c {
+            1 => ImageBuffer::from_raw(w, h, deep).map(DynamicImage::ImageLuma16),
+            2 => ImageBuffer::from_raw(w, h, deep).map(DynamicImage::ImageLumaA16),
+            3 => ImageBuffer::from_raw(w, h, deep).map(DynamicImage::ImageRgb16),
+            _ => ImageBuffer::from_raw(w, h, deep).map(DynamicImage::ImageRgba16),
+        };
+        Ok(image.expect("the samples match the size"))
+    }
+
+    fn apply_orientation(&mut self, orientation: Orientation) {
+        match self {
+            Self::Integers(image) => image.apply_orientation(orientation),
+            Self::Floats(dims, values) => {
+                // The image crate turns images of three or four floats a pixel only, so the indices
+                // of the pixels are turned.
+                let (w, h) = (dims.w as u32, dims.h as u32);
+                let index = |i: u32| [i as u16, (i >> 16) as u16, 0, 0];
+                let indices: Vec<u16> = (0..w * h).flat_map(index).collect();
+                let image = ImageBuffer::from_raw(w, h, indices).map(DynamicImage::ImageRgba16);
+                let mut image = image.expect("the indices match the size");
+                image.apply_orientation(orientation);
+                let turned = image.to_rgba16().into_raw();
+                *values = turned
+                    .chunks_exact(4)
+                    .map(|index| usize::from(index[0]) | usize::from(index[1]) << 16)
+                    .flat_map(|pixel| values[pixel * dims.c..][..dims.c].to_vec())
+                    .collect();
+                *dims = Dims::new(dims.c, image.height() as usize, image.width() as usize);
+            }
         }
     }
+}
+
+/// The factor that takes the floats of an image to 0…255: the largest value decides between 0…1 and
+/// 0…255.
+///
+/// # Errors
+/// If a value is negative or above 255.
+fn float_scale(min: f64, max: f64) -> Result<f64> {
+    if min < 0.0 || max > 255.0 {
+        return Err(Error::usage(format!(
+            "the values are in {min}…{max}, but images are in 0…1 or 0…255: rescale them"
+        )));
+    }
+    Ok(if max <= 1.0 { 255.0 } else { 1.0 })
+}
+
+/// The error for an image of one type in a set of another.
+pub(crate) fn mixed_types(own: SampleType, others: SampleType) -> Error {
+    Error::usage(format!(
+        "has {} samples, but the images before it have {} samples, and their values cannot be \
+         compared; convert all to one type",
+        own.name(),
+        others.name()
+    ))
 }
 
 /// An image as in its file, with alpha and all bits.
 pub(crate) struct Lossless {
     /// The pixels, turned by the orientation.
-    pub image: DynamicImage,
+    pub image: Raster,
     /// The metadata, without the orientation.
     pub metadata: Metadata,
     /// See [`Decoded::frames`].
@@ -112,7 +251,16 @@ pub fn decode_file(path: &Path) -> Result<Decoded> {
 /// Those of [`decode_file`].
 pub(crate) fn decode_file_within(path: &Path, limit: Limit) -> Result<Decoded> {
     let bytes = read_file(path)?;
-    catch_panic(&bytes, |bytes| decode_image(bytes, path, limit).map(reduce))
+    catch_panic(&bytes, |bytes| decode_image(bytes, path, limit).and_then(reduce))
+}
+
+/// As [`decode_file_within`], with the samples of the file: 8 bits, 16 bits or floats.
+///
+/// # Errors
+/// Those of [`decode_file`], except that floats have any finite value.
+pub(crate) fn decode_stored(path: &Path, limit: Limit) -> Result<Stored> {
+    let bytes = read_file(path)?;
+    catch_panic(&bytes, |bytes| decode_image(bytes, path, limit).map(Stored::from))
 }
 
 /// Decodes a file without reducing alpha and bit depth.
@@ -123,11 +271,11 @@ pub(crate) fn decode_lossless(path: &Path, limit: Limit) -> Result<Lossless> {
     let bytes = read_file(path)?;
     let mut lossless = catch_panic(&bytes, |bytes| decode_image(bytes, path, limit))?;
     // The GIF decoder adds alpha to every image. It is removed if all pixels are opaque.
-    let image = &lossless.image;
-    let opaque = || image.as_bytes().iter().skip(3).step_by(4).all(|alpha| *alpha == 255);
-    let is_gif = content::image_format(&bytes) == Some(ImageFormat::Gif);
-    if is_gif && matches!(image, DynamicImage::ImageRgba8(_)) && opaque() {
-        lossless.image = lossless.image.into_rgb8().into();
+    if content::image_format(&bytes) == Some(ImageFormat::Gif)
+        && let Raster::Integers(image @ DynamicImage::ImageRgba8(_)) = &mut lossless.image
+        && image.as_bytes().iter().skip(3).step_by(4).all(|alpha| *alpha == 255)
+    {
+        *image = image.to_rgb8().into();
     }
     Ok(lossless)
 }
@@ -165,8 +313,8 @@ pub(crate) fn bytes_to_decode(path: &Path, limit: Limit) -> u64 {
         let source = source(file, path, size, limit)?;
         let (w, h) = source.size();
         // The file; the decoded image, twice because the decoder of progressive JPEG and a rotation
-        // need as much again; and the copy with 8 bits.
-        Ok(size + 2 * source.bytes() + 4 * u64::from(w) * u64::from(h))
+        // need as much again; and the copy without alpha.
+        Ok(size + 2 * source.bytes() + source.bytes().max(4 * u64::from(w) * u64::from(h)))
     };
     catch_unwind(AssertUnwindSafe(estimate)).map_or(0, |bytes| bytes.unwrap_or(0))
 }
@@ -177,7 +325,7 @@ pub(crate) fn bytes_to_decode(path: &Path, limit: Limit) -> u64 {
 /// Those of [`decode_file`].
 pub fn decode(bytes: &[u8]) -> Result<Decoded> {
     let limit = Limit::of_memory(None);
-    catch_panic(bytes, |bytes| decode_image(bytes, Path::new(""), limit).map(reduce))
+    catch_panic(bytes, |bytes| decode_image(bytes, Path::new(""), limit).and_then(reduce))
 }
 
 /// Runs a decoder and turns its panics into errors: a hostile file must not end the program.
@@ -289,11 +437,11 @@ impl<R: Read + Seek> Source<'_, R> {
         }
     }
 
-    fn decode(self, limit: Limit) -> Result<DynamicImage> {
+    fn decode(self, limit: Limit) -> Result<Raster> {
         match self {
-            Self::Image(decoder, _) => {
-                DynamicImage::from_decoder(decoder).map_err(|e| undecodable(&e, limit))
-            }
+            Self::Image(decoder, _) => DynamicImage::from_decoder(decoder)
+                .map(Raster::Integers)
+                .map_err(|e| undecodable(&e, limit)),
             Self::Tiff(file) => file.decode(),
         }
     }
@@ -376,8 +524,12 @@ fn undecodable(error: &ImageError, limit: Limit) -> Error {
 
 /// Reduces an image to 8 bits, composes alpha over white, and makes it gray if red, green and blue
 /// are equal in every pixel.
-fn reduce(lossless: Lossless) -> Decoded {
+fn reduce(lossless: Lossless) -> Result<Decoded> {
     let Lossless { image, frames, .. } = lossless;
+    Ok(reduce_integers(image.into_integers()?, frames))
+}
+
+fn reduce_integers(image: DynamicImage, frames: usize) -> Decoded {
     let (h, w) = (image.height() as usize, image.width() as usize);
     let over_white = |value: u8, alpha: u8| {
         let (value, alpha) = (u32::from(value), u32::from(alpha));
@@ -402,21 +554,79 @@ fn reduce(lossless: Lossless) -> Decoded {
                 .collect()
         }
     };
-    if !color.has_color() {
-        return Decoded { dims: Dims::new(1, h, w), pixels, frames };
+    let (dims, pixels) =
+        gray_if_equal(Dims::new(if color.has_color() { 3 } else { 1 }, h, w), pixels);
+    Decoded { dims, pixels, frames }
+}
+
+/// Gray instead of RGB, if red, green and blue are equal in every pixel.
+fn gray_if_equal<T: Copy + PartialEq>(dims: Dims, pixels: Vec<T>) -> (Dims, Vec<T>) {
+    if dims.c == 3 && pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]) {
+        return (Dims { c: 1, ..dims }, pixels.into_iter().step_by(3).collect());
     }
-    if pixels.chunks_exact(3).all(|p| p[0] == p[1] && p[1] == p[2]) {
-        let pixels = pixels.into_iter().step_by(3).collect();
-        return Decoded { dims: Dims::new(1, h, w), pixels, frames };
+    (dims, pixels)
+}
+
+impl From<Lossless> for Stored {
+    /// Composes alpha over white (that of floats is dropped, because their white is unknown), and makes the image gray if red, green and blue are equal in
+    /// every pixel.
+    fn from(lossless: Lossless) -> Self {
+        let Lossless { image, frames, .. } = lossless;
+        let image = match image {
+            Raster::Floats(mut dims, mut values) => {
+                if dims.c.is_multiple_of(2) {
+                    let with_alpha = dims.c;
+                    dims.c -= 1;
+                    let pixels = values.chunks_exact(with_alpha);
+                    values = pixels.flat_map(|pixel| pixel[..dims.c].to_vec()).collect();
+                }
+                let (dims, values) = gray_if_equal(dims, values);
+                let sample = SampleType::F32;
+                return Self { dims, sample, pixels: sample.bytes(values), frames };
+            }
+            Raster::Integers(image) => image,
+        };
+        Self::from_integers(image, frames)
     }
-    Decoded { dims: Dims::new(3, h, w), pixels, frames }
+}
+
+impl Stored {
+    fn from_integers(image: DynamicImage, frames: usize) -> Self {
+        let (h, w, color) = (image.height() as usize, image.width() as usize, image.color());
+        if color.bytes_per_pixel() == color.channel_count() {
+            let Decoded { dims, pixels, frames } = reduce_integers(image, frames);
+            return Self { dims, sample: SampleType::U8, pixels, frames };
+        }
+        let over_white = |pixel: &[u16]| {
+            let (alpha, color) = pixel.split_last().expect("pixels have samples");
+            let alpha = u64::from(*alpha);
+            let over = |v: &u16| {
+                ((u64::from(*v) * alpha + 65_535 * (65_535 - alpha) + 32_767) / 65_535) as u16
+            };
+            color.iter().map(over).collect::<Vec<_>>()
+        };
+        let values: Vec<u16> = match (color.has_color(), color.has_alpha()) {
+            (false, false) => image.into_luma16().into_raw(),
+            (false, true) => {
+                image.into_luma_alpha16().into_raw().chunks_exact(2).flat_map(over_white).collect()
+            }
+            (true, false) => image.into_rgb16().into_raw(),
+            (true, true) => {
+                image.into_rgba16().into_raw().chunks_exact(4).flat_map(over_white).collect()
+            }
+        };
+        let dims = Dims::new(if color.has_color() { 3 } else { 1 }, h, w);
+        let (dims, values) = gray_if_equal(dims, values);
+        let pixels = values.into_iter().flat_map(u16::to_le_bytes).collect();
+        Self { dims, sample: SampleType::U16, pixels, frames }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{Folder, encoded};
-    use image::{GrayImage, ImageBuffer, Rgba};
+    use image::{GrayImage, Rgba};
 
     const LIMIT: Limit = Limit { bytes: MAX_IMAGE_BYTES, can_raise: true };
 

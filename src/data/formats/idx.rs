@@ -10,7 +10,7 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::{Format, no_folder};
 use crate::advice::Advice;
-use crate::data::array::{Array, MAX_COUNT, SampleType};
+use crate::data::array::{Array, MAX_COUNT};
 use crate::data::images::{Entry, Images, Labels, MAX_BYTES, too_large};
 use crate::data::pixels::Pixels;
 use crate::data::records;
@@ -107,7 +107,7 @@ fn to_stream(path: &Path, limit: u64) -> Result<Option<(Array, Option<Labels>)>>
     }
     let (n, dims) =
         sizes(&dims.iter().map(|&dim| dim as usize).collect::<Vec<_>>()).map_err(with_path)?;
-    let array = Array { start, count: n, skip: 0, dims, planar: false, sample: SampleType::U8 };
+    let array = Array { start, count: n, skip: 0, dims, planar: false };
     Ok(Some((array, labels_for(path, n)?)))
 }
 
@@ -158,7 +158,7 @@ fn images(reader: impl BufRead, size: u64) -> Result<Images> {
     let table = (0..n).map(|i| Entry { offset: i * dims.len(), size: dims.size() }).collect();
     let digits = (n - 1).to_string().len();
     let names = (0..n).map(|i| format!("{i:0digits$}")).collect();
-    Ok(Images { bytes, table, channels: dims.c, names, labels: None })
+    Ok(Images { bytes, table, names, ..Images::new(dims.c) })
 }
 
 /// Number and size of images with these dimensions.

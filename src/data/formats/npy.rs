@@ -10,7 +10,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::{Format, no_folder};
-use crate::data::array::{Array, MAX_COUNT, SampleType, float_scale};
+use crate::data::array::{Array, MAX_COUNT};
 use crate::data::images::Labels;
 use crate::data::records::{self, reader};
 use crate::data::{LoadOptions, Opened};
@@ -46,14 +46,14 @@ fn open(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
         }
         Ok(labels)
     });
-    let note = if array.sample == SampleType::U8 { "" } else { ", floats rounded to 8 bits" };
+
     records::open(
         &path.display().to_string(),
         vec![(path.to_owned(), array)],
         labels.transpose()?,
         want,
         limit,
-        note,
+        "",
     )
 }
 
@@ -90,12 +90,8 @@ struct Header {
 /// If the file is not a valid `.npy` file, or not an array of images as described above.
 pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
     let header = header(file)?;
-    let sample = match header.descr.as_str() {
-        "|u1" => SampleType::U8,
-        "<f4" => SampleType::F32 { big: false, scale: 1.0 },
-        ">f4" => SampleType::F32 { big: true, scale: 1.0 },
-        "<f8" => SampleType::F64 { big: false, scale: 1.0 },
-        ">f8" => SampleType::F64 { big: true, scale: 1.0 },
+    match header.descr.as_str() {
+        "|u1" => {}
         other => {
             return Err(Error::usage(format!(
                 "dtype {other:?} is not supported; images are |u1, <f4, >f4, <f8 or >f8: convert \
@@ -103,7 +99,7 @@ pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
             )));
         }
     };
-    check_size(&header, sample.size() as u64, size)?;
+    check_size(&header, 1, size)?;
     let shape = shape_text(&header.shape);
     let axes: Vec<usize> = header.shape.iter().map(|&axis| axis as usize).collect();
     let channels = |c: usize| c == 1 || c == 3;
@@ -132,8 +128,7 @@ pub fn array(file: &mut (impl Read + Seek), size: u64) -> Result<Array> {
             "{count} images; at most {MAX_COUNT} are supported: split the file"
         )));
     }
-    let sample = with_scale(file, &header, sample)?;
-    Ok(Array { start: header.start, count, skip: 0, dims, planar, sample })
+    Ok(Array { start: header.start, count, skip: 0, dims, planar })
 }
 
 /// Reads labels: a vector of integers (N or N×1) of any type. The names of the classes are their
@@ -232,46 +227,6 @@ fn check_size(header: &Header, width: u64, size: u64) -> Result<()> {
             header.descr
         ))),
     }
-}
-
-/// Reads all floats and sets the scale of the sample type: the largest value decides between 0…1
-/// and 0…255.
-///
-/// # Errors
-/// If a value is not finite, negative or above 255.
-fn with_scale(
-    file: &mut (impl Read + Seek),
-    header: &Header,
-    sample: SampleType,
-) -> Result<SampleType> {
-    if sample == SampleType::U8 {
-        return Ok(sample);
-    }
-    let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
-    let count = header.shape.iter().product();
-    for_each_value(file, header.start, count, sample.size(), |index, bytes| {
-        let value = sample.value(bytes);
-        if !value.is_finite() {
-            let mut rest = index;
-            let mut position: Vec<String> = Vec::new();
-            for dim in header.shape.iter().rev() {
-                position.insert(0, (rest % dim).to_string());
-                rest /= dim;
-            }
-            return Err(Error::usage(format!(
-                "the value at [{}] is {value}; remove or replace it",
-                position.join(", ")
-            )));
-        }
-        (min, max) = (min.min(value), max.max(value));
-        Ok(())
-    })?;
-    let scale = float_scale(min, max)?;
-    Ok(match sample {
-        SampleType::U8 => SampleType::U8,
-        SampleType::F32 { big, .. } => SampleType::F32 { big, scale },
-        SampleType::F64 { big, .. } => SampleType::F64 { big, scale },
-    })
 }
 
 /// Calls `f` with the index and the bytes of each of `count` values of `width` bytes.

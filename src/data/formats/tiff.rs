@@ -1,5 +1,5 @@
 //! TIFF files, also with 64-bit offsets (BigTIFF): the first image, as gray, RGB or either with
-//! alpha, in 8 or 16 bits. Palettes, CMYK and YCbCr are converted to RGB. Floats become 16 bits.
+//! alpha, in 8 bits, 16 bits or floats. Palettes, CMYK and YCbCr are converted to RGB.
 
 use std::io::{Cursor, Read, Seek, SeekFrom};
 
@@ -10,11 +10,12 @@ use tiff::TiffError;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::{CompressionMethod, SampleFormat, Tag};
 
+use super::decode::Raster;
 use super::directory::{self, Directory, Patched};
-use crate::data::array::float_scale;
 use crate::data::exif;
 use crate::data::metadata::Density;
 use crate::error::{Error, Result};
+use crate::shape::Dims;
 
 /// XMP metadata (Adobe's tag, not part of the specification).
 const XMP: Tag = Tag::Unknown(700);
@@ -202,8 +203,8 @@ impl<R: Read + Seek> TiffFile<R> {
     /// Decodes the image.
     ///
     /// # Errors
-    /// If it is damaged, or its floats are not those of an image ([`float_scale`]).
-    pub fn decode(mut self) -> Result<DynamicImage> {
+    /// If it is damaged, or a float is not finite.
+    pub fn decode(mut self) -> Result<Raster> {
         let table = if self.color == Color::Palette {
             let table = self.inner.get_tag(Tag::ColorMap).and_then(|value| value.into_u16_vec());
             table.map_err(|e| undecodable(&e))?
@@ -241,41 +242,39 @@ impl<R: Read + Seek> TiffFile<R> {
                 }
                 self.deep(v)
             }
-            DecodingResult::F16(v) => self.floats(v, planes, |v: f16| v.to_f64()),
-            DecodingResult::F32(v) => self.floats(v, planes, f64::from),
-            DecodingResult::F64(v) => self.floats(v, planes, |v: f64| v),
+            DecodingResult::F16(v) => self.floats(v, planes, f16::to_f32),
+            DecodingResult::F32(v) => self.floats(v, planes, |v: f32| v),
+            DecodingResult::F64(v) => self.floats(v, planes, |v: f64| v as f32),
             _ => Err(damaged()),
         }
     }
 
-    /// The image of floats, which are scaled to 16 bits.
+    /// The image of floats.
     fn floats<T: Copy>(
         &self,
         values: Vec<T>,
         planes: usize,
-        value: impl Fn(T) -> f64,
-    ) -> Result<DynamicImage> {
+        value: impl Fn(T) -> f32,
+    ) -> Result<Raster> {
         let values = interleaved(values, planes, self.color.stored());
-        let (mut min, mut max) = (f64::INFINITY, f64::NEG_INFINITY);
-        for (index, float) in values.iter().map(|v| value(*v)).enumerate() {
-            if !float.is_finite() {
-                let pixel = index / self.color.stored();
-                let width = self.size.0 as usize;
-                return Err(Error::usage(format!(
-                    "the value at row {}, column {} is {float}; remove or replace it",
-                    pixel / width,
-                    pixel % width
-                )));
-            }
-            (min, max) = (min.min(float), max.max(float));
+        let values: Vec<f32> = values.into_iter().map(value).collect();
+        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
+            let pixel = index / self.color.stored();
+            let width = self.size.0 as usize;
+            return Err(Error::usage(format!(
+                "the value at row {}, column {} is {}; remove or replace it",
+                pixel / width,
+                pixel % width,
+                values[index]
+            )));
         }
-        let scale = float_scale(min, max)? * 257.0;
-        let scaled: Vec<u16> = values.iter().map(|v| (value(*v) * scale).round() as u16).collect();
-        self.deep(scaled)
+        let values = self.without_extra(values);
+        let (w, h) = (self.size.0 as usize, self.size.1 as usize);
+        Ok(Raster::Floats(Dims::new(self.color.decoded(), h, w), values))
     }
 
     /// The image of samples with 8 bits.
-    fn shallow(&self, samples: Vec<u8>) -> Result<DynamicImage> {
+    fn shallow(&self, samples: Vec<u8>) -> Result<Raster> {
         let (w, h) = self.size;
         let samples = self.without_extra(samples);
         let image = match self.color.decoded() {
@@ -284,11 +283,11 @@ impl<R: Read + Seek> TiffFile<R> {
             3 => ImageBuffer::from_raw(w, h, samples).map(DynamicImage::ImageRgb8),
             _ => ImageBuffer::from_raw(w, h, samples).map(DynamicImage::ImageRgba8),
         };
-        image.ok_or_else(damaged)
+        image.map(Raster::Integers).ok_or_else(damaged)
     }
 
     /// The image of samples with 16 bits.
-    fn deep(&self, samples: Vec<u16>) -> Result<DynamicImage> {
+    fn deep(&self, samples: Vec<u16>) -> Result<Raster> {
         let (w, h) = self.size;
         let samples = self.without_extra(samples);
         let image = match self.color.decoded() {
@@ -297,7 +296,7 @@ impl<R: Read + Seek> TiffFile<R> {
             3 => ImageBuffer::from_raw(w, h, samples).map(DynamicImage::ImageRgb16),
             _ => ImageBuffer::from_raw(w, h, samples).map(DynamicImage::ImageRgba16),
         };
-        image.ok_or_else(damaged)
+        image.map(Raster::Integers).ok_or_else(damaged)
     }
 
     /// The samples without those that have no meaning.

@@ -5,15 +5,31 @@ use rayon::prelude::*;
 use crate::linalg::real::Real;
 use crate::ops::GatherBatch;
 use crate::reference::{Memory, Reference};
+use crate::sample_type::SampleType;
 
 impl Reference for GatherBatch {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
         let mut x = memory.take(self.x);
         let (bytes, table, order) =
             (memory.words(self.bytes), memory.words(self.table), memory.words(self.order));
+        let scales: Vec<[f64; 2]> = memory
+            .words(self.scales)
+            .chunks_exact(2)
+            .map(|pair| [0, 1].map(|i| f64::from(f32::from_bits(pair[i]))))
+            .collect();
+        let stored: &[u8] = bytemuck::cast_slice(bytes);
+        let (sample, each) = (self.sample, self.sample.size());
         let (step, seed) = (memory.step, memory.seed());
-        let values: Vec<T> =
-            (0..256).map(|byte| T::of(f64::from(byte) * self.scale + self.shift)).collect();
+        // Division is slow, and bytes have 256 values.
+        let of_bytes: Vec<Vec<T>> = match sample {
+            SampleType::U8 => scales
+                .iter()
+                .map(|[offset, divisor]| {
+                    (0..256).map(|byte| T::of((f64::from(byte) - offset) / divisor)).collect()
+                })
+                .collect(),
+            SampleType::U16 | SampleType::F16 | SampleType::F32 => Vec::new(),
+        };
         let (dims, augment) = (self.dims, self.augment);
         x.par_chunks_exact_mut(dims.len()).enumerate().for_each(|(i, x)| {
             let entry = step.cursor.wrapping_add(i as u32);
@@ -33,8 +49,14 @@ impl Reference for GatherBatch {
                     let [from_h, from_w] = draw.from([h, w], dims.size());
                     let at = offset + ((draw.top + from_h) * width + draw.left + from_w) * dims.c;
                     for (c, x) in pixel.iter_mut().enumerate() {
-                        let byte = bytes[(at + c) / 4] >> (8 * ((at + c) % 4)) & 0xff;
-                        *x = values[byte as usize];
+                        let raw = &stored[(at + c) * each..];
+                        *x = match of_bytes.get(c) {
+                            Some(values) => values[usize::from(raw[0])],
+                            None => {
+                                let [offset, divisor] = scales[c];
+                                T::of((f64::from(sample.value(raw)) - offset) / divisor)
+                            }
+                        };
                     }
                 }
             }
@@ -62,6 +84,7 @@ mod tests {
         let mut s = Setup::<f64>::new();
         let (bytes, table) = (s.words(&words), s.words(&[0, 2, 3, 7, 4, 5]));
         let order = s.words(&[9, 1, 0]);
+        let scales = s.words(&[0.5_f32.to_bits(); 2]);
         let x = s.out(2 * 2 * 3);
         (s.memory.step.cursor, s.memory.step.step, s.memory.step.seed_lo) = (1, step, 42);
         s.run(
@@ -69,8 +92,8 @@ mod tests {
                 n: 2,
                 dims: Dims::new(1, 2, 3),
                 augment,
-                scale: 2.0,
-                shift: -1.0,
+                sample: SampleType::U8,
+                scales,
                 bytes,
                 table,
                 order,
@@ -94,14 +117,15 @@ mod tests {
         let (bytes, order) = ([0x0201_0403_u32], [0; 64]);
         let mut s = Setup::<f64>::new();
         let (bytes, table, order) = (s.words(&bytes), s.words(&[0, 2, 2]), s.words(&order));
+        let scales = s.words(&[0.0_f32, 1.0].map(f32::to_bits));
         let augment = Augment { crop: false, flip_x: true, flip_y: true, turn: true };
         let x = s.out(64 * 4);
         let gather = GatherBatch {
             n: 64,
             dims: Dims::new(1, 2, 2),
             augment,
-            scale: 1.0,
-            shift: 0.0,
+            sample: SampleType::U8,
+            scales,
             bytes,
             table,
             order,

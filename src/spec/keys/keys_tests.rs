@@ -188,7 +188,8 @@ fn samples(values: &Values) -> (Vec<String>, Vec<String>) {
             own(&["\"relu\"", "{ kind = \"leaky_relu\", slope = 0.1 }"]),
             own(&["\"zzz\"", "3", "{ kind = \"relu\", zzz = 1 }"]),
         ),
-        Values::Layers | Values::Corruption => (own(&[]), own(&["3"])),
+        Values::Layers | Values::Corruption | Values::Normalization => (own(&[]), own(&["3"])),
+        Values::Range => (own(&["[0, 1]", "[-5.5, 7.25]"]), own(&["3", "[1]", "[1, 1]"])),
     };
     match *values {
         Values::Choices(_) | Values::Wholes(..) => {

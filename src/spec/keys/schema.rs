@@ -139,6 +139,15 @@ fn of_values(values: &Values) -> Value {
             list(&any(&LayerOp::NAMES.iter().map(|op| layer(op)).collect::<Vec<_>>()), None)
         }
         Values::Corruption => json!({"$ref": "#/definitions/corruption"}),
+        Values::Range => list(&json!({"type": "number"}), Some(2)),
+        Values::Normalization => {
+            let numbers = list(&json!({"type": "number"}), None);
+            let names = ["offset", "divisor", "min", "max"];
+            let mut properties: Map<String, Value> =
+                names.into_iter().map(|name| (name.to_owned(), numbers.clone())).collect();
+            properties.insert("samples".to_owned(), json!({"type": "string"}));
+            json!({"type": "object", "properties": properties, "additionalProperties": false})
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The keys of the tables of a configuration.
 
+use crate::data::NormalizeName;
 use crate::model::keys::Unwritten::{Is, Required, Without};
 use crate::model::keys::{Bounds, KeyEntry, Values, key, whole_from as from};
 use crate::model::{CorruptionSpec, LayerOp};
@@ -46,6 +47,11 @@ pub(super) const KEYS: &[KeyEntry] = &[
     key("data.validation", SHARE, Is("0.1"), "Share of the images held out for validation"),
     key("data.validation_patches", from(0), Is("2048"),
         "Maximum number of patches in a validation; 0: all"),
+    key("data.normalize", Values::Choice(NormalizeName::NAMES), Is("\"auto\""),
+        "How the channels are normalised: not, by their range, by mean and standard deviation, or \
+         by median and interquartile range; auto: by what the samples are"),
+    key("data.range", Values::Range, Without("normalize decides"),
+        "Two values of the samples that become 0 and 1"),
 
     key("model.input", Values::Dims, Without("the size of the data"), "Input size"),
     key("model.code", TEXT, Required, "Name of the layer whose output is the code"),
@@ -61,6 +67,9 @@ pub(super) const KEYS: &[KeyEntry] = &[
         "Label images have numbers of objects; training records it here"),
     key("model.labels.ignore", Values::Whole(0, 65535), Without("no label is ignored"),
         "Label of pixels to ignore; training records it here"),
+    key("model.normalization", Values::Normalization,
+        Without("the full range of integers is 0 to 1, and floats are kept"),
+        "Offset and divisor of each channel of the samples; training records them here"),
     key("model.undoes", Values::Corruption, Without("images are not corrupted"),
         "The corruption that the model was trained to undo; training records it here"),
 

@@ -262,8 +262,7 @@ impl Image {
     /// If its file can no longer be read.
     pub fn read(images: &Pixels, image: usize, handles: &mut Handles) -> Result<Self> {
         let dims = Dims::of(images.size(image), images.channels());
-        let pixels =
-            images.read(image, handles)?.iter().map(|byte| f32::from(*byte) / 255.0).collect();
+        let pixels = images.values(image, handles)?;
         Ok(Self { pixels, dims })
     }
 

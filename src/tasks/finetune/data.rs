@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::advice::Advice;
-use crate::data::{Images, Labels, Sample};
+use crate::data::{Encoding, Images, Labels, Sample};
 use crate::error::{Error, Result};
 use crate::rng::Stream;
 use crate::shape::Dims;
@@ -13,8 +13,10 @@ use crate::shape::Dims;
 pub struct Labelled {
     /// Size of an image.
     pub dims: Dims,
-    /// The pixels of all images, H,W,C each.
+    /// The stored pixels of all images, H,W,C each.
     pixels: Vec<u8>,
+    /// The type of the samples, and what their values are.
+    encoding: Encoding,
     /// The class of each image.
     pub of: Vec<u32>,
     /// Names of the classes.
@@ -24,7 +26,7 @@ pub struct Labelled {
 /// Augmentation of images for classification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Augment {
-    /// Maximum random shift along each side, in pixels, filled with black.
+    /// Maximum random shift along each side, in pixels, filled with zeros.
     pub shift: usize,
     /// Random left-right flips.
     pub flip_x: bool,
@@ -36,7 +38,8 @@ impl Labelled {
     /// # Errors
     /// When an image cannot be read, or all together take more than `allowed` bytes.
     pub fn read(sample: &Sample, dims: Dims, labels: Labels, allowed: Option<u64>) -> Result<Self> {
-        let bytes = (sample.len() * dims.len()) as u64;
+        let encoding = sample.encoding().clone();
+        let bytes = (sample.len() * dims.area() * encoding.pixel(dims.c)) as u64;
         if let Some(allowed) = allowed.filter(|allowed| bytes > *allowed) {
             let mib = |bytes: u64| bytes.div_ceil(1 << 20);
             return Err(Error::usage(format!(
@@ -53,7 +56,7 @@ impl Labelled {
             (0..images.len()).for_each(|image| pixels.extend_from_slice(images.image(image)));
             Ok(())
         })?;
-        Ok(Self { dims, pixels, of: labels.of, classes: labels.classes })
+        Ok(Self { dims, pixels, encoding, of: labels.of, classes: labels.classes })
     }
 
     /// Number of images.
@@ -76,18 +79,16 @@ impl Labelled {
         self.of.is_empty()
     }
 
-    /// The images with these indices, on the 0–1 scale.
+    /// The values of the images with these indices.
     pub fn batch(&self, images: &[usize]) -> Vec<f32> {
-        let size = self.dims.len();
+        let (c, size) = (self.dims.c, self.dims.area() * self.encoding.pixel(self.dims.c));
         images
             .par_iter()
-            .flat_map_iter(|image| {
-                self.pixels[image * size..][..size].iter().map(|&byte| f32::from(byte) / 255.0)
-            })
+            .flat_map_iter(|image| self.encoding.decode(&self.pixels[image * size..][..size], c))
             .collect()
     }
 
-    /// The images with these indices, augmented at random, H,W,C on the 0–1 scale. Augmentation
+    /// The images with these indices, augmented at random, H,W,C. Augmentation
     /// depends on the seed, the step and the position in the batch.
     pub fn augmented(&self, images: &[usize], augment: Augment, seed: u64, step: u64) -> Vec<f32> {
         let Augment { shift, flip_x } = augment;
@@ -134,6 +135,7 @@ mod tests {
         let data = Labelled {
             dims,
             pixels: (1..=12).map(|i| i * 20).collect(),
+            encoding: Encoding::default(),
             of: vec![0],
             classes: vec!["a".to_owned()],
         };

@@ -7,6 +7,7 @@ use crate::ops::{
     GaussianNoise, IdleOnly, IdleUpdate, MaxNorm, MissingPixels, ProjectGrad, Revive,
     SCALAR_PARTIALS,
 };
+use crate::sample_type::SampleType;
 use crate::shape::Dims;
 use crate::verify::case::{Case, Values};
 use crate::verify::prepare::{Prepared, Unpack, batch_of};
@@ -141,12 +142,15 @@ pub(super) fn internal(mut d: Direct, case: &Case) -> Result<Prepared> {
     Ok(d.prepared)
 }
 
-/// Gathering a batch from image bytes.
+/// Gathering a batch from stored samples.
 fn gather(mut d: Direct, case: &Case) -> Result<Prepared> {
     let flag = |key: &str| case.attrs[key].as_bool().unwrap_or(false);
     let side = |i: usize| case.attrs["dims"][i].as_u64().unwrap_or(1) as usize;
     let dims = Dims::new(side(0), side(1), side(2));
+    let types = [SampleType::U8, SampleType::U16, SampleType::F16, SampleType::F32];
+    let sample = types[case.count("sample")?];
     let bytes = d.indices(case.input("bytes")?.words())?;
+    let scales = d.indices(case.input("scales")?.words())?;
     let table = d.indices(case.input("table")?.words())?;
     let order = case.input("order")?.words();
     let n = order.len();
@@ -158,16 +162,6 @@ fn gather(mut d: Direct, case: &Case) -> Result<Prepared> {
         flip_y: flag("flip_y"),
         turn: flag("turn"),
     };
-    d.push(GatherBatch {
-        n,
-        dims,
-        augment,
-        scale: 1.0 / 255.0,
-        shift: -0.25,
-        bytes,
-        table,
-        order,
-        x,
-    });
+    d.push(GatherBatch { n, dims, augment, sample, bytes, table, order, scales, x });
     Ok(d.prepared)
 }

@@ -7,6 +7,7 @@ use csae::internals::ops::Augment;
 use csae::internals::program::Call;
 use csae::internals::record::Memory;
 use csae::internals::rng::Stream;
+use csae::internals::sample_type::SampleType;
 use csae::internals::shape::Dims;
 use csae::internals::spec::{Config, Precision};
 use csae::internals::train::step::{self, Objective, Reconstruction, Resident, StepSpec};
@@ -91,7 +92,7 @@ pub struct Training {
     config: Config,
     scalars: Allocation,
     /// The resident images, their table and the order.
-    _images: [Allocation; 3],
+    _images: [Allocation; 4],
     n: usize,
     steps: u32,
     program: Option<Program>,
@@ -117,7 +118,7 @@ impl Training {
         let scalars = device.alloc_real("scalars", ROWS * step::WIDTH)?;
         let augment = Augment { crop: true, flip_x: true, flip_y: false, turn: false };
         let images = resident(&mut device, Dims::new(c, h + 3, w + 2))?;
-        let [bytes, table, order] = images.each_ref().map(|images| **images);
+        let [bytes, table, order, scales] = images.each_ref().map(|images| **images);
         let spec = StepSpec {
             graph: &graph,
             store: &store,
@@ -127,7 +128,14 @@ impl Training {
                 corruption: &config.corruption,
                 loss: config.loss.resolve(),
                 sparsity: &config.sparsity,
-                resident: Some(Resident { bytes, table, order, augment }),
+                resident: Some(Resident {
+                    bytes,
+                    table,
+                    scales,
+                    order,
+                    sample: SampleType::U8,
+                    augment,
+                }),
                 count_code: true,
             }),
             optimizer: &config.optimizer,
@@ -201,7 +209,7 @@ impl Training {
 }
 
 /// Smooth random images in bytes, their table, and an order.
-fn resident(device: &mut Device, dims: Dims) -> Result<[Allocation; 3]> {
+fn resident(device: &mut Device, dims: Dims) -> Result<[Allocation; 4]> {
     let mut stream = Stream::new(21, "images");
     let mut bytes: Vec<u8> = Vec::new();
     let mut entries: Vec<u32> = Vec::new();
@@ -224,5 +232,11 @@ fn resident(device: &mut Device, dims: Dims) -> Result<[Allocation; 3]> {
         Ok(buffer)
     };
     let order = stream.permutation(IMAGES);
-    Ok([words("images", &packed)?, words("table", &entries)?, words("order", &order)?])
+    let scales: Vec<u32> = [0.0_f32, 255.0].map(f32::to_bits).repeat(dims.c);
+    Ok([
+        words("images", &packed)?,
+        words("table", &entries)?,
+        words("order", &order)?,
+        words("scales", &scales)?,
+    ])
 }
