@@ -16,6 +16,7 @@ pub mod folder;
 pub mod formats;
 pub mod image_file;
 pub mod images;
+pub mod layout;
 mod list;
 pub mod metadata;
 pub mod normalization;
