@@ -17,6 +17,7 @@ pub mod image_file;
 pub mod images;
 mod list;
 pub mod metadata;
+pub mod numbers;
 pub mod patches;
 #[cfg(feature = "cli")]
 pub mod pattern;
