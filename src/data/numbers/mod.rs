@@ -5,13 +5,20 @@
 //! reads any range of elements. Axes are outermost first, whatever their order in the file. Nothing
 //! is converted silently: [`NumberFile::notes`] states each interpretation.
 
+#[cfg(feature = "hdf5")]
+mod boxes;
+mod fits;
 mod flat;
+#[cfg(feature = "hdf5")]
+mod hdf5;
+mod mat;
 mod npy;
 pub mod npy_header;
 #[cfg(feature = "cli")]
 mod npz;
 mod path;
 mod refused;
+mod scaled;
 
 use std::fmt;
 use std::fs::File;
@@ -364,6 +371,10 @@ const FORMATS: &[Format] = &[
     npy::FORMAT,
     #[cfg(feature = "cli")]
     npz::FORMAT,
+    #[cfg(feature = "hdf5")]
+    hdf5::FORMAT,
+    mat::FORMAT,
+    fits::FORMAT,
     refused::NETCDF_3,
     refused::PICKLE,
 ];
