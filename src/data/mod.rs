@@ -20,6 +20,7 @@ pub mod layout;
 mod list;
 pub mod metadata;
 pub mod normalization;
+pub mod numbers;
 pub mod patches;
 #[cfg(feature = "cli")]
 pub mod pattern;

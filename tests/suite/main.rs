@@ -43,6 +43,7 @@ mod manners;
 mod many;
 mod masks;
 mod memory;
+mod numbers;
 mod outputs;
 mod packaging;
 mod presets;

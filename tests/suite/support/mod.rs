@@ -16,6 +16,7 @@ pub mod images;
 pub mod json;
 pub mod markdown;
 pub mod models;
+pub mod mutate;
 pub mod recorded;
 pub mod spirv;
 pub mod training;

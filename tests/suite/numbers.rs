@@ -1,0 +1,298 @@
+//! Files of numbers, written by the libraries that users have (`tests/data/numbers/make.py`): each
+//! is read exactly, or refused in one clear line, also when it is cut off or damaged.
+//!
+//! The mutation tests obey `CSAE_FUZZ` and `CSAE_FUZZ_SEED` as those of `fuzz.rs` do; here the
+//! count is that of each format. A long run, with bounded memory:
+//!
+//! ```text
+//! export CSAE_FUZZ=2000000 CSAE_FUZZ_SEED=2
+//! (ulimit -v 1300000; cargo test --release --test suite numbers::fuzz -- --nocapture)
+//! ```
+
+use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use csae::internals::data::numbers::{self, Element, NumberFile};
+use csae::internals::error::Error;
+use csae::internals::rng::Stream;
+use serde_json::Value;
+
+use crate::support::mutate::mutate;
+
+/// Maximum memory for decoding in these tests.
+const LIMIT: u64 = 16 << 20;
+
+fn folder() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/numbers"))
+}
+
+/// A row of `expected.json`: an array of a file with its values, or the message that refuses it.
+struct Row {
+    file: String,
+    inside: Option<String>,
+    answer: Result<Values, String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Values {
+    element: String,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+    axes: Option<Vec<String>>,
+    note: Option<String>,
+    rate: Option<u32>,
+}
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let pairs = text.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
+}
+
+fn rows() -> Vec<Row> {
+    let json = std::fs::read_to_string(folder().join("expected.json")).unwrap();
+    let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
+    rows.iter()
+        .map(|row| Row {
+            file: text(&row["file"]).unwrap(),
+            inside: text(&row["inside"]),
+            answer: match text(&row["refused"]) {
+                Some(message) => Err(message),
+                None => Ok(Values {
+                    element: text(&row["element"]).unwrap(),
+                    shape: serde_json::from_value(row["shape"].clone()).unwrap(),
+                    bytes: unhex(row["values"].as_str().unwrap()),
+                    axes: serde_json::from_value(row["axes"].clone()).unwrap(),
+                    note: text(&row["note"]),
+                    rate: serde_json::from_value(row["rate"].clone()).unwrap(),
+                }),
+            },
+        })
+        .collect()
+}
+
+/// All elements, at most those that fit the limit.
+fn read_all(file: &mut NumberFile) -> Result<Vec<u8>, Error> {
+    let count = file.len().min(LIMIT / file.element().size() as u64) as usize;
+    let mut bytes = Vec::new();
+    file.read(0, count, &mut bytes)?;
+    Ok(bytes)
+}
+
+fn open_bytes(bytes: &[u8], name: &str, inside: Option<&str>) -> Result<NumberFile, Error> {
+    let file = Box::new(Cursor::new(bytes.to_vec()));
+    numbers::open_input(file, Path::new(name), inside, LIMIT)
+}
+
+/// What is wrong with an opened file, if anything.
+fn difference(file: &mut NumberFile, want: &Values) -> Option<String> {
+    let (element, shape) = (file.element().name(), file.shape().to_vec());
+    if element != want.element || shape != want.shape {
+        return Some(format!("{element} {shape:?}, not {} {:?}", want.element, want.shape));
+    }
+    if want.axes.as_ref().is_some_and(|axes| axes != file.axes()) {
+        return Some(format!("axes {:?}, not {:?}", file.axes(), want.axes));
+    }
+    let noted = |note: &String| file.notes().iter().any(|found| found.contains(note));
+    if !want.note.as_ref().is_none_or(noted) {
+        return Some(format!("notes {:?}, without {:?}", file.notes(), want.note));
+    }
+    if want.rate.is_some() && want.rate != file.sample_rate() {
+        return Some(format!("rate {:?}", file.sample_rate()));
+    }
+    match read_all(file) {
+        Ok(bytes) if bytes == want.bytes => None,
+        Ok(bytes) => Some(format!("values {bytes:02x?}, not {:02x?}", want.bytes)),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+#[test]
+fn files_are_read_exactly_or_refused() {
+    let mut wrong = Vec::new();
+    for row in rows() {
+        let place = format!("{} {:?}", row.file, row.inside);
+        let path = folder().join(&row.file);
+        match (numbers::open(&path, row.inside.as_deref(), LIMIT), row.answer) {
+            (Ok(mut file), Ok(want)) => {
+                wrong.extend(difference(&mut file, &want).map(|what| format!("{place}: {what}")));
+            }
+            (Err(error), Err(message)) => {
+                let error = error.to_string();
+                let is_clear = error.contains(&message) && error.contains(&row.file);
+                if !is_clear || error.contains('\n') {
+                    wrong.push(format!("{place}: {error:?}, not {message:?}"));
+                }
+            }
+            (Ok(_), Err(message)) => wrong.push(format!("{place}: not refused: {message}")),
+            (Err(error), Ok(_)) => wrong.push(format!("{place}: {error}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The comparison can fail: by a value, a shape, a type, an axis, a note.
+#[test]
+fn a_difference_is_found() {
+    let row = rows().into_iter().find(|row| row.file == "uint16_big.npy").unwrap();
+    let want = row.answer.unwrap();
+    let found = |want: &Values| {
+        let mut file = numbers::open(&folder().join("uint16_big.npy"), None, LIMIT).unwrap();
+        difference(&mut file, want)
+    };
+    assert_eq!(found(&want), None);
+    let mut other = want.clone();
+    other.bytes[3] ^= 1;
+    assert!(found(&other).is_some_and(|what| what.starts_with("values")));
+    let others = [
+        Values { shape: vec![3, 2, 2], ..want.clone() },
+        Values { element: "16-bit signed".to_owned(), ..want.clone() },
+        Values { axes: Some(vec!["Y".to_owned()]), ..want.clone() },
+        Values { note: Some("scaled".to_owned()), ..want.clone() },
+        Values { rate: Some(8000), ..want },
+    ];
+    assert!(others.iter().all(|other| found(other).is_some()));
+}
+
+/// Any range of elements is the same part of the whole.
+#[test]
+fn parts_are_those_of_the_whole() {
+    let mut draw = Stream::new(1, "parts");
+    for row in rows() {
+        let Ok(want) = row.answer else { continue };
+        let path = folder().join(&row.file);
+        let mut file = numbers::open(&path, row.inside.as_deref(), LIMIT).unwrap();
+        let (size, len) = (file.element().size(), file.len() as usize);
+        for _ in 0..20 {
+            let first = draw.below(len);
+            let count = draw.below(len - first + 1);
+            let mut bytes = vec![7];
+            file.read(first as u64, count, &mut bytes).unwrap();
+            let part = &want.bytes[first * size..(first + count) * size];
+            assert!(bytes[0] == 7 && &bytes[1..] == part, "{} {first} {count}", row.file);
+        }
+        assert!(file.read(1, len, &mut Vec::new()).is_err(), "{}: beyond the end", row.file);
+    }
+}
+
+/// A file that is cut off is refused in one line, or what is read of it is right: the end of some
+/// formats is padding, and a film has fewer frames.
+#[test]
+fn files_that_are_cut_off_are_refused() {
+    let mut refused = 0;
+    let mut last = String::new();
+    for row in rows() {
+        let Ok(want) = row.answer else { continue };
+        let bytes = std::fs::read(folder().join(&row.file)).unwrap();
+        // Every length for the first array of a file, some for the others.
+        let step = if row.file == last { 61 } else { 1 };
+        last.clone_from(&row.file);
+        for len in (0..bytes.len()).step_by(step) {
+            let opened = open_bytes(&bytes[..len], &row.file, row.inside.as_deref());
+            match opened.and_then(|mut file| read_all(&mut file)) {
+                Ok(read) => assert!(
+                    read == want.bytes
+                        || row.file.ends_with("y4m") && want.bytes.starts_with(&read),
+                    "{} cut off at {len}",
+                    row.file
+                ),
+                Err(error) => {
+                    refused += 1;
+                    assert!(!error.to_string().contains('\n'), "{error}");
+                }
+            }
+        }
+    }
+    assert!(refused > 1000);
+}
+
+#[test]
+fn the_size_of_each_type_is_that_of_its_name() {
+    for row in rows() {
+        let Ok(want) = row.answer else { continue };
+        let count: usize = want.shape.iter().product();
+        let bits = want.element.split('-').next().unwrap().parse().unwrap_or(8);
+        assert_eq!(want.bytes.len() * 8, count * bits, "{}", row.file);
+    }
+    assert_eq!(Element::I16.value(&[0xfe, 0xff]), -2.0);
+    assert_eq!(Element::F16.value(&[0, 0x3c]), 1.0);
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
+}
+
+/// Opens and reads mutated files of one format.
+fn fuzz(extensions: &[&str]) {
+    let (inputs, seed) = (number("CSAE_FUZZ", 400), number("CSAE_FUZZ_SEED", 1));
+    let mut seeds: Vec<(Row, Vec<u8>)> = Vec::new();
+    for row in rows() {
+        let extension = row.file.rsplit('.').next().unwrap();
+        if extensions.contains(&extension) {
+            let bytes = std::fs::read(folder().join(&row.file)).unwrap();
+            seeds.push((row, bytes));
+        }
+    }
+    let mut draw = Stream::new(seed, extensions[0]);
+    let (mut accepted, mut slowest) = (0, Duration::ZERO);
+    for i in 0..inputs {
+        let (row, bytes) = &seeds[draw.below(seeds.len())];
+        let mut bytes = bytes.clone();
+        mutate(&mut bytes, &mut draw);
+        let start = Instant::now();
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            open_bytes(&bytes, &row.file, row.inside.as_deref())
+                .and_then(|mut file| read_all(&mut file))
+        }));
+        let seconds = start.elapsed();
+        slowest = slowest.max(seconds);
+        let what = match answer {
+            Err(_) => Some("panicked".to_owned()),
+            _ if seconds > Duration::from_secs(1) => Some(format!("took {seconds:?}")),
+            Ok(Err(error)) if error.to_string().contains('\n') => Some(format!("said {error}")),
+            Ok(answer) => {
+                accepted += u64::from(answer.is_ok());
+                None
+            }
+        };
+        if let Some(what) = what {
+            let file = std::env::temp_dir().join(format!("found_{seed}_{i}_{}", row.file));
+            std::fs::write(&file, &bytes).unwrap();
+            panic!("{} {:?} {what} on {}", row.file, row.inside, file.display());
+        }
+    }
+    println!("{extensions:?}: {inputs} inputs, {accepted} accepted, slowest {slowest:?}");
+    // A mutation that breaks every file at once would test only the first check of a reader.
+    assert!(inputs < 400 || accepted > 0);
+}
+
+#[test]
+fn fuzz_npy() {
+    fuzz(&["npy"]);
+}
+
+#[test]
+fn fuzz_npz() {
+    fuzz(&["npz"]);
+}
+
+#[test]
+fn fuzz_hdf5() {
+    fuzz(&["h5", "nc"]);
+}
+
+#[test]
+fn fuzz_mat() {
+    fuzz(&["mat"]);
+}
+
+#[test]
+fn fuzz_fits() {
+    fuzz(&["fits"]);
+}
