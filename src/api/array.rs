@@ -1,7 +1,7 @@
 use std::ops::{Index, IndexMut};
 use std::path::Path;
 
-use crate::data::formats::npy;
+use crate::data::numbers::npy_header;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::shape::{Dims, Size, to_nchw, to_nhwc};
@@ -138,7 +138,7 @@ impl Array {
     pub fn save_npy(&self, path: impl AsRef<Path>) -> Result<()> {
         let [n, c, h, w] = self.shape;
         let shape = if h * w == 1 { vec![n, c] } else { vec![n, c, h, w] };
-        let mut bytes = npy::encode_header("<f4", &shape);
+        let mut bytes = npy_header::encode("<f4", &shape);
         bytes.extend(self.values.iter().flat_map(|value| value.to_le_bytes()));
         files::write_atomically(path.as_ref(), &bytes)
     }

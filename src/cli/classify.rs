@@ -13,6 +13,7 @@ use csae::internals::report::confusion::Confusion;
 use csae::internals::tasks::finetune::best;
 use serde_json::json;
 
+use super::reading::ReadArgs;
 use super::targets::{ImagePath, distinct_names, open_each};
 use super::{CommandArgs, Common, counted};
 
@@ -55,13 +56,8 @@ pub struct ClassifyArgs {
     /// Resize images to the model's input and convert their channels
     #[arg(long)]
     resize: bool,
-    /// Fail on files that do not decode, instead of skipping them
-    #[arg(long)]
-    strict: bool,
-    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
-    /// their files as needed [default: the free memory]
-    #[arg(long, value_name = "SIZE")]
-    max_memory: Option<String>,
+    #[command(flatten)]
+    read: ReadArgs,
     /// Overwrite an existing file
     #[arg(long)]
     force: bool,
@@ -105,11 +101,11 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     if let Some(path) = &args.confusion {
         super::refuse_existing(path, args.force)?;
     }
-    let budget = super::budget(args.max_memory.as_deref())?;
+    let budget = args.read.budget()?;
     let size = graph.nodes[0].dims;
-    let samples = open_each(&args.common, &args.images, args.strict, |source| {
-        let size = WholeSize::of_fixed(size, args.resize);
-        Sample::open_whole(source, size, args.strict, budget, graph.spec.normalization.as_ref())
+    let samples = open_each(&args.common, &args.images, args.read.strict, |source| {
+        let want = args.read.options(&budget, graph.spec.normalization.as_ref());
+        Sample::open_whole(source, WholeSize::of_fixed(size, args.resize), &want, budget)
     })?;
     let names = names(&args.images, &samples);
     let samples: Vec<Sample> = samples.into_iter().map(|(_, sample)| sample).collect();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::Sample;
+use csae::internals::data::{Layout, LoadOptions, Sample};
 use csae::internals::error::Error;
 use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::infer::conditions::Condition;
@@ -69,6 +69,10 @@ pub struct EvalArgs {
     /// Fail on files that do not decode, instead of skipping them
     #[arg(long, conflicts_with = "protocol")]
     strict: bool,
+    /// Axes of an array, outermost first: N samples, C channels, H rows, W columns, L signals;
+    /// such as NCHW or NCL [default: inferred]
+    #[arg(long, value_name = "AXES", conflicts_with = "protocol")]
+    layout: Option<Layout>,
     /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and
     /// the batch size is chosen to fit [default: the free memory]
     #[arg(long, value_name = "SIZE", conflicts_with = "protocol")]
@@ -155,8 +159,12 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     graph.check_autoencoder()?;
     let dims = graph.nodes[0].dims;
     let budget = super::budget(args.max_memory.as_deref())?;
-    let normalization = graph.spec.normalization.as_ref();
-    let sample = Sample::open(data, dims, args.images, args.strict, budget, normalization)?;
+    let want = LoadOptions {
+        layout: args.layout.as_ref(),
+        normalization: graph.spec.normalization.as_ref(),
+        ..LoadOptions::new(args.strict, &budget)
+    };
+    let sample = Sample::open(data, dims, args.images, &want, budget)?;
     args.common.status(&format!("data: {}", sample.description));
     args.common.report_files(&sample.report);
     let mut device = args.common.open()?;

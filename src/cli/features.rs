@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::interrupt::{self, Interrupted};
+use super::reading::ReadArgs;
 use super::{CommandArgs, Common};
 
 /// How maps are pooled.
@@ -47,13 +48,8 @@ pub struct Reading {
     /// their own size; their median size if sizes differ, and at most 256 pixels]
     #[arg(long, value_name = "SIZE", conflicts_with = "resize", value_parser = parse_size)]
     pub size: Option<Size>,
-    /// Fail on files that do not decode, instead of skipping them
-    #[arg(long)]
-    pub strict: bool,
-    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
-    /// their files as needed [default: the free memory]
-    #[arg(long, value_name = "SIZE")]
-    pub max_memory: Option<String>,
+    #[command(flatten)]
+    pub read: ReadArgs,
 }
 
 /// Parses `N` or `WxH`.
@@ -251,10 +247,10 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let format = FeatureFormat::of(&args.out)?;
     let loaded = args.common.load_model(&args.model)?;
     let reading = &args.reading;
-    let budget = super::budget(reading.max_memory.as_deref())?;
+    let budget = reading.read.budget()?;
     let size = Encoder::input(&loaded, reading)?;
-    let normalization = loaded.graph.spec.normalization.as_ref();
-    let sample = Sample::open_whole(&args.data, size, reading.strict, budget, normalization)?;
+    let want = reading.read.options(&budget, loaded.graph.spec.normalization.as_ref());
+    let sample = Sample::open_whole(&args.data, size, &want, budget)?;
     let encoder = Encoder::of(&loaded, sample.dims(), reading, args.pool)?;
     if args.pool != PoolChoice::None && encoder.pooling.is_none() {
         return Err(Error::usage(format!(

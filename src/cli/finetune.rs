@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use csae::internals::budget::Budget;
-use csae::internals::data::{Sample, Subset, WholeSize};
+use csae::internals::data::{LoadOptions, Sample, Subset, WholeSize};
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
 use csae::internals::files;
@@ -120,8 +120,12 @@ impl Data {
     fn open(common: &Common, config: &Config, size: WholeSize, budget: Budget) -> Result<Self> {
         let spec = config.classify.clone().unwrap_or_default();
         let open = |source: &str, size| {
-            let normalization = config.model.normalization.as_ref();
-            Sample::open_whole(source, size, config.data.strict, budget, normalization)
+            let want = LoadOptions {
+                layout: config.data.layout.as_ref(),
+                normalization: config.model.normalization.as_ref(),
+                ..LoadOptions::new(config.data.strict, &budget)
+            };
+            Sample::open_whole(source, size, &want, budget)
         };
         let train = open(&config.data.source, size)?;
         let dims = train.dims();
@@ -168,7 +172,10 @@ impl FinetuneArgs {
     /// Sets what the flags about the data and the head give in the configuration.
     fn apply_data_flags(&self, config: &mut Config) {
         config.data.source.clone_from(&self.data);
-        config.data.strict |= self.reading.strict;
+        config.data.strict |= self.reading.read.strict;
+        if let Some(layout) = &self.reading.read.layout {
+            config.data.layout = Some(layout.clone());
+        }
         config.data.flip_x |= self.flip_x;
         config.data.validation = self.validation.unwrap_or(config.data.validation);
         let spec = config.classify.get_or_insert_default();
@@ -232,7 +239,7 @@ fn run(args: FinetuneArgs) -> anyhow::Result<()> {
         RunFolder::at(&learning.out)
     };
     let loaded = args.common.load_model(&args.model)?;
-    let budget = super::budget(args.reading.max_memory.as_deref())?;
+    let budget = args.reading.read.budget()?;
     let size = Encoder::input(&loaded, &args.reading)?;
     let kind = HeadKind::Classify;
     let data_config = learning

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::Sample;
+use csae::internals::data::{Layout, LoadOptions, Sample};
 use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::infer::evaluate::EvaluationReport;
 use csae::internals::infer::top_patches::TopPatches;
@@ -55,6 +55,10 @@ pub struct InspectArgs {
     /// Fail on files that do not decode, instead of skipping them
     #[arg(long, requires = "data")]
     strict: bool,
+    /// Axes of an array, outermost first: N samples, C channels, H rows, W columns, L signals;
+    /// such as NCHW or NCL [default: inferred]
+    #[arg(long, value_name = "AXES", requires = "data")]
+    layout: Option<Layout>,
     /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and
     /// the batch size is chosen to fit [default: the free memory]
     #[arg(long, value_name = "SIZE", requires = "data")]
@@ -94,9 +98,12 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
     let sample = match &args.data {
         Some(source) => {
             graph.check_autoencoder().map_err(|error| error.at("--data"))?;
-            let (dims, normalization) = (graph.nodes[0].dims, graph.spec.normalization.as_ref());
-            let sample =
-                Sample::open(source, dims, args.images, args.strict, budget, normalization)?;
+            let want = LoadOptions {
+                layout: args.layout.as_ref(),
+                normalization: graph.spec.normalization.as_ref(),
+                ..LoadOptions::new(args.strict, &budget)
+            };
+            let sample = Sample::open(source, graph.nodes[0].dims, args.images, &want, budget)?;
             args.common.status(&format!("data: {}", sample.description));
             args.common.report_files(&sample.report);
             Some(sample)

@@ -45,6 +45,7 @@ mod not_a_model;
 mod outputs;
 mod presets;
 mod probe;
+mod reading;
 mod reconstruct;
 mod restore;
 mod resume;

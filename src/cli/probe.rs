@@ -122,11 +122,9 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
     for name in [PICTURE, NUMBERS] {
         super::refuse_existing(&out.join(name), args.force)?;
     }
-    let budget = super::budget(args.reading.max_memory.as_deref())?;
-    let normalization = loaded.graph.spec.normalization.as_ref();
-    let open = |source: &str, size| {
-        Sample::open_whole(source, size, args.reading.strict, budget, normalization)
-    };
+    let budget = args.reading.read.budget()?;
+    let want = args.reading.read.options(&budget, loaded.graph.spec.normalization.as_ref());
+    let open = |source: &str, size| Sample::open_whole(source, size, &want, budget);
     let train = open(&args.train, Encoder::input(&loaded, &args.reading)?)?;
     let size = train.dims();
     let test = open(&args.test, same_size(Encoder::input(&loaded, &args.reading)?, size))?;

@@ -13,6 +13,7 @@ use csae::internals::report::picture;
 use csae::internals::shape::Dims;
 use serde_json::json;
 
+use super::reading::ReadArgs;
 use super::targets::{Job, Targets};
 use super::{CommandArgs, Common};
 
@@ -38,14 +39,8 @@ pub struct ReconstructArgs {
     /// Overwrite existing files
     #[arg(long)]
     force: bool,
-    /// Fail on files that do not decode, instead of skipping them
-    #[arg(long)]
-    strict: bool,
-    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
-    /// their files as needed, and the number of tiles processed at once is chosen to fit [default:
-    /// the free memory]
-    #[arg(long, value_name = "SIZE")]
-    max_memory: Option<String>,
+    #[command(flatten)]
+    read: ReadArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -70,13 +65,10 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     graph.check_autoencoder()?;
     graph.check_reconstructs_images()?;
     let dims = graph.nodes[0].dims;
-    let budget = super::budget(args.max_memory.as_deref())?;
+    let budget = args.read.budget()?;
     let wanted = LoadOptions {
         channels: Some(dims.c),
-        strict: args.strict,
-        memory: budget.all,
-        eight_bits: false,
-        normalization: graph.spec.normalization.as_ref(),
+        ..args.read.options(&budget, graph.spec.normalization.as_ref())
     };
     let out = (Some(args.out.as_path()), &[][..]);
     let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;

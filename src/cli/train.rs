@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::bundled;
+use csae::internals::data::{Layout, bundled};
 use csae::internals::error::Error;
 use csae::internals::files;
 use csae::internals::spec::{self, Config, CorruptionSpec, Task};
@@ -81,6 +81,10 @@ pub struct TrainArgs {
     /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
+    /// Axes of an array, outermost first: N samples, C channels, H rows, W columns, L signals;
+    /// such as NCHW or NCL [default: inferred]
+    #[arg(long, value_name = "AXES")]
+    layout: Option<Layout>,
     /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and
     /// a model or batch that does not fit into the rest is an error [default: the free memory]
     #[arg(long, value_name = "SIZE")]
@@ -151,6 +155,9 @@ impl TrainArgs {
         }
         config.train.from = self.from.clone().or(config.train.from);
         config.data.strict |= self.strict;
+        if let Some(layout) = &self.layout {
+            config.data.layout = Some(layout.clone());
+        }
         if let Some(seed) = self.seed {
             config.seed = seed;
         }

@@ -14,6 +14,8 @@ use super::array::Array;
 use super::encoding::Encoding;
 use super::folder::slashed;
 use super::images::{Images, Labels, describe, enlarged, resized_len, split};
+use super::number_set::NumberSet;
+use super::numbers::NumberFile;
 use super::patches::{Patch, PatchGrid};
 use crate::data::formats::decode::{Limit, decode_stored};
 use crate::error::{Error, Result};
@@ -37,6 +39,8 @@ pub enum Storage {
     },
     /// Files of many records: the records of the first file, then those of the second, and so on.
     Records(Vec<(PathBuf, Array)>),
+    /// An array in a file of numbers.
+    Numbers(NumberSet),
 }
 
 /// How images are resized when they are read.
@@ -90,6 +94,7 @@ const RESIZE_BYTES: usize = 16;
 #[derive(Debug, Default)]
 pub struct Handles {
     files: HashMap<usize, File>,
+    numbers: Option<NumberFile>,
 }
 
 impl Catalogue {
@@ -131,6 +136,7 @@ impl Catalogue {
             (Some(chosen), _) => chosen.len(),
             (None, Storage::Files { files, .. }) => files.len(),
             (None, Storage::Records(arrays)) => arrays.iter().map(|(_, array)| array.count).sum(),
+            (None, Storage::Numbers(set)) => set.count,
         }
     }
 
@@ -149,6 +155,7 @@ impl Catalogue {
             Storage::Records(arrays) => {
                 arrays[record(arrays, self.place(original)).0].1.dims.size()
             }
+            Storage::Numbers(set) => set.dims.size(),
         }
     }
 
@@ -170,6 +177,7 @@ impl Catalogue {
                 let (array, index) = record(arrays, place);
                 name_of_record(arrays, array, index)
             }
+            Storage::Numbers(set) => set.name(place),
         }
     }
 
@@ -250,6 +258,7 @@ impl Catalogue {
                 .map(|file| file.as_os_str().len() + size_of::<PathBuf>() + size_of::<[u32; 2]>())
                 .sum(),
             Storage::Records(arrays) => size_of_val(&arrays[..]),
+            Storage::Numbers(_) => 0,
         };
         let crop = match &self.crop {
             Crop::Whole => 0,
@@ -272,6 +281,7 @@ impl Catalogue {
                     let (_, array) = &arrays[record(arrays, self.place(original)).0];
                     (array.record() + array.dims.len() + pixel * size.area()) as u64
                 }
+                Storage::Numbers(set) => set.reading_bytes() + (pixel * size.area()) as u64,
             };
             let resizing = if to == size { 0 } else { self.resizing_bytes(size, to) };
             decoding + resizing as u64
@@ -279,6 +289,7 @@ impl Catalogue {
         match &*self.storage {
             // All records of a file have the same size.
             Storage::Records(arrays) if arrays.len() == 1 && self.originals() > 0 => bytes_of(0),
+            Storage::Numbers(_) if self.originals() > 0 => bytes_of(0),
             _ => (0..self.originals()).map(bytes_of).max().unwrap_or(0),
         }
     }
@@ -473,6 +484,14 @@ impl Catalogue {
                 };
                 let pixels = array.read(file, index).map_err(|e| e.at(path.display()))?;
                 self.encoding.convert_channels(pixels, array.dims.c, self.channels)?
+            }
+            Storage::Numbers(set) => {
+                let file = match &mut handles.numbers {
+                    Some(open) => open,
+                    closed => closed.insert(set.open()?),
+                };
+                let pixels = set.read(file, place)?;
+                self.encoding.convert_channels(pixels, set.dims.c, self.channels)?
             }
         };
         let to = self.resized_size(original);

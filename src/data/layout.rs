@@ -194,7 +194,7 @@ impl Layout {
         }
         let all = Self::candidates(shape, None);
         let fitting = Self::candidates(shape, channels.filter(|_| shape.len() > 2));
-        if let [only] = &fitting[..] {
+        if let ([only], 2..) = (&fitting[..], shape.len()) {
             return Ok(only.clone());
         }
         let is_picture =
@@ -292,19 +292,25 @@ fn ambiguous(shape: &[usize], candidates: &[Layout]) -> Error {
     }
     let meaning = |layout: &Layout| {
         let Samples { count, dims } = layout.samples(shape).expect("candidates fit the shape");
+        let s = if count == 1 { "" } else { "s" };
         let what = if layout.axes.contains(&Axis::Row) {
-            format!("images of {}", dims.size())
+            format!("image{s} of {}", dims.size())
         } else {
-            format!("signals of length {}", dims.w)
+            format!("signal{s} of length {}", dims.w)
         };
         let channels =
             if dims.c == 1 { "1 channel".into() } else { format!("{} channels", dims.c) };
         format!("{layout} ({count} {what}, {channels})")
     };
     let list: Vec<String> = candidates.iter().map(meaning).collect();
+    let labels = if shape.len() == 1 {
+        "; if these are labels, name the file of the samples instead"
+    } else {
+        ""
+    };
     Error::usage(format!(
         "the shape {shape_text} can be {}; choose one with --layout (data.layout of a \
-         configuration)",
+         configuration){labels}",
         list.join(", or ")
     ))
 }
@@ -340,9 +346,9 @@ mod tests {
     #[test]
     fn ambiguous_shapes_ask_with_the_candidates() {
         for (shape, wanted) in [
-            (&[32, 32, 3][..], &["NHW (32 images of 32x3", "HWC (1 images of 32x32, 3"][..]),
+            (&[32, 32, 3][..], &["NHW (32 images of 3x32, 1", "HWC (1 image of 32x32, 3"][..]),
             (&[100, 3, 1024], &["NCL (100 signals of length 1024, 3 channels)", "--layout"]),
-            (&[1000, 784], &["NL (1000 signals of length 784", "HW (1 images"]),
+            (&[1000, 784], &["NL (1000 signals of length 784", "HW (1 image of 784x1000"]),
             (&[4, 8, 8, 8, 8], &["--layout", "4x8x8x8x8"]),
             (&[10, 12, 13, 14], &["NCHW", "NHWC"]),
         ] {

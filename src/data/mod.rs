@@ -20,6 +20,7 @@ pub mod layout;
 mod list;
 pub mod metadata;
 pub mod normalization;
+pub mod number_set;
 pub mod numbers;
 pub mod patches;
 #[cfg(feature = "cli")]
@@ -46,12 +47,14 @@ pub use encoding::Encoding;
 pub use file_report::FileReport;
 pub use formats::decode::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
+pub use layout::Layout;
 pub use normalization::{Normalization, NormalizeName};
 pub use patches::Patch;
 pub use pixels::Pixels;
 pub use sample::{Sample, WholeSize};
 pub use subset::{AnnotatedImages, Subset};
 
+use crate::budget::Budget;
 use crate::error::{Error, Result, did_you_mean};
 
 /// How images are loaded.
@@ -63,10 +66,19 @@ pub struct LoadOptions<'a> {
     pub strict: bool,
     /// Whether samples are converted to 8 bits.
     pub eight_bits: bool,
+    /// What the axes of an array stand for. `None`: inferred.
+    pub layout: Option<&'a Layout>,
     /// The normalization of the model that the images are for.
     pub normalization: Option<&'a Normalization>,
     /// Maximum memory for decoding one image, in bytes. `None`: 512 MiB for the decoded image.
     pub memory: Option<u64>,
+}
+
+impl LoadOptions<'_> {
+    /// Options within a memory budget. Everything else is the default.
+    pub fn new(strict: bool, budget: &Budget) -> Self {
+        Self { strict, memory: budget.all, ..Self::default() }
+    }
 }
 
 /// Images in memory.
@@ -164,6 +176,11 @@ fn open_any(source: &str, want: &LoadOptions, limit: u64) -> Result<Opened> {
     }
     let path = Path::new(source);
     let metadata = std::fs::metadata(path);
+    if metadata.is_err()
+        && let (file, Some(inside)) = numbers::split(source)
+    {
+        return formats::open_inside(Path::new(file), inside, want, limit);
+    }
     #[cfg(feature = "cli")]
     if metadata.is_err() && pattern::is_pattern(source) {
         return folder::load_matches(source, pattern::expand(source)?, want, limit);

@@ -4,9 +4,7 @@
 use std::sync::Arc;
 
 use super::patches::{Patch, grid_of};
-use super::{
-    Encoding, FileReport, Images, Labels, LoadOptions, Normalization, Opened, Pixels, bundled, open,
-};
+use super::{Encoding, FileReport, Images, Labels, LoadOptions, Opened, Pixels, bundled, open};
 use crate::advice::Advice;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
@@ -76,15 +74,14 @@ impl Sample {
         source: &str,
         dims: Dims,
         count: usize,
-        strict: bool,
+        want: &LoadOptions,
         budget: Budget,
-        normalization: Option<&Normalization>,
     ) -> Result<Self> {
         let Some(mut images) = bundled::validation_of(source) else {
-            return Self::open_training(source, dims, count, strict, budget, normalization);
+            return Self::open_training(source, dims, count, want, budget);
         };
         images.convert_channels(dims.c)?;
-        if let Some(normalization) = normalization {
+        if let Some(normalization) = want.normalization {
             normalization.check(dims.c)?;
             images.encoding = normalization.encoding(images.encoding.sample);
         }
@@ -107,17 +104,10 @@ impl Sample {
         source: &str,
         dims: Dims,
         count: usize,
-        strict: bool,
+        want: &LoadOptions,
         budget: Budget,
-        normalization: Option<&Normalization>,
     ) -> Result<Self> {
-        let want = LoadOptions {
-            channels: Some(dims.c),
-            strict,
-            eight_bits: false,
-            memory: budget.all,
-            normalization,
-        };
+        let want = LoadOptions { channels: Some(dims.c), ..*want };
         let Opened { pixels, report, description } = open(source, &want, budget.data)?;
         Self::with_patches(source, pixels, (description, report), dims, count, budget)
     }
@@ -150,17 +140,15 @@ impl Sample {
     pub fn open_whole(
         source: &str,
         size: WholeSize,
-        strict: bool,
+        want: &LoadOptions,
         budget: Budget,
-        normalization: Option<&Normalization>,
     ) -> Result<Self> {
         let channels = match size {
             WholeSize::Exactly(_) => None,
             WholeSize::Resized(dims) => Some(dims.c),
             WholeSize::Own { channels, .. } => Some(channels),
         };
-        let want =
-            LoadOptions { channels, strict, eight_bits: false, memory: budget.all, normalization };
+        let want = LoadOptions { channels, ..*want };
         let Opened { mut pixels, report, mut description } = open(source, &want, budget.data)?;
         let (dims, resize) = match size {
             WholeSize::Exactly(dims) => (dims, false),
@@ -375,20 +363,13 @@ mod tests {
             folder.write(format!("{i}.png"), &encoded(&image.into(), image::ImageFormat::Png));
         }
         let source = folder.path.display().to_string();
-        let dims = Dims::new(1, 4, 4);
+        let (dims, any) = (Dims::new(1, 4, 4), LoadOptions::default());
         for count in [0, 100] {
-            let resident = Sample::open(
-                &source,
-                dims,
-                count,
-                false,
-                Budget { all: None, data: 1 << 30 },
-                None,
-            )
-            .unwrap();
-            let mut streamed =
-                Sample::open(&source, dims, count, false, Budget { all: None, data: 100 }, None)
+            let resident =
+                Sample::open(&source, dims, count, &any, Budget { all: None, data: 1 << 30 })
                     .unwrap();
+            let mut streamed =
+                Sample::open(&source, dims, count, &any, Budget { all: None, data: 100 }).unwrap();
             assert!(matches!(
                 (&resident.pixels, &streamed.pixels),
                 (Pixels::Resident(_), Pixels::Streamed(_))
@@ -418,7 +399,8 @@ mod tests {
                 folder.write(format!("{i}.png"), &encoded(&image.into(), image::ImageFormat::Png));
             }
             let source = folder.path.display().to_string();
-            let sample = Sample::open_whole(&source, size, false, budget, None).unwrap();
+            let sample =
+                Sample::open_whole(&source, size, &LoadOptions::default(), budget).unwrap();
             assert_eq!(read_all(&sample).0.len(), sizes.len() * sample.dims().len());
             // Readers of whole images do not look at the positions of patches.
             let whole = sample.each_part(|images, _| {
@@ -458,9 +440,8 @@ mod tests {
             "photos",
             Dims::new(1, 32, 32),
             5,
-            false,
+            &LoadOptions::default(),
             Budget { all: None, data: 1 << 30 },
-            None,
         )
         .unwrap();
         assert!(

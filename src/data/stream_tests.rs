@@ -194,7 +194,7 @@ fn npy_files_are_streamed() {
     let source = npy.to_str().unwrap();
     assert_records_stream(source);
     let description = open(source, &LoadOptions::default(), RESIDENT).unwrap().description;
-    assert!(description.contains("rounded to 8 bits"), "{description}");
+    assert!(description.contains("axes 4x3x10x10 as NCHW"), "{description}");
 }
 
 #[test]

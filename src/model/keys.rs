@@ -115,6 +115,8 @@ pub enum Values {
     Corruption,
     /// Two numbers, the second one larger.
     Range,
+    /// One letter for each axis of an array.
+    Layout,
     /// The table `[model.normalization]`.
     Normalization,
 }
@@ -166,6 +168,7 @@ impl Values {
             ),
             Self::Layers => "tables `[[model.layers]]`".to_owned(),
             Self::Corruption => "a table with the keys of `[corruption]`".to_owned(),
+            Self::Layout => "a letter for each axis, such as \"NCHW\"".to_owned(),
             Self::Range => "two numbers, the second one larger".to_owned(),
             Self::Normalization => "a table of samples, offset, divisor, min and max".to_owned(),
         }

@@ -147,7 +147,7 @@ mod tests {
             scales: view(4, 2),
             x: view(3, 32),
         };
-        assert_eq!(Call::from(gather).cost().bytes, 4.0 * (32 + 8 + 8) as f64);
+        assert_eq!(Call::from(gather).cost().bytes, 4.0 * (32 + 8 + 8 + 2) as f64);
     }
 
     #[test]

@@ -36,8 +36,8 @@ pub(crate) use training::is_zero;
 pub use training::{ScheduleName, ScheduleSpec, TrainSpec};
 pub use unused::written_keys;
 
-use crate::data::NormalizeName;
 use crate::data::normalization::OutputRange;
+use crate::data::{Layout, NormalizeName};
 use crate::error::{Error, Result};
 use crate::names::{UNKNOWN, names};
 use crate::ops::{Activation, LossKind};
@@ -139,7 +139,10 @@ pub struct DataSpec {
     /// Maximum number of patches in a validation. For a restoration model, validation also
     /// restores up to two megapixels of whole images.
     pub validation_patches: usize,
-    /// How the channels are normalized: `auto`, `none`, `range` (smallest value 0, largest 1),
+    /// What the axes of an array stand for, such as `NCHW` or `NCL`. The default is inferred.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layout: Option<Layout>,
+    /// How the channels are normalised: `auto`, `none`, `range` (smallest value 0, largest 1),
     /// `standard` (mean 0, standard deviation 1) or `robust` (median 0, interquartile range 1.349).
     #[serde(skip_serializing_if = "is_auto")]
     pub normalize: NormalizeName,
@@ -167,6 +170,7 @@ impl Default for DataSpec {
             turn: false,
             validation: 0.1,
             validation_patches: 2048,
+            layout: None,
             normalize: NormalizeName::Auto,
             range: None,
         }

@@ -53,10 +53,9 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     let (spec, limit) = (&config.data, budget.data);
     let want = LoadOptions {
         channels: config.model.input.map(|[c, ..]| c),
-        strict: spec.strict,
-        eight_bits: false,
-        memory: budget.all,
+        layout: spec.layout.as_ref(),
         normalization: config.model.normalization.as_ref(),
+        ..LoadOptions::new(spec.strict, &budget)
     };
     let Opened { pixels, mut report, mut description } =
         open_all(&spec.source, &spec.more_sources, &want, limit)?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use csae::internals::budget::Budget;
-use csae::internals::data::{Sample, Subset, WholeSize};
+use csae::internals::data::{LoadOptions, Sample, Subset, WholeSize};
 use csae::internals::device::Device;
 use csae::internals::model::{self, Graph};
 use csae::internals::spec::{Config, HeadKind};
@@ -230,9 +230,13 @@ fn both_paths_learn_alike() {
     let loaded = model::load(Path::new(run)).unwrap();
     let spec = model::encoder(&loaded.graph, Some("encoder.1"), None).unwrap();
     let dims = loaded.graph.nodes[0].dims;
-    let sample =
-        Sample::open_whole("digits", WholeSize::Exactly(dims), false, Budget::new(None), None)
-            .unwrap();
+    let sample = Sample::open_whole(
+        "digits",
+        WholeSize::Exactly(dims),
+        &LoadOptions::default(),
+        Budget::new(None),
+    )
+    .unwrap();
     let (labels, _) = match_labels(sample.labels(), sample.labels()).unwrap();
     let data = Labelled::read(&sample, dims, labels, None).unwrap();
     let graph =

@@ -16,7 +16,7 @@
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use csae::internals::data::annotations::box_files::voc_from;
@@ -24,7 +24,8 @@ use csae::internals::data::annotations::coco::coco_from;
 use csae::internals::data::annotations::label_image::labels_from;
 use csae::internals::data::annotations::yolo::yolo_from;
 use csae::internals::data::formats::decode::decode;
-use csae::internals::data::formats::{cifar, idx, npy};
+use csae::internals::data::formats::{arrays, cifar, idx};
+use csae::internals::data::numbers;
 use csae::internals::rng::Stream;
 use csae::internals::shape::Size;
 use csae::internals::spec::{Config, preset_names, preset_text};
@@ -52,7 +53,9 @@ const READERS: [(&str, Reader); 12] = [
     ("label_image", |bytes| labels_from(bytes).map(drop).map_err(|e| e.to_string())),
     ("labels", |bytes| {
         let idx = idx::labels_from(bytes).map(drop).map_err(|e| e.to_string());
-        npy::labels(&mut Cursor::new(bytes), bytes.len() as u64)
+        let file = Box::new(Cursor::new(bytes.to_vec()));
+        numbers::open_input(file, Path::new("labels.npy"), None, 1 << 30)
+            .and_then(|mut file| arrays::labels(&mut file))
             .map(drop)
             .map_err(|e| e.to_string())
             .or(idx)
@@ -61,9 +64,14 @@ const READERS: [(&str, Reader); 12] = [
         csae::internals::model::load_bytes(bytes, "fuzz").map(drop).map_err(|e| e.to_string())
     }),
     ("npy", |bytes| {
-        let mut file = Cursor::new(bytes);
-        let array = npy::array(&mut file, bytes.len() as u64).map_err(|e| e.to_string())?;
-        array.read_all(&mut file).map(drop).map_err(|e| e.to_string())
+        let file = Box::new(Cursor::new(bytes.to_vec()));
+        let read = |mut file: numbers::NumberFile| {
+            let count = file.len().min(1 << 20) as usize;
+            file.read(0, count, &mut Vec::new())
+        };
+        numbers::open_input(file, Path::new("x.npy"), None, 1 << 28)
+            .and_then(read)
+            .map_err(|e| e.to_string())
     }),
     ("picture", |bytes| decode(bytes).map(drop).map_err(|e| e.to_string())),
     ("toml", |bytes| {

@@ -100,10 +100,8 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions {
         channels: Some(dims.c),
-        strict: args.strict,
-        memory: budget.all,
-        eight_bits: false,
         normalization: fitted.loaded.graph.spec.normalization.as_ref(),
+        ..LoadOptions::new(args.strict, &budget)
     };
     let (normal, masks) = (args.normal.as_deref(), args.masks.as_deref());
     let set = LabelledSet::open(&args.data, normal, masks, &wanted, budget.data)?;

@@ -13,7 +13,8 @@ use csae::internals::tasks::anomaly::{
 };
 use serde_json::json;
 
-use crate::cli::{CommandArgs, Common, budget, features, refuse_existing};
+use crate::cli::reading::ReadArgs;
+use crate::cli::{CommandArgs, Common, features, refuse_existing};
 
 /// Fit an anomaly detector to normal images, with thresholds at a chosen false-alarm rate.
 ///
@@ -58,13 +59,8 @@ pub struct FitArgs {
     /// Overwrite an existing detector
     #[arg(long)]
     force: bool,
-    /// Fail on files that do not decode, instead of skipping them
-    #[arg(long)]
-    strict: bool,
-    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
-    /// their files as needed [default: the free memory]
-    #[arg(long, value_name = "SIZE")]
-    max_memory: Option<String>,
+    #[command(flatten)]
+    read: ReadArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -135,13 +131,10 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     for file in &written {
         refuse_existing(file, args.force)?;
     }
-    let budget = budget(args.max_memory.as_deref())?;
+    let budget = args.read.budget()?;
     let wanted = LoadOptions {
         channels: Some(dims.c),
-        strict: args.strict,
-        memory: budget.all,
-        eight_bits: false,
-        normalization: loaded.graph.spec.normalization.as_ref(),
+        ..args.read.options(&budget, loaded.graph.spec.normalization.as_ref())
     };
     let found = data::open(&args.data, &wanted, budget.data)?;
     args.common.status(&format!("data: {}", found.description));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::internals::data;
-use csae::internals::data::{Handles, LoadOptions};
+use csae::internals::data::Handles;
 use csae::internals::error::{Error, Result};
 use csae::internals::files;
 use csae::internals::raster::corrupt;
@@ -14,7 +14,8 @@ use csae::internals::tasks::anomaly::{Defect, Image, MIN_SIDE, PaintedDefect, pa
 use serde_json::json;
 
 use crate::cli::outputs::check_folder;
-use crate::cli::{CommandArgs, Common, budget};
+use crate::cli::reading::ReadArgs;
+use crate::cli::{CommandArgs, Common};
 
 /// Make a test set for detectors from normal images, such as textures: paint defects into them,
 /// with masks.
@@ -40,13 +41,8 @@ pub struct PaintArgs {
     /// Seed of the defects
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Fail on files that do not decode, instead of skipping them
-    #[arg(long)]
-    strict: bool,
-    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
-    /// their files as needed [default: the free memory]
-    #[arg(long, value_name = "SIZE")]
-    max_memory: Option<String>,
+    #[command(flatten)]
+    read: ReadArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -91,18 +87,8 @@ fn run(args: PaintArgs) -> anyhow::Result<()> {
         ))
         .into());
     }
-    let budget = budget(args.max_memory.as_deref())?;
-    let found = data::open(
-        &args.data,
-        &LoadOptions {
-            channels: None,
-            strict: args.strict,
-            memory: budget.all,
-            eight_bits: false,
-            normalization: None,
-        },
-        budget.data,
-    )?;
+    let budget = args.read.budget()?;
+    let found = data::open(&args.data, &args.read.options(&budget, None), budget.data)?;
     args.common.report_files(&found.report);
     let images = found.pixels;
     if let Some(size) = images.sizes().find(|size| size.h.min(size.w) / 2 < MIN_SIDE) {

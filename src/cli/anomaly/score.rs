@@ -12,8 +12,9 @@ use csae::internals::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
 use serde_json::json;
 
 use super::Fitted;
+use crate::cli::reading::ReadArgs;
 use crate::cli::targets::{Job, Targets};
-use crate::cli::{CommandArgs, Common, budget};
+use crate::cli::{CommandArgs, Common};
 
 /// Score images of any size: how anomalous each is, whether it exceeds the threshold, and where.
 ///
@@ -36,13 +37,8 @@ pub struct ScoreArgs {
     /// Overwrite existing files
     #[arg(long)]
     force: bool,
-    /// Fail on files that do not decode, instead of skipping them
-    #[arg(long)]
-    strict: bool,
-    /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
-    /// their files as needed [default: the free memory]
-    #[arg(long, value_name = "SIZE")]
-    max_memory: Option<String>,
+    #[command(flatten)]
+    read: ReadArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -100,13 +96,10 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let fitted = Fitted::load(&args.detector)?;
     let detector = &fitted.detector;
     let dims = fitted.loaded.graph.nodes[0].dims;
-    let budget = budget(args.max_memory.as_deref())?;
+    let budget = args.read.budget()?;
     let wanted = LoadOptions {
         channels: Some(dims.c),
-        strict: args.strict,
-        memory: budget.all,
-        eight_bits: false,
-        normalization: fitted.loaded.graph.spec.normalization.as_ref(),
+        ..args.read.options(&budget, fitted.loaded.graph.spec.normalization.as_ref())
     };
     let targets = Targets::plan(
         &args.common,

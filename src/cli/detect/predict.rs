@@ -120,10 +120,8 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions {
         channels: Some(channels),
-        strict: args.strict,
-        memory: budget.all,
         eight_bits: true,
-        normalization: None,
+        ..LoadOptions::new(args.strict, &budget)
     };
     let out = (Some(args.out.as_path()), &["xml"][..]);
     let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;

@@ -130,10 +130,8 @@ impl AnnotatedTask for Detect {
         let spec = config.detect.clone().unwrap_or_default();
         let wanted = LoadOptions {
             channels: Some(channels),
-            strict: config.data.strict,
-            memory: budget.all,
             eight_bits: true,
-            normalization: None,
+            ..LoadOptions::new(config.data.strict, &budget)
         };
         let annotations = match (&spec.annotations, &spec.coco) {
             (Some(folder), _) => Annotations::Folder(folder.into()),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use csae::bail_usage;
 use csae::internals::budget::{Budget, free};
-use csae::internals::data::{Sample, WholeSize};
+use csae::internals::data::{LoadOptions, Sample, WholeSize};
 use csae::internals::error::{Error, Result};
 use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::model::{Graph, ModelSpec, Purpose};
@@ -317,25 +317,22 @@ impl Reading {
             return self.whole(common, graph, source);
         }
         let dims = graph.nodes[0].dims;
-        let normalization = graph.spec.normalization.as_ref();
-        let Self { strict, budget, .. } = self;
-        let sample = Sample::open_training(source, dims, PATCHES, strict, budget, normalization)?;
-        report(common, sample)
+        let want = self.options(graph);
+        report(common, Sample::open_training(source, dims, PATCHES, &want, self.budget)?)
     }
 
     /// Images of the model's size.
     fn whole(self, common: &Common, graph: &Graph, source: &str) -> Result<Sample> {
-        let Self { resize, strict, budget } = self;
-        report(
-            common,
-            Sample::open_whole(
-                source,
-                WholeSize::of_fixed(graph.nodes[0].dims, resize),
-                strict,
-                budget,
-                graph.spec.normalization.as_ref(),
-            )?,
-        )
+        let size = WholeSize::of_fixed(graph.nodes[0].dims, self.resize);
+        let want = self.options(graph);
+        report(common, Sample::open_whole(source, size, &want, self.budget)?)
+    }
+
+    fn options(self, graph: &Graph) -> LoadOptions<'_> {
+        LoadOptions {
+            normalization: graph.spec.normalization.as_ref(),
+            ..LoadOptions::new(self.strict, &self.budget)
+        }
     }
 }
 
@@ -554,8 +551,11 @@ fn read_one(args: &GenerateArgs, graph: &Graph, source: &str, budget: Budget) ->
     }
     let size = graph.nodes[0].dims;
     let whole = WholeSize::of_fixed(size, args.resize);
-    let normalization = graph.spec.normalization.as_ref();
-    let sample = Sample::open_whole(source, whole, true, budget, normalization)?;
+    let want = LoadOptions {
+        normalization: graph.spec.normalization.as_ref(),
+        ..LoadOptions::new(true, &budget)
+    };
+    let sample = Sample::open_whole(source, whole, &want, budget)?;
     if sample.len() != 1 {
         bail_usage!("{source} holds {} images; name an image file", sample.len());
     }

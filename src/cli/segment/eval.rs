@@ -59,10 +59,8 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions {
         channels: Some(loaded.graph.nodes[0].dims.c),
-        strict: args.strict,
-        memory: budget.all,
         eight_bits: true,
-        normalization: None,
+        ..LoadOptions::new(args.strict, &budget)
     };
     let classes = loaded.graph.spec.classes.clone();
     let labels = args.labels.as_trained(&args.common, &loaded);

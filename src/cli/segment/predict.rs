@@ -94,10 +94,8 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions {
         channels: Some(channels),
-        strict: args.strict,
-        memory: budget.all,
         eight_bits: true,
-        normalization: None,
+        ..LoadOptions::new(args.strict, &budget)
     };
     let endings: &[&str] = if args.probabilities { &[OVERLAY, "npy"] } else { &[OVERLAY] };
     let out = (Some(args.out.as_path()), endings);

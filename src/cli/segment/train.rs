@@ -124,10 +124,8 @@ impl AnnotatedTask for Segment {
         let spec = config.segment.clone().unwrap_or_default();
         let wanted = LoadOptions {
             channels: Some(channels),
-            strict: config.data.strict,
-            memory: budget.all,
             eight_bits: true,
-            normalization: None,
+            ..LoadOptions::new(config.data.strict, &budget)
         };
         let open = |source: &str, classes: &[String]| -> Result<SegmentationSet> {
             let meaning = LabelOptions {

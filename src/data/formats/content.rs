@@ -237,10 +237,7 @@ pub fn describe_other(start: &[u8], path: &Path) -> Option<&'static str> {
     let begins = |magic: &[u8]| start.starts_with(magic);
     let is_video = start.get(4..8) == Some(b"ftyp") || begins(b"\x1a\x45\xdf\xa3");
     if begins(b"PK\x03\x04") && extension(path) == "npz" {
-        return Some(
-            "is an archive of NumPy arrays; save the array of images in a file of its own with \
-             numpy.save, which ends in .npy",
-        );
+        return Some("is an archive of NumPy arrays, not an image");
     }
     if begins(b"PK\x03\x04") || begins(b"\x1f\x8b") || begins(b"7z\xbc\xaf") || begins(b"Rar!") {
         return Some("is an archive; unpack it and name the folder");
@@ -249,7 +246,7 @@ pub fn describe_other(start: &[u8], path: &Path) -> Option<&'static str> {
         return Some("is a PDF document; export its pages as PNG");
     }
     if begins(b"\x89HDF") || begins(b"MATLAB") {
-        return Some("is a file of arrays (HDF5 or MATLAB); save the array of images as .npy");
+        return Some("is a file of arrays (HDF5 or MATLAB), not an image");
     }
     is_video.then_some("is a video; save its frames as PNG")
 }

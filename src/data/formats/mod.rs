@@ -1,6 +1,7 @@
-//! File formats of image sets: image files, IDX, CIFAR, NumPy arrays and CSV. A table lists how
+//! File formats of image sets: image files, IDX, CIFAR, CSV and files of numbers. A table lists how
 //! each format is detected and read.
 
+pub mod arrays;
 pub mod cifar;
 pub mod content;
 pub mod csv;
@@ -8,7 +9,6 @@ pub mod decode;
 pub mod directory;
 mod frames;
 pub mod idx;
-pub mod npy;
 pub mod png_chunks;
 mod tiff;
 
@@ -31,7 +31,8 @@ pub(super) struct Format {
 
 /// The formats. The first one that detects a file opens it, so the order matters: CIFAR files have
 /// no magic bytes and are detected by name only, and [`decode`] accepts every file.
-const FORMATS: &[Format] = &[npy::FORMAT, cifar::FORMAT, csv::FORMAT, idx::FORMAT, decode::FORMAT];
+const FORMATS: &[Format] =
+    &[arrays::FORMAT, cifar::FORMAT, csv::FORMAT, idx::FORMAT, decode::FORMAT];
 
 /// Number of bytes at the start of a file that are passed to [`Format::sniffs`]. It must cover the
 /// magic bytes of every format.
@@ -64,6 +65,19 @@ pub(super) fn open(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened
     }
     let format = FORMATS.iter().find(|format| (format.sniffs)(&start, path));
     (format.expect("the last format accepts every file").open)(path, want, limit)
+}
+
+/// Opens the array `inside` a file.
+///
+/// # Errors
+/// If the file is not one of arrays, or cannot be read.
+pub(super) fn open_inside(
+    path: &Path,
+    inside: &str,
+    want: &LoadOptions,
+    limit: u64,
+) -> Result<Opened> {
+    arrays::open_array(path, Some(inside), want, limit)
 }
 
 /// Opens a folder whose files form one data set in one of the formats. Returns `None` for any other

@@ -2,6 +2,7 @@
 //! alpha, in 8 bits, 16 bits or floats. Palettes, CMYK and YCbCr are converted to RGB.
 
 use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::path::Path;
 
 use half::f16;
 use image::metadata::Orientation;
@@ -311,6 +312,12 @@ impl<R: Read + Seek> TiffFile<R> {
 /// The number of images in a file, without reduced copies and masks of others.
 pub(super) fn pages(bytes: &[u8]) -> Option<usize> {
     directory::pages(&mut Cursor::new(bytes))
+}
+
+/// Whether a TIFF file has several images.
+pub(super) fn has_pages(path: &Path) -> bool {
+    let file = std::fs::File::open(path).map(std::io::BufReader::new);
+    file.is_ok_and(|mut file| directory::pages(&mut file).is_some_and(|pages| pages > 1))
 }
 
 /// Refuses compression that the decoder does not have, and names it.

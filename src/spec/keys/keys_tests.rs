@@ -189,6 +189,7 @@ fn samples(values: &Values) -> (Vec<String>, Vec<String>) {
             own(&["\"zzz\"", "3", "{ kind = \"relu\", zzz = 1 }"]),
         ),
         Values::Layers | Values::Corruption | Values::Normalization => (own(&[]), own(&["3"])),
+        Values::Layout => (own(&["\"NCHW\"", "\"NCL\""]), own(&["3", "\"NC\""])),
         Values::Range => (own(&["[0, 1]", "[-5.5, 7.25]"]), own(&["3", "[1]", "[1, 1]"])),
     };
     match *values {

@@ -139,6 +139,7 @@ fn of_values(values: &Values) -> Value {
             list(&any(&LayerOp::NAMES.iter().map(|op| layer(op)).collect::<Vec<_>>()), None)
         }
         Values::Corruption => json!({"$ref": "#/definitions/corruption"}),
+        Values::Layout => json!({"type": "string"}),
         Values::Range => list(&json!({"type": "number"}), Some(2)),
         Values::Normalization => {
             let numbers = list(&json!({"type": "number"}), None);

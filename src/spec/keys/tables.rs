@@ -47,6 +47,9 @@ pub(super) const KEYS: &[KeyEntry] = &[
     key("data.validation", SHARE, Is("0.1"), "Share of the images held out for validation"),
     key("data.validation_patches", from(0), Is("2048"),
         "Maximum number of patches in a validation; 0: all"),
+    key("data.layout", Values::Layout, Without("inferred"),
+        "What the axes of an array stand for, outermost first: N samples, C channels, H rows, W \
+         columns, L signals"),
     key("data.normalize", Values::Choice(NormalizeName::NAMES), Is("\"auto\""),
         "How the channels are normalised: not, by their range, by mean and standard deviation, or \
          by median and interquartile range; auto: by what the samples are"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
-pub use crate::data::formats::npy::encode_header as npy_header;
+pub use crate::data::numbers::npy_header::encode as npy_header;
 use crate::data::{Labels, Sample};
 use crate::error::{Error, Result};
 use crate::files::{self, Partial};
