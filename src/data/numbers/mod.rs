@@ -19,6 +19,10 @@ mod npz;
 mod path;
 mod refused;
 mod scaled;
+mod tiff;
+mod tiff_axes;
+mod wav;
+pub mod y4m;
 
 use std::fmt;
 use std::fs::File;
@@ -375,6 +379,9 @@ const FORMATS: &[Format] = &[
     hdf5::FORMAT,
     mat::FORMAT,
     fits::FORMAT,
+    wav::FORMAT,
+    tiff::FORMAT,
+    y4m::FORMAT,
     refused::NETCDF_3,
     refused::PICKLE,
 ];
