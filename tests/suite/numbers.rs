@@ -270,7 +270,7 @@ fn impossible_shapes_are_refused() {
         ("NAXIS1  = 9223372036854775807", "impossible"),
         ("NAXIS1  = 99999999999999999999", "NAXIS1"),
         ("NAXIS1  = 1000", "ends before"),
-        ("NAXIS1  = 0", "no array of numbers"),
+        ("NAXIS1  = 0", "the array is empty"),
     ] {
         let found = refusal(&cards(axis), "a.fits", None);
         assert!(found.contains(message), "{found}");
@@ -280,8 +280,8 @@ fn impossible_shapes_are_refused() {
 /// Small files that are large when they are decompressed.
 #[test]
 fn bombs_are_refused() {
-    const LARGE: usize = 1 << 28;
-    let array = npy("|u1", "False", "(268435328,)", LARGE);
+    const LARGE: usize = 1 << 26;
+    let array = npy("|u1", "False", "(67108864,)", LARGE);
     let packed = |bytes: &[u8]| {
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(bytes).unwrap();
@@ -319,7 +319,7 @@ fn bombs_are_refused() {
     header.truncate(128);
     header[124..].copy_from_slice(b"\0\x01IM");
     let found = refusal(&[header, tag(15, matrix.len()), matrix].concat(), "a.mat", None);
-    assert!(found.contains("x: needs 768 MiB in memory"), "{found}");
+    assert!(found.contains("x: needs 192 MiB in memory"), "{found}");
 }
 
 /// A film from a pipe has the frames of the file.

@@ -384,6 +384,8 @@ def tiff():
          expected=np.moveaxis(numbers((5, 3, 4), "u2"), 0, -1))
     save("bands.tif", numbers((3, 4, 5), "f4"), planarconfig="contig")
     save("bits.tif", numbers((5, 11), "?"), expected=numbers((5, 11), "?").astype("u1"))
+    save("webp.tif", numbers((2, 4, 5, 3), "u1"), photometric="rgb", compression="webp",
+         compressionargs={"lossless": True})
     save("zstd.tif", numbers((16, 16), "u1"), compression="zstd", refused="compression ZSTD")
     save("palette.tif", numbers((3, 4), "u1"), photometric="palette",
          colormap=numbers((3, 256), "u2"), refused="palette")

@@ -1,53 +1,62 @@
 //! Snappy's block format (<https://github.com/google/snappy/blob/main/format_description.txt>).
 
+/// Takes `count` bytes from the start.
+fn take<'a>(data: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+    let (taken, rest) = data.split_at_checked(count)?;
+    *data = rest;
+    Some(taken)
+}
+
+/// A little-endian number of `count` bytes, at most four.
+fn number(data: &mut &[u8], count: usize) -> Option<usize> {
+    let bytes = take(data, count)?;
+    Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+}
+
 /// Decodes a block of `len` bytes. Returns `None` if it is damaged or has another length.
-pub(super) fn decode(data: &[u8], len: usize) -> Option<Vec<u8>> {
-    let mut data = data.iter().map(|byte| usize::from(*byte));
-    let number = |count: usize, data: &mut dyn Iterator<Item = usize>| {
-        (0..count).try_fold(0, |number, i| Some(number | data.next()? << (8 * i)))
-    };
-    let (mut declared, mut shift) = (0_usize, 0);
-    loop {
-        let byte = data.next()?;
-        declared |= (byte & 0x7f).checked_shl(shift)?;
+pub(super) fn decode(mut data: &[u8], len: usize) -> Option<Vec<u8>> {
+    let mut declared = 0;
+    for shift in (0..35).step_by(7) {
+        let byte = number(&mut data, 1)?;
+        declared |= (byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             break;
-        }
-        shift += 7;
-        if shift > 28 {
-            return None;
         }
     }
     if declared != len {
         return None;
     }
     let mut out: Vec<u8> = Vec::new();
-    while let Some(tag) = data.next() {
+    while !data.is_empty() {
+        let tag = number(&mut data, 1)?;
         let upper = tag >> 2;
         let (run, back) = match tag & 3 {
             0 => {
                 let run = 1 + match upper {
-                    60..=63 => number(upper - 59, &mut data)?,
+                    60..=63 => number(&mut data, upper - 59)?,
                     run => run,
                 };
-                if run > len - out.len() {
+                out.extend_from_slice(take(&mut data, run)?);
+                if out.len() > len {
                     return None;
-                }
-                for _ in 0..run {
-                    out.push(data.next()? as u8);
                 }
                 continue;
             }
-            1 => (4 + (upper & 7), (upper >> 3) << 8 | data.next()?),
-            2 => (1 + upper, number(2, &mut data)?),
-            _ => (1 + upper, number(4, &mut data)?),
+            1 => (4 + (upper & 7), (upper >> 3) << 8 | number(&mut data, 1)?),
+            2 => (1 + upper, number(&mut data, 2)?),
+            _ => (1 + upper, number(&mut data, 4)?),
         };
         let from = out.len().checked_sub(back).filter(|_| back > 0)?;
         if run > len - out.len() {
             return None;
         }
-        for i in from..from + run {
-            out.push(out[i]);
+        if run <= back {
+            out.extend_from_within(from..from + run);
+        } else {
+            // The reference overlaps what it writes.
+            for i in from..from + run {
+                out.push(out[i]);
+            }
         }
     }
     (out.len() == len).then_some(out)
