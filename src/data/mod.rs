@@ -8,6 +8,7 @@ pub mod array;
 pub mod augment;
 pub mod bundled;
 pub mod catalogue;
+pub mod containers;
 pub mod encoding;
 mod exif;
 pub mod file_report;

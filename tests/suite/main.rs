@@ -13,6 +13,7 @@ mod bench;
 mod commands;
 mod compare;
 mod conformance;
+mod containers;
 mod contributing;
 mod data;
 mod detect;

@@ -330,12 +330,12 @@ fn check_compression(inner: &mut Decoder<impl Read + Seek>) -> Result<()> {
         | CompressionMethod::Deflate
         | CompressionMethod::OldDeflate
         | CompressionMethod::ModernJPEG
-        | CompressionMethod::Fax4 => return Ok(()),
+        | CompressionMethod::Fax4
+        | CompressionMethod::WebP => return Ok(()),
         CompressionMethod::Huffman => "CCITT RLE".to_owned(),
         CompressionMethod::Fax3 => "CCITT Group 3".to_owned(),
         CompressionMethod::JPEG => "old-style JPEG".to_owned(),
         CompressionMethod::ZSTD => "ZSTD".to_owned(),
-        CompressionMethod::WebP => "WebP".to_owned(),
         _ => match value {
             34712 => "JPEG 2000".to_owned(),
             34887 => "LERC".to_owned(),

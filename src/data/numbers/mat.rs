@@ -39,10 +39,13 @@ const MAX_ARRAYS: usize = 1000;
 /// The names of the classes that are not arrays of numbers, by number from 1.
 const OTHERS: [&str; 5] = ["cell array", "struct", "object", "text", "sparse array"];
 
-/// A stream of data elements: a part of the file, possibly compressed.
+/// A part of the file.
+type Part<'a> = Take<&'a mut Box<dyn Input>>;
+
+/// A stream of data elements, possibly compressed.
 enum Stream<'a> {
-    Plain(Take<&'a mut Box<dyn Input>>),
-    Compressed(Box<ZlibDecoder<BufReader<Take<&'a mut Box<dyn Input>>>>>),
+    Plain(Part<'a>),
+    Compressed(Box<ZlibDecoder<BufReader<Part<'a>>>>),
 }
 
 impl Read for Stream<'_> {

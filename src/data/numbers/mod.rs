@@ -18,7 +18,13 @@ pub mod npy_header;
 mod npz;
 mod path;
 mod refused;
+#[cfg(feature = "cli")]
+mod region;
 mod scaled;
+mod tiff;
+mod tiff_axes;
+mod wav;
+pub mod y4m;
 
 use std::fmt;
 use std::fs::File;
@@ -274,12 +280,12 @@ fn checked_shape(element: Element, shape: &[u64]) -> Result<Vec<usize>> {
 }
 
 /// The error for a file that contradicts itself. `what` is a clause.
-fn damaged(what: &str) -> Error {
+pub(in crate::data) fn damaged(what: &str) -> Error {
     Error::usage(format!("the file is cut off or damaged: {what}; save it again"))
 }
 
 /// The error for a read that failed or reached the end of the file.
-fn read_error(error: &std::io::Error) -> Error {
+pub(in crate::data) fn read_error(error: &std::io::Error) -> Error {
     match error.kind() {
         std::io::ErrorKind::UnexpectedEof => damaged("it ends too early"),
         std::io::ErrorKind::InvalidData | std::io::ErrorKind::InvalidInput => {
@@ -290,7 +296,7 @@ fn read_error(error: &std::io::Error) -> Error {
 }
 
 /// The error for an array that has to be in memory as a whole, and is larger than the limit.
-fn too_large(bytes: u64, limit: u64, advice: &str) -> Error {
+pub(in crate::data) fn too_large(bytes: u64, limit: u64, advice: &str) -> Error {
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     Error::usage(format!(
         "needs {} MiB in memory, more than the limit of {} MiB; {advice}",
@@ -375,6 +381,9 @@ const FORMATS: &[Format] = &[
     hdf5::FORMAT,
     mat::FORMAT,
     fits::FORMAT,
+    wav::FORMAT,
+    tiff::FORMAT,
+    y4m::FORMAT,
     refused::NETCDF_3,
     refused::PICKLE,
 ];

@@ -5,7 +5,8 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use flate2::read::DeflateDecoder;
 use zip::{CompressionMethod, ZipArchive};
 
-use super::flat::{Region, inflate};
+use super::flat::inflate;
+use super::region::Region;
 use super::{
     Element, Format, Input, NumberFile, Opening, candidate, choose, damaged, npy, npy_header,
     read_error,

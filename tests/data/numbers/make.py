@@ -322,7 +322,162 @@ def fits():
     refuse("compressed.fits", "funpack")
 
 
-MAKERS = [npy, npz, hdf5, netcdf, matlab_73, mat, fits]
+def wav():
+    import soundfile
+
+    rng = np.random.default_rng(3)
+    wave = rng.uniform(-1, 1, (7, 2))
+    axes = ["channels", "samples"]
+    # soundfile reads PCM into the upper bits of 32-bit integers.
+    for subtype, dtype, shift in [("PCM_U8", "i1", 24), ("PCM_16", "i2", 16), ("PCM_24", "i4", 8),
+                                  ("PCM_32", "i4", 0)]:
+        name = f"{subtype.lower()}.wav"
+        soundfile.write(name, wave, 16000, subtype)
+        values, rate = soundfile.read(name, dtype="int32", always_2d=True)
+        expect(name, (values >> shift).astype(dtype).T, axes=axes, rate=rate)
+    for subtype, dtype in [("FLOAT", "float32"), ("DOUBLE", "float64")]:
+        name = f"{subtype.lower()}.wav"
+        soundfile.write(name, wave[:, 0], 44100, subtype)
+        values, rate = soundfile.read(name, dtype=dtype, always_2d=True)
+        expect(name, values.T, rate=rate)
+    for form, subtype in [("WAVEX", "PCM_24"), ("RF64", "PCM_16")]:
+        name = f"{form.lower()}.wav"
+        soundfile.write(name, wave, 8000, subtype, format=form)
+        values, rate = soundfile.read(name, dtype="int32", always_2d=True)
+        shift, dtype = (8, "i4") if subtype == "PCM_24" else (16, "i2")
+        expect(name, (values >> shift).astype(dtype).T, rate=rate)
+    soundfile.write("ulaw.wav", wave, 8000, "ULAW")
+    refuse("ulaw.wav", "µ-law")
+    # A recorder that was stopped leaves the length open.
+    with open("pcm_16.wav", "rb") as file:
+        data = bytearray(file.read())
+    at = data.index(b"data")
+    data[at + 4:at + 8] = b"\xff" * 4
+    with open("open.wav", "wb") as file:
+        file.write(data)
+    values, rate = soundfile.read("pcm_16.wav", dtype="int16", always_2d=True)
+    expect("open.wav", values.T, note="without a length")
+
+
+def tiff():
+    import tifffile
+
+    def save(name, values, refused=None, expected=None, **options):
+        options = {"photometric": "minisblack", "metadata": None} | options
+        tifffile.imwrite(name, values, datetime=None, software=False, **options)
+        if refused:
+            return refuse(name, refused)
+        series = tifffile.TiffFile(name).series
+        values = series[0].asarray() if len(series) == 1 else tifffile.imread(name, key=range(99))
+        expect(name, values if expected is None else expected)
+        return values
+
+    for dtype in ["u1", "i1", ">u2", "i2", "u4", ">i4", "f2", ">f4", "f8", "u8"]:
+        name = f"{np.dtype(dtype).name}.tif"
+        save(name, numbers((3, 4), dtype), byteorder=">" if dtype[0] == ">" else "<")
+    save("pages.tif", numbers((3, 4, 5), "u2"), compression="zlib", predictor=True)
+    save("lzw.tif", numbers((2, 4, 5), "f4"), compression="lzw")
+    save("tiles.tif", numbers((2, 20, 18), "u2"), tile=(16, 16), compression="zlib")
+    save("big.tif", numbers((2, 3, 4), "i2"), bigtiff=True)
+    save("rgb.tif", numbers((2, 3, 4, 3), "u2"), photometric="rgb")
+    save("planes.tif", numbers((5, 3, 4), "u2"), planarconfig="separate",
+         expected=np.moveaxis(numbers((5, 3, 4), "u2"), 0, -1))
+    save("bands.tif", numbers((3, 4, 5), "f4"), planarconfig="contig")
+    save("bits.tif", numbers((5, 11), "?"), expected=numbers((5, 11), "?").astype("u1"))
+    save("webp.tif", numbers((2, 4, 5, 3), "u1"), photometric="rgb", compression="webp",
+         compressionargs={"lossless": True})
+    save("zstd.tif", numbers((16, 16), "u1"), compression="zstd", refused="compression ZSTD")
+    save("palette.tif", numbers((3, 4), "u1"), photometric="palette",
+         colormap=numbers((3, 256), "u2"), refused="palette")
+    with tifffile.TiffWriter("sizes.tif") as file:
+        for size in [4, 4, 5]:
+            file.write(numbers((size, 4), "u1"), photometric="minisblack", metadata=None)
+    refuse("sizes.tif", "page 3 is 4x5 with 1 channels")
+    stack = numbers((2, 3, 4, 6, 5), "u2")
+    for axes, squeezed in [("TZCYX", "TZCYX"), ("TCYX", "TCYX"), ("ZYX", "ZYX")]:
+        values = stack[(0,) * (5 - len(axes))]
+        name = f"ome_{axes.lower()}.ome.tif"
+        tifffile.imwrite(name, values, ome=True, photometric="minisblack",
+                         metadata={"axes": axes, "Name": "x µm"}, software=False)
+        with tifffile.TiffFile(name) as file:
+            assert file.series[0].axes == squeezed
+            expect(name, file.asarray(), axes=list(squeezed), note=f"axes {squeezed[:-2]} (OME)")
+    tifffile.imwrite("ome_rgb.ome.tif", numbers((2, 3, 4, 3), "u1"), ome=True, photometric="rgb",
+                     metadata={"axes": "ZYXS"}, software=False)
+    with tifffile.TiffFile("ome_rgb.ome.tif") as file:
+        expect("ome_rgb.ome.tif", file.asarray(), axes=list("ZYXS"))
+    for axes in ["TZCYX", "CYX", "TYX"]:
+        values = stack[(0,) * (5 - len(axes))]
+        name = f"imagej_{axes.lower()}.tif"
+        tifffile.imwrite(name, values, imagej=True, metadata={"axes": axes}, software=False)
+        with tifffile.TiffFile(name) as file:
+            expect(name, file.asarray(), axes=list(axes), note="(ImageJ)")
+    # ImageJ writes stacks above 4 GB as one page with the others after it.
+    with tifffile.TiffFile("imagej_tyx.tif") as file:
+        entries = file.pages[0].offset
+    with open("imagej_tyx.tif", "rb") as file:
+        data = bytearray(file.read())
+    order = ">" if data[:2] == b"MM" else "<"
+    count = struct.unpack_from(order + "H", data, entries)[0]
+    struct.pack_into(order + "I", data, entries + 2 + 12 * count, 0)
+    with open("imagej_one.tif", "wb") as file:
+        file.write(data)
+    expect("imagej_one.tif", tifffile.imread("imagej_tyx.tif"), axes=list("TYX"))
+    # tifffile describes the axes of its stacks in JSON.
+    tifffile.imwrite("shaped.tif", stack[0], photometric="minisblack", software=False)
+    expect("shaped.tif", tifffile.imread("shaped.tif"), note="axes 3x4 (tifffile)")
+    with tifffile.TiffWriter("reduced.tif") as file:
+        options = {"photometric": "minisblack", "metadata": None, "software": False}
+        file.write(numbers((4, 4), "u2"), **options)
+        file.write(numbers((2, 2), "u2"), subfiletype=1, **options)
+        file.write(numbers((4, 4), "u2", seed=1), **options)
+    expect("reduced.tif", np.stack([numbers((4, 4), "u2"), numbers((4, 4), "u2", seed=1)]),
+           note="1 reduced copies")
+
+
+def y4m():
+    """Films by the definition of the format and of BT.601; ffmpeg reads and writes the same."""
+    width, height, frames = 5, 3, 2
+
+    def rgb(planes, bits, full, step_x, step_y):
+        luma, blue, red = [plane.astype("f8") for plane in planes]
+        rows, columns = np.arange(height) // step_y, np.arange(width) // step_x
+        blue, red = [plane[:, rows][:, :, columns] for plane in [blue, red]]
+        step, top = 2.0 ** (bits - 8), 2.0 ** bits - 1
+        luma = luma / top if full else (luma - 16 * step) / (219 * step)
+        blue, red = [(c - 128 * step) / (top if full else 224 * step) for c in [blue, red]]
+        image = np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red,
+                          luma + 1.772 * blue], -1)
+        return np.rint(image.clip(0, 1) * top).astype("u1" if bits == 8 else "u2")
+
+    for color, (x, y), bits, extra in [("420jpeg", (2, 2), 8, ""), ("422p10", (2, 1), 10, ""),
+                                       ("444", (1, 1), 8, " XCOLORRANGE=FULL"),
+                                       ("411", (4, 1), 8, " Ib"), ("mono", (0, 0), 8, ""),
+                                       ("mono12", (0, 0), 12, ""), ("420p16", (2, 2), 16, "")]:
+        rng = np.random.default_rng(4)
+        dtype = "u1" if bits == 8 else "<u2"
+        sizes = [(height, width)]
+        if x:
+            sizes += 2 * [(-(-height // y), -(-width // x))]
+        planes = [rng.integers(0, 2 ** bits, (frames, *size)).astype(dtype) for size in sizes]
+        name = f"{color}.y4m"
+        with open(name, "wb") as file:
+            file.write(f"YUV4MPEG2 W{width} H{height} F25:1 A1:1 C{color}{extra}\n".encode())
+            for frame in range(frames):
+                file.write(b"FRAME Ip\n" if frame else b"FRAME\n")
+                file.write(b"".join(plane[frame].tobytes() for plane in planes))
+        if x:
+            note = "RGB by BT.601 from the " + ("full range" if "FULL" in extra else "limited")
+            expect(name, rgb(planes, bits, "FULL" in extra, x, y), axes=list("TYXS"), note=note)
+            expect(name, planes[0], inside="luma", note="luma alone")
+        else:
+            expect(name, planes[0], axes=list("TYX"))
+    with open("strange.y4m", "wb") as file:
+        file.write(b"YUV4MPEG2 W2 H2 Cbgr\nFRAME\n" + bytes(12))
+    refuse("strange.y4m", 'colour format "bgr"')
+
+
+MAKERS = [npy, npz, hdf5, netcdf, matlab_73, mat, fits, wav, tiff, y4m]
 
 if __name__ == "__main__":
     for make in MAKERS:
