@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::{Layout, LoadOptions, Sample};
+use csae::internals::data::{Layout, LoadOptions, NanName, Sample};
 use csae::internals::error::Error;
 use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::infer::conditions::Condition;
@@ -17,6 +17,7 @@ use csae::internals::shape::Dims;
 use csae::internals::tasks::restore::protocol;
 use csae::internals::tasks::restore::protocol::{Degradation, Protocol, Restored};
 
+use super::reading::parse_nan;
 use super::{CommandArgs, Common};
 
 /// Evaluate a model on images: PSNR, SSIM, losses, L0, dead units, explained variance.
@@ -73,6 +74,10 @@ pub struct EvalArgs {
     /// such as NCHW or NCL [default: inferred]
     #[arg(long, value_name = "AXES", conflicts_with = "protocol")]
     layout: Option<Layout>,
+    /// What happens to values that are not finite: error, or zero, which makes them 0 after
+    /// normalisation [default: error]
+    #[arg(long, value_name = "HOW", value_parser = parse_nan, conflicts_with = "protocol")]
+    nan: Option<NanName>,
     /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and
     /// the batch size is chosen to fit [default: the free memory]
     #[arg(long, value_name = "SIZE", conflicts_with = "protocol")]
@@ -161,6 +166,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let budget = super::budget(args.max_memory.as_deref())?;
     let want = LoadOptions {
         layout: args.layout.as_ref(),
+        nan: args.nan.unwrap_or_default(),
         normalization: graph.spec.normalization.as_ref(),
         ..LoadOptions::new(args.strict, &budget)
     };

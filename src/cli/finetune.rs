@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use csae::internals::budget::Budget;
-use csae::internals::data::{LoadOptions, Sample, Subset, WholeSize};
+use csae::internals::data::{LoadOptions, NanName, Sample, Subset, WholeSize};
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
 use csae::internals::files;
@@ -122,6 +122,7 @@ impl Data {
         let open = |source: &str, size| {
             let want = LoadOptions {
                 layout: config.data.layout.as_ref(),
+                nan: config.data.nan,
                 normalization: config.model.normalization.as_ref(),
                 ..LoadOptions::new(config.data.strict, &budget)
             };
@@ -173,6 +174,9 @@ impl FinetuneArgs {
     fn apply_data_flags(&self, config: &mut Config) {
         config.data.source.clone_from(&self.data);
         config.data.strict |= self.reading.read.strict;
+        if self.reading.read.nan != NanName::Error {
+            config.data.nan = self.reading.read.nan;
+        }
         if let Some(layout) = &self.reading.read.layout {
             config.data.layout = Some(layout.clone());
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::{Layout, LoadOptions, Sample};
+use csae::internals::data::{Layout, LoadOptions, NanName, Sample};
 use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::infer::evaluate::EvaluationReport;
 use csae::internals::infer::top_patches::TopPatches;
@@ -16,6 +16,7 @@ use csae::internals::tasks::inspect::{
 };
 use serde_json::json;
 
+use super::reading::parse_nan;
 use super::{CommandArgs, Common};
 
 /// Inspect a model: its layers, its training history, its filters, what its units reconstruct, and
@@ -59,6 +60,10 @@ pub struct InspectArgs {
     /// such as NCHW or NCL [default: inferred]
     #[arg(long, value_name = "AXES", requires = "data")]
     layout: Option<Layout>,
+    /// What happens to values that are not finite: error, or zero, which makes them 0 after
+    /// normalisation [default: error]
+    #[arg(long, value_name = "HOW", value_parser = parse_nan, requires = "data")]
+    nan: Option<NanName>,
     /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and
     /// the batch size is chosen to fit [default: the free memory]
     #[arg(long, value_name = "SIZE", requires = "data")]
@@ -100,6 +105,7 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
             graph.check_autoencoder().map_err(|error| error.at("--data"))?;
             let want = LoadOptions {
                 layout: args.layout.as_ref(),
+                nan: args.nan.unwrap_or_default(),
                 normalization: graph.spec.normalization.as_ref(),
                 ..LoadOptions::new(args.strict, &budget)
             };

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use csae::internals::budget::Budget;
-use csae::internals::data::{Layout, LoadOptions, Normalization};
+use csae::internals::data::{Layout, LoadOptions, NanName, Normalization};
 use csae::internals::error::Result;
 
 /// How data are read.
@@ -15,6 +15,10 @@ pub struct ReadArgs {
     /// such as NCHW or NCL [default: inferred]
     #[arg(long, value_name = "AXES")]
     pub layout: Option<Layout>,
+    /// What happens to values that are not finite: error, or zero, which makes them 0 after
+    /// normalisation
+    #[arg(long, value_name = "HOW", default_value = "error", value_parser = parse_nan)]
+    pub nan: NanName,
     /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from
     /// their files as needed [default: the free memory]
     #[arg(long, value_name = "SIZE")]
@@ -35,8 +39,15 @@ impl ReadArgs {
     ) -> LoadOptions<'a> {
         LoadOptions {
             layout: self.layout.as_ref(),
+            nan: self.nan,
             normalization,
             ..LoadOptions::new(self.strict, budget)
         }
     }
+}
+
+/// Parses the value of `--nan`.
+pub fn parse_nan(text: &str) -> std::result::Result<NanName, String> {
+    NanName::named(text)
+        .ok_or_else(|| format!("use one of {}", NanName::names().collect::<Vec<_>>().join(", ")))
 }

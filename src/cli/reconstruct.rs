@@ -1,23 +1,27 @@
 //! `csae reconstruct`: passes images through an autoencoder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::{Handles, LoadOptions};
+use csae::internals::data::image_file::ImageFile;
+use csae::internals::data::numbers::npy_header::encode as npy_header;
+use csae::internals::data::{Encoding, Handles, LoadOptions, Pixels, SampleType};
+use csae::internals::error::{Error, Result};
 use csae::internals::files;
 use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::infer::reconstruct;
 use csae::internals::metrics::quality;
-use csae::internals::model::Purpose;
+use csae::internals::model::{ModelSpec, Purpose};
 use csae::internals::report::picture;
-use csae::internals::shape::Dims;
+use csae::internals::shape::{Dims, to_nchw};
 use serde_json::json;
 
 use super::reading::ReadArgs;
 use super::targets::{Job, Targets};
 use super::{CommandArgs, Common};
 
-/// Reconstruct images of any size with an autoencoder, and write the results as PNG files.
+/// Reconstruct images of any size with an autoencoder, and write the results as PNG files or one
+/// array.
 ///
 /// A convolutional model encodes an image as a whole. Other models encode overlapping tiles of
 /// their input size, whose reconstructions are blended without seams. Prints PSNR and SSIM against
@@ -25,7 +29,8 @@ use super::{CommandArgs, Common};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae reconstruct runs/001 photo.jpg -o out/
-  csae reconstruct model.safetensors folder/ -o out/ --force")]
+  csae reconstruct model.safetensors folder/ -o out/ --force
+  csae reconstruct runs/flow fields.npy -o reconstructed.npy")]
 pub struct ReconstructArgs {
     /// Model file or run folder
     model: PathBuf,
@@ -33,7 +38,8 @@ pub struct ReconstructArgs {
     /// IDX, CIFAR, npy or csv files, bundled sets
     #[arg(required = true)]
     images: Vec<String>,
-    /// Folder for the results, or the PNG file of a single result
+    /// Folder for the results, the PNG file of a single result, or an .npy file for all results, with
+    /// the type and the units of the samples
     #[arg(short, long, value_name = "PATH")]
     out: PathBuf,
     /// Overwrite existing files
@@ -70,8 +76,13 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         channels: Some(dims.c),
         ..args.read.options(&budget, graph.spec.normalization.as_ref())
     };
-    let out = (Some(args.out.as_path()), &[][..]);
+    let is_array = args.out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
+    if is_array {
+        super::refuse_existing(&args.out, args.force)?;
+    }
+    let out = (Some(args.out.as_path()).filter(|_| !is_array), &[][..]);
     let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;
+    let mut array = if is_array { Some(ArrayOfResults::new(&targets)?) } else { None };
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
@@ -79,34 +90,103 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let data = targets.bytes(|size| reconstruct::bytes(dims, size));
     inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data })?;
     let mut handles = Handles::default();
-    for Job { source, image, target, .. } in &targets.jobs {
+    for Job { source, image, target, name } in &targets.jobs {
         let pixels = &targets.sources[*source];
         let size = pixels.size(*image);
         let mut original = pixels.values(*image, &mut handles)?;
         let mut result = reconstruct::image(&mut device, &mut inference, &original, size)?;
+        if let Some(array) = &mut array {
+            array.add(&result, &graph.spec);
+        }
         graph.spec.to_unit(&mut original);
         graph.spec.to_unit(&mut result);
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
         let own = Dims::of(size, dims.c);
-        files::make_folder(target.parent().unwrap_or(&args.out))?;
-        picture::save_png(target, &result, own)?;
+        if array.is_none() {
+            files::make_folder(target.parent().unwrap_or(&args.out))?;
+            let is_deep = pixels.encoding().sample == SampleType::U16;
+            if is_deep && [1, 3].contains(&own.c) && graph.spec.normalization.is_none() {
+                ImageFile::from_pixels(&result, own, true).save(target)?;
+            } else {
+                picture::save_png(target, &result, own)?;
+            }
+        }
+        let place = if is_array { name.clone() } else { target.display().to_string() };
         let (psnr, ssim) =
             (quality::psnr(&original, &result), quality::ssim(&original, &result, own));
         if args.common.json {
             outln!(
                 "{}",
                 json!({
-                    "kind": "reconstruct", "file": target.display().to_string(),
+                    "kind": "reconstruct", "file": place,
                     "width": size.w, "height": size.h, "psnr": psnr, "ssim": ssim
                 })
             );
         } else {
-            args.common.report_written(format_args!(
-                "{}  {size}  PSNR {psnr:.2} dB  SSIM {ssim:.4}",
-                target.display()
-            ));
+            args.common
+                .report_written(format_args!("{place}  {size}  PSNR {psnr:.2} dB  SSIM {ssim:.4}"));
         }
+    }
+    if let Some(array) = &array {
+        array.write(&args.out)?;
+        args.common.report_written(format_args!("{}", args.out.display()));
     }
     args.common.report_kernels(&mut device);
     Ok(())
+}
+
+/// All results as one array (N,C,H,W) of the type of the samples.
+struct ArrayOfResults {
+    sample: SampleType,
+    shape: [usize; 4],
+    bytes: Vec<u8>,
+}
+
+impl ArrayOfResults {
+    /// # Errors
+    /// If the images differ in size or type.
+    fn new(targets: &Targets) -> Result<Self> {
+        let samples = targets.sources.iter().map(|pixels| pixels.encoding().sample);
+        let sample = samples.reduce(|a, b| if a == b { a } else { SampleType::F32 });
+        let sample = sample.unwrap_or_default();
+        let mut sizes = targets.sources.iter().map(Pixels::common_size);
+        let first = sizes.next().flatten();
+        let Some(size) = first.filter(|first| sizes.all(|size| size == Some(*first))) else {
+            return Err(Error::usage(
+                "the images differ in size and cannot be one array; name a folder with -o",
+            ));
+        };
+        let channels = targets.sources[0].channels();
+        let shape = [targets.jobs.len(), channels, size.h, size.w];
+        Ok(Self { sample, shape, bytes: Vec::new() })
+    }
+
+    /// Adds a result (H,W,C) of a model.
+    fn add(&mut self, result: &[f32], model: &ModelSpec) {
+        let [_, c, h, w] = self.shape;
+        let mut values = to_nchw(result, Dims::new(c, h, w));
+        // Offset and divisor per channel are for channels innermost.
+        let encoding = match &model.normalization {
+            Some(normalization) => normalization.encoding(self.sample),
+            None => Encoding::full_range(self.sample),
+        };
+        for (channel, plane) in values.chunks_exact_mut(h * w).enumerate() {
+            let [offset, divisor] = encoding.scale(channel);
+            plane.iter_mut().for_each(|value| *value = *value * divisor + offset);
+        }
+        values.into_iter().for_each(|value| self.sample.push(value, &mut self.bytes));
+    }
+
+    fn write(&self, path: &Path) -> Result<()> {
+        let descr = match self.sample {
+            SampleType::U8 => "|u1",
+            SampleType::U16 => "<u2",
+            SampleType::F16 => "<f2",
+            SampleType::F32 => "<f4",
+        };
+        let [n, c, h, w] = self.shape;
+        // Signals have no rows.
+        let shape = if h == 1 { vec![n, c, w] } else { vec![n, c, h, w] };
+        files::write_atomically(path, &[npy_header(descr, &shape), self.bytes.clone()].concat())
+    }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::{Layout, bundled};
+use csae::internals::data::{Layout, NanName, bundled};
 use csae::internals::error::Error;
 use csae::internals::files;
 use csae::internals::spec::{self, Config, CorruptionSpec, Task};
 use csae::internals::train::{Origin, RunFolder};
 use serde_json::json;
 
+use super::reading::parse_nan;
 use super::training::Job;
 use super::{CommandArgs, Common, dry_run};
 
@@ -85,6 +86,10 @@ pub struct TrainArgs {
     /// such as NCHW or NCL [default: inferred]
     #[arg(long, value_name = "AXES")]
     layout: Option<Layout>,
+    /// What happens to values that are not finite: error, or zero, which makes them 0 after
+    /// normalisation [default: error]
+    #[arg(long, value_name = "HOW", value_parser = parse_nan)]
+    nan: Option<NanName>,
     /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and
     /// a model or batch that does not fit into the rest is an error [default: the free memory]
     #[arg(long, value_name = "SIZE")]
@@ -155,6 +160,7 @@ impl TrainArgs {
         }
         config.train.from = self.from.clone().or(config.train.from);
         config.data.strict |= self.strict;
+        config.data.nan = self.nan.unwrap_or(config.data.nan);
         if let Some(layout) = &self.layout {
             config.data.layout = Some(layout.clone());
         }

@@ -11,9 +11,12 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::array::Array;
+use super::container_set::ContainerSet;
+use super::containers::Container;
 use super::encoding::Encoding;
 use super::folder::slashed;
 use super::images::{Images, Labels, describe, enlarged, resized_len, split};
+use super::normalization::check_finite;
 use super::number_set::NumberSet;
 use super::numbers::NumberFile;
 use super::patches::{Patch, PatchGrid};
@@ -41,6 +44,8 @@ pub enum Storage {
     Records(Vec<(PathBuf, Array)>),
     /// An array in a file of numbers.
     Numbers(NumberSet),
+    /// Encoded images in a container.
+    Container(ContainerSet),
 }
 
 /// How images are resized when they are read.
@@ -95,6 +100,7 @@ const RESIZE_BYTES: usize = 16;
 pub struct Handles {
     files: HashMap<usize, File>,
     numbers: Option<NumberFile>,
+    container: Option<Container>,
 }
 
 impl Catalogue {
@@ -137,6 +143,7 @@ impl Catalogue {
             (None, Storage::Files { files, .. }) => files.len(),
             (None, Storage::Records(arrays)) => arrays.iter().map(|(_, array)| array.count).sum(),
             (None, Storage::Numbers(set)) => set.count,
+            (None, Storage::Container(set)) => set.sizes.len(),
         }
     }
 
@@ -156,6 +163,10 @@ impl Catalogue {
                 arrays[record(arrays, self.place(original)).0].1.dims.size()
             }
             Storage::Numbers(set) => set.dims.size(),
+            Storage::Container(set) => {
+                let [h, w] = set.sizes[self.place(original)].map(|side| side as usize);
+                Size { h, w }
+            }
         }
     }
 
@@ -178,6 +189,7 @@ impl Catalogue {
                 name_of_record(arrays, array, index)
             }
             Storage::Numbers(set) => set.name(place),
+            Storage::Container(set) => set.names[place].clone(),
         }
     }
 
@@ -259,6 +271,7 @@ impl Catalogue {
                 .sum(),
             Storage::Records(arrays) => size_of_val(&arrays[..]),
             Storage::Numbers(_) => 0,
+            Storage::Container(set) => set.held_bytes(),
         };
         let crop = match &self.crop {
             Crop::Whole => 0,
@@ -282,6 +295,7 @@ impl Catalogue {
                     (array.record() + array.dims.len() + pixel * size.area()) as u64
                 }
                 Storage::Numbers(set) => set.reading_bytes() + (pixel * size.area()) as u64,
+                Storage::Container(set) => set.decoding,
             };
             let resizing = if to == size { 0 } else { self.resizing_bytes(size, to) };
             decoding + resizing as u64
@@ -491,7 +505,20 @@ impl Catalogue {
                     closed => closed.insert(set.open()?),
                 };
                 let pixels = set.read(file, place)?;
+                if !self.encoding.nan_is_zero && !self.encoding.sample.is_integer() {
+                    let values = self.encoding.sample.values(&pixels);
+                    check_finite(&values, set.dims.c, size.w)
+                        .map_err(|e| e.at(self.original_name(original)))?;
+                }
                 self.encoding.convert_channels(pixels, set.dims.c, self.channels)?
+            }
+            Storage::Container(set) => {
+                let container = match &mut handles.container {
+                    Some(open) => open,
+                    closed => closed.insert(set.open()?),
+                };
+                let decoded = set.read(container, place)?;
+                decoded.into_stored(self.channels, self.encoding.sample)?
             }
         };
         let to = self.resized_size(original);

@@ -1,5 +1,7 @@
 //! How the samples of images are stored, and what their values are.
 
+use std::borrow::Cow;
+
 use crate::error::{Error, Result};
 use crate::sample_type::SampleType;
 use crate::shape::{Dims, Size};
@@ -11,6 +13,8 @@ pub struct Encoding {
     pub sample: SampleType,
     /// Offset and divisor of each channel, or one pair for all channels.
     scales: Vec<[f32; 2]>,
+    /// Whether values that are not finite become 0.
+    pub nan_is_zero: bool,
 }
 
 impl Default for Encoding {
@@ -22,7 +26,7 @@ impl Default for Encoding {
 impl Encoding {
     /// The full range of an integer type becomes 0…1. Floats are kept.
     pub fn full_range(sample: SampleType) -> Self {
-        Self { sample, scales: vec![[0.0, sample.full_scale()]] }
+        Self { sample, scales: vec![[0.0, sample.full_scale()]], nan_is_zero: false }
     }
 
     /// An offset and a divisor for each channel.
@@ -31,7 +35,7 @@ impl Encoding {
     /// If there is no channel.
     pub fn per_channel(sample: SampleType, scales: Vec<[f32; 2]>) -> Self {
         assert!(!scales.is_empty(), "an encoding of at least one channel");
-        Self { sample, scales }
+        Self { sample, scales, nan_is_zero: false }
     }
 
     /// Offset and divisor of a channel.
@@ -55,7 +59,8 @@ impl Encoding {
         for pixel in raw.chunks_exact(self.pixel(channels)) {
             for (c, sample) in pixel.chunks_exact(self.sample.size()).enumerate() {
                 let [offset, divisor] = self.scale(c);
-                out.push((self.sample.value(sample) - offset) / divisor);
+                let value = (self.sample.value(sample) - offset) / divisor;
+                out.push(if self.nan_is_zero && !value.is_finite() { 0.0 } else { value });
             }
         }
     }
@@ -65,6 +70,21 @@ impl Encoding {
         let mut out = Vec::with_capacity(raw.len() / self.sample.size());
         self.decode_into(raw, channels, &mut out);
         out
+    }
+
+    /// Replaces stored samples (…,C) that are not finite by those of the value 0, if this is wanted.
+    pub fn replace_nan<'r>(&self, raw: &'r [u8], channels: usize) -> Cow<'r, [u8]> {
+        let size = self.sample.size();
+        if !self.nan_is_zero || raw.chunks_exact(size).all(|s| self.sample.value(s).is_finite()) {
+            return Cow::Borrowed(raw);
+        }
+        let mut out = Vec::with_capacity(raw.len());
+        for (at, sample) in raw.chunks_exact(size).enumerate() {
+            let value = self.sample.value(sample);
+            let [offset, _] = self.scale(at % channels);
+            self.sample.push(if value.is_finite() { value } else { offset }, &mut out);
+        }
+        Cow::Owned(out)
     }
 
     /// The scales for the device: offset and divisor of each of `channels`, as bits.

@@ -132,24 +132,7 @@ pub(super) struct Files<'a> {
 /// `want.memory`; or if `want.channels` is neither 1 nor 3.
 pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let Files { source, root, files, labelled } = *files;
-    if let Some(channels) = want.channels.filter(|c| ![1, 3].contains(c)) {
-        return Err(Error::usage(format!(
-            "{source}: image files have 1 channel (gray) or 3 (RGB), not {channels}; change the \
-             model's channels"
-        )));
-    }
-    let channels = want.channels.unwrap_or(1);
-    let mut set = Accumulator {
-        images: Some(Images::new(channels)),
-        channels,
-        sample: None,
-
-        sizes: Vec::new(),
-        infer_channels: want.channels.is_none(),
-        indices: Vec::new(),
-        decoding: 0,
-        limit,
-    };
+    let mut set = Accumulator::new(source, want, limit)?;
     let mut report = FileReport::default();
     let one = Limit::of_memory(want.memory);
     let batch = FILES_PER_THREAD * rayon::current_num_threads();
@@ -246,20 +229,21 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
 }
 
 /// The images decoded so far.
-struct Accumulator {
+pub(super) struct Accumulator {
     /// The pixels, or `None` once they exceed the limit.
-    images: Option<Images>,
-    channels: usize,
+    pub images: Option<Images>,
+    /// Number of channels of the set.
+    pub channels: usize,
     /// The type of the samples, once there is an image.
-    sample: Option<SampleType>,
+    pub sample: Option<SampleType>,
     /// Height and width of each image.
-    sizes: Vec<[u32; 2]>,
+    pub sizes: Vec<[u32; 2]>,
     /// Whether the set becomes RGB with the first colour image.
     infer_channels: bool,
     /// The index of the file of each image.
-    indices: Vec<usize>,
+    pub indices: Vec<usize>,
     /// Maximum memory for decoding an image, in bytes.
-    decoding: u64,
+    pub decoding: u64,
     /// Maximum size of the pixels in memory, in bytes.
     limit: u64,
 }
@@ -281,12 +265,36 @@ fn group_by_cost(indices: &[usize], costs: &[u64], limit: u64) -> Vec<Vec<(usize
 }
 
 impl Accumulator {
+    /// No images so far. `source` is for messages.
+    ///
+    /// # Errors
+    /// If `want.channels` is neither 1 nor 3.
+    pub fn new(source: &str, want: &LoadOptions, limit: u64) -> Result<Self> {
+        if let Some(channels) = want.channels.filter(|c| ![1, 3].contains(c)) {
+            return Err(Error::usage(format!(
+                "{source}: image files have 1 channel (gray) or 3 (RGB), not {channels}; change the \
+                 model's channels"
+            )));
+        }
+        let channels = want.channels.unwrap_or(1);
+        Ok(Self {
+            images: Some(Images::new(channels)),
+            channels,
+            sample: None,
+            sizes: Vec::new(),
+            infer_channels: want.channels.is_none(),
+            indices: Vec::new(),
+            decoding: 0,
+            limit,
+        })
+    }
+
     /// Adds an image. Its pixels are empty if they are known not to fit. Without given channels the
     /// set is gray until the first colour image. It has 8 bits until the first image of 16 bits.
     ///
     /// # Errors
     /// If one image has integers and another one floats.
-    fn push(&mut self, index: usize, decoded: Stored, cost: u64) -> Result<()> {
+    pub fn push(&mut self, index: usize, decoded: Stored, cost: u64) -> Result<()> {
         let sample = match self.sample {
             None => decoded.sample,
             Some(SampleType::U8) if decoded.sample == SampleType::U16 => decoded.sample,

@@ -8,6 +8,7 @@ pub mod array;
 pub mod augment;
 pub mod bundled;
 pub mod catalogue;
+pub mod container_set;
 pub mod containers;
 pub mod encoding;
 mod exif;
@@ -49,7 +50,7 @@ pub use file_report::FileReport;
 pub use formats::decode::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use layout::Layout;
-pub use normalization::{Normalization, NormalizeName};
+pub use normalization::{NanName, Normalization, NormalizeName};
 pub use patches::Patch;
 pub use pixels::Pixels;
 pub use sample::{Sample, WholeSize};
@@ -69,6 +70,8 @@ pub struct LoadOptions<'a> {
     pub eight_bits: bool,
     /// What the axes of an array stand for. `None`: inferred.
     pub layout: Option<&'a Layout>,
+    /// What happens to values that are not finite.
+    pub nan: NanName,
     /// The normalization of the model that the images are for.
     pub normalization: Option<&'a Normalization>,
     /// Maximum memory for decoding one image, in bytes. `None`: 512 MiB for the decoded image.
@@ -121,6 +124,10 @@ impl Opened {
     /// Sets the normalization that a model wants. The description says if the samples have another
     /// type than those of its training.
     fn normalize(&mut self, want: &LoadOptions) -> Result<()> {
+        match want.nan {
+            NanName::Error => self.pixels.refuse_nan()?,
+            NanName::Zero => self.pixels.replace_nan(),
+        }
         let Some(normalization) = want.normalization else { return Ok(()) };
         let sample = self.pixels.encoding().sample.name();
         if normalization.samples != sample {

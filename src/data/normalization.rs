@@ -29,6 +29,18 @@ names! {
     }
 }
 
+names! {
+    /// What happens to values that are not finite.
+    #[derive(Default)]
+    pub enum NanName {
+        /// They are an error that names the sample.
+        #[default]
+        Error = "error",
+        /// They become 0 after normalisation: with `standard` the mean of the channel.
+        Zero = "zero",
+    }
+}
+
 /// The interquartile range of a normal distribution of standard deviation 1.
 const NORMAL_IQR: f64 = 1.349;
 
@@ -153,6 +165,9 @@ impl Channel {
             count += 1.0;
             sum += f64::from(value);
             (self.min, self.max) = (self.min.min(value), self.max.max(value));
+        }
+        if count == 0.0 {
+            return;
         }
         let mean = sum / count;
         let spread: f64 = values.clone().map(|value| (f64::from(value) - mean).powi(2)).sum();
@@ -292,6 +307,22 @@ pub fn choose(
     })
 }
 
+/// Refuses values (…,C) that are not finite.
+///
+/// # Errors
+/// If there is one. The message has its position in an image of `width` columns.
+pub(super) fn check_finite(values: &[f32], c: usize, width: usize) -> Result<()> {
+    let Some(at) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let pixel = at / c;
+    Err(Error::usage(format!(
+        "the value at row {}, column {}, channel {} is {}; replace it, or use --nan zero (data.nan)",
+        pixel / width,
+        pixel % width,
+        at % c,
+        values[at]
+    )))
+}
+
 /// Statistics of each channel.
 fn statistics(pixels: &Pixels, quantiles: bool) -> Result<Vec<Channel>> {
     let (sample, c) = (pixels.encoding().sample, pixels.channels());
@@ -301,20 +332,16 @@ fn statistics(pixels: &Pixels, quantiles: bool) -> Result<Vec<Channel>> {
     let mut handles = Handles::default();
     for image in 0..pixels.len() {
         let values = sample.values(&pixels.read(image, &mut handles)?);
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            let (pixel, width) = (at / c, pixels.size(image).w);
-            return Err(Error::usage(format!(
-                "{}: the value at row {}, column {}, channel {} is {}; remove or replace it",
-                pixels.name(image),
-                pixel / width,
-                pixel % width,
-                at % c,
-                values[at]
-            )));
+        if !pixels.encoding().nan_is_zero {
+            check_finite(&values, c, pixels.size(image).w).map_err(|e| e.at(pixels.name(image)))?;
         }
         for (channel, of) in all.iter_mut().enumerate() {
-            of.add(values.iter().skip(channel).step_by(c).copied(), every);
+            let own = values.iter().skip(channel).step_by(c).copied();
+            of.add(own.filter(|value| value.is_finite()), every);
         }
+    }
+    if let Some(empty) = all.iter().position(|channel| channel.count == 0.0) {
+        return Err(Error::usage(format!("channel {empty} has no finite value; remove it")));
     }
     Ok(all)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::catalogue::{Catalogue, Handles};
 use super::encoding::Encoding;
 use super::images::Images;
-use super::normalization::Normalization;
+use super::normalization::{Normalization, check_finite};
 use crate::error::Result;
 use crate::shape::Size;
 
@@ -73,13 +73,39 @@ impl Pixels {
         }
     }
 
+    /// Makes values that are not finite 0.
+    pub fn replace_nan(&mut self) {
+        match self {
+            Self::Resident(images) => images.encoding.nan_is_zero = true,
+            Self::Streamed(catalogue) => Arc::make_mut(catalogue).encoding.nan_is_zero = true,
+        }
+    }
+
+    /// Refuses images in memory with values that are not finite. Streamed ones are checked when
+    /// they are read.
+    ///
+    /// # Errors
+    /// If there is such a value. The message names the image.
+    pub fn refuse_nan(&self) -> Result<()> {
+        let Self::Resident(images) = self else { return Ok(()) };
+        if images.encoding.sample.is_integer() {
+            return Ok(());
+        }
+        (0..images.len()).try_for_each(|i| {
+            let values = images.encoding.sample.values(images.image(i));
+            check_finite(&values, images.channels, images.table[i].size.w)
+                .map_err(|e| e.at(&images.names[i]))
+        })
+    }
+
     /// Sets the offset and divisor of each channel.
     ///
     /// # Errors
     /// If the normalization has other channels.
     pub fn normalize(&mut self, normalization: &Normalization) -> Result<()> {
         normalization.check(self.channels())?;
-        let encoding = normalization.encoding(self.encoding().sample);
+        let mut encoding = normalization.encoding(self.encoding().sample);
+        encoding.nan_is_zero = self.encoding().nan_is_zero;
         match self {
             Self::Resident(images) => images.encoding = encoding,
             Self::Streamed(catalogue) => Arc::make_mut(catalogue).encoding = encoding,

@@ -113,6 +113,40 @@ impl Serialize for LayerSpec {
     }
 }
 
+/// The layers that have a spelling for signals, such as `conv1d`: images of one row.
+const ONE_DIMENSIONAL: [(&str, &str); 7] = [
+    ("conv1d", "conv2d"),
+    ("conv_transpose1d", "conv_transpose2d"),
+    ("max_pool1d", "max_pool2d"),
+    ("max_unpool1d", "max_unpool2d"),
+    ("avg_pool1d", "avg_pool2d"),
+    ("l2_pool1d", "l2_pool2d"),
+    ("upsample_nearest1d", "upsample_nearest2d"),
+];
+
+/// Replaces the spelling of a layer for signals by its name, and sizes n along the signal by
+/// [1, n], or [0, n] for paddings. Everything else stays as it is.
+fn one_dimensional(op: String, mut table: Map<String, Value>) -> (String, Map<String, Value>) {
+    let Some((_, name)) = ONE_DIMENSIONAL.iter().find(|(spelling, _)| *spelling == op) else {
+        return (op, table);
+    };
+    for (key, row) in [
+        ("kernel", 1),
+        ("stride", 1),
+        ("dilation", 1),
+        ("scale", 1),
+        ("padding", 0),
+        ("output_padding", 0),
+    ] {
+        if let Some(value) = table.get_mut(key)
+            && value.is_number()
+        {
+            *value = Value::from(vec![Value::from(row), value.take()]);
+        }
+    }
+    ((*name).to_owned(), table)
+}
+
 impl<'de> Deserialize<'de> for LayerSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut table = Map::deserialize(deserializer)?;
@@ -139,6 +173,7 @@ impl<'de> Deserialize<'de> for LayerSpec {
                 )));
             }
         };
+        let (op, table) = one_dimensional(op, table);
         let op = LayerOp::from_keys(&op, Value::Object(table))
             .map_err(|error| D::Error::custom(format!("layer {name}: {error}")))?;
         Ok(Self { name, from, frozen, op })

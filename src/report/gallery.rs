@@ -13,7 +13,8 @@ use crate::infer::whole_images;
 use crate::model::Node;
 use crate::report::picture;
 use crate::report::picture::TileGrid;
-use crate::shape::{Dims, Size};
+use crate::report::signals;
+use crate::shape::{Dims, Size, to_nhwc};
 use crate::spec::{CorruptionSpec, LayerOp};
 
 /// The file names of all pictures that this module writes.
@@ -47,7 +48,8 @@ pub fn write(
     if graph.target == 0 {
         written.extend(reconstructions(folder, device, inference, images, chosen)?);
     }
-    if let Some(filters) = filters(device, inference)? {
+    let are_signals = graph.nodes[0].dims.h == 1;
+    if let Some(filters) = filters(device, inference)?.filter(|_| !are_signals) {
         filters.picture().save(&folder.join("filters.png"))?;
         written.push("filters.png");
     }
@@ -60,7 +62,17 @@ pub fn write(
     // of rarely active units above rounding errors.
     let strength = |unit: &usize| (*unit, 4.0 * statistics.activity(*unit).max(1e-3));
     let units: Vec<(usize, f64)> = order.iter().take(ATOMS).map(strength).collect();
-    if let Some(atoms) = atoms(device, inference, &units)? {
+    if are_signals {
+        if let Some((weight, [c, _, s])) = dictionary_weight(device, inference)? {
+            let atom = |unit: &usize| {
+                let atom = &weight[unit * c * s..][..c * s];
+                (*unit, to_nhwc(atom, Dims::new(c, 1, s)))
+            };
+            let atoms: Vec<(usize, Vec<f32>)> = order.iter().take(ATOMS).map(atom).collect();
+            signals::atoms(&folder.join("atoms.png"), &atoms, c)?;
+            written.push("atoms.png");
+        }
+    } else if let Some(atoms) = atoms(device, inference, &units)? {
         atoms.picture().save(&folder.join("atoms.png"))?;
         written.push("atoms.png");
     }
@@ -82,6 +94,13 @@ fn reconstructions(
     let shown: Vec<Patch> = chosen.iter().step_by(step).take(PATCHES).copied().collect();
     let x = patches::cut(images, &shown, dims.size());
     let y = inference.run(device, &x)?.y;
+    if dims.h == 1 {
+        let pairs = x.chunks(dims.len()).zip(y.chunks(dims.len()));
+        let pairs: Vec<_> = pairs.map(|(x, y)| (x.to_vec(), y.to_vec())).collect();
+        let path = folder.join("reconstructions.png");
+        signals::reconstructions(&path, &pairs, &inference.graph.spec, dims)?;
+        return Ok(written);
+    }
     let [x, y] = [x, y].map(|mut values| {
         inference.graph.spec.to_unit(&mut values);
         values
@@ -161,13 +180,12 @@ pub fn filters(device: &mut Device, inference: &Inference) -> Result<Option<Tile
     Ok(Some(picture::filters(&values, k, c, r, s)))
 }
 
-/// The dictionary atoms of `units`, read from the weight of the transposed convolution whose input
-/// is the code. `None` if the decoder has no such layer.
-fn dictionary(
+/// The weight of the transposed convolution whose input is the code (units, C, R, S), and C, R and
+/// S. `None` if the decoder has no such layer.
+fn dictionary_weight(
     device: &mut Device,
     inference: &Inference,
-    units: impl ExactSizeIterator<Item = usize>,
-) -> Result<Option<TileGrid>> {
+) -> Result<Option<(Vec<f32>, [usize; 3])>> {
     let graph = inference.graph;
     let decodes = |node: &&Node| {
         node.inputs == [graph.code] && matches!(node.op, Some(LayerOp::ConvTranspose2d(_)))
@@ -178,7 +196,17 @@ fn dictionary(
     let [_, c, r, s] = graph.params[weight].shape[..] else {
         unreachable!("a convolution's weight has four axes")
     };
-    let (values, k) = (inference.store.read_param(device, graph, weight)?, units.len());
+    Ok(Some((inference.store.read_param(device, graph, weight)?, [c, r, s])))
+}
+
+/// The dictionary atoms of `units`, see [`dictionary_weight`].
+fn dictionary(
+    device: &mut Device,
+    inference: &Inference,
+    units: impl ExactSizeIterator<Item = usize>,
+) -> Result<Option<TileGrid>> {
+    let Some((values, [c, r, s])) = dictionary_weight(device, inference)? else { return Ok(None) };
+    let k = units.len();
     let chosen: Vec<f32> =
         units.flat_map(|unit| &values[unit * c * r * s..(unit + 1) * c * r * s]).copied().collect();
     Ok(Some(picture::filters(&chosen, k, c, r, s)))

@@ -8,3 +8,4 @@ pub mod history;
 pub mod page;
 pub mod picture;
 pub mod runs;
+pub mod signals;

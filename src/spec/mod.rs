@@ -37,7 +37,7 @@ pub use training::{ScheduleName, ScheduleSpec, TrainSpec};
 pub use unused::written_keys;
 
 use crate::data::normalization::OutputRange;
-use crate::data::{Layout, NormalizeName};
+use crate::data::{Layout, NanName, NormalizeName};
 use crate::error::{Error, Result};
 use crate::names::{UNKNOWN, names};
 use crate::ops::{Activation, LossKind};
@@ -120,7 +120,7 @@ pub struct DataSpec {
     /// overlap). `crop` and `patches` enlarge images that are smaller than the input.
     pub fit: FitName,
     /// Side in pixels of square crops, for a model without a fixed input size. Smaller images are
-    /// not cropped.
+    /// not cropped. For signals it is the length of crops, by default 1024.
     pub crop: usize,
     /// Crops of each image in an epoch; 0: enough to cover the image once. Images of exactly the
     /// input size give one.
@@ -142,6 +142,10 @@ pub struct DataSpec {
     /// What the axes of an array stand for, such as `NCHW` or `NCL`. The default is inferred.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
+    /// What happens to values that are not finite: `error`, or `zero`: they become 0 after
+    /// normalisation.
+    #[serde(skip_serializing_if = "is_error")]
+    pub nan: NanName,
     /// How the channels are normalised: `auto`, `none`, `range` (smallest value 0, largest 1),
     /// `standard` (mean 0, standard deviation 1) or `robust` (median 0, interquartile range 1.349).
     #[serde(skip_serializing_if = "is_auto")]
@@ -149,6 +153,10 @@ pub struct DataSpec {
     /// A fixed range instead: these two values of the samples become 0 and 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<[f32; 2]>,
+}
+
+fn is_error(name: &NanName) -> bool {
+    *name == NanName::Error
 }
 
 fn is_auto(name: &NormalizeName) -> bool {
@@ -171,6 +179,7 @@ impl Default for DataSpec {
             validation: 0.1,
             validation_patches: 2048,
             layout: None,
+            nan: NanName::Error,
             normalize: NormalizeName::Auto,
             range: None,
         }

@@ -37,6 +37,24 @@ pub struct Prepared {
 /// open.
 const WHOLE: Size = Size::new(64, 64);
 
+/// Default length of crops of signals: that of one side of an image crop would be too short.
+const SIGNAL_CROP: usize = 1024;
+
+/// The size of a sample: the model's input, else that of images of one small size, else of crops.
+/// A signal has one row; its crops have `data.crop` columns, by default [`SIGNAL_CROP`].
+fn sample_dims(config: &Config, pixels: &Pixels) -> Dims {
+    let (channels, crop) = (pixels.channels(), config.data.crop);
+    let are_signals = pixels.sizes().all(|size| size.h == 1);
+    let crop = if are_signals && crop == DataSpec::default().crop { SIGNAL_CROP } else { crop };
+    match (config.model.input, pixels.common_size()) {
+        (Some([c, h, w]), _) => Dims::new(c, h, w),
+        (None, Some(size)) if are_signals => Dims::new(channels, 1, size.w.min(crop)),
+        (None, None) if are_signals => Dims::new(channels, 1, crop),
+        (None, Some(size)) if size.fits(WHOLE) => Dims::of(size, channels),
+        (None, _) => Dims::new(channels, crop, crop),
+    }
+}
+
 /// Loads and splits the data and fits it to the model's input, or an open input to the data.
 ///
 /// # Errors
@@ -54,19 +72,14 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     let want = LoadOptions {
         channels: config.model.input.map(|[c, ..]| c),
         layout: spec.layout.as_ref(),
+        nan: spec.nan,
         normalization: config.model.normalization.as_ref(),
         ..LoadOptions::new(spec.strict, &budget)
     };
     let Opened { pixels, mut report, mut description } =
         open_all(&spec.source, &spec.more_sources, &want, limit)?;
     let channels = pixels.channels();
-    let dims = match config.model.input {
-        Some([c, h, w]) => Dims::new(c, h, w),
-        None => match pixels.common_size() {
-            Some(size) if size.fits(WHOLE) => Dims::of(size, channels),
-            _ => Dims::new(channels, spec.crop, spec.crop),
-        },
-    };
+    let dims = sample_dims(config, &pixels);
     let mut whole = "";
     let fit = Fit { spec, dims, seed: config.seed, limit };
     let (mut train, mut validation) = if let Some(source) = &spec.validation_source {
@@ -132,7 +145,9 @@ fn normalize(
     };
     if let Some(normalization) = &normalization {
         train.normalize(normalization)?;
+        let nan_is_zero = validation.encoding.nan_is_zero;
         validation.encoding = normalization.encoding(validation.encoding.sample);
+        validation.encoding.nan_is_zero = nan_is_zero;
     }
     Ok(normalization)
 }
@@ -140,7 +155,8 @@ fn normalize(
 /// Why `data.crop` has no effect, if it is neither the default nor the size of the samples.
 fn crop_without_effect(config: &Config, dims: Dims) -> Option<String> {
     let crop = config.data.crop;
-    if crop == DataSpec::default().crop || dims.size() == Size::new(crop, crop) {
+    let cropped = Size::new(crop, crop);
+    if crop == DataSpec::default().crop || dims.size() == cropped || dims.h == 1 {
         return None;
     }
     Some(match config.model.input {
@@ -157,14 +173,11 @@ fn crop_without_effect(config: &Config, dims: Dims) -> Option<String> {
 /// As [`prepare`].
 pub fn prepare_images(config: &Config, images: Images) -> Result<Prepared> {
     let (spec, limit) = (&config.data, Budget::default().data);
-    let dims = match (config.model.input, images.common_size()) {
-        (Some([c, h, w]), _) => Dims::new(c, h, w),
-        (None, Some(size)) if size.fits(WHOLE) => Dims::of(size, images.channels),
-        (None, _) => Dims::new(images.channels, spec.crop, spec.crop),
-    };
     let mut description = images.describe();
+    let pixels = Pixels::Resident(images);
+    let dims = sample_dims(config, &pixels);
     let fit = Fit { spec, dims, seed: config.seed, limit };
-    let (train, validation) = fit.split(Pixels::Resident(images));
+    let (train, validation) = fit.split(pixels);
     let (mut train, mut validation) = (fit.train(train)?, fit.validation(validation)?);
     let normalization = normalize(config, &mut train, &mut validation, &mut description)?;
     let without_crop = crop_without_effect(config, dims);

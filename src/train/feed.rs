@@ -215,9 +215,14 @@ impl Feed {
         samples: usize,
     ) -> Result<(OnDevice, Allocation)> {
         let bytes = device.alloc_words("training set", words(images))?;
-        for (i, piece) in images.bytes.chunks(4 * PIECE).enumerate() {
-            let piece = Images::words_of(piece);
-            device.write_words(bytes.part(i * PIECE, piece.len()), &piece);
+        // A piece has whole words and whole pixels.
+        let piece = 4 * PIECE / (4 * images.channels) * (4 * images.channels);
+        let mut at = 0;
+        for bytes_of_piece in images.bytes.chunks(piece.max(4 * images.channels)) {
+            let piece = images.encoding.replace_nan(bytes_of_piece, images.channels);
+            let piece = Images::words_of(&piece);
+            device.write_words(bytes.part(at, piece.len()), &piece);
+            at += piece.len();
         }
         let mut write = |name: &str, words: Vec<u32>| -> Result<Allocation> {
             let place = device.alloc_words(name, words.len())?;

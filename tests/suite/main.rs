@@ -54,6 +54,7 @@ mod results;
 mod resume;
 mod roofline;
 mod rooms;
+mod samples;
 mod segment;
 mod several;
 mod shaders;

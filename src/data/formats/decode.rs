@@ -263,6 +263,14 @@ pub(crate) fn decode_stored(path: &Path, limit: Limit) -> Result<Stored> {
     catch_panic(&bytes, |bytes| decode_image(bytes, path, limit).map(Stored::from))
 }
 
+/// As [`decode_stored`], for the bytes of a file.
+///
+/// # Errors
+/// Those of [`decode_stored`].
+pub(crate) fn decode_stored_bytes(bytes: &[u8], limit: Limit) -> Result<Stored> {
+    catch_panic(bytes, |bytes| decode_image(bytes, Path::new(""), limit).map(Stored::from))
+}
+
 /// Decodes a file without reducing alpha and bit depth.
 ///
 /// # Errors

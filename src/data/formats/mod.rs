@@ -3,6 +3,7 @@
 
 pub mod arrays;
 pub mod cifar;
+mod container;
 pub mod content;
 pub mod csv;
 pub mod decode;
@@ -15,7 +16,7 @@ mod tiff;
 use std::io::Read;
 use std::path::Path;
 
-use super::{LoadOptions, Opened};
+use super::{LoadOptions, Opened, container_set, containers};
 use crate::error::{Error, Result};
 
 /// A file format.
@@ -32,15 +33,23 @@ pub(super) struct Format {
 /// The formats. The first one that detects a file opens it, so the order matters: CIFAR files have
 /// no magic bytes and are detected by name only, and [`decode`] accepts every file.
 const FORMATS: &[Format] =
-    &[arrays::FORMAT, cifar::FORMAT, csv::FORMAT, idx::FORMAT, decode::FORMAT];
+    &[container::FORMAT, arrays::FORMAT, cifar::FORMAT, csv::FORMAT, idx::FORMAT, decode::FORMAT];
 
 /// Number of bytes at the start of a file that are passed to [`Format::sniffs`]. It must cover the
 /// magic bytes of every format.
-const START: u64 = 16;
+const START: u64 = 512;
 
 /// [`Format::open_folder`] of formats without folders.
 fn no_folder(_: &Path, _: &LoadOptions, _: u64) -> Option<Result<Opened>> {
     None
+}
+
+/// The first bytes of a file.
+fn start(path: &Path) -> Result<Vec<u8>> {
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
+    file.take(START).read_to_end(&mut start).map_err(|e| Error::io(path, &e))?;
+    Ok(start)
 }
 
 /// Detects the format of a file and opens it.
@@ -48,9 +57,7 @@ fn no_folder(_: &Path, _: &LoadOptions, _: u64) -> Option<Result<Opened>> {
 /// # Errors
 /// If the file is empty, or cannot be read in its format.
 pub(super) fn open(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
-    let mut start = Vec::new();
-    let file = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
-    file.take(START).read_to_end(&mut start).map_err(|e| Error::io(path, &e))?;
+    let start = start(path)?;
     if start.is_empty() {
         return Err(Error::usage(format!("{}: the file is empty", path.display())));
     }
@@ -77,6 +84,10 @@ pub(super) fn open_inside(
     want: &LoadOptions,
     limit: u64,
 ) -> Result<Opened> {
+    let start = start(path)?;
+    if containers::sniffs(&start, path) {
+        return container_set::open(path, Some(inside), want, limit);
+    }
     arrays::open_array(path, Some(inside), want, limit)
 }
 

@@ -1,6 +1,6 @@
 //! The keys of the tables of a configuration.
 
-use crate::data::NormalizeName;
+use crate::data::{NanName, NormalizeName};
 use crate::model::keys::Unwritten::{Is, Required, Without};
 use crate::model::keys::{Bounds, KeyEntry, Values, key, whole_from as from};
 use crate::model::{CorruptionSpec, LayerOp};
@@ -50,6 +50,8 @@ pub(super) const KEYS: &[KeyEntry] = &[
     key("data.layout", Values::Layout, Without("inferred"),
         "What the axes of an array stand for, outermost first: N samples, C channels, H rows, W \
          columns, L signals"),
+    key("data.nan", Values::Choice(NanName::NAMES), Is("\"error\""),
+        "What happens to values that are not finite; zero: they become 0 after normalisation"),
     key("data.normalize", Values::Choice(NormalizeName::NAMES), Is("\"auto\""),
         "How the channels are normalised: not, by their range, by mean and standard deviation, or \
          by median and interquartile range; auto: by what the samples are"),
