@@ -58,7 +58,7 @@ fn open_bytes(bytes: &[u8], row: &Row) -> Result<Container, Error> {
     containers::open_input(file, Path::new(&row.file), row.inside.as_deref(), LIMIT)
 }
 
-/// What is wrong with an opened file, if anything.
+/// The first difference between an opened file and what it should be.
 fn difference(file: &mut Container, want: &Row) -> Option<String> {
     if file.names() != want.names {
         return Some(format!("names {:?}, not {:?}", file.names(), want.names));

@@ -57,10 +57,13 @@ fn unhex(text: &str) -> Vec<u8> {
     pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
 }
 
+/// The rows whose format this build reads.
 fn rows() -> Vec<Row> {
     let json = std::fs::read_to_string(folder().join("expected.json")).unwrap();
     let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
+    let is_hdf5 = |file: &str| [".h5", ".nc", "v73.mat"].iter().any(|end| file.ends_with(end));
     rows.iter()
+        .filter(|row| cfg!(feature = "hdf5") || !is_hdf5(row["file"].as_str().unwrap()))
         .map(|row| Row {
             file: text(&row["file"]).unwrap(),
             inside: text(&row["inside"]),
@@ -92,7 +95,7 @@ fn open_bytes(bytes: &[u8], name: &str, inside: Option<&str>) -> Result<NumberFi
     numbers::open_input(file, Path::new(name), inside, LIMIT)
 }
 
-/// What is wrong with an opened file, if anything.
+/// The first difference between an opened file and what it should be.
 fn difference(file: &mut NumberFile, want: &Values) -> Option<String> {
     let (element, shape) = (file.element().name(), file.shape().to_vec());
     if element != want.element || shape != want.shape {
@@ -308,7 +311,7 @@ fn bombs_are_refused() {
         tag(6, 8),
         vec![9, 0, 0, 0, 0, 0, 0, 0],
         tag(5, 8),
-        vec![1, 0, 0, 0, 0, 0, 0, 16],
+        [1, LARGE as u32].map(u32::to_le_bytes).concat(),
         tag(1, 1),
         b"x\0\0\0\0\0\0\0".to_vec(),
         tag(2, LARGE),
@@ -400,6 +403,7 @@ fn fuzz_npz() {
     fuzz(&["npz"]);
 }
 
+#[cfg(feature = "hdf5")]
 #[test]
 fn fuzz_hdf5() {
     fuzz(&["h5", "nc"]);
