@@ -27,6 +27,9 @@ use crate::support::mutate::mutate;
 /// Maximum memory for decoding in these tests.
 const LIMIT: u64 = 16 << 20;
 
+/// An input that takes longer hangs. The slowest take a tenth of a second on an idle machine.
+const HANG: Duration = Duration::from_secs(10);
+
 fn folder() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/numbers"))
 }
@@ -57,10 +60,13 @@ fn unhex(text: &str) -> Vec<u8> {
     pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
 }
 
+/// The rows whose format this build reads.
 fn rows() -> Vec<Row> {
     let json = std::fs::read_to_string(folder().join("expected.json")).unwrap();
     let rows: Vec<Value> = serde_json::from_str(&json).unwrap();
+    let is_hdf5 = |file: &str| [".h5", ".nc", "v73.mat"].iter().any(|end| file.ends_with(end));
     rows.iter()
+        .filter(|row| cfg!(feature = "hdf5") || !is_hdf5(row["file"].as_str().unwrap()))
         .map(|row| Row {
             file: text(&row["file"]).unwrap(),
             inside: text(&row["inside"]),
@@ -79,9 +85,9 @@ fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// All elements, at most those that fit the limit.
+/// All elements, at most 2 MiB of them: a damaged file can declare any number.
 fn read_all(file: &mut NumberFile) -> Result<Vec<u8>, Error> {
-    let count = file.len().min(LIMIT / file.element().size() as u64) as usize;
+    let count = file.len().min((2 << 20) / file.element().size() as u64) as usize;
     let mut bytes = Vec::new();
     file.read(0, count, &mut bytes)?;
     Ok(bytes)
@@ -92,7 +98,7 @@ fn open_bytes(bytes: &[u8], name: &str, inside: Option<&str>) -> Result<NumberFi
     numbers::open_input(file, Path::new(name), inside, LIMIT)
 }
 
-/// What is wrong with an opened file, if anything.
+/// The first difference between an opened file and what it should be.
 fn difference(file: &mut NumberFile, want: &Values) -> Option<String> {
     let (element, shape) = (file.element().name(), file.shape().to_vec());
     if element != want.element || shape != want.shape {
@@ -239,7 +245,7 @@ fn refusal(bytes: &[u8], name: &str, inside: Option<&str>) -> String {
     let start = Instant::now();
     let opened = open_bytes(bytes, name, inside);
     let message = opened.and_then(|mut file| read_all(&mut file)).unwrap_err().to_string();
-    assert!(start.elapsed() < Duration::from_secs(5), "{message}");
+    assert!(start.elapsed() < HANG, "{message}");
     message
 }
 
@@ -308,7 +314,7 @@ fn bombs_are_refused() {
         tag(6, 8),
         vec![9, 0, 0, 0, 0, 0, 0, 0],
         tag(5, 8),
-        vec![1, 0, 0, 0, 0, 0, 0, 16],
+        [1, LARGE as u32].map(u32::to_le_bytes).concat(),
         tag(1, 1),
         b"x\0\0\0\0\0\0\0".to_vec(),
         tag(2, LARGE),
@@ -372,7 +378,7 @@ fn fuzz(extensions: &[&str]) {
         slowest = slowest.max(seconds);
         let what = match answer {
             Err(_) => Some("panicked".to_owned()),
-            _ if seconds > Duration::from_secs(1) => Some(format!("took {seconds:?}")),
+            _ if seconds > HANG => Some(format!("took {seconds:?}")),
             Ok(Err(error)) if error.to_string().contains('\n') => Some(format!("said {error}")),
             Ok(answer) => {
                 accepted += u64::from(answer.is_ok());
@@ -400,6 +406,7 @@ fn fuzz_npz() {
     fuzz(&["npz"]);
 }
 
+#[cfg(feature = "hdf5")]
 #[test]
 fn fuzz_hdf5() {
     fuzz(&["h5", "nc"]);

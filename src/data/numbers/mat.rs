@@ -1,8 +1,8 @@
 //! MATLAB's files of version 5 to 7 ("MAT-File Format", MathWorks): arrays of numbers, also
 //! compressed, in both byte orders.
 //!
-//! MATLAB stores the first axis as the fastest, and large integers in a smaller type, so an array is
-//! read into memory as a whole.
+//! MATLAB stores the first axis as the fastest, and numbers in a smaller type if it holds them, so
+//! an array is read into memory as a whole.
 
 use std::io::{BufReader, Read, Seek, SeekFrom, Take};
 

@@ -362,7 +362,7 @@ impl Opening<'_> {
 
 /// A file format.
 struct Format {
-    /// The name in messages.
+    /// The name in messages. Empty: the format is recognised and refused.
     name: &'static str,
     /// Extensions of its files, for files without a signature at their start.
     extensions: &'static [&'static str],
@@ -436,7 +436,8 @@ pub fn open_input(
         return Err(Error::usage("the file is empty"));
     }
     let Some(format) = format(&start, path) else {
-        let names: Vec<&str> = FORMATS.iter().map(|format| format.name).collect();
+        let read = FORMATS.iter().filter(|format| !format.name.is_empty());
+        let names: Vec<&str> = read.map(|format| format.name).collect();
         return Err(Error::usage(format!(
             "the format is unknown; files of numbers are {}",
             names.join(", ")

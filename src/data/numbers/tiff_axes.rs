@@ -205,3 +205,53 @@ fn tifffile(description: &str, pages: usize, page: &Page) -> Option<Vec<u64>> {
     let count = outer.iter().try_fold(1_u64, |all, size| all.checked_mul(*size));
     (outer.len() > 1 && count == Some(pages as u64)).then_some(outer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: Page = Page { width: 5, height: 4, channels: 1, bits: 16, element: Element::U16 };
+
+    fn xml(order: &str, planes: &str) -> String {
+        format!(
+            "<?xml version=\"1.0\"?><OME xmlns=\"x\"><Image><Pixels DimensionOrder='{order}' \
+             SizeX='5' SizeY='4' SizeZ='2' SizeC='3' SizeT='1'>{planes}</Pixels></Image></OME>"
+        )
+    }
+
+    fn axes(description: &str, pages: usize) -> (Vec<u64>, String, String) {
+        let outer = outer(description, pages, &PAGE);
+        (outer.shape, outer.axes.concat(), outer.notes.join("; "))
+    }
+
+    #[test]
+    fn ome_names_the_axes_from_the_outermost() {
+        let found = axes(&xml("XYZCT", "<TiffData/>"), 6);
+        assert_eq!(found, (vec![3, 2], "CZ".to_owned(), "pages are the axes CZ (OME)".to_owned()));
+        let plane = "<TiffData FirstC='2' FirstZ='1' IFD='5'/>";
+        assert_eq!(axes(&xml("XYZCT", plane), 6).1, "CZ");
+        assert_eq!(axes(&xml("XYCZT", plane), 6).1, "ZC");
+    }
+
+    /// Pages in another order, in other files, or of several series are one axis, which is noted.
+    #[test]
+    fn other_orders_are_one_axis() {
+        let swapped = "<TiffData FirstC='2' FirstZ='1' IFD='4'/>";
+        let two = xml("XYZCT", "").replace("</Pixels>", "</Pixels><Pixels/>");
+        for (xml, pages) in [(xml("XYZCT", swapped), 6), (xml("XYZCT", ""), 4), (two, 6)] {
+            let (shape, axes, notes) = axes(&xml, pages);
+            assert_eq!((shape, axes.as_str()), (vec![pages as u64], "I"));
+            assert!(notes.contains("the axes of OME do not describe the pages"), "{notes}");
+        }
+    }
+
+    #[test]
+    fn imagej_names_axes_of_several_sizes() {
+        let text = "ImageJ=1.53\nimages=12\nchannels=2\nslices=3\nframes=2\nhyperstack=true\n";
+        assert_eq!(axes(text, 12).0, [2, 3, 2]);
+        assert_eq!(axes(text, 12).1, "TZC");
+        assert_eq!(axes("ImageJ=1.53\nimages=7\n", 7).0, [7]);
+        assert_eq!(axes("a plain text", 7), axes("", 7));
+        assert_eq!(axes("", 1), (vec![], String::new(), String::new()));
+    }
+}

@@ -89,7 +89,9 @@ pub(super) struct Scaling {
 /// `_FillValue`, `missing_value` and `_Unsigned`.
 pub(super) fn scaling(dataset: &Dataset, element: Element) -> Scaling {
     let (scale, offset) = (number(dataset, "scale_factor"), number(dataset, "add_offset"));
-    let fills = ["_FillValue", "missing_value"].map(|name| (name, number(dataset, name)));
+    // A fill value that is NaN, as xarray writes it, needs no conversion.
+    let fill = |name| number(dataset, name).filter(|value: &f64| !value.is_nan());
+    let fills = ["_FillValue", "missing_value"].map(|name| (name, fill(name)));
     let is_unsigned = text(dataset, "_Unsigned").is_some_and(|value| value == "true");
     let stored = match element {
         Element::I8 if is_unsigned => Element::U8,

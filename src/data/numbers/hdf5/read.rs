@@ -84,7 +84,10 @@ impl Elements {
         let selection = SliceInfo { selections };
         let array = self.dataset.read_slice::<Raw<N>>(&selection).map_err(|e| unreadable(&e))?;
         let at = out.len();
-        out.extend(array.iter().flat_map(|element| element.0));
+        match array.as_slice() {
+            Some(elements) => elements.iter().for_each(|element| out.extend_from_slice(&element.0)),
+            None => array.iter().for_each(|element| out.extend_from_slice(&element.0)),
+        }
         if self.reversed {
             let shape: Vec<usize> = block.size.iter().map(|&size| size as usize).collect();
             let ordered = c_order(&out[at..], &shape, N)?;
