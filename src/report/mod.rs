@@ -8,3 +8,5 @@ pub mod history;
 pub mod page;
 pub mod picture;
 pub mod runs;
+pub mod svg;
+pub mod titled;

@@ -45,6 +45,8 @@ mod masks;
 mod memory;
 mod outputs;
 mod packaging;
+#[cfg(unix)]
+mod pages;
 mod presets;
 mod reconstruct;
 mod restore;
