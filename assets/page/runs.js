@@ -251,7 +251,7 @@
     const open = new Set([...document.querySelectorAll("details[open]")].map((each) => each.id));
     const focused = document.activeElement && document.activeElement.id;
     const holders = data.panels.map(() => html("div", { class: "chart" }));
-    const links = [["charts", "Charts"], ["results", "Results"], ...(runs.length > 1 ? [["differences", "Settings that differ"]] : []), ...runs.map((run, i) => [`details-${i}`, run.name]), ["words", "Words"]];
+    const links = [["charts", "Charts"], ["results", "Results"], ...(runs.length > 1 ? [["differences", "Settings that differ"]] : []), ...runs.map((run, i) => [`details-${i}`, run.name]).filter((_, i) => runs[i].state !== "waiting"), ["words", "Words"]];
     page.replaceChildren(
       html("nav", {}, links.map(([id, name]) => html("a", { href: `#${id}` }, name))),
       html("div", { class: "cards" }, runs.map(card)),
