@@ -251,13 +251,14 @@
     const open = new Set([...document.querySelectorAll("details[open]")].map((each) => each.id));
     const focused = document.activeElement && document.activeElement.id;
     const holders = data.panels.map(() => html("div", { class: "chart" }));
-    const links = [["charts", "Charts"], ["results", "Results"], ...(runs.length > 1 ? [["differences", "Settings that differ"]] : []), ...runs.map((run, i) => [`details-${i}`, run.name]).filter((_, i) => runs[i].state !== "waiting"), ["words", "Words"]];
+    const found = results(runs);
+    const links = [["charts", "Charts"], ...(found.length > 0 ? [["results", "Results"]] : []), ...(runs.length > 1 ? [["differences", "Settings that differ"]] : []), ...runs.map((run, i) => [`details-${i}`, run.name]).filter((_, i) => runs[i].state !== "waiting"), ["words", "Words"]];
     page.replaceChildren(
       html("nav", {}, links.map(([id, name]) => html("a", { href: `#${id}` }, name))),
       html("div", { class: "cards" }, runs.map(card)),
       html("h2", { id: "charts" }, "Charts"),
       data.panels.length ? html("div", { class: "charts" }, holders) : html("p", { class: "soft" }, "Nothing is logged yet."),
-      ...results(runs), ...differences(data), ...runs.flatMap(details));
+      ...found, ...differences(data), ...runs.flatMap(details));
     for (const each of page.querySelectorAll("details")) each.open = open.has(each.id);
     data.panels.forEach((panel, i) => draw(panel, runs, holders[i]));
     if (focused) document.getElementById(focused)?.focus();

@@ -51,6 +51,13 @@ fn the_page_of_csae_watch_fits_and_has_no_errors() {
     let several = Watching::new(Command::new("watch").arg(digits()).arg(waiting));
     let url = format!("http://127.0.0.1:{}/", several.port);
     assert_sound(&mut browser, "watch-several", &url, DRAWN);
+    // A run that has begun and not logged anything.
+    let config = text(format!("{}/config.toml", digits()));
+    folder.write("begun/config.toml", config);
+    let begun = Watching::new(Command::new("watch").arg(folder.path("begun")));
+    let (url, ready) =
+        (format!("http://127.0.0.1:{}/", begun.port), "document.querySelector('nav')");
+    assert_sound(&mut browser, "watch-begun", &url, ready);
 }
 
 #[test]

@@ -45,6 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// do not follow the theme, links without a target, broken images.
 const LOOK: &str = "(() => {
     document.querySelectorAll('details').forEach((each) => { each.open = true; });
+    for (const each of document.querySelectorAll('.unit')) each.style.contentVisibility = 'visible';
     const found = [];
     const { scrollWidth } = document.scrollingElement;
     if (scrollWidth > window.innerWidth) {
