@@ -3,21 +3,10 @@
   const SVG = "http://www.w3.org/2000/svg";
   const page = document.getElementById("page");
   const status = document.getElementById("status");
+  const facts = document.getElementById("facts");
   const hidden = new Set();
   const scales = new Map();
   const images = new Map();
-  const WORDS = [
-    ["step", "One update of the weights, from one batch of images."],
-    ["epoch", "One pass over the training images."],
-    ["validation", "A test on images that are held out from training."],
-    ["‖x − x̂‖²", "Sum over the pixels of an image of the squared error of its reconstruction."],
-    ["PSNR", "Peak signal-to-noise ratio of reconstructions in decibels; higher is better."],
-    ["SSIM", "Structural similarity of reconstructions, at most 1; higher is better."],
-    ["L0", "Mean number of elements of the code that are not 0, for each image."],
-    ["dead units", "Units of the code that are 0 on every image of the validation."],
-    ["explained variance", "1 − squared error / variance of the images; 1 is perfect."],
-  ];
-
   // An element. Text becomes text nodes, so that names of files are never read as HTML.
   const element = (space) => (tag, attributes = {}, ...children) => {
     const made = space ? document.createElementNS(SVG, tag) : document.createElement(tag);
@@ -35,14 +24,14 @@
   const short = (value) => {
     if (value === null || value === undefined || !Number.isFinite(value)) return "–";
     const size = Math.abs(value);
-    if (size !== 0 && (size >= 1e7 || size < 1e-3)) return value.toExponential(1).replace("e+", "e");
+    if (size !== 0 && (size >= 1e7 || size < 1e-4)) return value.toExponential(1).replace("e+", "e");
     return String(Number(value.toPrecision(4)));
   };
   // A tick: the digits that distinguish it from its neighbour at this distance.
   const tickText = (value, apart) => {
     const size = Math.abs(value);
     if (size < 1e-9 * apart) return "0";
-    if (size >= 1e7 || size < 1e-3) return value.toExponential(1).replace("e+", "e");
+    if (size >= 1e7 || size < 1e-4) return value.toExponential(1).replace("e+", "e");
     return String(Number(value.toFixed(Math.min(8, Math.max(0, Math.ceil(-Math.log10(apart) + 1e-9))))));
   };
   const duration = (seconds) => {
@@ -100,7 +89,9 @@
     const log = positive && (scales.get(panel.title) ?? high > 8 * low);
     const to = (v) => (log ? Math.log10(v) : v);
     let [y0, y1] = values.length ? [to(low), to(high)] : [0, 1];
-    if (y1 - y0 < 1e-9 * Math.max(Math.abs(y1), 1e-9)) [y0, y1] = [y0 - Math.max(0.1 * Math.abs(y0), 1e-3), y1 + Math.max(0.1 * Math.abs(y1), 1e-3)];
+    // A constant: the range must not be empty.
+    const margin = 0.1 * Math.abs(y1) || 1;
+    if (y1 - y0 <= 1e-9 * margin) [y0, y1] = [y0 - margin, y1 + margin];
     [y0, y1] = [y0 - 0.04 * (y1 - y0), y1 + 0.04 * (y1 - y0)];
     const last = Math.max(1, ...all.map((c) => c.points[c.points.length - 1][0]));
     const x = (step) => left + (step / last) * (w - left - right);
@@ -161,15 +152,16 @@
     chart.addEventListener("pointerleave", () => { cursor.setAttribute("visibility", "hidden"); read.replaceChildren(); });
     const swatch = (c, dot) => html("i", { class: dot ? "swatch dot" : "swatch", style: `background:${c}` });
     const kinds = new Set(all.map((c) => c.kind));
+    const drawn = [...new Map(all.map((c) => [c.run.name, c.colour]))];
     const legend = runs.length > 1
-      ? [kinds.size > 1 ? html("span", {}, "thin: training, with dots: validation") : html("span", {}, kinds.has("train") ? "training" : "validation")]
+      ? [...(drawn.length <= 6 ? drawn.map(([name, c]) => html("span", {}, swatch(c, false), name)) : []), kinds.size > 1 ? html("span", {}, "thin: training, with dots: validation") : html("span", {}, kinds.has("train") ? "training" : "validation")]
       : all.map((c) => html("span", {}, swatch(c.colour, c.kind === "validation"), c.kind === "train" ? "training" : "validation"));
     const button = html("button", { type: "button", id: `scale-${panel.title}`, title: "Change the vertical axis" }, log ? "logarithmic" : "linear");
     button.hidden = !positive;
     button.addEventListener("click", () => { scales.set(panel.title, !log); show(shownData); });
     holder.replaceChildren(
       html("div", { class: "head" }, html("h3", {}, panel.title), button),
-      html("p", { class: "legend", style: "margin:0" }, legend),
+      html("p", { class: "legend" }, legend),
       chart, read);
   };
 
@@ -238,34 +230,35 @@
 
   const picture = (item) => {
     if (!images.has(item.src)) images.set(item.src, html("img", { src: item.src, alt: item.title, title: item.file, loading: "lazy" }));
-    return html("figure", {}, images.get(item.src), html("figcaption", {}, `${item.title} (${item.file})`));
+    return html("figure", {}, images.get(item.src), html("figcaption", {}, `${item.title} (${item.file}, ${item.date})`));
   };
 
-  const details = (run, index) => {
+  const details = (run, index, runs) => {
     if (run.state === "waiting") return [];
     const config = html("details", { id: `config-${index}` }, html("summary", {}, "Configuration"), html("pre", {}, run.config));
     return [
       html("h2", { id: `details-${index}` }, run.name),
-      html("p", { class: "soft" }, run.facts.map(([name, value]) => `${name}: ${value}`).join(" · ")),
+      runs.length > 1 ? html("p", { class: "soft" }, run.facts.map(([name, value]) => `${name}: ${value}`).join(" · ")) : null,
       html("div", { class: "pictures" }, run.pictures.map(picture)),
-      config];
+      config].filter(Boolean);
   };
 
   let shownData = null;
   const show = (data) => {
     shownData = data;
     const { runs } = data;
+    facts.replaceChildren(...(runs.length === 1 ? runs[0].facts : data.facts).map(([name, value]) => html("span", {}, `${name}: ${value}`)));
     const open = new Set([...document.querySelectorAll("details[open]")].map((each) => each.id));
     const focused = document.activeElement && document.activeElement.id;
     const holders = data.panels.map(() => html("div", { class: "chart" }));
-    const links = [["charts", "Charts"], ["results", "Results"], ...(runs.length > 1 ? [["differences", "Settings that differ"]] : []), ...runs.map((run, i) => [`details-${i}`, run.name]), ["words", "Words"]];
+    const found = results(runs);
+    const links = [["charts", "Charts"], ...(found.length > 0 ? [["results", "Results"]] : []), ...(runs.length > 1 ? [["differences", "Settings that differ"]] : []), ...runs.map((run, i) => [`details-${i}`, run.name]).filter((_, i) => runs[i].state !== "waiting"), ["words", "Words"]];
     page.replaceChildren(
       html("nav", {}, links.map(([id, name]) => html("a", { href: `#${id}` }, name))),
       html("div", { class: "cards" }, runs.map(card)),
       html("h2", { id: "charts" }, "Charts"),
       data.panels.length ? html("div", { class: "charts" }, holders) : html("p", { class: "soft" }, "Nothing is logged yet."),
-      ...results(runs), ...differences(data), ...runs.flatMap(details),
-      html("details", { id: "words" }, html("summary", {}, "Words"), html("dl", { class: "words" }, WORDS.flatMap(([word, meaning]) => [html("dt", {}, word), html("dd", {}, meaning)]))));
+      ...found, ...differences(data), ...runs.flatMap(details));
     for (const each of page.querySelectorAll("details")) each.open = open.has(each.id);
     data.panels.forEach((panel, i) => draw(panel, runs, holders[i]));
     if (focused) document.getElementById(focused)?.focus();
@@ -278,28 +271,27 @@
 
   const embedded = document.getElementById("data");
   if (embedded) {
-    const data = JSON.parse(embedded.textContent);
-    const [run] = data.runs;
-    status.textContent = data.runs.length === 1 ? `${run.facts.map(([name, value]) => `${name}: ${value}`).join(" · ")}` : "";
-    show(data);
+    show(JSON.parse(embedded.textContent));
     return;
   }
   let version = "";
   const poll = async () => {
+    let data = null;
     try {
       const answer = await fetch(`data.json?have=${version}`, { cache: "no-store" });
       if (answer.status === 200) {
-        const data = await answer.json();
+        data = await answer.json();
         version = data.version;
-        // A selection would be lost.
-        if (String(window.getSelection()) === "") show(data);
-        else version = "";
       } else if (answer.status !== 204) throw new Error(answer.statusText);
       status.textContent = "Live: the page follows the runs.";
     } catch {
       status.textContent = "csae watch does not answer; the page shows the last state and keeps trying.";
     }
     setTimeout(poll, document.hidden ? 10000 : 2000);
+    if (data === null) return;
+    // A selection would be lost.
+    if (String(window.getSelection()) === "") show(data);
+    else version = "";
   };
   poll();
 })();

@@ -13,7 +13,7 @@ use csae::internals::files;
 use csae::internals::model::{self, Graph};
 use csae::internals::report::chart;
 use csae::internals::report::confusion::Confusion;
-use csae::internals::report::runs::write_page;
+use csae::internals::report::runs::{State, write_page};
 use csae::internals::spec::{ClassifySpec, Config, HeadKind, HeadStart};
 use csae::internals::tasks::finetune::{Curve, Labelled, Point, begin_training, draw, split};
 use csae::internals::tasks::probe::match_labels;
@@ -377,7 +377,7 @@ fn train(
         let title = format!("{}: test error {}", folder.path().display(), confusion.rate());
         confusion.picture(&title).save(&folder.file(PICTURE))?;
         // The page of the run gets this picture, too.
-        write_page(folder.path())?;
+        write_page(folder.path(), State::Finished)?;
     }
     let best = best_validation(&folder, summary.best_step)?.unwrap_or_default();
     let results = json!({

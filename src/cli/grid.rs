@@ -208,6 +208,7 @@ fn run(args: &GridArgs) -> anyhow::Result<()> {
     device.limit_memory(budget.all);
     interrupt::watch();
     let training = Training { common: &args.common, budget, force: args.each.force };
+    let title = format!("{count} trainings");
     for (i, member) in members.iter().enumerate() {
         let start = Instant::now();
         let with = &member.config;
@@ -217,12 +218,14 @@ fn run(args: &GridArgs) -> anyhow::Result<()> {
             shared = Some((with.clone(), data::prepare_within(with, budget)?));
         }
         let Some((_, prepared)) = &shared else { continue };
-        let last = member.train(&training, &mut device, prepared)?;
+        let last = member.train(&training, &mut device, prepared).inspect_err(|_| {
+            members::compare_begun(&members.iter().collect::<Vec<_>>(), &args.out, &title);
+        })?;
         let name = member.folder.path().file_name().unwrap_or_default().to_string_lossy();
         report(args, (i + 1, members.len()), &name, &last, start.elapsed().as_secs_f64());
     }
     let all: Vec<&Member> = members.iter().collect();
-    let (found, written) = members::compare(&all, &args.out, &format!("{count} trainings"))?;
+    let (found, written) = members::compare(&all, &args.out, &title)?;
     compare::print(&found, args.common.json);
     let folder = args.out.display();
     if args.common.json {

@@ -182,6 +182,16 @@ pub fn compare(
     Ok((found, written))
 }
 
+/// Writes the page, charts and table of the runs of a set that have begun, when another one stops.
+/// A failure does not hide why that one stopped.
+pub fn compare_begun(members: &[&Member], out: &Path, title: &str) {
+    let begun = members.iter().filter(|member| RunFolder::is_run(member.folder.path()));
+    let begun: Vec<&Member> = begun.copied().collect();
+    if !begun.is_empty() {
+        let _ = compare(&begun, out, title);
+    }
+}
+
 /// The last validation in a run's log.
 fn validated(folder: &Path) -> Result<Value> {
     let log = folder.join("metrics.jsonl");

@@ -169,9 +169,12 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
     let mut sweep = Sweep::default();
     let count = planned.len();
     let training = Training { common: &args.common, budget, force: args.each.force };
+    let all: Vec<&members::Member> = planned.iter().map(|planned| &planned.member).collect();
+    let title = format!("{count} trainings");
     for (i, planned) in planned.iter().enumerate() {
         let start = Instant::now();
-        let report = planned.member.train(&training, &mut device, &prepared)?;
+        let report = planned.member.train(&training, &mut device, &prepared);
+        let report = report.inspect_err(|_| members::compare_begun(&all, &args.out, &title))?;
         let found = found(planned, &report, start.elapsed().as_secs_f64())?;
         if args.common.json {
             let mut line = serde_json::to_value(&found)?;
@@ -191,8 +194,7 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
     files::write_atomically(&args.out.join("sweep.tsv"), sweep.table().as_bytes())?;
     chart::charts(&[sweep.chart()], 1).save(&args.out.join("sweep.png"))?;
     print_matched(&args.common, &sweep);
-    let all: Vec<&members::Member> = planned.iter().map(|planned| &planned.member).collect();
-    let (_, page) = members::compare(&all, &args.out, &format!("{count} trainings"))?;
+    let (_, page) = members::compare(&all, &args.out, &title)?;
     let written: Vec<&str> =
         ["sweep.png", "sweep.tsv", "sweep.jsonl"].into_iter().chain(page).collect();
     if args.common.json {

@@ -24,7 +24,7 @@ use super::{CommandArgs, Common, dry_run};
 /// model.safetensors (the model after the last step), best.safetensors (the model with the best
 /// validation), the log as metrics.jsonl and metrics.csv, its charts as train.png, pictures, a page
 /// with everything (index.html), and checkpoints for `csae resume`. `csae watch` follows a run in a
-/// browser. Ctrl-C writes a checkpoint and stops.
+/// browser. Ctrl-C writes a checkpoint and the page, and stops.
 #[derive(Debug, Args)]
 #[command(after_help = names_for_help())]
 pub struct TrainArgs {

@@ -88,12 +88,38 @@ pub struct Chart {
     pub bars: Vec<(f64, f64, f64)>,
 }
 
+impl Chart {
+    /// The scales of both axes.
+    pub(super) fn scales(&self) -> (Scale, Scale) {
+        let points = || self.series.iter().flat_map(|series| series.points.iter().copied());
+        let x_values = points().map(|p| p.0).chain(self.bars.iter().flat_map(|bar| [bar.0, bar.1]));
+        let ends = |series: &Series| {
+            series
+                .points
+                .iter()
+                .zip(&series.spread)
+                .flat_map(|(p, spread)| [p.1 - spread, p.1 + spread])
+                .collect::<Vec<_>>()
+        };
+        let y_values = points()
+            .map(|p| p.1)
+            .chain(self.bars.iter().map(|bar| bar.2))
+            .chain(self.series.iter().flat_map(ends));
+        let y_axis = if self.bars.is_empty() {
+            self.y.clone()
+        } else {
+            Axis { include: Some(0.0), ..self.y.clone() }
+        };
+        (Scale::new(&self.x, x_values, true), Scale::new(&y_axis, y_values, false))
+    }
+}
+
 /// The range and the ticks of an axis, in drawing coordinates: the values themselves, or their
 /// decimal logarithms on a logarithmic axis.
 #[derive(Clone, Debug, PartialEq)]
-struct Scale {
-    range: (f64, f64),
-    ticks: Vec<f64>,
+pub(super) struct Scale {
+    pub(super) range: (f64, f64),
+    pub(super) ticks: Vec<f64>,
     log: bool,
 }
 
@@ -127,9 +153,18 @@ impl Scale {
 
     /// The drawing coordinate of a value, clamped to the range. `None` if it has none, for example
     /// 0 on a logarithmic axis.
-    fn place(&self, value: f64) -> Option<f64> {
+    pub(super) fn place(&self, value: f64) -> Option<f64> {
         let placed = if self.log { value.log10() } else { value };
         placed.is_finite().then(|| placed.clamp(self.range.0, self.range.1))
+    }
+
+    /// The text of a tick.
+    pub(super) fn text(&self, tick: f64) -> String {
+        let apart = match self.ticks[..] {
+            [first, second, ..] if !self.log => second - first,
+            _ => 1.0,
+        };
+        number(if self.log { 10.0_f64.powf(tick) } else { tick }, apart)
     }
 }
 
@@ -153,11 +188,7 @@ impl Ranged for Scale {
 
 impl ValueFormatter<f64> for Scale {
     fn format_ext(&self, placed: &f64) -> String {
-        let apart = match self.ticks[..] {
-            [first, second, ..] if !self.log => second - first,
-            _ => 1.0,
-        };
-        number(if self.log { 10.0_f64.powf(*placed) } else { *placed }, apart)
+        self.text(*placed)
     }
 }
 
@@ -195,7 +226,7 @@ fn log_ticks(low: f64, high: f64) -> Vec<f64> {
 
 /// Formats a number with four significant digits, or with more if they are needed to distinguish it
 /// from a number at the distance `apart`. Trailing zeros are left out.
-fn number(value: f64, apart: f64) -> String {
+pub(super) fn number(value: f64, apart: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
@@ -267,25 +298,7 @@ pub fn charts(charts: &[Chart], columns: usize) -> Picture {
 /// Draws one chart into an area.
 fn draw(chart: &Chart, area: &DrawingArea<BitMapBackend, Shift>) {
     let points = || chart.series.iter().flat_map(|series| series.points.iter().copied());
-    let x_values = points().map(|p| p.0).chain(chart.bars.iter().flat_map(|bar| [bar.0, bar.1]));
-    let ends = |series: &Series| {
-        series
-            .points
-            .iter()
-            .zip(&series.spread)
-            .flat_map(|(p, spread)| [p.1 - spread, p.1 + spread])
-            .collect::<Vec<_>>()
-    };
-    let y_values = points()
-        .map(|p| p.1)
-        .chain(chart.bars.iter().map(|bar| bar.2))
-        .chain(chart.series.iter().flat_map(ends));
-    let y_axis = if chart.bars.is_empty() {
-        chart.y.clone()
-    } else {
-        Axis { include: Some(0.0), ..chart.y.clone() }
-    };
-    let (x, y) = (Scale::new(&chart.x, x_values, true), Scale::new(&y_axis, y_values, false));
+    let (x, y) = chart.scales();
     let mut built = ChartBuilder::on(area)
         .caption(&chart.title, text(TITLE, INK))
         .margin(fine(12))

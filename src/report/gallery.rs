@@ -14,6 +14,7 @@ use crate::model::Node;
 use crate::report::picture;
 use crate::report::picture::TileGrid;
 use crate::report::signals;
+use crate::report::titled::titled;
 use crate::shape::{Dims, Size, to_nhwc};
 use crate::spec::{CorruptionSpec, LayerOp};
 
@@ -50,7 +51,7 @@ pub fn write(
     }
     let are_signals = graph.nodes[0].dims.h == 1;
     if let Some(filters) = filters(device, inference)?.filter(|_| !are_signals) {
-        filters.picture().save(&folder.join("filters.png"))?;
+        titled(filters.picture(), FILTERS).save(&folder.join("filters.png"))?;
         written.push("filters.png");
     }
     let statistics = &report.statistics;
@@ -73,7 +74,8 @@ pub fn write(
             written.push("atoms.png");
         }
     } else if let Some(atoms) = atoms(device, inference, &units)? {
-        atoms.picture().save(&folder.join("atoms.png"))?;
+        let title = atoms_title(atoms.tiles.len(), statistics.units(), "most active first");
+        titled(atoms.picture(), &title).save(&folder.join("atoms.png"))?;
         written.push("atoms.png");
     }
     Ok(written)
@@ -107,7 +109,14 @@ fn reconstructions(
     });
     let tiles = |data: &[f32]| data.chunks(dims.len()).map(<[f32]>::to_vec).collect::<Vec<_>>();
     let columns = picture::columns_for(shown.len(), dims.size()).min(shown.len());
-    picture::pairs(&tiles(&x), &tiles(&y), dims, columns)
+    let title = format!(
+        "{} of {} validation samples ({}x{} pixels), each above its reconstruction",
+        shown.len(),
+        chosen.len(),
+        dims.w,
+        dims.h
+    );
+    titled(picture::pairs(&tiles(&x), &tiles(&y), dims, columns), &title)
         .save(&folder.join("reconstructions.png"))?;
     let size = images.table[0].size;
     if size != dims.size() && inference.degradation.is_none() {
@@ -116,7 +125,9 @@ fn reconstructions(
         inference.graph.spec.to_unit(&mut original);
         inference.graph.spec.to_unit(&mut whole);
         whole.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
-        picture::grid(&[original, whole], Dims::of(size, dims.c), 2, 4)
+        let title =
+            format!("Left: {}, a validation image. Right: its reconstruction.", images.names[0]);
+        titled(picture::grid(&[original, whole], Dims::of(size, dims.c), 2, 4), &title)
             .save(&folder.join("whole.png"))?;
         written.push("whole.png");
     }
@@ -158,8 +169,23 @@ pub fn restored(
         .iter()
         .flat_map(|shown| shown.pictures.iter().map(|picture| centre(picture, shown.size)))
         .collect();
-    picture::grid(&tiles, Dims::of(size, c), 3, 4).save(&folder.join("restored.png"))?;
+    let title = "Validation images. Left: degraded. Middle: restored. Right: original.";
+    titled(picture::grid(&tiles, Dims::of(size, c), 3, 4), title)
+        .save(&folder.join("restored.png"))?;
     Ok("restored.png")
+}
+
+/// The title of a picture of filters.
+pub const FILTERS: &str =
+    "Filters of the first convolution; middle gray is 0, each filter is scaled on its own";
+
+/// The title of a picture of atoms of `shown` units of `all`, in an order.
+pub fn atoms_title(shown: usize, all: usize, order: &str) -> String {
+    let shown = if shown < all { format!("{shown} of {all}") } else { all.to_string() };
+    format!(
+        "Atoms: what {shown} units add to an image, {order}; middle gray is 0, each atom is scaled \
+         on its own"
+    )
 }
 
 /// The filters of the first convolution. `None` if the model has no convolution.
@@ -248,7 +274,14 @@ pub fn codes(
     let mut tiles = vec![(0..dims.area()).map(pixel).collect::<Vec<f32>>()];
     tiles.extend(units.into_iter().take(MAPS - 1).map(map));
     let columns = picture::columns_for(tiles.len(), dims.size());
-    picture::grid(&tiles, Dims { c: 1, ..dims }, columns, 4).save(&folder.join("codes.png"))?;
+    let title = format!(
+        "First: a degraded image. Then the {} maps of its code with the largest sums, of {}; \
+         middle gray is 0, all on one scale.",
+        tiles.len() - 1,
+        dims.c
+    );
+    titled(picture::grid(&tiles, Dims { c: 1, ..dims }, columns, 4), &title)
+        .save(&folder.join("codes.png"))?;
     Ok(Some("codes.png"))
 }
 

@@ -172,15 +172,16 @@ impl History {
     /// L0 and PSNR; the PSNR is left out if the reconstruction target is not an image. For other
     /// models there is a chart for each number in the log. `squares` is whether the training loss
     /// is the sum of squares: only then the validation error is comparable and in the same chart.
+    pub fn charts(&self, squares: bool) -> Vec<Chart> {
+        if self.is_reconstruction() {
+            return self.reconstruction_charts(squares);
+        }
+        self.names().map(|name| chart(name, name, vec![self.line(name), self.dots(name)])).collect()
+    }
+
+    /// The [`History::charts`] as a picture.
     pub fn picture(&self, squares: bool) -> Picture {
-        let panels = if self.is_reconstruction() {
-            self.reconstruction_charts(squares)
-        } else {
-            self.names()
-                .map(|name| chart(name, name, vec![self.line(name), self.dots(name)]))
-                .collect()
-        };
-        chart::charts(&panels, 2)
+        chart::charts(&self.charts(squares), 2)
     }
 
     fn reconstruction_charts(&self, squares: bool) -> Vec<Chart> {

@@ -9,3 +9,5 @@ pub mod page;
 pub mod picture;
 pub mod runs;
 pub mod signals;
+pub mod svg;
+pub mod titled;

@@ -15,7 +15,7 @@ const MAX_WIDTH: usize = 1000;
 /// Maximum enlargement. Without it a single 1×1 filter would be 1000 pixels wide.
 const MAX_SCALE: usize = 32;
 /// The gray between tiles. It differs from white, the value of many images' background.
-const BACKGROUND: f32 = 0.92;
+pub(super) const BACKGROUND: f32 = 0.92;
 /// Gap in pixels between the two rows of a pair, and between columns.
 const PAIR_GAP: usize = 2;
 /// Gap in pixels between pairs of rows. It is larger than [`PAIR_GAP`] to show what belongs
@@ -86,7 +86,7 @@ impl Picture {
     }
 
     /// A picture of the background colour.
-    fn blank(dims: Dims) -> Self {
+    pub(super) fn blank(dims: Dims) -> Self {
         Self { dims, pixels: vec![BACKGROUND; dims.len()] }
     }
 

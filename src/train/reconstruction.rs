@@ -1,4 +1,4 @@
-//! Training of an autoencoder: validation of its reconstructions, and pictures at the end.
+//! Training of an autoencoder: validation of its reconstructions, and pictures.
 
 use super::checkpoint::Checkpoint;
 use super::data::Prepared;
@@ -98,7 +98,7 @@ impl Task for Reconstruction<'_> {
         Ok(report)
     }
 
-    fn conclude(
+    fn pictures(
         &mut self,
         device: &mut Device,
         folder: &RunFolder,

@@ -13,8 +13,13 @@ use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::files::Partial;
 use crate::model::{self, Graph};
 use crate::report::events::Events;
-use crate::report::runs::{self, RunFiles};
+use crate::report::runs::{self, RunFiles, State};
 use crate::spec::{Config, LossName};
+
+#[path = "run_pages.rs"]
+mod pages;
+
+use pages::Pictures;
 
 /// File name of the model with the best validation.
 pub const BEST: &str = "best.safetensors";
@@ -33,17 +38,30 @@ pub trait Task {
     /// If an image can no longer be read, or the device fails.
     fn validate(&mut self, device: &mut Device) -> Result<Self::Validation>;
 
-    /// Writes the task's result files at the end of a run and returns their names.
+    /// Writes pictures of the current model and returns their names. `last` is a recent validation.
     ///
     /// # Errors
     /// If the device fails, or a file cannot be written.
-    fn conclude(
+    fn pictures(
         &mut self,
         _device: &mut Device,
         _folder: &RunFolder,
         _last: &Self::Validation,
     ) -> Result<Vec<&'static str>> {
         Ok(Vec::new())
+    }
+
+    /// Writes the task's result files at the end of a run and returns their names.
+    ///
+    /// # Errors
+    /// If the device fails, or a file cannot be written.
+    fn conclude(
+        &mut self,
+        device: &mut Device,
+        folder: &RunFolder,
+        last: &Self::Validation,
+    ) -> Result<Vec<&'static str>> {
+        self.pictures(device, folder, last)
     }
 
     /// Whether the final model is the one with the best validation instead of the last one. Among
@@ -66,7 +84,7 @@ pub trait Task {
 
 /// A run in progress.
 #[derive(Debug)]
-pub struct Run<'a, T> {
+pub struct Run<'a, T: Task> {
     folder: RunFolder,
     config: &'a Config,
     graph: &'a Graph,
@@ -86,6 +104,10 @@ pub struct Run<'a, T> {
     saved_at: Instant,
     /// The table and charts of the log, created when the folder is certain.
     files: Option<RunFiles>,
+    /// Pictures during the training.
+    pictures: Pictures,
+    /// The last validation in this process, until it is used.
+    latest: Option<T::Validation>,
     /// Whether to write event files for TensorBoard.
     writes_events: bool,
     /// The event file, created when the folder is certain.
@@ -180,6 +202,8 @@ impl<'a, T: Task> Run<'a, T> {
             validated,
             saved_at: Instant::now(),
             files: None,
+            pictures: Pictures::new(),
+            latest: None,
             writes_events: false,
             events: None,
         })
@@ -202,11 +226,15 @@ impl<'a, T: Task> Run<'a, T> {
         log: &mut Log,
         stop: &dyn Fn() -> bool,
     ) -> Result<Outcome<T::Validation>> {
-        self.work(device, log, stop).map_err(|error| match error.kind {
+        let outcome = self.work(device, log, stop).map_err(|error| match error.kind {
             Kind::Adapter => self.after_adapter_error(error),
             Kind::Data => self.after_read_error(error, device, log),
             _ => error,
-        })
+        });
+        if !matches!(outcome, Ok(Outcome::Finished(_))) {
+            self.write_stopped_page(log);
+        }
+        outcome
     }
 
     /// Writes a checkpoint after an image could not be read, and adds to the error how to resume.
@@ -305,7 +333,7 @@ impl<'a, T: Task> Run<'a, T> {
         if let Some(events) = &mut self.events {
             events.pictures(self.trainer.done, &files)?;
         }
-        runs::write_page(self.folder.path())?;
+        runs::write_page(self.folder.path(), State::Finished)?;
         self.publish(checkpoint, log)?;
         let best_step = self.best.map(|(_, step)| step);
         Ok(Outcome::Finished(Box::new(Summary { found, best_step, finished, files })))
@@ -338,6 +366,12 @@ impl<'a, T: Task> Run<'a, T> {
             let patience = self.config.train.patience;
             self.ended_early = !ended && patience > 0 && self.stale as usize >= patience;
             ended |= self.ended_early;
+            if !ended {
+                self.untimed(device, |run, device| {
+                    run.draw(device, log, &report);
+                    Ok(())
+                })?;
+            }
             found = Some(report);
         }
         let stopping = stop();
@@ -345,8 +379,14 @@ impl<'a, T: Task> Run<'a, T> {
             self.untimed(device, |run, device| {
                 let checkpoint = run.stage(device, log)?;
                 run.publish(checkpoint, log)?;
-                if stopping { run.files().write() } else { Ok(()) }
+                Ok(())
             })?;
+        }
+        if found.is_some() && !ended {
+            self.latest = found.take();
+        }
+        if stopping && !ended {
+            self.show_stopped(device, log)?;
         }
         Ok(match found {
             Some(report) if ended => Advance::Finished(Box::new(report)),

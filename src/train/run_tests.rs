@@ -134,6 +134,21 @@ fn a_run_that_is_asked_to_stop_leaves_a_checkpoint() {
 }
 
 #[test]
+fn a_run_that_stops_or_fails_after_a_checkpoint_has_a_page() {
+    let page = |ended: &Ended| std::fs::read_to_string(ended.folder.path.join("run/index.html"));
+    let every_step = ["train.log_every=1", "train.checkpoint_every=1"];
+    let stopped = run("run-page-stop", &[], (&[1.0], false), 3, SOUND);
+    let failed = run("run-page-fail", &every_step, (&[1.0], false), NEVER, 3);
+    assert!(failed.outcome.is_err() && stopped.outcome.is_ok());
+    for ended in [stopped, failed] {
+        assert!(page(&ended).unwrap().contains("\"state\":\"stopped\""));
+    }
+    // Without a checkpoint there is nothing to continue.
+    let lost = run("run-page-lost", &every_step[..1], (&[1.0], false), NEVER, 3);
+    assert!(lost.outcome.is_err() && page(&lost).is_err());
+}
+
+#[test]
 fn a_run_that_diverges_fails_without_retries() {
     let result = run("run-nan", &["train.log_every=1"], (&[1.0], false), NEVER, 3);
     let error = result.outcome.unwrap_err();

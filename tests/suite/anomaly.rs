@@ -115,8 +115,18 @@ fn scores_come_with_a_mask_and_a_picture_beside_the_image() {
         for line in score(&format!("{}/{kind}", fitted().test), &folder.path(kind)) {
             let picture = Path::new(line["picture"].as_str().unwrap());
             let mask = decode_file(&picture.with_extension("mask.png")).unwrap().dims;
-            let both = decode_file(picture).unwrap().dims;
-            assert_eq!(both.size(), Size::new(mask.h, 2 * mask.w + 4));
+            let both = decode_file(picture).unwrap();
+            let Size { h, w } = both.dims.size();
+            assert_eq!((w, both.dims.c), (2 * mask.w + 4, 3));
+            // A title of two lines, and below it the image itself.
+            let name = picture.file_name().unwrap().to_str().unwrap();
+            let image = decode_file(Path::new(&format!("{}/{kind}/{name}", fitted().test)));
+            let (image, top) = (image.unwrap(), h - mask.h);
+            assert_eq!(top, 48);
+            for (at, pixel) in image.pixels.chunks_exact(image.dims.c).enumerate() {
+                let left = (top + at / mask.w) * w + at % mask.w;
+                assert_eq!(both.pixels[3 * left], pixel[0], "{name}: pixel {at}");
+            }
         }
     }
 }

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+#[cfg(unix)]
+use crate::support::command::{interrupt, wait};
 use crate::support::files::{copy_folder, exists, text};
 use crate::support::json::{number, of_kind};
 use crate::support::models::{digits, sparse_digits};
@@ -113,4 +115,28 @@ fn pages_of_others_are_not_overwritten() {
     compare.clone().out(folder.path("site")).force().succeed();
     compare.out(folder.path("site")).succeed();
     Command::new("compare").arg(folder.path("none")).fails(2, &["no such folder"]);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_grid_that_is_stopped_has_the_page_of_the_runs_so_far() {
+    let folder = TempFolder::new("compare-stopped");
+    let out = folder.path("grid");
+    let grid = Command::new("grid digits --preset w1 --steps 1000000").out(&out).on_cpu().quiet();
+    let mut child = grid.set("optimizer.lr=0.001,0.01").set("train.log_every=1").spawn();
+    let begin = std::time::Instant::now();
+    while metrics_of(&format!("{out}/lr-0.001")).is_empty() {
+        assert!(begin.elapsed().as_secs() < 120 && child.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let status = interrupt(&child);
+    assert_eq!(wait(child).status, Some(status));
+    let page = text(format!("{out}/index.html"));
+    assert_eq!(page.matches("\"state\":\"stopped\"").count(), 1, "one run had begun");
+}
+
+/// The log of a run, if it has one.
+#[cfg(unix)]
+fn metrics_of(run: &str) -> String {
+    std::fs::read_to_string(format!("{run}/metrics.jsonl")).unwrap_or_default()
 }

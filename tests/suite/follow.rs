@@ -1,14 +1,11 @@
 //! Following a training: the table, the charts and the page in a run folder, `csae watch`, event
 //! files for TensorBoard, and the rows that are printed.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Stdio};
-
-use serde_json::Value;
-
+#[cfg(unix)]
+use crate::support::command::{interrupt, wait};
 use crate::support::files::{copy_folder, list, metrics, text};
 use crate::support::models::{digits, train_digits};
+use crate::support::watching::Watching;
 use crate::support::{Command, TempFolder, bytes, is_file};
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
@@ -58,47 +55,6 @@ fn every_validation_is_a_row_that_fits() {
     assert!(!quiet.contains("PSNR dB"), "{quiet}");
 }
 
-/// A server of `csae watch` that ends with this value.
-struct Watching {
-    child: Child,
-    port: u16,
-}
-
-impl Watching {
-    fn new(command: Command) -> Self {
-        let mut process = command.flags("--port 0").process();
-        let mut child =
-            process.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
-        let mut url = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
-        let port = url.trim().trim_end_matches('/').rsplit(':').next().unwrap().parse();
-        let port = port.unwrap_or_else(|_| panic!("no address: {url:?}"));
-        Self { child, port }
-    }
-
-    /// Status and body of an answer.
-    fn get(&self, path: &str) -> (u16, Vec<u8>) {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", self.port);
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
-        (String::from_utf8_lossy(&answer[9..12]).parse().unwrap(), answer[end + 4..].to_vec())
-    }
-
-    fn data(&self) -> Value {
-        serde_json::from_slice(&self.get("/data.json").1).unwrap()
-    }
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn a_run_is_watched_before_while_and_after_it_trains() {
     let folder = TempFolder::new("follow-watch");
@@ -132,6 +88,70 @@ fn a_run_is_watched_before_while_and_after_it_trains() {
     assert!(!data["differences"].as_array().unwrap().is_empty());
     std::fs::remove_dir_all(&run).unwrap();
     assert_eq!(states(), ["deleted", "finished"]);
+}
+
+/// A training of the digits that ends when it is asked to, with a validation every five steps.
+#[cfg(unix)]
+fn endless(run: &str) -> Command {
+    let train = Command::train("digits").out(run).steps(1_000_000).batch(16).on_cpu().quiet();
+    let train = train.set("model.layers.code.units=24").set("train.log_every=5");
+    train.set("train.validate_every=0.05")
+}
+
+/// Waits until `reached` is true while a training goes on.
+#[cfg(unix)]
+fn wait_for(child: &mut std::process::Child, reached: &dyn Fn() -> bool) {
+    let begin = std::time::Instant::now();
+    while !reached() {
+        assert!(begin.elapsed().as_secs() < 120 && child.try_wait().unwrap().is_none());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_running_training_has_pictures_and_a_stopped_one_has_a_page() {
+    let folder = TempFolder::new("follow-pictures");
+    let run = folder.path("run");
+    let watching = Watching::new(Command::new("watch").arg(&run));
+    let mut child = endless(&run).spawn();
+    // Pictures of a running training.
+    let pictures = || {
+        let data = watching.data();
+        let running = data["runs"][0]["state"] == "running";
+        let pictures = data["runs"][0]["pictures"].as_array().unwrap();
+        let files: Vec<String> =
+            pictures.iter().map(|item| item["file"].as_str().unwrap().to_owned()).collect();
+        (running, files)
+    };
+    wait_for(&mut child, &|| pictures().1.len() == 3);
+    assert!(pictures().0);
+    assert_eq!(pictures().1, ["reconstructions.png", "atoms.png", "filters.png"]);
+    assert!(!is_file(&run, "index.html") && !is_file(&run, "model.safetensors"));
+    let status = interrupt(&child);
+    assert_eq!(wait(child).status, Some(status));
+    let page = text(format!("{run}/index.html"));
+    assert!(page.contains("\"state\":\"stopped\"") && page.contains("data:image/png;base64,"));
+    // The page of the finished run replaces it.
+    let steps = metrics(&run).last().unwrap()["step"].as_u64().unwrap() as usize;
+    Command::resume(&run).steps(steps + 100).on_cpu().quiet().succeed();
+    assert!(text(format!("{run}/index.html")).contains("\"state\":\"finished\""));
+}
+
+#[test]
+#[cfg(unix)]
+fn a_run_that_stops_after_a_validation_has_its_pictures() {
+    let folder = TempFolder::new("follow-stopped");
+    let run = folder.path("run");
+    let mut child = endless(&run).spawn();
+    wait_for(&mut child, &|| is_file(&run, "best.safetensors"));
+    let status = interrupt(&child);
+    assert_eq!(wait(child).status, Some(status));
+    for file in ["reconstructions.png", "atoms.png", "filters.png"] {
+        assert!(bytes(format!("{run}/{file}")).starts_with(PNG), "{file}");
+    }
+    let page = text(format!("{run}/index.html"));
+    assert_eq!(page.matches("\"src\":\"data:image/png;base64,").count(), 3);
 }
 
 #[test]

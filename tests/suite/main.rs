@@ -47,6 +47,8 @@ mod memory;
 mod numbers;
 mod outputs;
 mod packaging;
+#[cfg(unix)]
+mod pages;
 mod presets;
 mod reconstruct;
 mod restore;

@@ -90,7 +90,11 @@ fn noise_of_a_known_level_is_removed() {
     let gain = number(&report, "psnr") - number(&report, "psnr_before");
     assert!(gain > 3.0, "{report}");
     let side = open(format!("{out}/noisy.side.png"));
-    assert_eq!((side.width(), side.height()), (2 * 87 + 8, 61));
+    // The title has a line of 20 pixels and a margin of 8.
+    assert_eq!((side.width(), side.height()), (2 * 87 + 8, 28 + 61));
+    let given = open(folder.path("noisy.png")).into_luma8();
+    let left = side.crop_imm(0, 28, 87, 61).into_luma8();
+    assert_eq!(left.into_raw(), given.into_raw());
 }
 
 #[test]
@@ -427,7 +431,7 @@ fn images_are_enlarged_with_their_colours_and_transparency() {
     let near = |a: u8, b: u8| a.abs_diff(b) < 12;
     assert!(near(first[0], 16) && near(first[1], 121) && near(first[2], 120), "{first:?}");
     let side = open(format!("{out}/small.side.png"));
-    assert_eq!((side.width(), side.height()), (2 * 93 + 8, 69));
+    assert_eq!((side.width(), side.height()), (2 * 93 + 8, 28 + 69));
 }
 
 #[test]

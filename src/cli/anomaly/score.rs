@@ -7,6 +7,7 @@ use csae::internals::data::{Handles, LoadOptions};
 use csae::internals::error::Result;
 use csae::internals::files;
 use csae::internals::report::picture::{self, Picture};
+use csae::internals::report::titled::below_title;
 use csae::internals::shape::Dims;
 use csae::internals::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
 use serde_json::json;
@@ -72,7 +73,9 @@ fn overlay(image: &Image, views: &Views, threshold: f32) -> Picture {
 fn write(target: &Path, image: &Image, views: &Views, detector: &Detector) -> Result<()> {
     let threshold = detector.calibration.pixel_threshold;
     files::make_folder(target.parent().unwrap_or(Path::new("")))?;
-    overlay(image, views, threshold).save(target)?;
+    let title = "Left: the image. Right: its heat map; yellow is half the threshold, red twice the \
+                 threshold or more.";
+    below_title(overlay(image, views, threshold), title).save(target)?;
     let above: Vec<f32> =
         views.heat.iter().map(|heat| f32::from(u8::from(*heat > threshold))).collect();
     picture::save_png(&target.with_extension(MASK), &above, Dims { c: 1, ..image.dims })

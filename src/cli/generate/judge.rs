@@ -260,7 +260,8 @@ pub fn run(
         args.seed(),
         args.judge.as_deref().unwrap_or(Path::new("")).display()
     );
-    let page = gallery::samples("Priors compared", &note, &rows, &sections, size)?;
+    let facts = show::facts(args, &device.label());
+    let page = gallery::samples(("Priors compared", &note), &facts, &rows, &sections, size)?;
     files::write_atomically(&args.out.join(show::GALLERY), page.as_bytes())?;
     let numbers = json!({
         "kind": "judge", "images": count, "features": depth, "temperature": args.temperature,

@@ -538,6 +538,7 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
     let (heading, codes) = args.codes(prior.as_ref(), &codes)?;
     let generated =
         inference.decode(&mut device, &codes)?.expect("the decoder reads the code alone");
+    let heading = heading.with_device(&device.label());
     Samples { heading, generated, originals: given, dims: graph.nodes[0].dims }
         .write(&args, train.as_ref())?;
     args.common.report_kernels(&mut device);

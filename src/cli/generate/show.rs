@@ -8,6 +8,7 @@ use csae::internals::error::{Error, Result};
 use csae::internals::files;
 use csae::internals::metrics::frechet::Nearest;
 use csae::internals::report::picture;
+use csae::internals::report::titled::titled;
 use csae::internals::shape::Dims;
 use csae::internals::tasks::generate::gallery::{self, Section};
 use serde_json::json;
@@ -27,12 +28,18 @@ pub struct Heading {
     title: String,
     note: String,
     columns: Option<usize>,
+    device: String,
 }
 
 impl Heading {
     /// A heading with a title, a note below it, and a number of columns; `None` chooses one.
     pub fn new(title: &str, note: String, columns: Option<usize>) -> Self {
-        Self { title: title.to_owned(), note, columns }
+        Self { title: title.to_owned(), note, columns, device: String::new() }
+    }
+
+    /// The same with the device on which the images were generated.
+    pub fn with_device(self, device: &str) -> Self {
+        Self { device: device.to_owned(), ..self }
     }
 }
 
@@ -68,6 +75,13 @@ pub struct Samples {
     pub dims: Dims,
 }
 
+/// The facts of a page's heading.
+pub fn facts(args: &GenerateArgs, device: &str) -> Vec<(&'static str, String)> {
+    let data = args.train.iter().map(|train| ("data", train.clone()));
+    let model = ("model", args.model.display().to_string());
+    std::iter::once(model).chain(data).chain([("device", device.to_owned())]).collect()
+}
+
 /// Bytes that writing `count` images needs.
 pub fn bytes(dims: Dims, count: usize) -> u64 {
     // Two copies of the images in f32 (tiles and sheet). 12 MiB cover the picture, which is
@@ -101,7 +115,7 @@ impl Samples {
         files::make_folder(&args.out)?;
         let images: Vec<Vec<f32>> =
             self.generated.chunks_exact(dims.len()).map(<[f32]>::to_vec).collect();
-        let Heading { title, note, columns: by } = &self.heading;
+        let Heading { title, note, columns: by, device } = &self.heading;
         let names = names(args.start(), images.len());
         for (image, name) in images.iter().zip(&names) {
             picture::save_png(&args.out.join(name), image, dims)?;
@@ -109,7 +123,8 @@ impl Samples {
         let shown = &images[..images.len().min(MAX_IMAGES)];
         let mut files: Vec<PathBuf> = vec![args.out.join(PICTURE), args.out.join(GALLERY)];
         let columns = by.unwrap_or_else(|| picture::columns_for(shown.len(), dims.size()));
-        picture::grid(shown, dims, columns, 2).save(&files[0])?;
+        let caption = format!("{title}: {note}");
+        titled(picture::grid(shown, dims, columns, 2), &caption).save(&files[0])?;
         let found = train
             .map(|train| nearest(train, &self.generated[..shown.len() * dims.len()], dims))
             .transpose()?;
@@ -148,7 +163,8 @@ impl Samples {
             notes,
             columns: *by,
         });
-        let page = gallery::samples(title, note, &[], &sections, dims)?;
+        let facts = facts(args, device);
+        let page = gallery::samples((title, note), &facts, &[], &sections, dims)?;
         files::write_atomically(&files[1], page.as_bytes())?;
         let stale = stale(&args.out, args.start(), &names)?;
         if stale > 0 {

@@ -20,6 +20,7 @@ use csae::internals::infer::conditions::Condition;
 use csae::internals::infer::restore::{Restorer, check_task};
 use csae::internals::metrics::quality;
 use csae::internals::model::{self, LoadedModel, Purpose};
+use csae::internals::report::titled::strip;
 use csae::internals::shape::{Dims, Size};
 use csae::internals::spec::Task;
 use csae::internals::tasks::restore::image;
@@ -287,17 +288,21 @@ fn measure(
     Ok([p0, s0, p1, s1])
 }
 
-/// Before and after with a gap between them.
+/// Before and after with a gap between them, below a strip that says so.
 fn side_by_side(before: &ImageFile, after: &ImageFile) -> ImageFile {
     const GAP: usize = 8;
     let Dims { c, h, w } = before.dims;
-    let mut both = before.like(Size::new(h, 2 * w + GAP));
+    let width = 2 * w + GAP;
+    let strip = strip("Left: before. Right: after.", width, c);
+    let top = strip.len() / (width * c);
+    let mut both = before.like(Size::new(top + h, width));
+    both.write_rows(0, &strip);
     for y in 0..h {
         let mut row = Vec::with_capacity((2 * w + GAP) * c);
         before.read_row(y, 0..w, &mut row);
         row.resize((w + GAP) * c, 1.0);
         after.read_row(y, 0..w, &mut row);
-        both.write_rows(y, &row);
+        both.write_rows(top + y, &row);
     }
     both
 }

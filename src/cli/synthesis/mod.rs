@@ -57,8 +57,7 @@ impl SynthesisArgs {
     /// finest.
     fn open(&self) -> Result<(Device, Vec<(Synthesizer, Store)>)> {
         let budget = budget(self.max_memory.as_deref())?;
-        let names = ["paint-3", "paint-2", "paint-1"].map(PathBuf::from);
-        let names: &[PathBuf] = if self.models.is_empty() { &names } else { &self.models };
+        let names = self.names();
         let load = |name: &PathBuf| {
             Synthesizer::new(self.common.load_model(name)?)
                 .map_err(|error| error.at(name.display()))
@@ -73,6 +72,26 @@ impl SynthesisArgs {
         });
         let placed = placed.collect::<Result<Vec<_>>>()?;
         Ok((device, placed))
+    }
+
+    /// Names of the autoencoders.
+    fn names(&self) -> Vec<PathBuf> {
+        if self.models.is_empty() {
+            return ["paint-3", "paint-2", "paint-1"].map(PathBuf::from).to_vec();
+        }
+        self.models.clone()
+    }
+
+    /// The facts of a page's heading.
+    fn facts(&self, device: &Device) -> Vec<(&'static str, String)> {
+        let names: Vec<String> =
+            self.names().iter().map(|name| name.display().to_string()).collect();
+        let method = if self.optimise { "optimisation" } else { "one pass" };
+        vec![
+            ("models", names.join(", ")),
+            ("method", method.to_owned()),
+            ("device", device.label()),
+        ]
     }
 
     /// The method that the flags choose. `steps` is the default number of steps.

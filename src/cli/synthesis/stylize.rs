@@ -349,7 +349,8 @@ fn run(mut args: StylizeArgs) -> anyhow::Result<()> {
             contents.push((name, content));
         }
         if let Some(page) = &page {
-            let text = gallery::styles(&contents, &named_styles, &shown)?;
+            let facts = args.synthesis.facts(&device);
+            let text = gallery::styles(&contents, &named_styles, &shown, &facts)?;
             files::write_atomically(page, text.as_bytes())?;
         }
         if interrupt::requested() {

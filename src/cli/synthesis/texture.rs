@@ -137,7 +137,8 @@ fn run(mut args: TextureArgs) -> anyhow::Result<()> {
             caption,
         });
         if let Some(page) = &page {
-            files::write_atomically(page, gallery::textures(&shown)?.as_bytes())?;
+            let page_text = gallery::textures(&shown, &args.synthesis.facts(&device))?;
+            files::write_atomically(page, page_text.as_bytes())?;
         }
         if interrupt::requested() {
             return Err(Interrupted(format!("stopped after {}", target.display())).into());

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::allowance::Allowance;
 use super::curves::Curves;
 use super::panels::panels;
 use super::reader::{Entries, LogReader};
@@ -13,10 +14,6 @@ use crate::files;
 use crate::report::chart;
 use crate::report::history::{Entry, Kind};
 
-/// Share of the time that drawing can take. A validation of a small model takes milliseconds, less
-/// than the charts.
-const MAX_SHARE: f64 = 0.02;
-
 /// Writes the table and the charts of a run during its training.
 #[derive(Debug)]
 pub struct RunFiles {
@@ -24,9 +21,7 @@ pub struct RunFiles {
     reader: LogReader,
     shown: Shown,
     squares: bool,
-    since: Instant,
-    /// Time spent on the files.
-    spent: Duration,
+    allowance: Allowance,
 }
 
 #[derive(Debug, Default)]
@@ -55,8 +50,7 @@ impl RunFiles {
             reader: LogReader::new(&folder.join(LOG)),
             shown: Shown::default(),
             squares,
-            since: Instant::now(),
-            spent: Duration::ZERO,
+            allowance: Allowance::new(Duration::ZERO),
         }
     }
 
@@ -65,8 +59,7 @@ impl RunFiles {
     /// # Errors
     /// As [`RunFiles::write`].
     pub fn update(&mut self) -> Result<()> {
-        let share = self.spent.as_secs_f64() / self.since.elapsed().as_secs_f64().max(1e-9);
-        if share > MAX_SHARE { Ok(()) } else { self.write() }
+        if self.allowance.is_left() { self.write() } else { Ok(()) }
     }
 
     /// Writes both files again. Without an entry in the log there are no files.
@@ -84,7 +77,7 @@ impl RunFiles {
             // One column, so that the text is legible at a width of 400 pixels.
             chart::charts(&charts, 1).save(&self.folder.join(CHART))?;
         }
-        self.spent += start.elapsed();
+        self.allowance.count_since(start);
         Ok(())
     }
 }

@@ -1,8 +1,10 @@
 //! Following runs: the log as curves, a table, charts and pages, while a training writes it and
 //! afterwards.
 
+mod allowance;
 mod curves;
 mod differences;
+mod facts;
 mod files;
 mod measures;
 mod page;
@@ -11,11 +13,12 @@ mod reader;
 mod table;
 mod view;
 
+pub use allowance::Allowance;
 pub use curves::{Curve, Curves, MAX_POINTS, Point};
 pub use differences::{differences, settings};
 pub use files::RunFiles;
 pub use measures::{Measure, measures};
-pub use page::{SCRIPT, STYLE, data, live_page, static_page, write_page};
+pub use page::{SCRIPT, data, live_page, static_page, write_page};
 pub use panels::{Panel, panels};
 pub use reader::{Entries, LogReader};
 pub use table::Table;

@@ -12,12 +12,12 @@ use super::panels::panels;
 use super::view::{RunView, State};
 use crate::error::Result;
 use crate::files;
-use crate::report::page::{data_uri, escaped};
+use crate::report::page::{data_uri, frame, now, offline_head};
 
 /// The script of the page.
 pub const SCRIPT: &str = include_str!("../../../assets/page/runs.js");
-/// The style sheet of the page.
-pub const STYLE: &str = include_str!("../../../assets/page/runs.css");
+/// What the page shows until its script has run.
+const MAIN: &str = "<noscript><p>This page needs JavaScript.</p></noscript>\n";
 
 /// Everything that the page shows. `source` is where the page finds a picture of a run, given the
 /// run's index.
@@ -28,57 +28,41 @@ pub fn data(runs: &[RunView], source: &dyn Fn(usize, &super::Picture) -> Option<
     let panels: Vec<Value> = panels(&curves, squares).iter().map(super::Panel::json).collect();
     let views = runs.iter().enumerate();
     let views: Vec<Value> = views.map(|(i, run)| run.json(&|picture| source(i, picture))).collect();
-    json!({"panels": panels, "differences": differences(&settings), "runs": views})
+    let csae = env!("CARGO_PKG_VERSION").to_owned();
+    let facts = [("runs", runs.len().to_string()), ("date", now()), ("csae", csae)];
+    json!({
+        "facts": facts, "panels": panels, "differences": differences(&settings), "runs": views
+    })
 }
 
 /// The page that a server sends. It fetches `style.css`, `script.js` and `data.json`.
 pub fn live_page(title: &str) -> String {
-    page(
-        title,
-        "<link rel=\"stylesheet\" href=\"style.css\">\n",
-        "<script src=\"script.js\"></script>\n",
-    )
+    let head = "<link rel=\"stylesheet\" href=\"style.css\">\n";
+    frame(title, head, "", MAIN, "<script src=\"script.js\"></script>\n")
 }
 
 /// The page as one file with everything inside.
 pub fn static_page(title: &str, data: &Value) -> String {
     // `<` would end the element within a text, `</script>`.
     let data = data.to_string().replace('<', "\\u003c");
-    // The page loads nothing, and pictures only from itself.
-    let head = format!(
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; \
-         style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n<style>\n{STYLE}</style>\n"
-    );
-    let body = format!(
+    let scripts = format!(
         "<script type=\"application/json\" id=\"data\">{data}</script>\n<script>\n{SCRIPT}\
          </script>\n"
     );
-    page(title, &head, &body)
+    frame(title, &offline_head(""), "", MAIN, &scripts)
 }
 
-fn page(title: &str, head: &str, scripts: &str) -> String {
-    let title = escaped(title);
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{title}</title>\n{head}</head>\n<body>\n<header><h1>{title}</h1>\
-         <p id=\"status\" role=\"status\"></p></header>\n<main id=\"page\">\
-         <noscript><p>This page needs JavaScript.</p></noscript></main>\n{scripts}</body>\n\
-         </html>\n"
-    )
-}
-
-/// Writes the page of a run that has ended into its folder.
+/// Writes the page of a run that has ended into its folder. `state` is how it ended.
 ///
 /// # Errors
 /// If the log cannot be read or the page cannot be written.
-pub fn write_page(folder: &Path) -> Result<()> {
+pub fn write_page(folder: &Path, state: State) -> Result<()> {
     let name = folder.canonicalize().ok();
     let name = name.as_deref().unwrap_or(folder).file_name().unwrap_or_default();
     let mut run = RunView::new(folder, &name.to_string_lossy());
     run.update()?;
     // This process still holds the lock.
-    run.state = State::Finished;
+    run.state = state;
     let runs = [run];
     let source = |_, picture: &super::Picture| Some(data_uri(&runs[0].picture(picture.file)?));
     let page = static_page(&format!("Training {}", runs[0].name), &data(&runs, &source));
@@ -104,7 +88,9 @@ mod tests {
 
     #[test]
     fn pages_name_no_other_place() {
-        for text in [SCRIPT, STYLE, &live_page("a"), &static_page("a", &Value::Null)] {
+        for text in
+            [SCRIPT, crate::report::page::STYLE, &live_page("a"), &static_page("a", &Value::Null)]
+        {
             let other = text.replace("http://www.w3.org/2000/svg", "");
             assert!(!other.contains("://") && !other.contains("innerHTML"));
         }

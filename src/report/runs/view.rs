@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
 use super::curves::Curves;
 use super::differences::settings;
+use super::facts::facts;
 use super::measures::measures;
 use super::reader::LogReader;
-use super::{CONFIG, LOCK, LOG, MODEL, ORIGIN};
+use super::{CONFIG, LOCK, LOG, MODEL};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::report::page;
 use crate::spec::{Config, LossName};
 
 /// What happens in a run folder.
@@ -51,8 +53,16 @@ pub struct Picture {
     pub file: &'static str,
     /// What it shows.
     pub title: &'static str,
-    /// When it was written, in nanoseconds since 1970. 0 if the file system does not store it.
-    pub written: u128,
+    /// When it was written. 1970 if the file system does not store it.
+    written: SystemTime,
+}
+
+impl Picture {
+    /// A text that changes when the file is written again.
+    pub fn version(&self) -> String {
+        let since = self.written.duration_since(UNIX_EPOCH).unwrap_or_default();
+        since.as_nanos().to_string()
+    }
 }
 
 /// The pictures that a run folder can have, in the order in which they are shown.
@@ -95,7 +105,7 @@ pub struct RunView {
     /// Text of the configuration file.
     config_text: String,
     config: Option<Config>,
-    /// Device, data and version, from the run's origin.
+    /// Model, data, device, date and version.
     facts: Vec<(&'static str, String)>,
     reader: LogReader,
     /// When the log last grew while it was followed.
@@ -142,7 +152,7 @@ impl RunView {
             self.settings = settings(&text);
             self.config_text = text;
         }
-        let facts = facts(&self.folder);
+        let facts = facts(&self.folder, self.config.as_ref());
         changed |= facts != self.facts;
         self.facts = facts;
         let had_entries = self.curves != Curves::default();
@@ -208,7 +218,8 @@ impl RunView {
             .iter()
             .filter_map(|picture| {
                 Some(json!({
-                    "file": picture.file, "title": picture.title, "src": source(picture)?
+                    "file": picture.file, "title": picture.title,
+                    "date": page::date(picture.written), "src": source(picture)?,
                 }))
             })
             .collect();
@@ -273,21 +284,10 @@ pub fn run_folders(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Facts from the origin of a run that help to compare it with others.
-fn facts(folder: &Path) -> Vec<(&'static str, String)> {
-    let text = files::read_text(&folder.join(ORIGIN)).unwrap_or_default();
-    let origin: Value = serde_json::from_str(&text).unwrap_or_default();
-    [("data", "source"), ("device", "device"), ("csae", "csae")]
-        .into_iter()
-        .filter_map(|(name, key)| Some((name, origin[key].as_str()?.to_owned())))
-        .collect()
-}
-
 fn pictures(folder: &Path) -> Vec<Picture> {
     let picture = |(file, title): &(&'static str, &'static str)| {
         let data = folder.join(file).symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
-        let since = data.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let written = since.unwrap_or_default().as_nanos();
+        let written = data.modified().unwrap_or(UNIX_EPOCH);
         Some(Picture { file, title, written })
     };
     let mut found: Vec<Picture> = Vec::new();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::error::Result;
 use crate::metrics::frechet::Likeness;
-use crate::report::page::{Sheet, escaped, page};
+use crate::report::page::{Page, Sheet, escaped};
 use crate::shape::Dims;
 
 /// Displayed length of an image's longer side, in CSS pixels.
@@ -36,30 +36,21 @@ pub struct Row {
     pub likeness: Likeness,
 }
 
-/// The page: a table of `rows`, if there are any, and the sections.
+/// The page: a table of `rows`, if there are any, and the sections. `facts` are those of its
+/// heading, see [`Page::facts`].
 ///
 /// # Errors
 /// If there are too many pixels for a picture.
 pub fn samples(
-    title: &str,
-    note: &str,
+    (title, note): (&str, &str),
+    facts: &[(&str, String)],
     rows: &[Row],
     sections: &[Section],
     dims: Dims,
 ) -> Result<String> {
-    let mut body = format!("<h1>{}</h1>\n<p class=note>{}</p>\n", escaped(title), escaped(note));
+    let mut page = Page::new(title).facts(facts).intro(note);
     if !rows.is_empty() {
-        body.push_str("<table>\n<tr><th><th>Fréchet distance<th>precision<th>recall</tr>\n");
-        for Row { name, likeness: Likeness { distance, precision, recall } } in rows {
-            let _ = writeln!(
-                body,
-                "<tr><td>{}<td>{distance:.2}<td>{:.1} %<td>{:.1} %</tr>",
-                escaped(name),
-                100.0 * precision,
-                100.0 * recall
-            );
-        }
-        body.push_str("</table>\n");
+        page = page.section("Likeness to test images", table(rows));
     }
     let channels = if dims.c >= 3 { 3 } else { 1 };
     let visible = |image: &Vec<f32>| -> Vec<f32> {
@@ -71,16 +62,18 @@ pub fn samples(
     let tiles: Vec<Vec<f32>> = all.map(visible).collect();
     let shown = Dims { c: channels, ..dims };
     let Some(sheet) = Sheet::new("samples", &tiles, shown, SIDE)? else {
-        return Ok(page(title, &[], &body, false));
+        return Ok(page.html());
     };
     let mut at = 0;
     for section in sections {
-        let grid = |columns: usize| {
-            format!(" style=\"display:grid;grid-template-columns:repeat({columns},max-content)\"")
+        let columns = section.columns.map_or(String::new(), |columns| {
+            format!(" columns\" style=\"grid-template-columns:repeat({columns},max-content)")
+        });
+        let mut html = match section.text.as_str() {
+            "" => String::new(),
+            text => format!("<p class=\"soft\">{}</p>\n", escaped(text)),
         };
-        let grid = section.columns.map_or(String::new(), grid);
-        let (title, text) = (escaped(&section.title), escaped(&section.text));
-        let _ = write!(body, "<h2>{title}</h2>\n<p class=soft>{text}</p>\n<div class=row{grid}>\n");
+        let _ = writeln!(html, "<div class=\"tiles{columns}\">");
         let count = section.images.len();
         for i in 0..count {
             let note = section.notes.get(i).map_or("", String::as_str);
@@ -89,12 +82,35 @@ pub fn samples(
             } else {
                 String::new()
             };
-            let _ = writeln!(body, "<figure>{}{below}</figure>", sheet.tile(at + i, note));
+            let _ = writeln!(html, "<figure>{}{below}</figure>", sheet.tile(at + i, note));
         }
-        body.push_str("</div>\n");
+        page = page.section(&section.title, html + "</div>\n");
         at += count + section.below.as_ref().map_or(0, Vec::len);
     }
-    Ok(page(title, &[&sheet], &body, false))
+    Ok(page.sheet(&sheet).html())
+}
+
+/// The table of likenesses.
+fn table(rows: &[Row]) -> String {
+    let mut table = String::from(
+        "<div class=\"wide\"><table>\n<tr><th>images<th class=n>Fréchet distance\
+         <th class=n>precision<th class=n>recall</tr>\n",
+    );
+    for Row { name, likeness: Likeness { distance, precision, recall } } in rows {
+        let _ = writeln!(
+            table,
+            "<tr><td>{}<td class=n>{distance:.2}<td class=n>{:.1} %<td class=n>{:.1} %</tr>",
+            escaped(name),
+            100.0 * precision,
+            100.0 * recall
+        );
+    }
+    table.push_str(
+        "</table></div>\n<p class=\"soft\">Fréchet distance: lower is better. Precision: share of \
+         samples that are like test images. Recall: share of test images that samples are \
+         like.</p>\n",
+    );
+    table
 }
 
 #[cfg(test)]
@@ -116,15 +132,15 @@ mod tests {
             likeness: Likeness { distance: 12.345, precision: 0.5, recall: 0.25 },
         };
         let plain = Section { below: None, notes: Vec::new(), columns: None, ..section.clone() };
-        let page =
-            samples("Samples", "of 3", &[row], &[section, plain], Dims::new(2, 2, 3)).unwrap();
+        let page = samples(("Samples", "of 3"), &[], &[row], &[section, plain], Dims::new(2, 2, 3))
+            .unwrap();
         assert_eq!(page.matches("class=\"sheet samples\"").count(), 15);
         assert!(
-            page.contains("12.35<td>50.0 %<td>25.0 %")
+            page.contains("12.35<td class=n>50.0 %<td class=n>25.0 %")
                 && page.contains("a &lt; b")
                 && page.contains("7 &amp; 8")
         );
         assert_eq!(page.matches("repeat(3,max-content)").count(), 1);
-        assert!(!page.contains("<mixture>") && !page.contains("http"));
+        assert!(!page.contains("<mixture>") && !page.replace("http-equiv", "").contains("http"));
     }
 }

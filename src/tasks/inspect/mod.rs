@@ -3,6 +3,7 @@
 
 mod page;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -22,6 +23,7 @@ use crate::report::chart::{Axis, Chart};
 use crate::report::gallery;
 use crate::report::history::{Entry, History};
 use crate::report::picture::TileGrid;
+use crate::report::titled::titled;
 use crate::spec::{Config, LossName};
 use crate::train::{RunFolder, Trainer};
 
@@ -140,12 +142,24 @@ pub struct Inspection {
     /// What each unit reconstructs alone, at its mean value when active. `None` without images, or
     /// if the model does not reconstruct images.
     pub atoms: Option<TileGrid>,
+    /// File names of the images of the top-activating patches, by their number.
+    names: BTreeMap<usize, String>,
+    /// What the images are.
+    data: Option<String>,
 }
 
 impl Inspection {
     /// The part of an inspection that needs neither device nor images.
     pub fn new(graph: &Graph, run: RunRecord) -> Self {
-        Self { summary: summary(graph), run, report: None, top_patches: None, atoms: None }
+        Self {
+            summary: summary(graph),
+            run,
+            report: None,
+            top_patches: None,
+            atoms: None,
+            names: BTreeMap::new(),
+            data: None,
+        }
     }
 
     /// The numbers: one JSON object for each line of [`NUMBERS`].
@@ -216,6 +230,9 @@ impl Inspection {
         evaluation.top_patches = Some(top_patches);
         sample.each_part(|images, chosen| evaluation.add(device, inference, images, chosen))?;
         self.top_patches = evaluation.top_patches.take();
+        let shown = self.top_patches.iter().flat_map(|found| found.units.iter().flatten());
+        self.names = shown.map(|patch| (patch.image, sample.name(patch.image))).collect();
+        self.data = Some(sample.description.clone());
         self.report = Some(evaluation.report()?);
         let lit: Vec<(usize, f64)> =
             (0..self.summary.code_shape[0]).map(|unit| (unit, self.strength(unit))).collect();
@@ -247,8 +264,8 @@ impl Inspection {
     }
 
     /// Writes the numbers and pictures into a folder, and returns the names of the files. Files of
-    /// an earlier inspection that this one does not have are removed. `name` is the title of the
-    /// page.
+    /// an earlier inspection that this one does not have are removed. `name` is the model's name
+    /// on the page.
     ///
     /// # Errors
     /// When the device fails, or a file cannot be written.
@@ -270,14 +287,16 @@ impl Inspection {
         if let Some(history) = self.run.history.as_ref().filter(|history| history.length().0 > 0) {
             save("history.png", history.picture(self.run.sums_squares()))?;
         }
-        if let Some(filters) = gallery::filters(device, inference)? {
-            save("filters.png", filters.picture())?;
+        let filters = gallery::filters(device, inference)?;
+        if let Some(filters) = &filters {
+            save("filters.png", titled(filters.picture(), gallery::FILTERS))?;
         }
         let statistics = self.report.as_ref().map(|report| &report.statistics);
         let units = self.summary.code_shape[0].min(MAX_ATOMS);
         let lit: Vec<(usize, f64)> = (0..units).map(|unit| (unit, self.strength(unit))).collect();
         if let Some(atoms) = gallery::atoms(device, inference, &lit)? {
-            save("atoms.png", atoms.picture())?;
+            let title = gallery::atoms_title(units, self.summary.code_shape[0], "in their order");
+            save("atoms.png", titled(atoms.picture(), &title))?;
         }
         if let Some(s) = statistics {
             save("rates.png", chart::charts(&[rates(s)], 1))?;
@@ -298,7 +317,12 @@ impl Inspection {
             }
         }
         if let Some(top_patches) = &self.top_patches {
-            let page = page::write(self, name, top_patches)?;
+            let facts = [
+                ("model", name.to_owned()),
+                ("data", self.data.clone().unwrap_or_default()),
+                ("device", device.label()),
+            ];
+            let page = page::write(self, &facts, top_patches, filters.as_ref())?;
             files::write_atomically(&folder.join(PAGE), page.as_bytes())?;
             written.push(PAGE);
         }

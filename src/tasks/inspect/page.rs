@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use crate::error::Result;
 use crate::infer::top_patches::TopPatches;
-use crate::report::chart;
-use crate::report::page;
-use crate::report::page::{Sheet, escaped};
+use crate::report::page::{self, Page, Sheet, escaped};
+use crate::report::picture::TileGrid;
+use crate::report::svg;
 use crate::shape::Dims;
 use crate::tasks::inspect::{Inspection, l0, percent, rates};
 
@@ -16,13 +16,89 @@ const ATOM: f64 = 96.0;
 /// Side in CSS pixels at which a top-activating patch is shown.
 const PATCH: f64 = 36.0;
 
-/// A description list of named values.
-fn description_list(values: &[(&str, String)]) -> String {
-    let each: String = values
+/// Makes the page of an inspection with images. `facts` are those of its heading.
+///
+/// # Errors
+/// When there are too many units for a picture.
+pub fn write(
+    found: &Inspection,
+    facts: &[(&str, String)],
+    top_patches: &TopPatches,
+    filters: Option<&TileGrid>,
+) -> Result<String> {
+    let Some(report) = &found.report else { unreachable!("a page needs an evaluation") };
+    let s = &report.statistics;
+    let intro = format!(
+        "The code of {} images: {} units of layer {}.",
+        report.images,
+        s.units(),
+        found.summary.code
+    );
+    let histograms = [
+        svg::figure(&rates(s), "How many units fire how often. Move the pointer over a bar."),
+        svg::figure(&l0(s), "How many images have how many active units."),
+    ];
+    let mut page = Page::new(&format!("Inspection of {}", facts[0].1))
+        .facts(facts)
+        .intro(&intro)
+        .section("Results", numbers(found))
+        .section("Histograms", charts(&histograms));
+    if let Some(history) = found.run.history.as_ref().filter(|history| history.length().0 > 0) {
+        let drawn = history.charts(found.sums_squares());
+        let drawn: Vec<String> = drawn.iter().map(|chart| svg::figure(chart, "")).collect();
+        let legend = "<p class=\"soft\">Lines: means over logging intervals of training steps. \
+                      Dots: validations. Move the pointer over a dot.</p>\n";
+        page = page.section("Training", legend.to_owned() + &charts(&drawn));
+    }
+    page = page.section("Layers", layers(found));
+    if let Some(filters) = filters {
+        let picture = page::image(&filters.picture(), "filters", "filters.png")?;
+        let caption = "Each filter is scaled on its own, so that its largest weight is black or \
+                       white; middle gray is 0.";
+        page = page.section("Filters of the first convolution", page::figure(&picture, caption));
+    }
+    let (units, sheets) = units(found, top_patches)?;
+    page = page.section("Units", units);
+    for sheet in &sheets {
+        page = page.sheet(sheet);
+    }
+    Ok(page.script(include_str!("../../../assets/page/units.js")).html())
+}
+
+/// Charts side by side.
+fn charts(all: &[String]) -> String {
+    format!("<div class=\"charts\">\n{}</div>\n", all.concat())
+}
+
+/// The results as a list of named values.
+fn numbers(found: &Inspection) -> String {
+    let Some(report) = &found.report else { return String::new() };
+    let mut numbers = vec![("images", report.images.to_string())];
+    if !report.psnr.is_nan() {
+        numbers.extend([
+            ("PSNR", format!("{:.2} dB", report.psnr)),
+            ("SSIM", format!("{:.4}", report.ssim)),
+        ]);
+    }
+    numbers.extend([
+        ("‖x − x̂‖²", format!("{:.3}", report.sum_squares)),
+        ("explained variance", report.explained_variance_text()),
+        ("L0", format!("{:.1} of {}", report.l0, report.code)),
+        (
+            "dead units",
+            format!("{} of {} ({})", report.dead, report.units, percent(report.dead_share)),
+        ),
+        (
+            "Moran's I of atoms",
+            found.moran().map_or("–".to_owned(), |[_, _, median, ..]| format!("{median:.2}")),
+        ),
+        ("parameters", found.summary.parameters.to_string()),
+    ]);
+    let each: String = numbers
         .iter()
         .map(|(name, value)| format!("<div><dt>{name}</dt><dd>{}</dd></div>", escaped(value)))
         .collect();
-    format!("<dl>{each}</dl>\n")
+    format!("<dl class=\"numbers\">{each}</dl>\n")
 }
 
 /// The table of the layers.
@@ -44,7 +120,7 @@ fn layers(found: &Inspection) -> String {
         let what = format!("{} {}{from}", row.op, row.settings);
         let _ = writeln!(
             rows,
-            "<tr><td>{}{mark}<td>{}<td class=n>{}<td class=n>{}<td class=n>{}</tr>",
+            "<tr><td>{}{mark}<td class=text>{}<td class=n>{}<td class=n>{}<td class=n>{}</tr>",
             escaped(&row.name),
             escaped(what.trim()),
             shape(row.shape),
@@ -52,15 +128,15 @@ fn layers(found: &Inspection) -> String {
             row.multiply_adds
         );
     }
-    format!("<h2>Layers</h2>\n<div class=wide><table>\n{rows}</table></div>\n")
+    format!(
+        "<div class=\"wide\"><table>\n{rows}</table></div>\n<p class=\"soft\">Outputs are \
+         channels × height × width; multiply-adds are of one image.</p>\n"
+    )
 }
 
-/// Makes the page of an inspection with images.
-///
-/// # Errors
-/// When there are too many units for a picture.
-pub fn write(found: &Inspection, name: &str, top_patches: &TopPatches) -> Result<String> {
-    let Some(report) = &found.report else { unreachable!("a page needs an evaluation") };
+/// The cards of all units by falling firing rate, with the sheets of their pictures.
+fn units(found: &Inspection, top_patches: &TopPatches) -> Result<(String, Vec<Sheet>)> {
+    let Some(report) = &found.report else { return Ok((String::new(), Vec::new())) };
     let s = &report.statistics;
     let order = s.by_rate();
     let atoms = match &found.atoms {
@@ -88,54 +164,21 @@ pub fn write(found: &Inspection, name: &str, top_patches: &TopPatches) -> Result
         .map(|patch| visible(&patch.pixels))
         .collect();
     let sheet = Sheet::new("part", &patches, Dims::of(top_patches.size, c), PATCH)?;
-
-    let mut body = format!("<h1>{}</h1>\n", escaped(name));
-    let _ = writeln!(
-        body,
-        "<p class=note>The code of {} images: {} units of layer {}. The picture of a unit is its \
-         atom, the reconstruction from this unit alone{}.</p>",
-        report.images,
-        s.units(),
-        escaped(&found.summary.code),
-        if top_patches.kept == 0 {
-            "; there was no memory for top-activating patches"
+    let mut html = format!(
+        "<p class=\"soft\">{}{} Move the pointer over a picture.</p>\n",
+        if atoms.is_some() {
+            "Large: the atom of the unit, which is what it adds to an image; middle gray is 0, \
+             and each atom is scaled on its own. "
         } else {
-            ", with its top-activating patches, each from another image"
+            ""
+        },
+        if top_patches.kept == 0 {
+            "There was no memory for top-activating patches."
+        } else {
+            "Small: its top-activating patches, each from another image, the strongest first."
         }
     );
-    let mut numbers = vec![("images", report.images.to_string())];
-    if !report.psnr.is_nan() {
-        numbers.extend([
-            ("PSNR", format!("{:.2} dB", report.psnr)),
-            ("SSIM", format!("{:.4}", report.ssim)),
-        ]);
-    }
-    numbers.extend([
-        ("‖x − x̂‖²", format!("{:.3}", report.sum_squares)),
-        ("explained variance", report.explained_variance_text()),
-        ("L0", format!("{:.1} of {}", report.l0, report.code)),
-        (
-            "dead units",
-            format!("{} of {} ({})", report.dead, report.units, percent(report.dead_share)),
-        ),
-        (
-            "neighbours in an atom",
-            found.moran().map_or("–".to_owned(), |[_, _, median, ..]| format!("I = {median:.2}")),
-        ),
-        ("parameters", found.summary.parameters.to_string()),
-    ]);
-    body += &description_list(&numbers);
-    body += "<div class=charts>\n";
-    body += &page::image(&chart::charts(&[rates(s)], 1), "histogram of the firing rates of units")?;
-    body += &page::image(&chart::charts(&[l0(s)], 1), "histogram of the L0 of images")?;
-    body += "</div>\n";
-    body += &layers(found);
-    if let Some(history) = found.run.history.as_ref().filter(|history| history.length().0 > 0) {
-        body += "<h2>Training</h2>\n<div class=charts>\n";
-        body += &page::image(&history.picture(found.sums_squares()), "losses during training")?;
-        body += "</div>\n";
-    }
-    body += "<h2>Units</h2>\n<div class=controls hidden>\
+    html += "<div class=controls hidden>\
              <label>sorted by <select id=order><option value=rate>firing rate\
              <option value=strength>mean when active<option value=unit>number</select></label>\
              <label><input type=checkbox id=dead checked> dead units</label>\
@@ -147,34 +190,33 @@ pub fn write(found: &Inspection, name: &str, top_patches: &TopPatches) -> Result
         let (rate, strength, dead) = (s.rate(*unit), s.strength(*unit), s.is_dead(*unit));
         let class = if dead { "unit dead" } else { "unit" };
         let _ = write!(
-            body,
+            html,
             "<div class=\"{class}\" id=u{unit} data-unit={unit} data-rate={rate:e} \
              data-strength={strength:e}>"
         );
         if let Some(sheet) = &atoms {
-            body += &sheet.tile(*unit, &format!("atom of unit {unit}"));
+            html += &sheet.tile(*unit, &format!("atom of unit {unit}"));
         }
         let firing =
             if dead { "never fires".to_owned() } else { format!("fires {}", percent(rate)) };
-        let _ = write!(body, "<div><b>#{unit}</b><small>{firing}</small>");
+        let _ = write!(html, "<div><b>#{unit}</b><small>{firing}</small>");
         if !dead {
-            let _ = write!(body, "<small>mean {strength:.3}</small>");
+            let _ = write!(html, "<small>mean {strength:.3}</small>");
         }
-        body += "</div>";
+        html += "</div>";
         if let Some(sheet) = &sheet
             && !top_patches.units[*unit].is_empty()
         {
-            body += "<div class=strip>";
+            html += "<div class=strip>";
             for patch in &top_patches.units[*unit] {
-                body +=
-                    &sheet.tile(next_patch, &format!("image {}: {:.3}", patch.image, patch.value));
+                let name = found.names.get(&patch.image).map_or("", String::as_str);
+                html += &sheet.tile(next_patch, &format!("{name}: {:.3}", patch.value));
                 next_patch += 1;
             }
-            body += "</div>";
+            html += "</div>";
         }
-        body += "</div>\n";
+        html += "</div>\n";
     }
-    body += "</div>\n";
-    let sheets: Vec<&Sheet> = atoms.iter().chain(&sheet).collect();
-    Ok(page::page(&format!("{name}: {} units", s.units()), &sheets, &body, true))
+    html += "</div>\n";
+    Ok((html, atoms.into_iter().chain(sheet).collect()))
 }

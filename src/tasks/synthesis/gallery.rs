@@ -1,10 +1,8 @@
 //! A self-contained HTML page that shows textures or styled pictures.
 
-use std::fmt::Write;
-
 use crate::error::Result;
 use crate::raster::crop;
-use crate::report::page::{escaped, image, page};
+use crate::report::page::{self, Page, image};
 use crate::report::picture::Picture;
 use crate::shape::{Dims, Size};
 
@@ -69,38 +67,38 @@ fn tiled(picture: &Picture) -> Picture {
     Picture { dims: Dims::new(c, 2 * h, 2 * w), pixels }
 }
 
-fn figure(picture: &Picture, name: &str, caption: &str) -> Result<String> {
-    Ok(format!(
-        "<figure>{}<figcaption>{}<br><span class=soft>{}</span></figcaption></figure>\n",
-        image(picture, name)?,
-        escaped(name),
-        escaped(caption)
-    ))
+/// A picture with its name and a caption, and the name of its file as a tooltip.
+fn figure(picture: &Picture, (name, file): (&str, &str), caption: &str) -> Result<String> {
+    let separator = if caption.is_empty() { "" } else { ": " };
+    let picture = image(picture, name, file)?;
+    Ok(page::figure(&picture, &format!("{name}{separator}{caption}")))
 }
 
-/// The page of textures.
+/// The page of textures. `facts` are those of its heading, see [`Page::facts`].
 ///
 /// # Errors
 /// If a picture is too large to encode.
-pub fn textures(all: &[TextureEntry]) -> Result<String> {
-    let mut body = String::from(
-        "<h1>Textures</h1>\n<p class=note>Left: the exemplar. Right: the texture synthesized \
-         from it.</p>\n",
+pub fn textures(all: &[TextureEntry], facts: &[(&str, String)]) -> Result<String> {
+    let mut page = Page::new("Textures").facts(facts).intro(
+        "Each exemplar, and the texture that was synthesized from it. The distance is that of \
+         their feature statistics.",
     );
     for TextureEntry { name, exemplar, texture, tiles, caption } in all {
-        body.push_str("<div class=row>\n");
         let Size { h, w } = exemplar.dims.size();
-        body.push_str(&figure(exemplar, name, &format!("exemplar, {w}×{h}"))?);
-        body.push_str(&figure(texture, name, caption)?);
+        let file = format!("{name}.png");
+        let mut html = String::from("<div class=\"pictures\">\n");
+        html += &figure(exemplar, ("exemplar", name), &format!("{w}×{h} pixels"))?;
+        html += &figure(texture, ("texture", &file), caption)?;
         if *tiles {
-            body.push_str(&figure(&tiled(texture), name, "repeated twice along each side")?);
+            html += &figure(&tiled(texture), ("texture", &file), "repeated twice along each side")?;
         }
-        body.push_str("</div>\n");
+        page = page.section(name, html + "</div>\n");
     }
-    Ok(page("Textures", &[], &body, false))
+    Ok(page.html())
 }
 
-/// The page of styled pictures: the styles, then each content with its results.
+/// The page of styled pictures: the styles, then each content with its results. `facts` are those
+/// of its heading, see [`Page::facts`].
 ///
 /// # Errors
 /// If a picture is too large to encode.
@@ -108,25 +106,23 @@ pub fn styles(
     contents: &[(String, Picture)],
     styles: &[(String, Picture)],
     all: &[StyleEntry],
+    facts: &[(&str, String)],
 ) -> Result<String> {
-    let mut body = String::from("<h1>Styles</h1>\n<h2>Styles</h2>\n<div class=row>\n");
+    let mut html = String::from("<div class=\"pictures\">\n");
     for (name, picture) in styles {
-        body.push_str(&figure(&thumbnail(picture), name, "")?);
+        html += &figure(&thumbnail(picture), (name, name), "")?;
     }
-    body.push_str("</div>\n");
+    let mut page = Page::new("Styles").facts(facts).section("Styles", html + "</div>\n");
     for (name, picture) in contents {
-        let _ = write!(body, "<h2>{}</h2>\n<div class=row>\n", escaped(name));
-        body.push_str(&figure(&thumbnail(picture), name, "content")?);
+        let mut html = String::from("<div class=\"pictures\">\n");
+        html += &figure(&thumbnail(picture), ("content", name), "")?;
         for entry in all.iter().filter(|entry| entry.names[0] == *name) {
-            body.push_str(&figure(
-                &entry.picture,
-                &format!("in the style of {}", entry.names[1]),
-                &entry.caption,
-            )?);
+            let title = format!("in the style of {}", entry.names[1]);
+            html += &figure(&entry.picture, (&title, &entry.names.join(", ")), &entry.caption)?;
         }
-        body.push_str("</div>\n");
+        page = page.section(name, html + "</div>\n");
     }
-    Ok(page("Styles", &[], &body, false))
+    Ok(page.html())
 }
 
 #[cfg(test)]
@@ -147,13 +143,13 @@ mod tests {
             tiles: true,
             caption: "good & quick".into(),
         };
-        let page = textures(&[entry.clone(), TextureEntry { tiles: false, ..entry }]).unwrap();
+        let page = textures(&[entry.clone(), TextureEntry { tiles: false, ..entry }], &[]).unwrap();
         assert_eq!(page.matches("<img ").count(), 5);
         assert!(
             page.contains("&lt;bark&gt;")
                 && page.contains("good &amp; quick")
                 && !page.contains("<bark>")
-                && !page.contains("http")
+                && !page.replace("http-equiv", "").contains("http")
         );
         let entry = StyleEntry {
             names: ["a".into(), "b".into()],
@@ -164,6 +160,7 @@ mod tests {
             &[("a".into(), picture(400, 300)), ("c".into(), picture(5, 5))],
             &[("b".into(), picture(3, 3))],
             &[entry],
+            &[],
         )
         .unwrap();
         assert_eq!(page.matches("<img ").count(), 4);

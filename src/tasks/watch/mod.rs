@@ -16,6 +16,7 @@ use std::time::Duration;
 use http::{Answer, Content, Request};
 
 use crate::error::{Error, Result};
+use crate::report::page;
 use crate::report::runs::{self, RunView, State, run_folders};
 
 /// Maximum number of connections at a time. A browser opens six.
@@ -162,7 +163,9 @@ impl Watch {
         match request.path.as_str() {
             "/" => Answer::ok(Content::Html, runs::live_page(&self.title).into_bytes()),
             "/script.js" => Answer::ok(Content::Script, runs::SCRIPT.into()),
-            "/style.css" => Answer::ok(Content::Style, runs::STYLE.into()),
+            "/style.css" => Answer::ok(Content::Style, page::STYLE.into()),
+            // Browsers ask for it.
+            "/favicon.ico" => Answer::unchanged(),
             "/data.json" => self.data(request.query("have")),
             path => self.picture(path).unwrap_or_else(|| Answer::refuse(404, "not found")),
         }
@@ -179,7 +182,7 @@ impl Watch {
             return Answer::unchanged();
         }
         let mut data = runs::data(runs, &|run, picture| {
-            Some(format!("picture/{run}/{}?{}", picture.file, picture.written))
+            Some(format!("picture/{run}/{}?{}", picture.file, picture.version()))
         });
         data["version"] = known.into();
         Answer::ok(Content::Json, data.to_string().into_bytes())

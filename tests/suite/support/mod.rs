@@ -4,6 +4,8 @@
 
 pub mod arrays;
 pub mod cases;
+#[cfg(unix)]
+pub mod chromium;
 pub mod command;
 pub mod dawn;
 #[cfg(unix)]
@@ -20,6 +22,7 @@ pub mod mutate;
 pub mod recorded;
 pub mod spirv;
 pub mod training;
+pub mod watching;
 
 pub use command::{Command, Output};
 pub use files::{bytes, is_file, model_bytes, text};

@@ -1,9 +1,6 @@
-//! A single HTML file that works offline. Pictures are embedded as data URIs; many small tiles are
-//! combined into one picture (a CSS sprite sheet).
+//! Pictures in pages: one picture, or a sheet that combines many small tiles (a CSS sprite sheet).
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-
+use super::{data_uri, escaped};
 use crate::error::Result;
 use crate::report::picture;
 use crate::report::picture::Picture;
@@ -12,27 +9,6 @@ use crate::shape::{Dims, Size};
 /// Number of tiles in a row of a sheet. More columns make the picture wider, fewer make it taller;
 /// browsers limit both sides.
 const COLUMNS: usize = 48;
-
-/// Escapes text for HTML, between tags and in quoted attributes.
-pub fn escaped(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => safe.push_str("&amp;"),
-            '<' => safe.push_str("&lt;"),
-            '>' => safe.push_str("&gt;"),
-            '"' => safe.push_str("&quot;"),
-            '\'' => safe.push_str("&#39;"),
-            other => safe.push(other),
-        }
-    }
-    safe
-}
-
-/// The data URI of a PNG file.
-pub(crate) fn data_uri(png: &[u8]) -> String {
-    format!("data:image/png;base64,{}", STANDARD.encode(png))
-}
 
 /// A CSS sprite sheet: one picture that contains many tiles of one size.
 #[derive(Clone, Debug)]
@@ -84,6 +60,11 @@ impl Sheet {
         Ok(Some(Self { class, size: dims.size(), scale, css }))
     }
 
+    /// The CSS of its tiles, with the picture.
+    pub(super) fn css(&self) -> &str {
+        &self.css
+    }
+
     /// The HTML element that shows tile `index`. `title` is its tooltip; it can be empty.
     pub fn tile(&self, index: usize, title: &str) -> String {
         let offset = |place: usize, side: usize| -((place * side) as f64 * self.scale);
@@ -97,53 +78,28 @@ impl Sheet {
     }
 }
 
-/// The HTML element that shows a picture. `alt` is its alternative text.
+/// The HTML element that shows a picture. `alt` is its alternative text, `title` its tooltip.
 ///
 /// # Errors
 /// If the picture has too many pixels for a PNG file.
-pub fn image(picture: &Picture, alt: &str) -> Result<String> {
+pub fn image(picture: &Picture, alt: &str, title: &str) -> Result<String> {
     let png = picture::png(&picture.pixels, picture.dims)?;
     Ok(format!(
-        "<img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{}\">\n",
+        "<img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{}\" title=\"{}\">\n",
         data_uri(&png),
         picture.dims.w,
         picture.dims.h,
-        escaped(alt)
-    ))
-}
-
-/// A whole HTML page. `body` is HTML; `script` adds the script that sorts the units on the page.
-pub fn page(title: &str, sheets: &[&Sheet], body: &str, script: bool) -> String {
-    let style = include_str!("../../assets/page/page.css");
-    let sheets: String = sheets.iter().map(|sheet| sheet.css.as_str()).collect();
-    let script = if script {
-        concat!("<script>\n", include_str!("../../assets/page/page.js"), "</script>\n")
-    } else {
-        ""
-    };
-    format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-         <title>{}</title>\n<style>\n{style}{sheets}</style>\n</head>\n\
-         <body>\n{body}{script}</body>\n</html>\n",
+        escaped(alt),
         escaped(title)
-    )
+    ))
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
-
-    #[test]
-    fn text_is_escaped() {
-        assert_eq!(escaped("<script>\"'&"), "&lt;script&gt;&quot;&#39;&amp;");
-    }
-
-    #[test]
-    fn the_title_of_a_page_is_escaped() {
-        let page = page("<b>", &[], "", false);
-        assert!(page.contains("<title>&lt;b&gt;</title>") && !page.contains("<script"));
-    }
 
     #[test]
     fn tiles_are_at_their_positions_in_the_sheet() {
