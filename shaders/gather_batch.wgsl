@@ -41,7 +41,7 @@ struct Crop {
 }
 
 // Stored sample number `at`.
-fn stored(at: u32) -> f32 {
+fn stored_sample(at: u32) -> f32 {
     switch p.sample {
         case 0u: {
             return f32((bytes[at / 4u] >> (8u * (at % 4u))) & 255u);
@@ -118,7 +118,7 @@ fn main(
         let at = crop.base + from_row * crop.stride + from_column * p.channels + c;
         let offset = bitcast<f32>(scales[2u * c]);
         let divisor = bitcast<f32>(scales[2u * c + 1u]);
-        let value = (stored(at) - offset) / divisor;
+        let value = (stored_sample(at) - offset) / divisor;
         values = select(values, vec4<f32>(value), is_lane(k));
         if 4u * i + k + 1u >= p.len {
             break;

@@ -10,6 +10,10 @@ names! {
     /// Messages are formatted with these and do not repeat their words, since the program finds the
     /// words in the message.
     pub enum Advice {
+        /// Say what the axes of an array are.
+        StateLayout = "say what its axes are",
+        /// Make values that are not finite 0.
+        ZeroNan = "set data.nan to zero",
         /// Allow more memory.
         RaiseMemoryLimit = "raise the memory limit",
         /// Convert images to the channels of the model.

@@ -159,8 +159,8 @@ impl Model {
     /// Images larger than the model's input are cropped at random and smaller ones are enlarged,
     /// unless `data.fit` of the description selects another way. Values outside 0 to 1 are
     /// normalised as `data.normalize` of the description says; the model records it, and takes and
-    /// returns values in the units of these images from then on. A new model gets the same parameters as from `csae train` with the same
-    /// images, description, seed and device.
+    /// returns values in the units of these images from then on. A new model gets the same
+    /// parameters as from `csae train` with the same images, description, seed and device.
     ///
     /// # Errors
     /// When an option or the description is invalid, a value is not finite, the number of

@@ -5,6 +5,8 @@ use csae::internals::advice::Advice;
 /// The program's words for advice of the library: they name the flag or the command.
 const fn with_flag(advice: Advice) -> &'static str {
     match advice {
+        Advice::StateLayout => "say what its axes are with --layout",
+        Advice::ZeroNan => "use --nan zero",
         Advice::RaiseMemoryLimit => "raise --max-memory",
         Advice::ConvertImages => "add --resize to convert the images",
         Advice::ResizeImages => "add --resize to resize all images",

@@ -38,8 +38,8 @@ pub struct ReconstructArgs {
     /// IDX, CIFAR, npy or csv files, bundled sets
     #[arg(required = true)]
     images: Vec<String>,
-    /// Folder for the results, the PNG file of a single result, or an .npy file for all results, with
-    /// the type and the units of the samples
+    /// Folder for the results, the PNG file of a single result, or an .npy file for all results,
+    /// with the type and the units of the samples
     #[arg(short, long, value_name = "PATH")]
     out: PathBuf,
     /// Overwrite existing files

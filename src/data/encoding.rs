@@ -52,14 +52,18 @@ impl Encoding {
     /// Appends the values of stored pixels (…,C) of `channels`.
     pub fn decode_into(&self, raw: &[u8], channels: usize, out: &mut Vec<f32>) {
         if let ([[offset, divisor]], SampleType::U8) = (&self.scales[..], self.sample) {
-            out.extend(raw.iter().map(|byte| (f32::from(*byte) - offset) / divisor));
+            let [offset, divisor] = [*offset, *divisor].map(f64::from);
+            let value = |byte: u8| ((f64::from(byte) - offset) / divisor) as f32;
+            let values: Vec<f32> = (0..=u8::MAX).map(value).collect();
+            out.extend(raw.iter().map(|byte| values[usize::from(*byte)]));
             return;
         }
         out.reserve(raw.len() / self.sample.size());
         for pixel in raw.chunks_exact(self.pixel(channels)) {
             for (c, sample) in pixel.chunks_exact(self.sample.size()).enumerate() {
-                let [offset, divisor] = self.scale(c);
-                let value = (self.sample.value(sample) - offset) / divisor;
+                // In f64 and rounded once, like the CPU twin of `gather_batch`.
+                let [offset, divisor] = self.scale(c).map(f64::from);
+                let value = ((f64::from(self.sample.value(sample)) - offset) / divisor) as f32;
                 out.push(if self.nan_is_zero && !value.is_finite() { 0.0 } else { value });
             }
         }
@@ -72,7 +76,8 @@ impl Encoding {
         out
     }
 
-    /// Replaces stored samples (…,C) that are not finite by those of the value 0, if this is wanted.
+    /// Replaces stored samples (…,C) that are not finite by those of the value 0, if
+    /// [`Encoding::nan_is_zero`] is set.
     pub fn replace_nan<'r>(&self, raw: &'r [u8], channels: usize) -> Cow<'r, [u8]> {
         let size = self.sample.size();
         if !self.nan_is_zero || raw.chunks_exact(size).all(|s| self.sample.value(s).is_finite()) {

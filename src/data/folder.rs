@@ -272,8 +272,8 @@ impl Accumulator {
     pub fn new(source: &str, want: &LoadOptions, limit: u64) -> Result<Self> {
         if let Some(channels) = want.channels.filter(|c| ![1, 3].contains(c)) {
             return Err(Error::usage(format!(
-                "{source}: image files have 1 channel (gray) or 3 (RGB), not {channels}; change the \
-                 model's channels"
+                "{source}: image files have 1 channel (gray) or 3 (RGB), not {channels}; change \
+                 the model's channels"
             )));
         }
         let channels = want.channels.unwrap_or(1);

@@ -332,8 +332,12 @@ pub(super) fn describe(
         count += 1;
         (min, max) = (min.at_most(size), max.at_least(size));
     }
-    let count = if count == 1 { "1 image".to_owned() } else { format!("{count} images") };
-    let size = if min == max { max.to_string() } else { format!("{min} to {max}") };
+    let are_signals = max.h == 1;
+    let what = if are_signals { "signal" } else { "image" };
+    let s = if count == 1 { "" } else { "s" };
+    let side = |size: Size| if are_signals { size.w.to_string() } else { size.to_string() };
+    let size = if min == max { side(max) } else { format!("{} to {}", side(min), side(max)) };
+    let of = if are_signals { "of length" } else { "of" };
     let classes = labels.map_or(String::new(), |l| {
         format!(", {} classes{}", l.classes.len(), gaps(&l.classes).unwrap_or_default())
     });
@@ -341,7 +345,12 @@ pub(super) fn describe(
         SampleType::U8 => String::new(),
         sample => format!(" {}", sample.name()),
     };
-    format!("{count} of {size}, {}{depth}{classes}", channels_name(channels))
+    let channels = match channels {
+        1 if are_signals => "1 channel".to_owned(),
+        c if are_signals => format!("{c} channels"),
+        c => channels_name(c),
+    };
+    format!("{count} {what}{s} {of} {size}, {channels}{depth}{classes}")
 }
 
 /// Splits the indices 0…n − 1 into (training, validation); see [`Images::split`].

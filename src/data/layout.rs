@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::shape::Dims;
 
@@ -163,7 +164,7 @@ impl Layout {
     }
 
     /// The layouts that an array of `shape` can have, the likely ones first. With `channels` only
-    /// those with so many channels.
+    /// those with that number of channels.
     fn candidates(shape: &[usize], channels: Option<usize>) -> Vec<Self> {
         let names: &[&str] = match shape.len() {
             1 => &["L"],
@@ -201,7 +202,7 @@ impl Layout {
             |h: usize, w: usize| h.min(w) >= MIN_SIDE && h.max(w) <= MAX_ASPECT * h.min(w);
         let is_color = |c: usize| c == 1 || c == 3;
         let likely = match *shape {
-            // A gray image of three or four columns would be odd; so would so many channels.
+            // A gray image of three or four columns would be odd; so would dozens of channels.
             [_, h, w] if is_picture(h, w) && channels.is_none_or(|c| c == 1 || c == 3) => "NHW",
             [_, c, h, w] if is_color(c) && !is_color(w) && is_picture(h, w) => "NCHW",
             [_, h, w, c] if is_color(c) && !is_color(h) && is_picture(h, w) => "NHWC",
@@ -285,9 +286,9 @@ fn ambiguous(shape: &[usize], candidates: &[Layout]) -> Error {
     let shape_text = shape_text(shape);
     if candidates.is_empty() {
         return Error::usage(format!(
-            "the axes of the shape {shape_text} are not known; state them with --layout, one letter \
-             for each axis: N (samples; also T and Z), C (channels), H (rows), W (columns), or L \
-             for signals"
+            "the meaning of the axes of {shape_text} is not known; {}, one letter for each axis: N \
+             (samples; also T and Z), C (channels), H (rows), W (columns), or L for signals",
+            Advice::StateLayout
         ));
     }
     let meaning = |layout: &Layout| {
@@ -309,9 +310,9 @@ fn ambiguous(shape: &[usize], candidates: &[Layout]) -> Error {
         ""
     };
     Error::usage(format!(
-        "the shape {shape_text} can be {}; choose one with --layout (data.layout of a \
-         configuration){labels}",
-        list.join(", or ")
+        "the shape {shape_text} can be {}; {} (data.layout of a configuration){labels}",
+        list.join(", or "),
+        Advice::StateLayout
     ))
 }
 
@@ -347,9 +348,9 @@ mod tests {
     fn ambiguous_shapes_ask_with_the_candidates() {
         for (shape, wanted) in [
             (&[32, 32, 3][..], &["NHW (32 images of 3x32, 1", "HWC (1 image of 32x32, 3"][..]),
-            (&[100, 3, 1024], &["NCL (100 signals of length 1024, 3 channels)", "--layout"]),
+            (&[100, 3, 1024], &["NCL (100 signals of length 1024, 3 channels)", "data.layout"]),
             (&[1000, 784], &["NL (1000 signals of length 784", "HW (1 image of 784x1000"]),
-            (&[4, 8, 8, 8, 8], &["--layout", "4x8x8x8x8"]),
+            (&[4, 8, 8, 8, 8], &["4x8x8x8x8"]),
             (&[10, 12, 13, 14], &["NCHW", "NHWC"]),
         ] {
             let message = infer(shape, None).unwrap_err();

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::catalogue::Handles;
 use super::encoding::Encoding;
 use super::pixels::Pixels;
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::names::names;
 use crate::sample_type::SampleType;
@@ -134,7 +135,7 @@ impl Normalization {
     }
 }
 
-/// What is known about one channel of the training samples.
+/// Statistics of one channel of the training samples.
 #[derive(Clone, Debug)]
 struct Channel {
     count: f64,
@@ -315,11 +316,12 @@ pub(super) fn check_finite(values: &[f32], c: usize, width: usize) -> Result<()>
     let Some(at) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
     let pixel = at / c;
     Err(Error::usage(format!(
-        "the value at row {}, column {}, channel {} is {}; replace it, or use --nan zero (data.nan)",
+        "the value at row {}, column {}, channel {} is {}; replace it, or {}",
         pixel / width,
         pixel % width,
         at % c,
-        values[at]
+        values[at],
+        Advice::ZeroNan
     )))
 }
 

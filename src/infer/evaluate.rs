@@ -18,8 +18,8 @@ pub struct EvaluationReport {
     /// Number of images or patches.
     pub images: usize,
     /// Mean PSNR in dB of reconstructions clipped to 0…1. For a model of normalised data, the range
-    /// of each channel in training becomes 0…1, and nothing is clipped. NaN (`null` in JSON) if the model
-    /// reconstructs the output of a layer instead of an image.
+    /// of each channel in training becomes 0…1, and nothing is clipped. NaN (`null` in JSON) if the
+    /// model reconstructs the output of a layer instead of an image.
     pub psnr: f64,
     /// Mean SSIM, of the same values as the PSNR, or NaN as for it.
     pub ssim: f64,

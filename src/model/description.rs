@@ -124,6 +124,11 @@ const ONE_DIMENSIONAL: [(&str, &str); 7] = [
     ("upsample_nearest1d", "upsample_nearest2d"),
 ];
 
+/// The spelling of a layer for signals, such as `conv1d` for `conv2d`.
+pub(crate) fn spelling_for_signals(op: &str) -> Option<&'static str> {
+    ONE_DIMENSIONAL.iter().find(|(_, name)| *name == op).map(|(spelling, _)| *spelling)
+}
+
 /// Replaces the spelling of a layer for signals by its name, and sizes n along the signal by
 /// [1, n], or [0, n] for paddings. Everything else stays as it is.
 fn one_dimensional(op: String, mut table: Map<String, Value>) -> (String, Map<String, Value>) {
@@ -177,5 +182,32 @@ impl<'de> Deserialize<'de> for LayerSpec {
         let op = LayerOp::from_keys(&op, Value::Object(table))
             .map_err(|error| D::Error::custom(format!("layer {name}: {error}")))?;
         Ok(Self { name, from, frozen, op })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(text: &str) -> LayerSpec {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn layers_of_signals_are_those_of_images_of_one_row() {
+        let one = r#"{"name": "a", "op": "conv1d", "filters": 4, "kernel": 9, "stride": 2,
+            "padding": 4, "dilation": 3}"#;
+        let two = r#"{"name": "a", "op": "conv2d", "filters": 4, "kernel": [1, 9],
+            "stride": [1, 2], "padding": [0, 4], "dilation": [1, 3]}"#;
+        assert_eq!(layer(one), layer(two));
+        let same = r#"{"name": "a", "op": "conv1d", "filters": 4, "kernel": 9, "padding": "same"}"#;
+        let LayerOp::Conv2d(spec) = layer(same).op else { panic!("another layer") };
+        assert_eq!(spec.kernel.0, [1, 9]);
+        let up = layer(r#"{"name": "a", "op": "upsample_nearest1d", "scale": 3}"#);
+        assert_eq!(up, layer(r#"{"name": "a", "op": "upsample_nearest2d", "scale": [1, 3]}"#));
+        // Every spelling is one of a layer that exists.
+        for (_, name) in ONE_DIMENSIONAL {
+            assert!(LayerOp::NAMES.contains(&name), "{name}");
+        }
     }
 }

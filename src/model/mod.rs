@@ -17,6 +17,7 @@ mod values;
 
 pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
 pub use decoder::{Decoder, decoder};
+pub(crate) use description::spelling_for_signals;
 pub use description::{LabelReading, LayerSpec, ModelSpec};
 pub use encoder::{GridPooling, HEAD, POOL, PoolKind, classifier, encoder, feature_layer};
 pub use file::{LoadedModel, bundled, bundled_names, load, load_bytes, restorer, save};

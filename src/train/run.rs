@@ -214,6 +214,11 @@ impl<'a, T: Task> Run<'a, T> {
         self.folder = folder.clone();
     }
 
+    /// Writes pictures at the end only, not while the run trains or when it stops.
+    pub const fn only_final_pictures(&mut self) {
+        self.pictures.turn_off();
+    }
+
     /// Writes event files for TensorBoard. A run that has such files writes them anyway.
     pub const fn write_events(&mut self) {
         self.writes_events = true;

@@ -16,13 +16,18 @@ const EXPECTED: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 pub(super) struct Pictures {
     allowance: Allowance,
-    /// Whether they failed before. A second attempt would only repeat the message.
-    failed: bool,
+    /// Whether none are written: they are not wanted, or failed before and a second attempt would
+    /// only repeat the message.
+    off: bool,
 }
 
 impl Pictures {
     pub(super) fn new() -> Self {
-        Self { allowance: Allowance::new(EXPECTED), failed: false }
+        Self { allowance: Allowance::new(EXPECTED), off: false }
+    }
+
+    pub(super) const fn turn_off(&mut self) {
+        self.off = true;
     }
 }
 
@@ -36,12 +41,12 @@ impl<T: Task> Run<'_, T> {
 
     /// Writes pictures. Training goes on without them if they fail.
     fn draw_now(&mut self, device: &mut Device, log: &Log, found: &T::Validation) {
-        if self.pictures.failed {
+        if self.pictures.off {
             return;
         }
         let start = Instant::now();
         if let Err(error) = self.task.pictures(device, &self.folder, found) {
-            self.pictures.failed = true;
+            self.pictures.off = true;
             log.say(&format!("note: no pictures while training: {error}"));
         }
         self.pictures.allowance.count_since(start);

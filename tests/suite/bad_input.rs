@@ -155,15 +155,22 @@ fn broken_idx_files() {
 #[test]
 fn broken_npy_and_cifar_files() {
     let folder = TempFolder::new("bad-npy");
-    let nan = [0, 0, 0, 0, 0, 0, 0xc0, 0x7f];
-    let infinity = f32::INFINITY.to_le_bytes();
+    // Images of 8×8 pixels; the value at row 1, column 2 is odd.
+    let odd = |value: f32| -> Vec<u8> {
+        (0..64).flat_map(|i| if i == 10 { value } else { 0.5 }.to_le_bytes()).collect()
+    };
+    let (nan, infinity) = (odd(f32::NAN), odd(f32::INFINITY));
     let cases: &[(&str, Vec<u8>, &[&str])] = &[
         ("more.npy", npy("|u1", "60000, 8, 8", &[0; 64]), &["60000"]),
-        ("none.npy", npy("|u1", "0, 8, 8", &[]), &["0"]),
-        ("negative.npy", npy("|u1", "-1, 8, 8", &[0; 64]), &["a size is negative"]),
-        ("nan.npy", npy("<f4", "1, 1, 2", &nan), &["[0, 0, 1] is NaN"]),
-        ("infinite.npy", npy("<f4", "1, 1, 1", &infinity), &["[0, 0, 0] is inf"]),
-        ("objects.npy", npy("|O", "1, 1, 1", &[0; 8]), &["|O"]),
+        ("none.npy", npy("|u1", "0, 8, 8", &[]), &["is empty"]),
+        ("negative.npy", npy("|u1", "-1, 8, 8", &[0; 64]), &["negative"]),
+        (
+            "nan.npy",
+            npy("<f4", "1, 8, 8", &nan),
+            &["row 1, column 2, channel 0 is NaN", "--nan zero"],
+        ),
+        ("infinite.npy", npy("<f4", "1, 8, 8", &infinity), &["is inf"]),
+        ("objects.npy", npy("|O", "1, 1, 1", &[0; 8]), &["objects"]),
         ("cut.npy", b"\x93NUMPY\x01\0\x76\0{'descr'".to_vec(), &["header"]),
         ("odd.bin", vec![0; 5000], &["3073"]),
     ];

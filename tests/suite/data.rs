@@ -199,14 +199,14 @@ fn a_broken_image_is_skipped_counted_and_named_without_strict() {
 fn files_and_folders_without_usable_images_are_refused() {
     let folder = TempFolder::new("bad-data");
     let short = [0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 9, 0, 0, 0, 9, 1];
-    let nan = npy("<f4", "1, 1, 1", &f32::NAN.to_le_bytes());
+    let nan = npy("<f4", "1, 8, 8", &f32::NAN.to_le_bytes().repeat(64));
     let cases: [(String, &[&str]); 7] = [
         (folder.path("nowhere"), &["nowhere", "does not exist"]),
         (folder.create("empty"), &["empty", "no image found"]),
         (folder.write("odd.bin", [0; 5000]), &["odd.bin", "not a multiple of 3073"]),
         (folder.write("short-idx3", short), &["short-idx3", "the shape 9x9x9"]),
         (folder.write("cut.npy", b"\x93NUMPY\x01\0\x76\0{'descr'"), &["cut.npy", "header"]),
-        (folder.write("nan.npy", nan), &["nan.npy", "[0, 0, 0] is NaN"]),
+        (folder.write("nan.npy", nan), &["nan.npy", "row 0, column 0, channel 0 is NaN"]),
         ("@nowhere.txt".to_owned(), &["nowhere.txt"]),
     ];
     for (data, words) in cases {

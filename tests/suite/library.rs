@@ -363,9 +363,18 @@ fn a_description_without_the_size_of_the_input_is_refused() {
 }
 
 #[test]
-fn training_images_must_be_between_0_and_1() {
-    let bright = constant([8, 1, 24, 24], 2.0);
-    assert_refused(convolutions().train(&bright, TrainOptions::new()), &["0 to 1", "2"]);
+fn values_in_units_of_their_own_are_normalised_and_returned() {
+    let value = |i: usize| 300.0 + 5.0 * ((i % 24) as f32 * 0.4 + (i / 576) as f32).sin();
+    let images = Array::new([8, 1, 24, 24], (0..8 * 576).map(value).collect()).unwrap();
+    let mut model = convolutions();
+    model.train(&images, TrainOptions::new().steps(2)).unwrap();
+    assert!(model.to_toml().contains("[model.normalization]"), "{}", model.to_toml());
+    let out = model.reconstruct(&images).unwrap();
+    // Without the normalisation, values would be around 0.
+    assert!(out.values().iter().all(|value| (200.0..400.0).contains(value)));
+    let mut odd = images.clone();
+    odd.values_mut()[600] = f32::NAN;
+    assert_refused(convolutions().train(&odd, TrainOptions::new()), &["1: ", "NaN"]);
 }
 
 #[test]

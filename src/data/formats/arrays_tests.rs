@@ -140,7 +140,7 @@ fn invalid_files_are_refused_with_a_reason() {
         (plain("|u1", "(0, 2, 2)", &[]), "the array is empty"),
         (plain("|u1", "(4,)", &[0; 4]), "if these are labels, name the file of the samples"),
         (plain("|u1", "()", &[0]), "single number"),
-        (plain("|u1", "(1, 2, 2, 2)", &[0; 8]), "choose one with --layout"),
+        (plain("|u1", "(1, 2, 2, 2)", &[0; 8]), "can be NCHW"),
         (plain("<c8", "(1, 1, 1)", &[0; 8]), "complex"),
     ];
     for (bytes, expected) in cases {

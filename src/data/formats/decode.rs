@@ -576,8 +576,8 @@ fn gray_if_equal<T: Copy + PartialEq>(dims: Dims, pixels: Vec<T>) -> (Dims, Vec<
 }
 
 impl From<Lossless> for Stored {
-    /// Composes alpha over white (that of floats is dropped, because their white is unknown), and makes the image gray if red, green and blue are equal in
-    /// every pixel.
+    /// Composes alpha over white; that of floats is dropped, because their white is unknown. The
+    /// image becomes gray if red, green and blue are equal in every pixel.
     fn from(lossless: Lossless) -> Self {
         let Lossless { image, frames, .. } = lossless;
         let image = match image {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::values::{MAX_FILTERS, MAX_SIDE, MAX_WHOLE};
 use super::{Bounds, Key, Unwritten, Values, keys};
 use crate::model::LayerOp;
+use crate::model::spelling_for_signals;
 use crate::ops::ActivationName;
 
 /// The JSON Schema (draft 7) of a configuration.
@@ -162,7 +163,11 @@ fn layer(op: &str) -> Value {
             required.push(key.name);
         }
     }
-    properties.insert("op".to_owned(), json!({"const": op}));
+    let names = match spelling_for_signals(op) {
+        Some(spelling) => json!({"enum": [op, spelling]}),
+        None => json!({"const": op}),
+    };
+    properties.insert("op".to_owned(), names);
     // One name needs no list.
     let one = json!({"type": "string"});
     properties.insert("from".to_owned(), any(&[one.clone(), list(&one, None)]));

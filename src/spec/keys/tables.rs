@@ -38,7 +38,8 @@ pub(super) const KEYS: &[KeyEntry] = &[
         "How images are brought to the input size: random crops, resizing, or every patch of a \
          grid"),
     key("data.crop", from(1), Is("32"),
-        "Side in pixels of square crops, for a model without a fixed input size"),
+        "Side in pixels of square crops, for a model without a fixed input size; of signals the \
+         length, 1024 by default"),
     key("data.crops_per_image", from(0), Is("0"),
         "Crops of each image in an epoch; 0: enough to cover the image once"),
     key("data.flip_x", FLAG, Is("false"), "Augmentation: flip samples left to right at random"),
