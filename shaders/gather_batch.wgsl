@@ -40,6 +40,20 @@ struct Crop {
     transposed: bool,
 }
 
+// The value of a 16-bit float by its bits. The built-in unpack2x16float is not portable.
+fn half_value(bits: u32) -> f32 {
+    let sign = (bits & 0x8000u) << 16u;
+    let exponent = (bits >> 10u) & 31u;
+    let mantissa = bits & 1023u;
+    if exponent == 0u {
+        // 2^-24: subnormal numbers are multiples of it.
+        let value = f32(mantissa) * 5.9604645e-8;
+        return select(value, -value, sign != 0u);
+    }
+    let wide = select(exponent + 112u, 255u, exponent == 31u);
+    return bitcast<f32>(sign | (wide << 23u) | (mantissa << 13u));
+}
+
 // Stored sample number `at`.
 fn stored_sample(at: u32) -> f32 {
     switch p.sample {
@@ -50,8 +64,7 @@ fn stored_sample(at: u32) -> f32 {
             return f32((bytes[at / 2u] >> (16u * (at % 2u))) & 65535u);
         }
         case 2u: {
-            let pair = unpack2x16float(bytes[at / 2u]);
-            return select(pair.x, pair.y, at % 2u == 1u);
+            return half_value((bytes[at / 2u] >> (16u * (at % 2u))) & 65535u);
         }
         default: {
             return bitcast<f32>(bytes[at]);

@@ -164,7 +164,7 @@ pub fn load(source: &str, want: &LoadOptions) -> Result<LoadedImages> {
 /// Those of [`load`], except for the size.
 pub fn open(source: &str, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let mut opened = open_any(source, want, limit)?;
-    opened.normalize(want)?;
+    opened.normalize(want).map_err(|e| e.at(source))?;
     Ok(opened)
 }
 

@@ -64,7 +64,7 @@ pub fn open_all(source: &str, more: &[String], want: &LoadOptions, limit: u64) -
     let opened = load_files(&files, want, limit.min(super::MAX_BYTES as u64))?;
     report.extend(opened.report);
     let mut opened = Opened { report, ..opened };
-    opened.normalize(want)?;
+    opened.normalize(want).map_err(|e| e.at(source))?;
     Ok(opened)
 }
 

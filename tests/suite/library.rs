@@ -524,7 +524,7 @@ fn the_library_alone_brings_no_program() {
         let dependency = &table["target"][system]["dependencies"][name];
         assert_eq!(dependency["optional"], true, "{name}");
     }
-    assert_eq!(table["features"]["default"], serde_json::json!(["cli"]));
+    assert_eq!(table["features"]["default"], serde_json::json!(["cli", "hdf5"]));
 }
 
 /// The check above must be able to fail.

@@ -118,7 +118,7 @@ fn signals_are_trained_evaluated_inspected_and_searched_for_anomalies() {
     let run = folder.path("run");
     let command = Command::new("train")
         .arg(&data)
-        .flags("--preset signals --steps 30 --layout NCL --device cpu -q")
+        .flags("--preset signals --steps 200 --layout NCL --device cpu -q")
         .set("train.batch=8")
         .set("model.layers.unrolled.filters=16");
     command.out(&run).succeed();
