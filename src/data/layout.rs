@@ -214,7 +214,7 @@ impl Layout {
     }
 
     /// Splits the reading of a sample into runs of consecutive elements: the first element and the
-    /// length of each. Joined, they have the order of [`Layout::sample_axes`].
+    /// length of each. Joined, they have the order of the other axes.
     pub fn runs(&self, shape: &[usize], sample: usize) -> (Vec<u64>, usize) {
         let is_sample = |at: usize| matches!(self.axes[at], Axis::Sample(_));
         let axes = 0..shape.len();
