@@ -38,7 +38,13 @@ impl Job {
         let prepared = data::prepare_within(&config, budget)?;
         config.model.undoes = config.corruption.clone();
         config.model.normalization.clone_from(&prepared.normalization);
-        let graph = Graph::new(&config.model, prepared.dims)?;
+        let graph = Graph::new(&config.model, prepared.dims).map_err(|error| {
+            if prepared.dims.h == 1 {
+                error.and("the data are signals; --preset signals is for them")
+            } else {
+                error
+            }
+        })?;
         graph.check_autoencoder()?;
         config.model = graph.spec.clone();
         Ok(Self { config, prepared, graph, budget, tensorboard: false })

@@ -129,6 +129,12 @@ fn signals_are_trained_evaluated_inspected_and_searched_for_anomalies() {
     let command = Command::new("features").arg(&run).arg(&data).out(&features).on_cpu().quiet();
     command.succeed();
     assert!(bytes(&features).len() > 64 * 4);
+    // The default preset is for images.
+    Command::new("train")
+        .arg(&data)
+        .flags("--layout NCL --device cpu -q")
+        .out(folder.path("default"))
+        .fails(2, &["the data are signals", "--preset signals"]);
     // Without --layout the shape is ambiguous, unless the model's channels decide.
     Command::new("train")
         .arg(&data)
