@@ -3,7 +3,7 @@
 //! | Page | Content |
 //! |---|---|
 //! | [Getting started][getting_started] | Install csae, restore a photograph, train a model. |
-//! | [Photographs][photographs] | Train on your own images: patches, crops, sizes. |
+//! | [Photographs][photographs] | Train on your own images: names, sizes, large sets. |
 //! | [Sparsity][sparsity] | Choose a sparsity rule, and keep units alive. |
 //! | [Features][features] | Extract and measure features, train classifiers. |
 //! | [Restoration][restoration] | Remove noise, fill missing pixels, enlarge images. |
