@@ -186,6 +186,22 @@ impl Graph {
         )))
     }
 
+    /// Checks that the model takes images at their full range, 0 to 1. Some work reads or writes
+    /// only those.
+    ///
+    /// # Errors
+    /// When the model was trained on normalised samples.
+    pub fn check_takes_plain_images(&self) -> Result<()> {
+        match &self.spec.normalization {
+            None => Ok(()),
+            Some(normalization) => Err(Error::usage(format!(
+                "the model was trained on normalised {} samples, but this takes a model of images \
+                 at their full range; train one with data.normalize = \"none\"",
+                normalization.samples
+            ))),
+        }
+    }
+
     /// Whether units compete within a batch during training (lifetime winner-take-all). At
     /// inference they do not, so that its reconstructions are much worse than in training.
     pub fn competes_within_batch(&self) -> bool {

@@ -143,6 +143,23 @@ fn signals_are_trained_evaluated_inspected_and_searched_for_anomalies() {
         .fails(2, &["64x3x256", "NCL (64 signals of length 256, 3 channels)", "--layout"]);
 }
 
+/// Commands that read images of 8 bits refuse a model of normalised samples: its values would be
+/// wrong without a sign of it.
+#[test]
+fn models_of_normalised_samples_are_refused_where_only_images_are_read() {
+    let folder = TempFolder::new("samples-plain");
+    let shape = [8, 1, 16, 16];
+    let data = folder.write("x.npy", floats(shape, waves(shape).into_iter().map(|v| 9.0 * v)));
+    let run = folder.path("run");
+    train(&folder, &data, &run).succeed();
+    for command in ["segment train", "detect train"] {
+        let command = Command::new(command).args([&run, &data]).out(folder.path("out")).on_cpu();
+        command.fails(2, &["normalised 32-bit float samples", "data.normalize"]);
+    }
+    let command = Command::new("generate").arg(&run).out(folder.path("out")).on_cpu();
+    command.fails(2, &["normalised 32-bit float samples"]);
+}
+
 #[test]
 fn values_that_are_not_finite_name_the_sample() {
     let folder = TempFolder::new("samples-nan");

@@ -249,6 +249,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let (common, learning) = (&args.common, &args.learning);
     let folder = learning.folder()?;
     let loaded = args.common.load_model(&args.model)?;
+    loaded.graph.check_takes_plain_images()?;
     let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = HeadKind::Detect;

@@ -419,6 +419,7 @@ pub fn resume(
 ) -> anyhow::Result<()> {
     let place = config.prior.clone().unwrap_or_default().model;
     let loaded = common.load_model(Path::new(&place))?;
+    loaded.graph.check_takes_plain_images()?;
     check_model(&loaded.graph, Path::new(&place))?;
     let sample = fit::open(common, &loaded.graph, data_config, budget)?;
     let mut device = common.open_for(config.train.precision)?;
@@ -449,6 +450,7 @@ fn run(args: GenerateArgs) -> anyhow::Result<()> {
     args.check()?;
     let place = ModelPaths::of(&args.model);
     let loaded = args.common.load_model(&args.model)?;
+    loaded.graph.check_takes_plain_images()?;
     let graph = &loaded.graph;
     check_model(graph, &args.model)?;
     let stored = path_of(&place.model);

@@ -243,6 +243,7 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
         return Err(Error::usage(format!("--dice {dice}: must be at least 0")).into());
     }
     let loaded = args.common.load_model(&args.model)?;
+    loaded.graph.check_takes_plain_images()?;
     let budget = budget(args.encoding.max_memory.as_deref())?;
     let channels = loaded.graph.nodes[0].dims.c;
     let kind = HeadKind::Segment;

@@ -59,8 +59,9 @@ impl SynthesisArgs {
         let budget = budget(self.max_memory.as_deref())?;
         let names = self.names();
         let load = |name: &PathBuf| {
-            Synthesizer::new(self.common.load_model(name)?)
-                .map_err(|error| error.at(name.display()))
+            let loaded = self.common.load_model(name)?;
+            loaded.graph.check_takes_plain_images()?;
+            Synthesizer::new(loaded).map_err(|error| error.at(name.display()))
         };
         let mut synthesizers = names.iter().map(load).collect::<Result<Vec<_>>>()?;
         synthesizers.sort_by_key(|synthesizer| std::cmp::Reverse(synthesizer.stride));

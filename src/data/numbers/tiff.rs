@@ -26,7 +26,7 @@ const REDUCED_OR_MASK: u32 = 1 | 4;
 
 type File = Decoder<Box<dyn Input>>;
 
-/// Pages, of which the last one that was read is kept.
+/// The pages of a file. The page that was read last is kept in memory.
 struct Pages {
     file: File,
     /// The index in the file of each page.
