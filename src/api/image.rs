@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::array::Array;
+pub use crate::data::image_file::Depth;
 use crate::data::image_file::ImageFile;
 use crate::error::{Error, Result};
 use crate::raster::corrupt::Mask;
@@ -8,20 +9,12 @@ use crate::shape::{Dims, Size, to_nhwc};
 use crate::tasks::restore::image;
 use crate::tasks::restore::noise_level::{self, NoiseLevel};
 
-/// Bits of a sample in an image file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Depth {
-    /// 8 bits.
-    Eight,
-    /// 16 bits.
-    Sixteen,
-}
-
 /// One image: gray or RGB pixels as an [`Array`] of shape 1×C×H×W on the scale 0 to 1, with the
 /// properties of its file.
 ///
 /// Transparency, colour profile, EXIF, XMP and resolution of a file are kept. Pixels have the
-/// precision of `f32`. They are rounded to 8 or 16 bits only when the image is saved.
+/// precision of `f32`. They are rounded to integers only when the image is saved, unless it has
+/// floats.
 ///
 /// # Examples
 ///
@@ -55,14 +48,14 @@ impl Image {
                 "an image must have the shape 1×1×H×W or 1×3×H×W, not {n}×{c}×{h}×{w}"
             )));
         }
-        let kind = ImageFile::from_pixels(&[], Dims::new(c, 0, 0), false);
+        let kind = ImageFile::from_pixels(&[], Dims::new(c, 0, 0), Depth::Eight);
         Ok(Self { pixels, alpha: None, kind })
     }
 
     /// Reads a PNG, JPEG, BMP, GIF, TIFF, WebP or PNM file, recognised by its content; of several
     /// frames or pages the first. The EXIF orientation is applied. Palettes, CMYK and YCbCr are
-    /// converted to RGB. Floats of a TIFF file are in 0…1 or in 0…255, which the largest value
-    /// decides.
+    /// converted to RGB. Floats of a TIFF file are on the scale 0…1 or 0…255 if all of them are,
+    /// otherwise on that from the smallest to the largest.
     ///
     /// # Errors
     /// When the file cannot be read or decoded, or takes more than 1 GiB decoded.
@@ -71,12 +64,14 @@ impl Image {
         Ok(Self {
             pixels: Array::of_samples(file.dims, &file.pixels()),
             alpha: file.alpha(),
-            kind: file.kind(file.is_deep()),
+            kind: file.kind(file.depth()),
         })
     }
 
-    /// Writes a PNG file, or a JPEG file if the name ends in `.jpg`, `.jpeg`, `.jpe` or `.jfif` (8
-    /// bits, quality 95, transparent parts over white). Values outside 0 to 1 are clipped.
+    /// Writes a PNG file; a JPEG file if the name ends in `.jpg`, `.jpeg`, `.jpe` or `.jfif` (8
+    /// bits, quality 95, transparent parts over white); or a TIFF file if it ends in `.tif`,
+    /// `.tiff` or `.btf`. Values outside 0 to 1 are clipped, except floats in TIFF files, which are
+    /// in the units of the file that was read. A PNG file of floats has 16 bits.
     ///
     /// # Errors
     /// When the name has another extension, the format does not support the size, or the file
@@ -108,16 +103,16 @@ impl Image {
         self.pixels.channels()
     }
 
-    /// Bits of a sample when the image is saved. The default is the depth of the file that it was
+    /// The type of the samples when the image is saved. The default is that of the file that it was
     /// read from.
     pub fn depth(&self) -> Depth {
-        if self.kind.is_deep() { Depth::Sixteen } else { Depth::Eight }
+        self.kind.depth()
     }
 
-    /// The same image, saved with another number of bits.
+    /// The same image, saved with another type of samples.
     #[must_use]
     pub fn with_depth(self, depth: Depth) -> Self {
-        Self { kind: self.kind.kind(depth == Depth::Sixteen), ..self }
+        Self { kind: self.kind.kind(depth), ..self }
     }
 
     /// Estimates the standard deviation of white Gaussian noise in the image, on the scale 0 to

@@ -128,6 +128,10 @@ impl Model {
 
     /// Restores `pixels` (H,W,C), the prepared input for an image.
     fn restore(&mut self, image: &Image, pixels: &[f32], how: (&Condition, bool)) -> Result<Image> {
+        let (condition, _) = how;
+        if condition.changes_nothing(&self.graph) {
+            return Ok(image.clone());
+        }
         let mut restorer = Restorer::new(&self.graph, &self.store)?;
         restorer.ensemble = self.ensemble;
         let dims = image.pixels().dims();
@@ -140,6 +144,13 @@ impl Model {
             restored.extend_from_slice(rows);
             Ok(())
         })?;
+        if let Some(mask) = &condition.mask {
+            // Pixels that are not missing stay, also the colours that transparent ones hide.
+            let own = image.interleaved();
+            let pixels = restored.chunks_exact_mut(dims.c).zip(own.chunks_exact(dims.c));
+            let kept = pixels.zip(&mask.missing).filter(|(_, missing)| **missing == 0);
+            kept.for_each(|((to, from), _)| to.copy_from_slice(from));
+        }
         Ok(image.with_interleaved(&restored))
     }
 }

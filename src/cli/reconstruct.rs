@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::image_file::ImageFile;
+use csae::internals::data::image_file::{Depth, ImageFile, is_tiff_name};
 use csae::internals::data::numbers::npy_header::encode as npy_header;
 use csae::internals::data::{Encoding, Handles, LoadOptions, Pixels, SampleType};
 use csae::internals::error::{Error, Result};
@@ -17,15 +17,18 @@ use csae::internals::shape::{Dims, to_nchw};
 use serde_json::json;
 
 use super::reading::ReadArgs;
-use super::targets::{Job, Targets};
+use super::targets::{Job, Results, Targets};
 use super::{CommandArgs, Common};
 
-/// Reconstruct images of any size with an autoencoder, and write the results as PNG files or one
-/// array.
+/// Reconstruct images of any size with an autoencoder, and write the results as PNG or TIFF files,
+/// or as one array.
 ///
 /// A convolutional model encodes an image as a whole. Other models encode overlapping tiles of
 /// their input size, whose reconstructions are blended without seams. Prints PSNR and SSIM against
 /// each original.
+///
+/// Gray and colour images of 16 bits have results of 16 bits. TIFF files of floats have results
+/// that are TIFF files of floats in the same units.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae reconstruct runs/001 photo.jpg -o out/
@@ -38,8 +41,8 @@ pub struct ReconstructArgs {
     /// IDX, CIFAR, npy or csv files, bundled sets
     #[arg(required = true)]
     images: Vec<String>,
-    /// Folder for the results, the PNG file of a single result, or an .npy file for all results,
-    /// with the type and the units of the samples
+    /// Folder for the results, the PNG or TIFF file of a single result, or an .npy file for all
+    /// results, with the type and the units of the samples
     #[arg(short, long, value_name = "PATH")]
     out: PathBuf,
     /// Overwrite existing files
@@ -80,8 +83,9 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     if is_array {
         super::refuse_existing(&args.out, args.force)?;
     }
-    let out = (Some(args.out.as_path()).filter(|_| !is_array), &[][..]);
-    let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;
+    let out = Some(args.out.as_path()).filter(|_| !is_array);
+    let out = Results { out, beside: &[], keeps_tiff: true };
+    let targets = Targets::plan(&args.common, &args.images, &out, &wanted, &budget, args.force)?;
     let mut array = if is_array { Some(ArrayOfResults::new(&targets)?) } else { None };
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
@@ -98,17 +102,16 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         if let Some(array) = &mut array {
             array.add(&result, &graph.spec);
         }
+        let whole = deep_image(&result, Dims::of(size, dims.c), pixels, target, &graph.spec);
         graph.spec.to_unit(&mut original);
         graph.spec.to_unit(&mut result);
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
         let own = Dims::of(size, dims.c);
         if array.is_none() {
             files::make_folder(target.parent().unwrap_or(&args.out))?;
-            let is_deep = pixels.encoding().sample == SampleType::U16;
-            if is_deep && [1, 3].contains(&own.c) && graph.spec.normalization.is_none() {
-                ImageFile::from_pixels(&result, own, true).save(target)?;
-            } else {
-                picture::save_png(target, &result, own)?;
+            match whole {
+                Some(whole) => whole.save(target)?,
+                None => picture::save_png(target, &result, own)?,
             }
         }
         let place = if is_array { name.clone() } else { target.display().to_string() };
@@ -133,6 +136,43 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     }
     args.common.report_kernels(&mut device);
     Ok(())
+}
+
+/// The result (H,W,C) of a model as an image with the depth and in the units of the samples, if
+/// they have more than 8 bits and the file can hold them. Otherwise a picture is written.
+fn deep_image(
+    result: &[f32],
+    dims: Dims,
+    pixels: &Pixels,
+    target: &Path,
+    model: &ModelSpec,
+) -> Option<ImageFile> {
+    let sample = pixels.encoding().sample;
+    if ![1, 3].contains(&dims.c) {
+        return None;
+    }
+    let depth = match sample {
+        SampleType::U16 => Depth::Sixteen,
+        SampleType::F16 | SampleType::F32 if is_tiff_name(target) => Depth::Float,
+        _ if is_tiff_name(target) => Depth::Eight,
+        _ => return None,
+    };
+    let encoding = in_units(sample, model);
+    let white = depth.levels().white;
+    let mut values = result.to_vec();
+    for (at, value) in values.iter_mut().enumerate() {
+        let [offset, divisor] = encoding.scale(at % dims.c);
+        *value = (*value * divisor + offset) / white;
+    }
+    Some(ImageFile::from_pixels(&values, dims, depth))
+}
+
+/// What takes the values of a model to the units of the samples.
+fn in_units(sample: SampleType, model: &ModelSpec) -> Encoding {
+    match &model.normalization {
+        Some(normalization) => normalization.encoding(sample),
+        None => Encoding::full_range(sample),
+    }
 }
 
 /// All results as one array (N,C,H,W) of the type of the samples.
@@ -166,10 +206,7 @@ impl ArrayOfResults {
         let [_, c, h, w] = self.shape;
         let mut values = to_nchw(result, Dims::new(c, h, w));
         // Offset and divisor per channel are for channels innermost.
-        let encoding = match &model.normalization {
-            Some(normalization) => normalization.encoding(self.sample),
-            None => Encoding::full_range(self.sample),
-        };
+        let encoding = in_units(self.sample, model);
         for (channel, plane) in values.chunks_exact_mut(h * w).enumerate() {
             let [offset, divisor] = encoding.scale(channel);
             plane.iter_mut().for_each(|value| *value = *value * divisor + offset);

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use csae::internals::budget::Budget;
-use csae::internals::data::{self, LoadOptions, Pixels, pattern};
+use csae::internals::data::image_file::is_tiff_name;
+use csae::internals::data::{self, LoadOptions, Pixels, SampleType, pattern};
 use csae::internals::error::{Error, Result};
 use csae::internals::shape::Size;
 
@@ -96,6 +97,28 @@ pub fn open_each<T>(
     Ok(opened)
 }
 
+/// The files of the results of a command.
+pub struct Results<'a> {
+    /// Their folder; for one image, it can be the file itself. Without it, results only get names.
+    pub out: Option<&'a Path>,
+    /// The extensions of files beside each result.
+    pub beside: &'a [&'a str],
+    /// Whether results of TIFF files with more than 8 bits are TIFF files. All others are PNG.
+    pub keeps_tiff: bool,
+}
+
+impl Results<'_> {
+    /// The extension of the result of an image.
+    fn ending(&self, name: &str, pixels: &Pixels) -> &'static str {
+        let is_tiff = is_tiff_name(Path::new(name)) && [1, 3].contains(&pixels.channels());
+        if self.keeps_tiff && is_tiff && pixels.encoding().sample != SampleType::U8 {
+            "tif"
+        } else {
+            "png"
+        }
+    }
+}
+
 /// Images to process.
 pub struct Targets {
     /// The opened sources.
@@ -107,10 +130,8 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Opens every source and chooses a file below `out` for each result. For one image, `out` can
-    /// name the file itself. Images below `out` are left out, see [`EarlierResults`]. If there is
-    /// no `out`, results only get names. Beside its PNG, each result has a file with each of the
-    /// extensions `endings`.
+    /// Opens every source and chooses a file for each result. Images in the folder of results are
+    /// left out, see [`EarlierResults`].
     ///
     /// # Errors
     /// If a source has no images, two results would have the same file, a result would replace one
@@ -118,11 +139,12 @@ impl Targets {
     pub fn plan(
         common: &Common,
         images: &[String],
-        (out, endings): (Option<&Path>, &[&str]),
+        results: &Results,
         wanted: &LoadOptions,
         budget: &Budget,
         force: bool,
     ) -> Result<Self> {
+        let &Results { out, beside: endings, keeps_tiff } = results;
         let mut targets = Self { sources: Vec::new(), jobs: Vec::new(), held: 0 };
         let mut held = 0;
         let opened = open_each(common, images, wanted.strict, |source| {
@@ -165,7 +187,8 @@ impl Targets {
         }
         let paths: Vec<&ImagePath> = found.iter().map(|(_, path)| path).collect();
         let names = distinct_names(&paths);
-        let single = out.map(|out| single_file(out, targets.jobs.len(), &["png"])).transpose()?;
+        let formats: &[&str] = if keeps_tiff { &["png", "tif", "tiff"] } else { &["png"] };
+        let single = out.map(|out| single_file(out, targets.jobs.len(), formats)).transpose()?;
         let single = single.flatten();
         // The image of each file, by its path in lower case: some file systems ignore case.
         let mut owners: HashMap<String, usize> = HashMap::new();
@@ -178,14 +201,15 @@ impl Targets {
                 targets.sources[job.source].name(job.image)
             };
             let folder = out.unwrap_or(Path::new(""));
-            let own = || folder.join(&name.text).with_extension("png");
+            let ending = results.ending(&name.text, &targets.sources[job.source]);
+            let own = || folder.join(&name.text).with_extension(ending);
             job.target = single.clone().unwrap_or_else(own);
             if out.is_none() {
                 continue;
             }
             if files(&job.target, endings).any(|file| owners.contains_key(&lower(&file))) {
                 // For a.png and a.jpg, the second result keeps the whole name: a.jpg.png.
-                job.target = folder.join(format!("{}.png", name.text));
+                job.target = folder.join(format!("{}.{ending}", name.text));
             }
             for file in files(&job.target, endings) {
                 if let Some(other) = owners.insert(lower(&file), i) {

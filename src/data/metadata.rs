@@ -148,6 +148,18 @@ impl Metadata {
         }
     }
 
+    /// The XMP packet.
+    pub(super) fn xmp(&self) -> Option<&[u8]> {
+        self.xmp.as_deref()
+    }
+
+    /// The resolution in the units that a TIFF file has.
+    pub(super) fn tiff_density(&self) -> Option<Density> {
+        let density = self.density?;
+        let unit = if density.unit == Unit::Metre { Unit::Centimetre } else { density.unit };
+        Some(density.per(unit))
+    }
+
     /// Adds what encoders of PNG files do not write.
     pub(super) fn add_to_png(&self, bytes: &mut Vec<u8>) {
         let mut added = Vec::new();

@@ -2,6 +2,7 @@
 //! degrades on its device instead (`train/step.rs`).
 
 use crate::error::Result;
+use crate::model::Graph;
 use crate::raster::corrupt;
 use crate::raster::corrupt::Mask;
 use crate::raster::fill::fill;
@@ -33,6 +34,11 @@ impl Condition {
         let removed = ((sigma - WEAK[0]) / (WEAK[1] - WEAK[0])).clamp(0.0, 1.0);
         let kept = 1.0 - removed.powi(2);
         Self { level: sigma / 255.0, kept, ..Self::default() }
+    }
+
+    /// Whether a model leaves an image of this condition as it is.
+    pub fn changes_nothing(&self, graph: &Graph) -> bool {
+        self.kept == 1.0 && graph.is_conditioned_on_level()
     }
 
     /// Condition for missing pixels.

@@ -16,6 +16,7 @@ mod conformance;
 mod containers;
 mod contributing;
 mod data;
+mod depth;
 mod detect;
 mod determinism;
 mod discover;

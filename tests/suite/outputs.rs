@@ -148,7 +148,7 @@ fn the_file_of_a_single_result_can_be_named() {
         assert_eq!(written, files, "{name}");
         assert!(Path::new(&out).join("r.png").is_file(), "{name}");
         command.clone().out(format!("{out}/r.png")).fails(2, &["r.png", "--force"]);
-        command.out(format!("{out}/r.tif")).fails(2, &["r.tif", ".png"]);
+        command.out(format!("{out}/r.bmp")).fails(2, &["r.bmp", ".png"]);
     }
     let denoise = Command::new("denoise").arg(image).out("plain.jpg").on_cpu().quiet();
     denoise.current_dir(folder.root()).succeed();

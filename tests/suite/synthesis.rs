@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use csae::internals::data::image_file::ImageFile;
+use csae::internals::data::image_file::{Depth, ImageFile};
 use csae::internals::report::picture;
 use csae::internals::shape::Dims;
 use serde_json::Value;
@@ -328,7 +328,7 @@ fn results_are_not_overwritten_without_force() {
 fn transparency_of_the_content_is_kept() {
     let folder = TempFolder::new("style-clear");
     let (large, clear) = (bricks(&folder, "large.png", [64, 64]), folder.path("clear.png"));
-    let mut file = ImageFile::from_pixels(&[0.5; 64 * 64 * 3], Dims::new(3, 64, 64), false);
+    let mut file = ImageFile::from_pixels(&[0.5; 64 * 64 * 3], Dims::new(3, 64, 64), Depth::Eight);
     file.set_alpha(Some(&[0.25; 64 * 64]));
     file.save(Path::new(&clear)).unwrap();
     let stylize = Command::new("stylize").option("--content", &clear).option("--style", &large);
@@ -349,7 +349,7 @@ fn colours_that_are_hidden_do_not_reach_the_style() {
         let content = folder.path(&format!("{hidden}.png"));
         let color = |i: usize| if is_seen(i) { 0.3 + (i % 7) as f32 / 20.0 } else { hidden };
         let pixels: Vec<f32> = (0..64 * 64).flat_map(|i| [color(i); 3]).collect();
-        let mut file = ImageFile::from_pixels(&pixels, Dims::new(3, 64, 64), false);
+        let mut file = ImageFile::from_pixels(&pixels, Dims::new(3, 64, 64), Depth::Eight);
         file.set_alpha(Some(&alpha));
         file.save(Path::new(&content)).unwrap();
         let stylize = Command::new("stylize").option("--content", &content);

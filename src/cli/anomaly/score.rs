@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::Fitted;
 use crate::cli::reading::ReadArgs;
-use crate::cli::targets::{Job, Targets};
+use crate::cli::targets::{Job, Results, Targets};
 use crate::cli::{CommandArgs, Common};
 
 /// Score images of any size: how anomalous each is, whether it exceeds the threshold, and where.
@@ -104,14 +104,8 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
         channels: Some(dims.c),
         ..args.read.options(&budget, fitted.loaded.graph.spec.normalization.as_ref())
     };
-    let targets = Targets::plan(
-        &args.common,
-        &args.images,
-        (args.out.as_deref(), &[MASK]),
-        &wanted,
-        &budget,
-        args.force,
-    )?;
+    let out = Results { out: args.out.as_deref(), beside: &[MASK], keeps_tiff: false };
+    let targets = Targets::plan(&args.common, &args.images, &out, &wanted, &budget, args.force)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let dims = fitted.tiled.dims();

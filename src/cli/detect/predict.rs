@@ -17,7 +17,7 @@ use csae::internals::tasks::detect::Detector;
 use serde_json::{Value, json};
 
 use super::load;
-use crate::cli::targets::{Job, Targets};
+use crate::cli::targets::{Job, Results, Targets};
 use crate::cli::{CommandArgs, Common, budget, refuse_existing};
 
 /// The file of all detections.
@@ -123,8 +123,8 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         eight_bits: true,
         ..LoadOptions::new(args.strict, &budget)
     };
-    let out = (Some(args.out.as_path()), &["xml"][..]);
-    let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;
+    let out = Results { out: Some(&args.out), beside: &["xml"], keeps_tiff: false };
+    let targets = Targets::plan(&args.common, &args.images, &out, &wanted, &budget, args.force)?;
     let all = match &targets.jobs[..] {
         [only] if only.target == args.out => args.out.with_extension("json"),
         _ => args.out.join(ALL),

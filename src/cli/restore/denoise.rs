@@ -11,11 +11,13 @@ use serde_json::json;
 use super::{Input, RestoreArgs};
 use crate::cli::{CommandArgs, Common};
 
-/// Remove noise from images of any size: gray or colour, 8 or 16 bits; transparency is kept.
+/// Remove noise from images of any size: gray or colour; 8 bits, 16 bits or floats; transparency is
+/// kept.
 ///
-/// Results keep the images' names. JPEG files stay JPEG, with quality 95; all others become PNG.
-/// Colour profile, EXIF, XMP and resolution are kept. Of animations and files with several pages,
-/// the first image is read. Large images are processed in overlapping tiles.
+/// Results keep the images' names and the type of their samples. JPEG files stay JPEG, with quality
+/// 95; TIFF files stay TIFF; all others become PNG. Colour profile, EXIF, XMP and resolution are
+/// kept. Of animations and files with several pages, the first image is read. Large images are
+/// processed in overlapping tiles.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae denoise noisy.png
@@ -24,7 +26,7 @@ use crate::cli::{CommandArgs, Common};
 pub struct DenoiseArgs {
     #[command(flatten)]
     pub(in crate::cli) restore: RestoreArgs,
-    /// Standard deviation of the noise on the 0-255 scale; auto estimates it for each image
+    /// Standard deviation of the noise, where white is 255; auto estimates it for each image
     #[arg(long, value_name = "S|auto", default_value = "auto", value_parser = parse_sigma)]
     sigma: Sigma,
 }

@@ -4,9 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use csae::internals::data::formats::content::{self, Content, EXTENSIONS};
-use csae::internals::data::image_file::is_jpeg_name;
+use csae::internals::data::image_file::{is_jpeg_name, is_tiff_name};
 use csae::internals::data::{find, several};
 use csae::internals::error::{Error, Result};
+
+use image::ImageFormat;
 
 use super::RestoreArgs;
 use crate::cli::outputs::single_file;
@@ -38,17 +40,22 @@ fn side_of(target: &Path) -> PathBuf {
     target.with_extension("side.png")
 }
 
-/// The name of the result of an image: a JPEG if the image is one by its content, otherwise a PNG,
-/// which keeps transparency and all bits.
+/// The name of the result of an image: a JPEG or TIFF file if the image is one by its content,
+/// otherwise a PNG file, which keeps transparency and all bits.
 fn result_name(name: &Path, content: Content) -> PathBuf {
     let is_png = content::extension(name) == "png";
     // Other content will be refused when it is read.
     let is_jpeg =
         if matches!(content, Content::Image(_)) { content.is_jpeg() } else { is_jpeg_name(name) };
-    if is_png || (is_jpeg && is_jpeg_name(name)) {
+    let is_tiff = matches!(content, Content::Image(ImageFormat::Tiff));
+    if is_png || (is_jpeg && is_jpeg_name(name)) || (is_tiff && is_tiff_name(name)) {
         return name.to_owned();
     }
-    let ending = if is_jpeg { "jpg" } else { "png" };
+    let ending = match (is_jpeg, is_tiff) {
+        (true, _) => "jpg",
+        (_, true) => "tif",
+        _ => "png",
+    };
     if EXTENSIONS.contains(&content::extension(name).as_str()) {
         return name.with_extension(ending);
     }
@@ -94,7 +101,7 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
             images.push((image, path));
         }
     }
-    let single = single_file(out, images.len(), &["png", "jpg", "jpeg"])?;
+    let single = single_file(out, images.len(), &["png", "jpg", "jpeg", "tif", "tiff"])?;
     let names = distinct_names(&images.iter().map(|(_, path)| path).collect::<Vec<_>>());
     let named: Vec<PathBuf> = images
         .iter()

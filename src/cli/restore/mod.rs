@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::internals::budget;
 use csae::internals::data::formats::decode::Limit;
-use csae::internals::data::image_file::{self, ImageFile, is_jpeg_name};
+use csae::internals::data::image_file::{self, Depth, ImageFile, Levels, is_jpeg_name};
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
 use csae::internals::files;
@@ -41,7 +41,7 @@ pub struct RestoreArgs {
     /// Model file or run folder of a model trained for this task [default: the bundled one]
     #[arg(short, long, value_name = "MODEL")]
     model: Option<PathBuf>,
-    /// Folder for the results, or the PNG or JPEG file of a single result [default: denoised,
+    /// Folder for the results, or the PNG, JPEG or TIFF file of a single result [default: denoised,
     /// inpainted or upscaled]
     #[arg(short, long, value_name = "PATH")]
     out: Option<PathBuf>,
@@ -55,6 +55,16 @@ pub struct RestoreArgs {
     /// Also write NAME.side.png: before and after, side by side
     #[arg(long)]
     side_by_side: bool,
+    /// Samples that are black and white, such as 0,4095 for frames of 12 bits in files of 16.
+    /// Values outside stay [default: the range of the integers; for floats 0,1 or 0,255 if all are
+    /// within, otherwise the smallest and the largest]
+    #[arg(
+        long,
+        value_name = "BLACK,WHITE",
+        value_parser = parse_levels,
+        allow_hyphen_values = true
+    )]
+    range: Option<Levels>,
     /// Overwrite existing files
     #[arg(long)]
     force: bool,
@@ -79,6 +89,39 @@ impl RestoreArgs {
         Ok((all, Limit { bytes, can_raise: true }))
     }
 }
+
+/// Parses a range: two numbers and a comma.
+fn parse_levels(text: &str) -> std::result::Result<Levels, String> {
+    let numbers: Option<Vec<f32>> = text.split(',').map(|part| part.trim().parse().ok()).collect();
+    let Some([black, white]) = numbers.as_deref() else {
+        return Err("give the samples of black and white, such as 0,4095".to_owned());
+    };
+    Levels::new(*black, *white).map_err(|error| error.to_string())
+}
+
+/// Says on which scale an image is restored, if that is not the range of its integers or 0…1. Says
+/// also that most of the range is empty, where an image of 12 bits was stored with 16.
+fn report_scale(args: &RestoreArgs, job: &Job, image: &ImageFile) {
+    let Levels { black, white } = image.levels();
+    let place = job.image.display();
+    match image.depth() {
+        Depth::Float if white != 1.0 || black != 0.0 => args.common.status(&format!(
+            "note: {place}: floats are restored on the scale from {black} to {white}; --range \
+             sets another"
+        )),
+        Depth::Sixteen if image.max_sample() < MOSTLY_EMPTY * white => {
+            args.common.status(&format!(
+                "note: {place}: the largest sample is {} of {white}; if white is lower, set it \
+                 with --range, such as --range 0,4095 for 12 bits",
+                image.max_sample()
+            ));
+        }
+        _ => {}
+    }
+}
+
+/// Share of the range of 16 bits below which an image probably has fewer bits.
+const MOSTLY_EMPTY: f32 = 0.125;
 
 /// The input of the model for one image.
 struct Input {
@@ -152,6 +195,13 @@ fn run(
             if image.frames() > 1 {
                 several.push((job.image.display().to_string(), image.frames()));
             }
+            let image = match args.range {
+                Some(levels) => image.with_levels(levels),
+                None => {
+                    report_scale(args, job, &image);
+                    image
+                }
+            };
             prepare(job, image).map_err(place)
         });
         let mut input = match input {
@@ -163,14 +213,19 @@ fn run(
             }
             input => input?,
         };
-        let bar = progress(args, &input.before, number, jobs.len());
-        let result = restore(&restorer, &mut device, &mut input, &bar).map_err(place)?;
-        bar.finish_and_clear();
+        let is_unchanged = input.condition.changes_nothing(&loaded.graph);
+        let result = if is_unchanged {
+            input.before.clone()
+        } else {
+            let bar = progress(args, &input.before, number, jobs.len());
+            let result = restore(&restorer, &mut device, &mut input, &bar).map_err(place)?;
+            bar.finish_and_clear();
+            result
+        };
         let before = &input.before;
         let quality =
             job.clean.as_ref().map(|clean| measure(job, clean, before, &result)).transpose()?;
         files::make_folder(job.target.parent().unwrap_or(&out))?;
-        let is_unchanged = input.condition.kept == 1.0 && loaded.graph.is_conditioned_on_level();
         if !(is_unchanged && copy_jpeg(&job.image, &job.target)?) {
             result.save(&job.target)?;
         }
@@ -246,6 +301,9 @@ fn restore(
         bar.set_position((top + rows.len() / (dims.w * dims.c)) as u64);
         Ok(())
     })?;
+    if let Some(mask) = &input.condition.mask {
+        result.copy_pixels(before, |pixel| mask.missing[pixel] == 0);
+    }
     Ok(result)
 }
 
@@ -267,7 +325,10 @@ fn measure(
     before: &ImageFile,
     after: &ImageFile,
 ) -> Result<[f64; 4]> {
-    let clean = ImageFile::read(clean)?;
+    let mut clean = ImageFile::read(clean)?;
+    if clean.depth() == before.depth() {
+        clean = clean.with_levels(before.levels());
+    }
     if clean.dims != after.dims {
         return Err(Error::usage(format!(
             "--compare: the clean image has {}x{} pixels and {} channels, but the result of {} has \

@@ -14,7 +14,7 @@ use csae::internals::tasks::segment::most_likely;
 use serde_json::{Value, json};
 
 use super::{check_memory, load, placed};
-use crate::cli::targets::{Job, Targets};
+use crate::cli::targets::{Job, Results, Targets};
 use crate::cli::{CommandArgs, Common, budget};
 
 /// Extension of the overlays.
@@ -98,8 +98,8 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         ..LoadOptions::new(args.strict, &budget)
     };
     let endings: &[&str] = if args.probabilities { &[OVERLAY, "npy"] } else { &[OVERLAY] };
-    let out = (Some(args.out.as_path()), endings);
-    let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;
+    let out = Results { out: Some(&args.out), beside: endings, keeps_tiff: false };
+    let targets = Targets::plan(&args.common, &args.images, &out, &wanted, &budget, args.force)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let segmenter = placed(&mut device, &loaded)?;

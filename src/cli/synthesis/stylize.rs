@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use clap::Args;
 use csae::bail_usage;
-use csae::internals::data::image_file::ImageFile;
+use csae::internals::data::image_file::{Depth, ImageFile};
 use csae::internals::device::Device;
 use csae::internals::files;
 use csae::internals::model::Store;
@@ -309,7 +309,7 @@ fn run(mut args: StylizeArgs) -> anyhow::Result<()> {
             });
         }
         let seconds = start.elapsed().as_secs_f64();
-        let mut file = ImageFile::from_pixels(&pixels, content.dims, false);
+        let mut file = ImageFile::from_pixels(&pixels, content.dims, Depth::Eight);
         file.set_alpha(alpha.as_deref());
         files::make_folder(target.parent().unwrap_or(&args.out))?;
         file.save(target)?;

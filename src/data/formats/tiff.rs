@@ -172,15 +172,15 @@ impl<R: Read + Seek> TiffFile<R> {
         Ok(Self { inner, size, color, bits, is_float, density })
     }
 
-    /// Whether the decoded image has 16 bits per sample.
-    const fn is_deep(&self) -> bool {
-        self.is_float || self.bits == 16
-    }
-
     /// Size of the decoded image in bytes, or of what is decoded first if that is larger.
     pub fn bytes(&self) -> u64 {
         let area = u64::from(self.size.0) * u64::from(self.size.1);
-        let decoded = self.color.decoded() as u64 * if self.is_deep() { 2 } else { 1 };
+        let size = match (self.is_float, self.bits) {
+            (true, _) => 4,
+            (false, 16) => 2,
+            (false, _) => 1,
+        };
+        let decoded = self.color.decoded() as u64 * size;
         let stored = self.color.stored() as u64 * u64::from(self.bits) / 8;
         area.saturating_mul(decoded.max(stored))
     }

@@ -2,7 +2,7 @@ use image::{DynamicImage, ImageFormat};
 use tiff::encoder::{Compression, TiffEncoder, colortype};
 
 use crate::data::formats::decode::decode;
-use crate::data::image_file::ImageFile;
+use crate::data::image_file::{Depth, ImageFile, Levels};
 use crate::shape::Dims;
 use crate::testing::Folder;
 
@@ -107,12 +107,17 @@ fn floats_from_0_to_1_and_to_255_are_read() {
 }
 
 #[test]
-fn floats_keep_16_bits_for_restoration() {
+fn floats_stay_floats_for_restoration() {
     let folder = Folder::new("tiff-floats");
-    let unit = file(2, 1, &[32], &[GRAY, FLOAT], &floats(&[0.25, 1.0]));
-    let image = ImageFile::read(&folder.write("x.tif", &unit)).unwrap();
-    assert!(image.is_deep());
-    assert!((image.pixels()[0] - 0.25).abs() < 1e-5, "{:?}", image.pixels());
+    let read = |values: &[f32]| {
+        let bytes = file(2, 1, &[32], &[GRAY, FLOAT], &floats(values));
+        ImageFile::read(&folder.write("x.tif", &bytes)).unwrap()
+    };
+    assert_eq!(read(&[0.1, 0.7]).pixels(), [0.1, 0.7]);
+    // 256 and -1 are outside 0…255.
+    let wide = read(&[-1.0, 256.0]);
+    assert_eq!((wide.depth(), wide.levels()), (Depth::Float, Levels { black: -1.0, white: 256.0 }));
+    assert_eq!(wide.pixels(), [0.0, 1.0]);
 }
 
 #[test]
