@@ -6,6 +6,10 @@
 `flow.npy`, `flow_test.npy`: fields of Taylor-Green-like vortices (N,4,32,32), 32-bit floats: two
 velocities (m/s), pressure (Pa, around 100,000) and temperature (K, around 300).
 
+`vortices.npy`, `vortices_test.npy`: Taylor-Green vortices (N,4,32,32) of random wavelength (a quarter
+of the domain to all of it), direction, place and age, two in each field: two velocities, gauge
+pressure and vorticity.
+
 `signals.npy`, `signals_test.npy`, `signals_odd.npy`: signals (N,3,1024), 32-bit floats: bursts of
 three frequencies that reach all channels; the last file has a step in each signal.
 
@@ -52,6 +56,27 @@ def flow(rng, count):
     return out
 
 
+def vortices(rng, count):
+    """G. I. Taylor, A. E. Green, Proc. R. Soc. A 158 (1937): u = cos x sin y, v = -sin x cos y,
+    decaying as exp(-2 nu t), here turned, scaled and shifted. The pressure is that of each flow."""
+    side = (np.arange(32) + 0.5) / 32
+    x, y = np.meshgrid(side, side)
+    out = np.zeros((count, 4, 32, 32), np.float32)
+    for field in out:
+        for _ in range(2):
+            k, angle = 2 * np.pi * rng.uniform(1, 4), rng.uniform(0, 2 * np.pi)
+            age, (px, py) = rng.uniform(0, 0.02), rng.uniform(0, 2 * np.pi, 2)
+            a = np.exp(-2 * 0.1 * k * k * age)
+            cos, sin = np.cos(angle), np.sin(angle)
+            s, t = k * (cos * x + sin * y) + px, k * (cos * y - sin * x) + py
+            along, across = a * np.cos(s) * np.sin(t), -a * np.sin(s) * np.cos(t)
+            field[0] += cos * along - sin * across
+            field[1] += sin * along + cos * across
+            field[2] -= a * a / 4 * (np.cos(2 * s) + np.cos(2 * t))
+            field[3] -= 2 * k * a * np.cos(s) * np.cos(t)
+    return out
+
+
 def cells(rng, count):
     side = np.arange(128)
     x, y = np.meshgrid(side, side)
@@ -85,6 +110,9 @@ def main():
     np.save(folder / "cells16.npy", frames)
     np.save(folder / "cells8.npy", (frames >> 4).astype(np.uint8))
     np.save(folder / "cells16_test.npy", cells(rng, 60))
+    rng = np.random.default_rng(2)
+    np.save(folder / "vortices.npy", vortices(rng, 8000))
+    np.save(folder / "vortices_test.npy", vortices(rng, 400))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@
 //   type `sample` (0: 8-bit, 1: 16-bit integer, 2: 16-bit float, 3: 32-bit float); table
 //   (images, 3): offset in samples, height, width; order: image numbers; scales (C, 2): offset and
 //   divisor as bits of floats.
+// A stored float that is not finite becomes the mark of a missing value, the bits 0xff7fffff.
+
 // Invocation: one vec4 of x.
 // Grid: ceil(len / 4) invocations.
 // Precondition: every image is at least as large as the crop.
@@ -50,8 +52,15 @@ fn half_value(bits: u32) -> f32 {
         let value = f32(mantissa) * 5.9604645e-8;
         return select(value, -value, sign != 0u);
     }
-    let wide = select(exponent + 112u, 255u, exponent == 31u);
-    return bitcast<f32>(sign | (wide << 23u) | (mantissa << 13u));
+        if exponent == 31u {
+        return missing();
+    }
+    return bitcast<f32>(sign | ((exponent + 112u) << 23u) | (mantissa << 13u));
+}
+
+// The mark of a missing value, the lowest finite float.
+fn missing() -> f32 {
+    return bitcast<f32>(0xff7fffffu);
 }
 
 // Stored sample number `at`.
@@ -67,7 +76,9 @@ fn stored_sample(at: u32) -> f32 {
             return half_value((bytes[at / 2u] >> (16u * (at % 2u))) & 65535u);
         }
         default: {
-            return bitcast<f32>(bytes[at]);
+                        let bits = bytes[at];
+            let is_finite = (bits & 0x7f800000u) != 0x7f800000u;
+            return select(missing(), bitcast<f32>(bits), is_finite);
         }
     }
 }
@@ -131,7 +142,9 @@ fn main(
         let at = crop.base + from_row * crop.stride + from_column * p.channels + c;
         let offset = bitcast<f32>(scales[2u * c]);
         let divisor = bitcast<f32>(scales[2u * c + 1u]);
-        let value = (stored_sample(at) - offset) / divisor;
+                let stored = stored_sample(at);
+        let is_known = bitcast<u32>(stored) != 0xff7fffffu;
+        let value = select(stored, (stored - offset) / divisor, is_known);
         values = select(values, vec4<f32>(value), is_lane(k));
         if 4u * i + k + 1u >= p.len {
             break;

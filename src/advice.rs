@@ -13,7 +13,7 @@ names! {
         /// Say what the axes of an array are.
         StateLayout = "say what its axes are",
         /// Make values that are not finite 0.
-        ZeroNan = "set data.nan to zero",
+        ZeroNan = "set data.nan to zero or mask",
         /// Allow more memory.
         RaiseMemoryLimit = "raise the memory limit",
         /// Convert images to the channels of the model.

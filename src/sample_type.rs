@@ -2,6 +2,9 @@
 
 use half::f16;
 
+/// The mark of a missing value in a map: the lowest finite float, with the bits 0xff7fffff.
+pub const MISSING: f32 = f32::MIN;
+
 /// The type of a stored sample: one channel of one pixel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SampleType {

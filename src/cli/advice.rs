@@ -6,7 +6,7 @@ use csae::internals::advice::Advice;
 const fn with_flag(advice: Advice) -> &'static str {
     match advice {
         Advice::StateLayout => "say what its axes are with --layout",
-        Advice::ZeroNan => "use --nan zero",
+        Advice::ZeroNan => "use --nan zero or --nan mask",
         Advice::RaiseMemoryLimit => "raise --max-memory",
         Advice::ConvertImages => "add --resize to convert the images",
         Advice::ResizeImages => "add --resize to resize all images",

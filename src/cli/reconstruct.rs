@@ -97,7 +97,7 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     for Job { source, image, target, name } in &targets.jobs {
         let pixels = &targets.sources[*source];
         let size = pixels.size(*image);
-        let mut original = pixels.values(*image, &mut handles)?;
+        let (mut original, missing) = pixels.values_and_missing(*image, &mut handles)?;
         let mut result = reconstruct::image(&mut device, &mut inference, &original, size)?;
         if let Some(array) = &mut array {
             array.add(&result, &graph.spec);
@@ -115,8 +115,13 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
             }
         }
         let place = if is_array { name.clone() } else { target.display().to_string() };
-        let (psnr, ssim) =
-            (quality::psnr(&original, &result), quality::ssim(&original, &result, own));
+        // Missing values count as reconstructed, and the mean is over the others.
+        let gaps = missing.iter().flatten().zip(&mut original).zip(&result);
+        gaps.filter(|((gap, _), _)| **gap).for_each(|((_, from), to)| *from = *to);
+        let known = missing.iter().flatten().filter(|gap| !**gap).count().max(1);
+        let fewer = if missing.is_some() { own.len() as f64 / known as f64 } else { 1.0 };
+        let psnr = quality::psnr(&original, &result) - 10.0 * fewer.log10();
+        let ssim = quality::ssim(&original, &result, own);
         if args.common.json {
             outln!(
                 "{}",

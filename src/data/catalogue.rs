@@ -16,7 +16,7 @@ use super::containers::Container;
 use super::encoding::Encoding;
 use super::folder::slashed;
 use super::images::{Images, Labels, describe, enlarged, resized_len, split};
-use super::normalization::check_finite;
+use super::normalization::{NanName, check_finite};
 use super::number_set::NumberSet;
 use super::numbers::NumberFile;
 use super::patches::{Patch, PatchGrid};
@@ -505,7 +505,7 @@ impl Catalogue {
                     closed => closed.insert(set.open()?),
                 };
                 let pixels = set.read(file, place)?;
-                if !self.encoding.nan_is_zero && !self.encoding.sample.is_integer() {
+                if self.encoding.nan == NanName::Error && !self.encoding.sample.is_integer() {
                     let values = self.encoding.sample.values(&pixels);
                     check_finite(&values, set.dims.c, size.w)
                         .map_err(|e| e.at(self.original_name(original)))?;

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::normalization::NanName;
 use crate::error::{Error, Result};
-use crate::sample_type::SampleType;
+use crate::sample_type::{MISSING, SampleType};
 use crate::shape::{Dims, Size};
 
 /// How stored samples become the values that a model sees: value = (sample − offset) / divisor.
@@ -13,8 +14,8 @@ pub struct Encoding {
     pub sample: SampleType,
     /// Offset and divisor of each channel, or one pair for all channels.
     scales: Vec<[f32; 2]>,
-    /// Whether values that are not finite become 0.
-    pub nan_is_zero: bool,
+    /// What happens to values that are not finite.
+    pub nan: NanName,
 }
 
 impl Default for Encoding {
@@ -26,7 +27,7 @@ impl Default for Encoding {
 impl Encoding {
     /// The full range of an integer type becomes 0…1. Floats are kept.
     pub fn full_range(sample: SampleType) -> Self {
-        Self { sample, scales: vec![[0.0, sample.full_scale()]], nan_is_zero: false }
+        Self { sample, scales: vec![[0.0, sample.full_scale()]], nan: NanName::Error }
     }
 
     /// An offset and a divisor for each channel.
@@ -35,7 +36,7 @@ impl Encoding {
     /// If there is no channel.
     pub fn per_channel(sample: SampleType, scales: Vec<[f32; 2]>) -> Self {
         assert!(!scales.is_empty(), "an encoding of at least one channel");
-        Self { sample, scales, nan_is_zero: false }
+        Self { sample, scales, nan: NanName::Error }
     }
 
     /// Offset and divisor of a channel.
@@ -49,7 +50,8 @@ impl Encoding {
         channels * self.sample.size()
     }
 
-    /// Appends the values of stored pixels (…,C) of `channels`.
+    /// Appends the values of stored pixels (…,C) of `channels`. With [`NanName::Mask`], those that
+    /// are not finite become [`MISSING`].
     pub fn decode_into(&self, raw: &[u8], channels: usize, out: &mut Vec<f32>) {
         if let ([[offset, divisor]], SampleType::U8) = (&self.scales[..], self.sample) {
             let [offset, divisor] = [*offset, *divisor].map(f64::from);
@@ -64,7 +66,12 @@ impl Encoding {
                 // In f64 and rounded once, like the CPU twin of `gather_batch`.
                 let [offset, divisor] = self.scale(c).map(f64::from);
                 let value = ((f64::from(self.sample.value(sample)) - offset) / divisor) as f32;
-                out.push(if self.nan_is_zero && !value.is_finite() { 0.0 } else { value });
+                out.push(match self.nan {
+                    _ if value.is_finite() => value,
+                    NanName::Error => value,
+                    NanName::Zero => 0.0,
+                    NanName::Mask => MISSING,
+                });
             }
         }
     }
@@ -77,10 +84,11 @@ impl Encoding {
     }
 
     /// Replaces stored samples (…,C) that are not finite by those of the value 0, if
-    /// [`Encoding::nan_is_zero`] is set.
+    /// [`Encoding::nan`] says so.
     pub fn replace_nan<'r>(&self, raw: &'r [u8], channels: usize) -> Cow<'r, [u8]> {
         let size = self.sample.size();
-        if !self.nan_is_zero || raw.chunks_exact(size).all(|s| self.sample.value(s).is_finite()) {
+        let is_finite = |sample| self.sample.value(sample).is_finite();
+        if self.nan != NanName::Zero || raw.chunks_exact(size).all(is_finite) {
             return Cow::Borrowed(raw);
         }
         let mut out = Vec::with_capacity(raw.len());

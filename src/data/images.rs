@@ -1,10 +1,12 @@
 //! A set of images in memory: pixels, a table of their positions, names and labels.
 
+use half::f16;
 use image::imageops::{self, FilterType};
 use image::{ImageBuffer, Pixel};
 use rayon::prelude::*;
 
 use super::encoding::Encoding;
+use super::missing;
 use crate::budget;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
@@ -107,9 +109,47 @@ impl Images {
         &self.bytes[offset * bytes..(offset + size.area() * self.channels) * bytes]
     }
 
-    /// The values of image `i` (H,W,C).
+    /// The values of image `i` (H,W,C). Missing ones are filled ([`missing::fill`]).
     pub fn image_f32(&self, i: usize) -> Vec<f32> {
-        self.encoding.decode(self.image(i), self.channels)
+        let mut values = self.encoding.decode(self.image(i), self.channels);
+        missing::fill(&mut values, Dims::of(self.table[i].size, self.channels));
+        values
+    }
+
+    /// Stores floats of 32 bits as floats of 16 bits: the values after normalisation, rounded.
+    ///
+    /// # Errors
+    /// If a value is too large. The message names the image.
+    ///
+    /// # Panics
+    /// If the samples are not floats of 32 bits.
+    pub fn store_as_f16(&mut self) -> Result<()> {
+        assert_eq!(self.encoding.sample, SampleType::F32, "samples of 32 bits");
+        let mut bytes = budget::reserved(self.bytes.len() / 2, "the images")?;
+        let mut table = Vec::with_capacity(self.len());
+        for image in 0..self.len() {
+            table.push(Entry { offset: bytes.len() / 2, size: self.table[image].size });
+            for (at, sample) in self.image(image).chunks_exact(4).enumerate() {
+                let sample = SampleType::F32.value(sample);
+                let [low, divisor] = self.encoding.scale(at % self.channels).map(f64::from);
+                let value = f16::from_f64((f64::from(sample) - low) / divisor);
+                if sample.is_finite() && !value.is_finite() {
+                    return Err(Error::usage(format!(
+                        "{}: the value {sample} is {:e} after normalisation, but 16-bit floats \
+                         end at {}; set data.storage to same, or normalise the channels",
+                        self.names[image],
+                        (f64::from(sample) - low) / divisor,
+                        f16::MAX
+                    )));
+                }
+                bytes.extend(value.to_le_bytes());
+            }
+        }
+        (self.bytes, self.table) = (bytes, table);
+                let nan = self.encoding.nan;
+        self.encoding = Encoding::full_range(SampleType::F16);
+        self.encoding.nan = nan;
+        Ok(())
     }
 
     /// The memory of the set in bytes: pixels, table, names and labels.

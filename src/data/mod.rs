@@ -21,6 +21,7 @@ pub mod images;
 pub mod layout;
 mod list;
 pub mod metadata;
+pub mod missing;
 pub mod normalization;
 pub mod number_set;
 pub mod numbers;
@@ -124,10 +125,10 @@ impl Opened {
     /// Sets the normalization that a model wants. The description says if the samples have another
     /// type than those of its training.
     fn normalize(&mut self, want: &LoadOptions) -> Result<()> {
-        match want.nan {
-            NanName::Error => self.pixels.refuse_nan()?,
-            NanName::Zero => self.pixels.replace_nan(),
+        if want.nan == NanName::Error {
+            self.pixels.refuse_nan()?;
         }
+        self.pixels.set_nan(want.nan);
         let Some(normalization) = want.normalization else { return Ok(()) };
         let sample = self.pixels.encoding().sample.name();
         if normalization.samples != sample {

@@ -38,7 +38,10 @@ names! {
         #[default]
         Error = "error",
         /// They become 0 after normalisation: with `standard` the mean of the channel.
-        Zero = "zero",
+                Zero = "zero",
+        /// They are missing: the model sees a smooth interpolation of the others, and the loss and
+        /// the evaluation leave them out.
+        Mask = "mask",
     }
 }
 
@@ -334,7 +337,7 @@ fn statistics(pixels: &Pixels, quantiles: bool) -> Result<Vec<Channel>> {
     let mut handles = Handles::default();
     for image in 0..pixels.len() {
         let values = sample.values(&pixels.read(image, &mut handles)?);
-        if !pixels.encoding().nan_is_zero {
+        if pixels.encoding().nan == NanName::Error {
             check_finite(&values, c, pixels.size(image).w).map_err(|e| e.at(pixels.name(image)))?;
         }
         for (channel, of) in all.iter_mut().enumerate() {

@@ -1,6 +1,7 @@
 //! Patches of images on a regular grid, for evaluation and pictures.
 
 use super::images::{Images, Labels};
+use super::missing;
 use crate::error::Result;
 use crate::raster::crop;
 use crate::rng::Stream;
@@ -121,13 +122,30 @@ pub fn images(images: &Images, size: Size) -> Result<Images> {
     Ok(out)
 }
 
-/// Cuts patches of `size`. Returns their values (N,H,W,C).
+/// Cuts patches of `size`. Returns their values (N,H,W,C). Missing ones are filled
+/// ([`missing::fill`]).
 pub fn cut(images: &Images, patches: &[Patch], size: Size) -> Vec<f32> {
-    let mut out = Vec::with_capacity(patches.len() * size.area() * images.channels);
-    for patch in patches {
+    cut_with_missing(images, patches, size).0
+}
+
+/// As [`cut`], and where values were missing (N,H,W,C), if they were.
+pub fn cut_with_missing(
+    images: &Images,
+    patches: &[Patch],
+    size: Size,
+) -> (Vec<f32>, Option<Vec<bool>>) {
+    let dims = Dims::of(size, images.channels);
+    let mut out = Vec::with_capacity(patches.len() * dims.len());
+    let mut missing: Option<Vec<bool>> = None;
+    for (number, patch) in patches.iter().enumerate() {
+        let start = out.len();
         images.encoding.decode_into(&patch.cut(images, size), images.channels, &mut out);
+        if let Some(gaps) = missing::fill(&mut out[start..], dims) {
+            let all = missing.get_or_insert_with(|| vec![false; patches.len() * dims.len()]);
+            all[number * dims.len()..][..dims.len()].copy_from_slice(&gaps);
+        }
     }
-    out
+    (out, missing)
 }
 
 #[cfg(test)]

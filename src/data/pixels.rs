@@ -6,9 +6,10 @@ use std::sync::Arc;
 use super::catalogue::{Catalogue, Handles};
 use super::encoding::Encoding;
 use super::images::Images;
-use super::normalization::{Normalization, check_finite};
+use super::missing;
+use super::normalization::{NanName, Normalization, check_finite};
 use crate::error::Result;
-use crate::shape::Size;
+use crate::shape::{Dims, Size};
 
 /// A set of images, in memory or in files.
 #[derive(Clone, Debug)]
@@ -73,11 +74,11 @@ impl Pixels {
         }
     }
 
-    /// Makes values that are not finite 0.
-    pub fn replace_nan(&mut self) {
+    /// Sets what happens to values that are not finite.
+    pub fn set_nan(&mut self, nan: NanName) {
         match self {
-            Self::Resident(images) => images.encoding.nan_is_zero = true,
-            Self::Streamed(catalogue) => Arc::make_mut(catalogue).encoding.nan_is_zero = true,
+            Self::Resident(images) => images.encoding.nan = nan,
+            Self::Streamed(catalogue) => Arc::make_mut(catalogue).encoding.nan = nan,
         }
     }
 
@@ -105,7 +106,7 @@ impl Pixels {
     pub fn normalize(&mut self, normalization: &Normalization) -> Result<()> {
         normalization.check(self.channels())?;
         let mut encoding = normalization.encoding(self.encoding().sample);
-        encoding.nan_is_zero = self.encoding().nan_is_zero;
+        encoding.nan = self.encoding().nan;
         match self {
             Self::Resident(images) => images.encoding = encoding,
             Self::Streamed(catalogue) => Arc::make_mut(catalogue).encoding = encoding,
@@ -113,12 +114,26 @@ impl Pixels {
         Ok(())
     }
 
-    /// The values of an image (H,W,C).
+    /// The values of an image (H,W,C). Missing ones are filled ([`missing::fill`]).
     ///
     /// # Errors
     /// If its file cannot be read any more, or has changed. The message names the file.
     pub fn values(&self, image: usize, handles: &mut Handles) -> Result<Vec<f32>> {
-        Ok(self.encoding().decode(&self.read(image, handles)?, self.channels()))
+        Ok(self.values_and_missing(image, handles)?.0)
+    }
+
+    /// As [`Pixels::values`], and where values were missing (H,W,C), if they were.
+    ///
+    /// # Errors
+    /// As [`Pixels::values`].
+    pub fn values_and_missing(
+        &self,
+        image: usize,
+        handles: &mut Handles,
+    ) -> Result<(Vec<f32>, Option<Vec<bool>>)> {
+        let mut values = self.encoding().decode(&self.read(image, handles)?, self.channels());
+        let missing = missing::fill(&mut values, Dims::of(self.size(image), self.channels()));
+        Ok((values, missing))
     }
 
     /// The stored pixels of an image (H,W,C).

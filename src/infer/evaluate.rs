@@ -88,6 +88,8 @@ pub struct Evaluation {
     sum: Vec<f64>,
     /// Σx² of each element of the target.
     square: Vec<f64>,
+    /// Number of values of each element of the target that were not missing.
+    known: Vec<f64>,
     /// Sum of the PSNR over patches.
     psnr: f64,
     /// Sum of the SSIM over patches.
@@ -112,6 +114,7 @@ impl Evaluation {
             statistics: Statistics::new(graph.nodes[graph.code].dims),
             sum: vec![0.0; len],
             square: vec![0.0; len],
+            known: vec![0.0; len],
             psnr: 0.0,
             ssim: 0.0,
             errors: 0.0,
@@ -135,7 +138,7 @@ impl Evaluation {
     ) -> Result<()> {
         let dims = inference.graph.nodes[0].dims;
         for batch in chosen.chunks(inference.batch(device)) {
-            let x = patches::cut(images, batch, dims.size());
+            let (x, missing) = patches::cut_with_missing(images, batch, dims.size());
             let output = inference.run_from(device, self.seen, &x)?;
             if let Some(top_patches) = &mut self.top_patches {
                 match &self.normalization {
@@ -151,12 +154,28 @@ impl Evaluation {
             // PSNR and SSIM are defined for images only, not for the output of a layer.
             let is_image = output.target.is_none();
             let len = inference.graph.nodes[inference.graph.target].dims.len();
+            // The target has a gap where its image has one, unless it is the output of a layer of
+            // another shape.
+            let missing = missing.filter(|missing| missing.len() == batch.len() * len);
             let x = output.target.unwrap_or(x);
+            let mut y = output.y;
             let normalization = self.normalization.as_ref();
+            if let Some(missing) = &missing {
+                let gaps = y.iter_mut().zip(&x).zip(missing).filter(|(_, missing)| **missing);
+                gaps.for_each(|((y, x), _)| *y = *x);
+            }
+            let gaps_of = |sample: usize| {
+                missing.as_ref().map_or(&[][..], |missing| &missing[sample * len..][..len])
+            };
             let scores: Vec<[f64; 4]> = x
                 .par_chunks(len)
-                .zip(output.y.par_chunks(len))
-                .map(|(x, y)| {
+                .zip(y.par_chunks(len))
+                .enumerate()
+                .map(|(sample, (x, y))| {
+                    let gaps = gaps_of(sample);
+                    // The error of a gap is 0. The mean is over the other values.
+                    let known = len - gaps.iter().filter(|gap| **gap).count();
+                    let fewer = 10.0 * (known.max(1) as f64 / len as f64).log10();
                     let error = x.iter().zip(y).map(|(x, y)| f64::from(x - y).powi(2)).sum::<f64>();
                     if !is_image {
                         return [f64::NAN, f64::NAN, error, f64::NAN];
@@ -164,17 +183,18 @@ impl Evaluation {
                     let Some(normalization) = normalization else {
                         let clipped: Vec<f32> = y.iter().map(|y| y.clamp(0.0, 1.0)).collect();
                         let ssim = quality::ssim(x, &clipped, dims);
-                        return [quality::psnr(x, &clipped), ssim, error, f64::NAN];
+                        return [quality::psnr(x, &clipped) + fewer, ssim, error, f64::NAN];
                     };
                     let both = [x, y].map(|values| {
                         let (mut unit, mut own) = (values.to_vec(), values.to_vec());
                         normalization.to_unit(&mut unit);
                         normalization.undo(&mut own);
+                        own.iter_mut().zip(gaps).filter(|(_, gap)| **gap).for_each(|v| *v.0 = 0.0);
                         (unit, own)
                     });
                     let [(x, own_x), (y, own_y)] = both;
                     let relative = relative_error(&own_x, &own_y);
-                    [quality::psnr(&x, &y), quality::ssim(&x, &y, dims), error, relative]
+                    [quality::psnr(&x, &y) + fewer, quality::ssim(&x, &y, dims), error, relative]
                 })
                 .collect();
             for [p, s, e, relative] in scores {
@@ -185,10 +205,13 @@ impl Evaluation {
                 self.ssim += s;
                 self.errors += e;
             }
-            for x in x.chunks(len) {
-                for ((sum, square), x) in self.sum.iter_mut().zip(&mut self.square).zip(x) {
-                    *sum += f64::from(*x);
-                    *square += f64::from(*x).powi(2);
+            for (sample, x) in x.chunks(len).enumerate() {
+                for (i, x) in x.iter().enumerate() {
+                    if !gaps_of(sample).get(i).is_some_and(|gap| *gap) {
+                        self.sum[i] += f64::from(*x);
+                        self.square[i] += f64::from(*x).powi(2);
+                        self.known[i] += 1.0;
+                    }
                 }
             }
             self.statistics.add(&output.z);
@@ -201,7 +224,7 @@ impl Evaluation {
     /// # Errors
     /// When the model's output is not finite.
     pub fn report(self) -> Result<EvaluationReport> {
-        let Self { statistics, sum, square, psnr, ssim, errors, relative, .. } = self;
+        let Self { statistics, sum, square, known, psnr, ssim, errors, relative, .. } = self;
         let n = statistics.images() as f64;
         let l1 = statistics.mean_l1();
         if !f64::is_finite(errors + l1) {
@@ -211,8 +234,11 @@ impl Evaluation {
             )
             .of(ErrorKind::Diverged));
         }
-        let variance: f64 =
-            sum.iter().zip(&square).map(|(sum, square)| square - sum * sum / n).sum();
+        let elements = sum.iter().zip(&square).zip(&known);
+        let variance: f64 = elements
+            .filter(|(_, known)| **known > 0.0)
+            .map(|((sum, square), known)| square - sum * sum / known)
+            .sum();
         let dead = statistics.dead();
         Ok(EvaluationReport {
             images: statistics.images(),

@@ -73,7 +73,9 @@ impl Augment {
 
 operation! {
     /// x[i] = a crop of image order[cursor + i], channels innermost. A stored sample s of channel c
-    /// becomes x = (s − offset_c) / divisor_c.
+    /// becomes x = (s − offset_c) / divisor_c. A float that is not finite becomes [`MISSING`].
+    ///
+    /// [`MISSING`]: crate::sample_type::MISSING
     ///
     /// `bytes` holds images (H,W,C) one after the other, samples of the type `sample` without gaps,
     /// little-endian. `table` holds three words for each image: offset in samples, height, width.

@@ -1,5 +1,6 @@
 //! Missing pixels: a random mask for each sample, and a first fill for the masked pixels. A
-//! restoration model learns to inpaint them.
+//! restoration model learns to inpaint them. Values that the data lack are found and filled
+//! likewise, and the loss leaves them out.
 
 mod cpu;
 
@@ -11,7 +12,9 @@ use crate::shape::Dims;
 shaders! {
     MissingShapes "missing_shapes",
     MissingPixels "missing_pixels",
-    FillMissing "fill_missing",
+        FillMissing "fill_missing",
+    KnownValues "known_values",
+    KeepKnown "keep_known",
 }
 
 operation! {
@@ -95,6 +98,80 @@ impl Work for FillMissing {
             Self { n, dims, x, known, y, pyramid }
         });
         vec![one]
+    }
+}
+
+operation! {
+    /// known = 0 where x is [`MISSING`](crate::sample_type::MISSING), else 1.
+    KnownValues { n: usize, dims: Dims } reads { x } writes { known }
+}
+
+impl Work for KnownValues {
+    fn flops(&self) -> f64 {
+        each(self.x.len, 1)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let [x, known] = m.two(n * MAPS.len());
+            Self { n, dims: MAPS, x, known }
+        });
+        vec![one]
+    }
+}
+
+operation! {
+    /// goal = target where known is not 0, else y. A loss between y and `goal` leaves out the values
+    /// that are not known: its gradient is 0 there, and so is the error, except the entropy of a
+    /// cross-entropy.
+    KeepKnown { n: usize, dims: Dims } reads { known, target, y } writes { goal }
+}
+
+impl Work for KeepKnown {
+    fn flops(&self) -> f64 {
+        each(self.y.len, 1)
+    }
+
+    fn sizes(&self) -> String {
+        maps_of(self.n, self.dims)
+    }
+
+    fn alone(n: usize) -> Vec<Alone<Self>> {
+        let one = Alone::new(|m| {
+            let ([known, target], [y, goal]) = (m.two(n * MAPS.len()), m.two(n * MAPS.len()));
+            Self { n, dims: MAPS, known, target, y, goal }
+        });
+        vec![one]
+    }
+}
+
+params! {
+    struct VectorsParams { vectors: u32 }
+}
+
+impl KnownValues {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.known.len.div_ceil(4);
+        r.kernel(Kernel::KnownValues, &VectorsParams { vectors: vectors as u32 })
+            .bind("x", self.x)
+            .bind("known", self.known)
+            .threads(vectors);
+    }
+}
+
+impl KeepKnown {
+    pub(crate) fn record(&self, r: &mut Recorder) {
+        let vectors = self.goal.len.div_ceil(4);
+        r.kernel(Kernel::KeepKnown, &VectorsParams { vectors: vectors as u32 })
+            .bind("known", self.known)
+            .bind("wanted", self.target)
+            .bind("y", self.y)
+            .bind("goal", self.goal)
+            .threads(vectors);
     }
 }
 

@@ -68,7 +68,7 @@ macro_rules! operations {
             constraint: MaxNorm, ProjectGrad;
             data: GatherBatch;
             corrupt: GaussianNoise;
-            missing: MissingPixels, FillMissing;
+            missing: MissingPixels, FillMissing, KnownValues, KeepKnown;
             bicubic: BicubicDownUp;
             local_contrast: LocalContrast;
             pixel_shuffle: PixelShuffleFwd, PixelShuffleBwd;

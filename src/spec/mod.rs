@@ -142,8 +142,8 @@ pub struct DataSpec {
     /// What the axes of an array stand for, such as `NCHW` or `NCL`. The default is inferred.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub layout: Option<Layout>,
-    /// What happens to values that are not finite: `error`, or `zero`: they become 0 after
-    /// normalisation.
+    /// What happens to values that are not finite: `error`; `zero`: they become 0 after
+    /// normalisation; or `mask`: they are missing.
     #[serde(skip_serializing_if = "is_error")]
     pub nan: NanName,
     /// How the channels are normalised: `auto`, `none`, `range` (smallest value 0, largest 1),
@@ -153,6 +153,10 @@ pub struct DataSpec {
     /// A fixed range instead: these two values of the samples become 0 and 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<[f32; 2]>,
+    /// Type of the training samples in memory: `same` as in the files, or `f16` for floats of 32
+    /// bits: half the memory, values rounded to 11 bits after normalisation.
+    #[serde(skip_serializing_if = "is_same")]
+    pub storage: StorageName,
 }
 
 fn is_error(name: &NanName) -> bool {
@@ -161,6 +165,10 @@ fn is_error(name: &NanName) -> bool {
 
 fn is_auto(name: &NormalizeName) -> bool {
     *name == NormalizeName::Auto
+}
+
+fn is_same(name: &StorageName) -> bool {
+    *name == StorageName::Same
 }
 
 impl Default for DataSpec {
@@ -182,7 +190,18 @@ impl Default for DataSpec {
             nan: NanName::Error,
             normalize: NormalizeName::Auto,
             range: None,
+            storage: StorageName::Same,
         }
+    }
+}
+
+names! {
+    /// The type of training samples in memory.
+    pub enum StorageName {
+        /// That of the files.
+        Same = "same",
+        /// Floats of 16 bits, for floats of 32 bits.
+        F16 = "f16",
     }
 }
 

@@ -9,8 +9,9 @@ use crate::data::{
     Catalogue, FileReport, Images, LoadOptions, Opened, Pixels, bundled, open, patches,
 };
 use crate::error::{Error, Result};
+use crate::sample_type::SampleType;
 use crate::shape::{Dims, Size};
-use crate::spec::{Config, DataSpec, FitName};
+use crate::spec::{Config, DataSpec, FitName, StorageName};
 
 /// Training and validation images, ready to use.
 #[derive(Debug)]
@@ -99,6 +100,9 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         (fit.train(train)?, fit.validation(validation)?)
     };
     let normalization = normalize(config, &mut train, &mut validation, &mut description)?;
+    if spec.storage == StorageName::F16 {
+        store_as_f16(&mut train)?;
+    }
     let streamed =
         if matches!(train, Pixels::Streamed(_)) { ", streamed from its files" } else { "" };
     let description = format!(
@@ -108,6 +112,22 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     );
     let without_crop = crop_without_effect(config, dims);
     Ok(Prepared { train, validation, normalization, description, report, dims, without_crop })
+}
+
+/// Stores training samples as floats of 16 bits (`data.storage`). Those that stay in their files are
+/// read as they are.
+///
+/// # Errors
+/// If they are not floats, or a value is too large.
+fn store_as_f16(train: &mut Pixels) -> Result<()> {
+    match (train.encoding().sample, train) {
+        (SampleType::F32, Pixels::Resident(images)) => images.store_as_f16(),
+        (SampleType::F32 | SampleType::F16, _) => Ok(()),
+        (sample, _) => Err(Error::usage(format!(
+            "data.storage: f16 is for floats of 32 bits, but these are {} samples; remove it",
+            sample.name()
+        ))),
+    }
 }
 
 /// Normalises both sets by the normalization of the model, or computes one from the training
@@ -145,9 +165,9 @@ fn normalize(
     };
     if let Some(normalization) = &normalization {
         train.normalize(normalization)?;
-        let nan_is_zero = validation.encoding.nan_is_zero;
+        let nan = validation.encoding.nan;
         validation.encoding = normalization.encoding(validation.encoding.sample);
-        validation.encoding.nan_is_zero = nan_is_zero;
+        validation.encoding.nan = nan;
     }
     Ok(normalization)
 }

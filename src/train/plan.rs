@@ -1,6 +1,7 @@
 //! The step that a configuration describes, and the checks of a configuration against the model.
 
 use super::step::{LabelLoss, Objective, Reconstruction, Resident, StepSpec};
+use crate::data::NanName;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{self, Graph, ParamRole, Store};
@@ -29,6 +30,7 @@ pub fn reconstruction_step<'s>(
         sparsity: &config.sparsity,
         resident,
         count_code: true,
+        masks_missing: config.data.nan == NanName::Mask,
     });
     Ok(StepSpec {
         graph,
@@ -108,6 +110,19 @@ pub fn check(config: &Config, graph: &Graph) -> Result<()> {
     }
     check_batch(config, graph)?;
     let parts = config.train.accumulate;
+    if config.data.nan == NanName::Mask {
+        if config.train.precision == Precision::F16 {
+            return Err(Error::usage(
+                "data.nan: missing values need f32; set train.precision to f32, or data.nan to zero",
+            ));
+        }
+        if graph.nodes[graph.target].dims != dims {
+            return Err(Error::usage(
+                "data.nan: missing values cannot be left out of a target of another shape than the \
+                 samples; remove model.target, or set data.nan to zero",
+            ));
+        }
+    }
     if graph.target > 0 && !config.corruption.is_none() {
         return Err(Error::usage(
             "model.target: a model trained to undo a corruption must reconstruct the clean input; \

@@ -5,8 +5,8 @@ use crate::error::Result;
 use crate::model::{Graph, Store};
 use crate::ops::{
     AddAssign, Augment, BicubicDownUp, ClipGrads, Combine, CountNonzero, FillMissing, FiringUpdate,
-    GatherBatch, GaussianNoise, IdleUpdate, Loss, LossKind, MaxNorm, MissingPixels,
-    SCALAR_PARTIALS, SumSquares, WINDOW,
+    GatherBatch, GaussianNoise, IdleUpdate, KeepKnown, KnownValues, Loss, LossKind, MaxNorm,
+    MissingPixels, SCALAR_PARTIALS, SumSquares, WINDOW,
 };
 use crate::profile::Profile;
 use crate::program::Call;
@@ -73,6 +73,8 @@ pub struct Reconstruction<'a> {
     pub resident: Option<Resident>,
     /// Whether L0 is counted.
     pub count_code: bool,
+    /// Whether samples can have missing values, which are filled and left out of the loss.
+    pub masks_missing: bool,
 }
 
 /// A loss against labels, which the host writes for each batch, or against the input.
@@ -154,6 +156,7 @@ impl<'a> StepSpec<'a> {
             sparsity,
             resident: None,
             count_code: false,
+            masks_missing: false,
         });
         Self {
             graph,
@@ -392,10 +395,17 @@ fn reconstruct(
     x: View,
 ) -> Result<usize> {
     let StepSpec { graph, store, n, parts, .. } = *spec;
+    let dims: Dims = graph.nodes[0].dims;
     if let Some(Resident { bytes, table, scales, order, sample, augment }) = objective.resident {
-        let dims: Dims = graph.nodes[0].dims;
         b.tape.push(GatherBatch { n, dims, augment, sample, bytes, table, order, scales, x });
     }
+    let (x, known) = if objective.masks_missing {
+        let known = b.tape.map("known values", x.len);
+        b.tape.push(KnownValues { n, dims, x, known });
+        (filled(b, n, x, known, "samples with gaps filled"), Some(known))
+    } else {
+        (x, None)
+    };
     let sparsity = objective.sparsity;
     let reviving = sparsity.revive_strength > 0.0;
     if reviving {
@@ -409,6 +419,15 @@ fn reconstruct(
     let (y, z) = (b.value(graph.output), b.value(graph.code));
     // The target is the clean samples, or a layer that has no learned layers before it.
     let target = if graph.target == 0 { x } else { b.value(graph.target) };
+    let target = match known.filter(|known| known.len == y.len) {
+        Some(known) => {
+            let dims = graph.nodes[graph.target].dims;
+            let goal = b.tape.map("target without missing values", y.len);
+            b.tape.push(KeepKnown { n, dims, known, target, y, goal });
+            goal
+        }
+        None => target,
+    };
     let scalars = spec.scalars;
     if objective.count_code {
         let partials = b.tape.partials(SCALAR_PARTIALS);
@@ -472,21 +491,30 @@ fn corrupted(b: &mut Builder, n: usize, corruption: &CorruptionSpec, x: View) ->
     if corruption.is_none() {
         return x;
     }
-    let y = b.tape.map("corrupted samples", x.len);
     if let Some([low, high]) = sigma.map(|levels| levels.map(|level| level / 255.0)) {
-        let level = b.level();
+        let (y, level) = (b.tape.map("samples with noise", x.len), b.level());
         b.tape.push(GaussianNoise { n, dims, low, high, x, y, level });
+        y
     } else if let Some([low, high]) = *missing {
         let kinds = masks.iter().fold(0, |kinds, kind| kinds | 1 << *kind as u32);
         let (known, shapes) =
             (b.known(), b.tape.words("shapes of masks", n * MissingPixels::WORDS));
         b.tape.push(MissingPixels { n, dims, kinds, low, high, known, shapes });
-        let pyramid = b.tape.real("pyramid of known pixels", FillMissing::work(n, dims));
-        b.tape.push(FillMissing { n, dims, x, known, y, pyramid });
+        filled(b, n, x, known, "samples with missing pixels filled")
     } else {
+        let y = b.tape.map("samples made smaller and larger", x.len);
         let (level, half) = (b.level(), b.tape.map("samples changed along columns", x.len));
         b.tape.push(BicubicDownUp { n, dims, scales: scales.clone(), x, y, level, half });
+        y
     }
+}
+
+/// Records the fill of values that are not known.
+fn filled(b: &mut Builder, n: usize, x: View, known: View, name: &'static str) -> View {
+    let dims = b.graph.nodes[0].dims;
+    let y = b.tape.map(name, x.len);
+    let pyramid = b.tape.real("pyramid of known pixels", FillMissing::work(n, dims));
+    b.tape.push(FillMissing { n, dims, x, known, y, pyramid });
     y
 }
 

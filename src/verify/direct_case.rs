@@ -114,7 +114,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Option<Result<Prepare
         "optimizer" => update::optimizer,
         "dropout" | "count_nonzero" | "firing_update" | "idle_update" | "revive" | "max_norm"
         | "project_grad" | "idle_only" | "gather_batch" | "gaussian_noise" | "missing_pixels"
-        | "fill_missing" | "bicubic_down_up" => internal::internal,
+        | "fill_missing" | "known_values" | "keep_known" | "bicubic_down_up" => internal::internal,
         _ => return None,
     };
     let prepared = Prepared {

@@ -12,7 +12,7 @@ use super::gates::gates;
 use crate::model::Graph;
 use crate::ops::{CELL, HURDLE_OUTPUTS, HURDLE_VALUES};
 use crate::rng::Stream;
-use crate::sample_type::SampleType;
+use crate::sample_type::{MISSING, SampleType};
 use crate::shape::Dims;
 use crate::spec::{LossName, ModelSpec, OptimizerName};
 
@@ -63,6 +63,11 @@ fn rows() -> Vec<Row> {
         row("missing_pixels", "text", json!({"kinds": 8, "low": 0.1, "high": 0.5, "seed": 6, "step": 2}), &[3, 2, 41, 64], &[]),
         row("missing_pixels", "all", json!({"kinds": 15, "low": 0.0, "high": 0.99, "seed": 7, "step": 3}), &[32, 1, 24, 27], &[]),
         row("fill_missing", "maps", json!({}), &[3, 5, 9, 11], &[("known", &[3, 5, 9, 11])]),
+        row("known_values", "maps", json!({}), &[3, 5, 9, 11], &[]),
+        row("keep_known", "maps", json!({}), &[3, 5, 9, 11], &[
+            ("known", &[3, 5, 9, 11]),
+            ("target", &[3, 5, 9, 11]),
+        ]),
         row("fill_missing", "long", json!({}), &[2, 1, 130, 61], &[("known", &[2, 1, 130, 61])]),
         row("bicubic_down_up", "gray", json!({"scales": [2, 3, 4], "seed": 3, "step": 4}), &[6, 1, 24, 36], &[]),
         row("bicubic_down_up", "colour", json!({"scales": [2, 8], "seed": 8, "step": 1}), &[3, 3, 16, 8], &[]),
@@ -144,6 +149,8 @@ pub fn cases() -> Vec<Case> {
         gather("u16", true, [2, 3, 4], SampleType::U16),
         gather("f16", true, [2, 3, 3], SampleType::F16),
         gather("f32", true, [2, 3, 4], SampleType::F32),
+        gather("missing_f16", true, [2, 3, 4], SampleType::F16),
+        gather("missing_f32", true, [2, 3, 3], SampleType::F32),
     ]);
     cases
 }
@@ -185,6 +192,7 @@ fn fill(row: Row) -> Case {
         "count_nonzero" | "firing_update" | "idle_update" | "batch_top_k" => {
             x.iter_mut().for_each(|x| *x = (*x - 0.8).max(0.0))
         }
+        "known_values" => x.iter_mut().step_by(3).for_each(|x| *x = f64::from(MISSING)),
         "kl_penalty" => {
             x.iter_mut().for_each(|x| *x = f64::from((1.0 / (1.0 + (-*x).exp())) as f32))
         }
@@ -238,6 +246,8 @@ impl Case {
             "gaussian_noise",
             "missing_pixels",
             "fill_missing",
+            "known_values",
+            "keep_known",
             "bicubic_down_up",
             "count_nonzero",
             "firing_update",
@@ -513,8 +523,12 @@ fn gather(name: &str, random: bool, dims: [usize; 3], sample: SampleType) -> Cas
     let mut stream = Stream::new(5, "gather");
     for (h, w) in sides {
         table.extend([(bytes.len() / sample.size()) as i32, h, w]);
-        for _ in 0..h * w * 2 {
+        for i in 0..h * w * 2 {
             match sample {
+                _ if name.starts_with("missing") && i % 5 < 3 => {
+                    let value = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][(i % 5) as usize];
+                    sample.push(value, &mut bytes);
+                }
                 SampleType::U8 => bytes.push(stream.word() as u8),
                 SampleType::U16 => bytes.extend((stream.word() as u16).to_le_bytes()),
                 SampleType::F16 | SampleType::F32 => {

@@ -45,6 +45,7 @@ mod manners;
 mod many;
 mod masks;
 mod memory;
+mod missing;
 mod numbers;
 mod outputs;
 mod packaging;

@@ -182,3 +182,25 @@ fn a_constant_channel_becomes_zero_and_is_named() {
     let command = Command::train(&data).option("--config", config).steps(2).on_cpu();
     command.out(folder.path("run")).warns(&["channel 1 is constant and becomes 0"]);
 }
+
+#[test]
+fn floats_of_16_bits_in_memory_train_almost_the_same_model() {
+    let folder = TempFolder::new("samples-f16");
+    let shape = [60, 3, 16, 16];
+    let data = folder.write("x.npy", floats(shape, waves(shape).into_iter().map(|v| 1e5 + v)));
+    let variance = |storage: &str| {
+        let run = folder.path(storage);
+        train(&folder, &data, &run).set(format!("data.storage={storage}")).succeed();
+        number(&Command::eval(&run, &data).on_cpu().quiet().report(), "explained_variance")
+    };
+    let (whole, half) = (variance("same"), variance("f16"));
+    // 100,000 ± 1 has no digits left in 16 bits. The values are stored after normalisation.
+    assert!(half > 0.5 && (whole - half).abs() < 0.02, "{whole} {half}");
+    assert_ne!(model_bytes(&folder.path("same")), model_bytes(&folder.path("f16")));
+    let large = train(&folder, &data, &folder.path("large"));
+    let large = large.set("data.storage=f16").set("data.normalize=none");
+    large.fails(2, &["after normalisation", "65504", "data.storage"]);
+    let bytes = folder.write("u2.npy", npy("<u2", "2, 16, 16", &[7; 1024]));
+    let integers = train(&folder, &bytes, &folder.path("integers")).set("data.storage=f16");
+    integers.fails(2, &["data.storage", "16-bit samples"]);
+}

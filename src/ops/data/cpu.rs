@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::linalg::real::Real;
 use crate::ops::GatherBatch;
 use crate::reference::{Memory, Reference};
-use crate::sample_type::SampleType;
+use crate::sample_type::{MISSING, SampleType};
 
 impl Reference for GatherBatch {
     fn run<T: Real>(&self, memory: &mut Memory<T>) {
@@ -53,8 +53,12 @@ impl Reference for GatherBatch {
                         *x = match of_bytes.get(c) {
                             Some(values) => values[usize::from(raw[0])],
                             None => {
-                                let [offset, divisor] = scales[c];
-                                T::of((f64::from(sample.value(raw)) - offset) / divisor)
+                                let ([offset, divisor], value) = (scales[c], sample.value(raw));
+                                if value.is_finite() && value != MISSING {
+                                    T::of((f64::from(value) - offset) / divisor)
+                                } else {
+                                    T::of(f64::from(MISSING))
+                                }
                             }
                         };
                     }

@@ -3,12 +3,13 @@
 use rayon::prelude::*;
 
 use crate::linalg::real::Real;
-use crate::ops::{FillMissing, MissingPixels};
+use crate::ops::{FillMissing, KeepKnown, KnownValues, MissingPixels};
 use crate::raster::fill::pull_push;
 use crate::raster::glyphs;
 use crate::raster::glyphs::GLYPHS;
 use crate::reference::{Memory, Reference};
 use crate::rng::{below, word, words};
+use crate::sample_type::MISSING;
 use crate::view::StepParams;
 
 /// A shape of missing pixels.
@@ -196,6 +197,30 @@ impl Reference for FillMissing {
     }
 }
 
+impl Reference for KnownValues {
+    fn run<T: Real>(&self, memory: &mut Memory<T>) {
+        let mut known = memory.take(self.known);
+        let mark = T::of(f64::from(MISSING));
+        known.par_iter_mut().zip(memory.real(self.x)).for_each(|(known, x)| {
+            *known = if *x == mark { T::ZERO } else { T::ONE };
+        });
+        memory.put(known);
+    }
+}
+
+impl Reference for KeepKnown {
+    fn run<T: Real>(&self, memory: &mut Memory<T>) {
+        let mut goal = memory.take(self.goal);
+        let (known, target, y) =
+            (memory.real(self.known), memory.real(self.target), memory.real(self.y));
+        let sources = known.par_iter().zip(target).zip(y);
+        goal.par_iter_mut().zip(sources).for_each(|(goal, ((known, target), y))| {
+            *goal = if *known == T::ZERO { *y } else { *target };
+        });
+        memory.put(goal);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -289,6 +314,20 @@ mod tests {
         assert_close(&s.run(&fill, y), &[1.0, 10.0, 2.0, 20.0, 0.0, 0.0, 0.0, 0.0], 0.0);
         let one = FillMissing { n: 1, dims: Dims::new(2, 2, 2), ..fill };
         assert_close(&s.run(&one, y), &[1.0, 10.0, 2.0, 20.0, 1.5, 15.0, 1.5, 15.0], 1e-15);
+    }
+
+    #[test]
+    fn a_loss_with_the_goal_leaves_missing_values_out() {
+        let mark = f64::from(MISSING);
+        let mut s = Setup::<f64>::new();
+        let x = s.real(&[1.0, mark, -mark, 0.0]);
+        let y = s.real(&[2.0, 3.0, 4.0, 5.0]);
+        let (known, goal) = (s.out(4), s.out(4));
+        let dims = Dims::flat(4);
+        let found = s.run(&KnownValues { n: 1, dims, x, known }, known);
+        assert_eq!(found, [1.0, 0.0, 1.0, 1.0]);
+        let keep = KeepKnown { n: 1, dims, known, target: x, y, goal };
+        assert_eq!(s.run(&keep, goal), [1.0, 3.0, -mark, 0.0]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::model::keys::Unwritten::{Is, Required, Without};
 use crate::model::keys::{Bounds, KeyEntry, Values, key, whole_from as from};
 use crate::model::{CorruptionSpec, LayerOp};
 use crate::raster::corrupt::MaskKind;
-use crate::spec::{FitName, LossName, OptimizerName, PenaltyName, ScheduleName};
+use crate::spec::{FitName, LossName, OptimizerName, PenaltyName, ScheduleName, StorageName};
 
 /// A number from 0 up.
 const POSITIVE_OR_0: Values = Values::Number(Bounds::from(0.0));
@@ -52,12 +52,16 @@ pub(super) const KEYS: &[KeyEntry] = &[
         "What the axes of an array stand for, outermost first: N samples, C channels, H rows, W \
          columns, L signals"),
     key("data.nan", Values::Choice(NanName::NAMES), Is("\"error\""),
-        "What happens to values that are not finite; zero: they become 0 after normalisation"),
+        "What happens to values that are not finite; zero: they become 0 after normalisation; \
+         mask: they are missing, filled for the model and left out of the loss"),
     key("data.normalize", Values::Choice(NormalizeName::NAMES), Is("\"auto\""),
         "How the channels are normalised: not, by their range, by mean and standard deviation, or \
          by median and interquartile range; auto: by what the samples are"),
     key("data.range", Values::Range, Without("normalize decides"),
-        "Two values of the samples that become 0 and 1"),
+                "Two values of the samples that become 0 and 1"),
+    key("data.storage", Values::Choice(StorageName::NAMES), Is("\"same\""),
+        "Type of the training samples in memory: that of the files, or f16 for f32: half the memory"),
+
 
     key("model.input", Values::Dims, Without("the size of the data"), "Input size"),
     key("model.code", TEXT, Required, "Name of the layer whose output is the code"),

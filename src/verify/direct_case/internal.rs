@@ -4,8 +4,8 @@ use super::Direct;
 use crate::error::{Error, Result};
 use crate::ops::{
     Augment, BicubicDownUp, CountNonzero, Dropout, FillMissing, FiringUpdate, GatherBatch,
-    GaussianNoise, IdleOnly, IdleUpdate, MaxNorm, MissingPixels, ProjectGrad, Revive,
-    SCALAR_PARTIALS,
+    GaussianNoise, IdleOnly, IdleUpdate, KeepKnown, KnownValues, MaxNorm, MissingPixels,
+    ProjectGrad, Revive, SCALAR_PARTIALS,
 };
 use crate::sample_type::SampleType;
 use crate::shape::Dims;
@@ -87,6 +87,16 @@ pub(super) fn internal(mut d: Direct, case: &Case) -> Result<Prepared> {
             let y = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
             let pyramid = d.real(FillMissing::work(n, dims))?;
             d.push(FillMissing { n, dims, x, known, y, pyramid });
+        }
+        "known_values" => {
+            let known = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
+            d.push(KnownValues { n, dims, x, known });
+        }
+        "keep_known" => {
+            let known = d.maps(case.input("known")?, dims)?;
+            let target = d.maps(case.input("target")?, dims)?;
+            let goal = d.output("y", n * dims.len(), Unpack::Maps(dims))?;
+            d.push(KeepKnown { n, dims, known, target, y: x, goal });
         }
         "bicubic_down_up" => {
             let scales = serde_json::from_value(case.attrs["scales"].clone());

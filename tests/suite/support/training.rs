@@ -137,6 +137,7 @@ impl Training {
                     augment,
                 }),
                 count_code: true,
+                masks_missing: false,
             }),
             optimizer: &config.optimizer,
             encoder: 0,
