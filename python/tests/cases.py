@@ -7,7 +7,7 @@ from typing import Any
 Layer = dict[str, Any]
 
 
-def conv(name: str, filters: int = 4, **options: Any) -> Layer:
+def conv(name: str, filters: int | str = 4, **options: Any) -> Layer:
     """A convolution that keeps the size."""
     return {"name": name, "op": "conv2d", "filters": filters, "kernel": 3, "padding": "same",
             **options}
@@ -156,3 +156,73 @@ CASES: dict[str, dict[str, Any]] = {
         {"name": "u", "op": "upsample_nearest1d", "scale": 2},
     ),
 }
+
+
+def autoencoder(
+    size: tuple[int, int, int], code: str, *layers: Layer, **more: Any
+) -> dict[str, Any]:
+    """An autoencoder with every channel count filled in."""
+    return {"input": list(size), "code": code, "layers": list(layers), **more}
+
+
+#: Autoencoders that train every layer in some combination.
+AUTOENCODERS: dict[str, dict[str, Any]] = {
+    "averages and thresholds": autoencoder(
+        (4, 12, 8), "code", conv("a", 8, groups=2, activation={"kind": "leaky_relu", "slope": 0.2}),
+        {"name": "pool", "op": "avg_pool2d", "kernel": 3, "stride": 2, "padding": 1,
+         "count_include_pad": False},
+        conv("b", 6, kernel=[3, 5], dilation=[2, 1], activation={"kind": "elu", "alpha": 1.5}),
+        {"name": "code", "op": "soft_threshold"},
+        {"name": "up", "op": "upsample_nearest2d", "scale": 2},
+        {"name": "d", "op": "conv_transpose2d", "filters": 6, "kernel": 3, "padding": 1,
+         "groups": 2, "activation": "softplus"},
+        conv("image", "input", activation="sigmoid"),
+    ),
+    "winners": autoencoder(
+        (3, 12, 12), "code", conv("a", 8, activation="tanh"),
+        {"name": "pool", "op": "max_pool2d", "kernel": 3, "stride": 2, "padding": 1},
+        conv("b", 8), {"name": "winners", "op": "spatial_wta"},
+        {"name": "code", "op": "lifetime_wta", "rate": 0.4},
+        {"name": "unpool", "op": "max_unpool2d", "switches": "pool"},
+        conv("image", "input", kernel=5),
+    ),
+    "roots and shuffles": autoencoder(
+        (3, 8, 12), "code", conv("a", 8, activation="gelu"),
+        {"name": "pool", "op": "l2_pool2d", "kernel": 2},
+        {"name": "f", "op": "activation", "activation": "gelu"}, conv("b", 12, activation="silu"),
+        {"name": "code", "op": "top_k", "per_position": 1.5},
+        {"name": "dropout", "op": "dropout", "p": 0.3},
+        {"name": "up", "op": "pixel_shuffle", "scale": 2}, conv("e", 3),
+        {"name": "both", "op": "concat", "from": ["e", "a"]}, conv("g", 3),
+        {"name": "image", "op": "sub", "from": ["g", "e"]},
+    ),
+    "vectors": autoencoder(
+        (2, 5, 7), "code", {"name": "a", "op": "linear", "units": 20, "activation": "silu"},
+        {"name": "b", "op": "linear", "units": 20, "weight": "both", "activation": "tanh"},
+        {"name": "c", "op": "linear", "units": 20, "weight": "both"},
+        {"name": "code", "op": "batch_top_k", "k": 5, "rate": 0.3},
+        {"name": "image", "op": "linear", "shape": [2, 5, 7], "bias": False},
+    ),
+    "prepared": autoencoder(
+        (3, 12, 12), "code", {"name": "white", "op": "whiten", "kernel": 3},
+        {"name": "contrast", "op": "local_contrast", "window": 5, "eps": 0.1},
+        conv("a", 6, activation="relu", stride=2),
+        {"name": "code", "op": "soft_threshold", "threshold": "all.threshold"},
+        {"name": "d", "op": "conv_transpose2d", "filters": "input", "kernel": 3, "stride": 2,
+         "padding": 1, "output_padding": 1},
+        {"name": "image", "op": "soft_threshold"}, target="contrast",
+    ),
+    "frozen": autoencoder(
+        (3, 8, 8), "code", conv("a", 6, frozen=True, activation="relu"),
+        conv("code", 6, activation="relu"), conv("image", "input"),
+    ),
+}
+
+#: An autoencoder with atoms of bounded norm, and one with atoms of norm 1.
+CONSTRAINED = autoencoder(
+    (3, 8, 8), "code", conv("a", 6, stride=2, activation="relu"),
+    {"name": "code", "op": "linear", "units": 9, "activation": "relu"},
+    {"name": "b", "op": "linear", "like": "a", "max_norm": 0.8},
+    {"name": "image", "op": "conv_transpose2d", "filters": "input", "kernel": 4, "stride": 2,
+     "padding": 1, "unit_norm": True},
+)

@@ -7,6 +7,7 @@ bits. Random numbers of the step (dropout, noise, masks) are those of the progra
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import randomness
 import torch
+from cases import AUTOENCODERS, CONSTRAINED
 from support import GRAY, PRESETS, csae, csae_run, error, images, random_model
 
 import csae.torch as ct
@@ -131,6 +133,23 @@ def unconstrained(preset: str) -> dict[str, float]:
     return found
 
 
+def compare(before: ct.Model, after: ct.Model, rate: float,
+            found: dict[str, torch.Tensor]) -> None:
+    """Compares gradients with the difference that a step made, and states with those after it."""
+    assert found
+    for name, gradient in found.items():
+        old, new = (m.get_parameter(name).detach().double() for m in (before, after))
+        difference = error(gradient, (old - new) / rate)
+        print(f"{rate:g} {name} {difference:.1e}")
+        assert difference <= TOLERANCE, name
+    for name, parameter in after.named_parameters():
+        if name not in found:
+            assert torch.equal(parameter.double(), before.get_parameter(name)), name
+    for name, state in after.named_buffers():
+        if name.startswith("layers."):
+            assert error(before.get_buffer(name), state) <= TOLERANCE, name
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_gradients_of_every_preset_equal_the_program(tmp_path: Path, preset: str) -> None:
     size = SIZES.get(preset, (3, 16, 16))
@@ -140,13 +159,68 @@ def test_gradients_of_every_preset_equal_the_program(tmp_path: Path, preset: str
     before, after, rate = step(tmp_path, ("--preset", preset), x, settings)
     x = x.astype(np.float64)
     given, conditions = corrupted(preset, x)
-    found = gradients(before, x, given, conditions, penalty(preset))
-    assert found
-    for name, gradient in found.items():
-        old, new = (m.get_parameter(name).detach().double() for m in (before, after))
-        difference = error(gradient, (old - new) / rate)
-        print(f"{preset} {rate:g} {name} {difference:.1e}")
-        assert difference <= TOLERANCE, name
-    for name, state in after.named_buffers():
-        if name.startswith("layers."):
-            assert error(before.get_buffer(name), state) <= TOLERANCE, name
+    compare(before, after, rate, gradients(before, x, given, conditions, penalty(preset)))
+
+
+def configuration(folder: Path, description: dict[str, Any]) -> tuple[object, ...]:
+    """The flag that chooses a model by its description."""
+    def toml(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + "}"
+        if isinstance(value, list):
+            return "[" + ", ".join(map(toml, value)) + "]"
+        return json.dumps(value)
+
+    path = folder / "config.toml"
+    path.write_text(f"model = {toml(description)}")
+    return ("--config", path)
+
+
+@pytest.mark.parametrize("case", AUTOENCODERS)
+def test_gradients_of_every_layer_equal_the_program(tmp_path: Path, case: str) -> None:
+    description, weight = AUTOENCODERS[case], 0.01
+    # Equal images where the order of the samples matters, different ones elsewhere.
+    size, equal = description["input"], case == "roots and shuffles"
+    x = np.repeat(images(1, size, 5), COUNT, 0) if equal else images(COUNT, size, 5)
+    settings = {"sparsity.penalty": "l1", "sparsity.lambda": weight}
+    before, after, rate = step(tmp_path, configuration(tmp_path, description), x, settings)
+    if case == "prepared":
+        # Whitening is computed from the images before the first step.
+        for part in ("weight", "shift", "scale"):
+            before.tensor(f"white.{part}").copy_(after.tensor(f"white.{part}"))
+    x = x.astype(np.float64)
+    compare(before, after, rate, gradients(before, x, x, {}, weight))
+
+
+def test_constraints_equal_the_program(tmp_path: Path) -> None:
+    x = images(COUNT, CONSTRAINED["input"], 5)
+    settings = {"optimizer.lr": 0.05}
+    source = configuration(tmp_path, CONSTRAINED)
+    before, after, _ = step(tmp_path, source, x, settings)
+    with torch.no_grad():
+        # The program starts with atoms of norm 1, and bounds norms only after an update.
+        atoms = before.double().tensor("image.weight")
+        atoms /= atoms.square().sum((1, 2, 3), keepdim=True).sqrt()
+    gradients(before, x.astype(np.float64), x.astype(np.float64), {}, 0.0)
+    before.project_gradients()
+    with torch.no_grad():
+        for parameter in before.parameters():
+            parameter -= 0.05 * parameter.grad
+    free = before.tensor("image.weight").detach().clone()
+    before.constrain()
+    assert error(free, before.tensor("image.weight").detach()) > 1e-3, "the constraint acts"
+    for name, parameter in after.named_parameters():
+        wanted = parameter.detach()
+        assert error(before.get_parameter(name).detach(), wanted) <= 1e-6, name
+
+
+def test_a_wrong_gradient_is_noticed(tmp_path: Path) -> None:
+    description = AUTOENCODERS["frozen"]
+    x = images(COUNT, description["input"], 5)
+    before, after, rate = step(tmp_path, configuration(tmp_path, description), x, {})
+    x = x.astype(np.float64)
+    found = gradients(before, x, x, {}, 0.0)
+    compare(before, after, rate, found)
+    found["layers.code.weight"][1, 2, 0, 1] += 1e-4 * found["layers.code.weight"].abs().max()
+    with pytest.raises(AssertionError, match="layers.code.weight"):
+        compare(before, after, rate, found)
