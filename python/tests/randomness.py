@@ -67,12 +67,12 @@ def enlarged(x: np.ndarray, scale: int) -> np.ndarray:
     """Images shrunk by a scale and enlarged again, by bicubic interpolation."""
     for axis in (2, 3):
         side = x.shape[axis]
-        matrix = _resize(side // scale, side, scale) @ _resize(side, side // scale, 1.0 / scale)
+        matrix = resize_matrix(side // scale, side, scale) @ resize_matrix(side, side // scale, 1.0 / scale)
         x = np.moveaxis(np.moveaxis(x, axis, -1) @ matrix.T, -1, axis)
     return x
 
 
-def _resize(before: int, after: int, scale: float) -> np.ndarray:
+def resize_matrix(before: int, after: int, scale: float) -> np.ndarray:
     """The matrix that resizes a side, as MATLAB's `imresize` does."""
     stretch, matrix = min(scale, 1.0), np.zeros((after, before))
     for i in range(after):
