@@ -9,7 +9,15 @@ import pytest
 import torch
 from cases import CASES
 from support import (
-    GRAY, MODELS, PRESETS, Program, csae, error, images, random_model, tensor_of,
+    GRAY,
+    MODELS,
+    PRESETS,
+    Program,
+    csae,
+    error,
+    images,
+    random_model,
+    tensor_of,
 )
 
 import csae.torch as ct

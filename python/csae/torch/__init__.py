@@ -5,7 +5,7 @@
 >>> code = model.encode(images)                # images: floats (N, C, H, W)
 >>> csae.torch.save(model, "changed.safetensors")
 
-It needs PyTorch 2.4 or later and numpy, and nothing else of csae.
+It needs PyTorch 2 and numpy, and nothing else of csae.
 """
 
 from __future__ import annotations

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any
 
 from . import layers, sparsity
 from .file import ModelFileError
@@ -239,7 +240,7 @@ def _lista(
               "bias": False, "init": "dictionary"}
     analysis = {**shared, "filters": options["filters"]}
     synthesis = {**shared, "filters": x.c, "output_padding": [stride[0] - 1, stride[1] - 1]}
-    found = [
+    found: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = [
         (f"{name}.pooled", "map_mean", (source,), {}),
         (f"{name}.mean", "spread", (f"{name}.pooled", source), {}),
         (f"{name}.y", "sub", (source, f"{name}.mean"), {}),

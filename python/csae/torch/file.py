@@ -9,9 +9,10 @@ import json
 import os
 import struct
 import tempfile
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from .file import ModelFileError
@@ -27,7 +27,7 @@ class Size(NamedTuple):
         return f"{self.c}x{self.h}x{self.w}"
 
     @property
-    def count(self) -> int:
+    def elements(self) -> int:
         """Number of elements."""
         return self.c * self.h * self.w
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -126,7 +127,7 @@ class Linear(Product):
                "unit_norm": False}
 
     def setup(self, **options: Any) -> None:
-        inputs = self.size.count
+        inputs = self.size.elements
         if options["units"] is not None:
             self.size = Size(options["units"], 1, 1)
         elif options["shape"] is not None:
@@ -135,7 +136,7 @@ class Linear(Product):
             self.size = self.plan.known[options["like"]]
         else:
             raise self.refuse("set units, shape, or like with the name of a layer before it")
-        self.add_tensors((self.size.count, inputs), self.size.count)
+        self.add_tensors((self.size.elements, inputs), self.size.elements)
 
     def forward(self, run: Run, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         y = F.linear(x.flatten(1), weight, bias).reshape(-1, *self.size)
@@ -205,7 +206,8 @@ class MaxUnpool2d(Layer):
         switches, size = run.switches[self.plan.options["switches"]]
         target = x.new_zeros(*x.shape[:2], size[0] * size[1])
         # Overlapping windows can share a position: the last one wins, and all get its gradient.
-        return _Unpool.apply(x.flatten(2), switches.flatten(2), target).unflatten(2, size)
+        y: Tensor = _Unpool.apply(x.flatten(2), switches.flatten(2), target)
+        return y.reshape(*x.shape[:2], *size)
 
 
 class _Unpool(torch.autograd.Function):
@@ -289,7 +291,8 @@ class LocalContrast(Layer):
 
         centre = mean(wide)
         variance = (mean(wide * wide) - centre * centre).clamp_min(0.0)
-        return ((wide - centre) / (variance + options["eps"]).sqrt()).to(x.dtype)
+        y: Tensor = (wide - centre) / (variance + options["eps"]).sqrt()
+        return y.to(x.dtype)
 
 
 class Whiten(Layer):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
+
 import torch
 from torch import Tensor, nn
 
 from . import layers, sparsity
 from .description import Description, describe
 from .file import ModelFileError
-from .layer import Layer, Run, Size, per_channel
+from .layer import Layer, Run, Size
 
 #: A number for all samples, or one for each.
 Numbers = float | Tensor
@@ -32,6 +34,8 @@ class Model(nn.Module):
 
     #: The architecture, as in the metadata of the model file.
     description: dict[str, Any]
+    _offset: Tensor | None
+    _divisor: Tensor | None
 
     def __init__(
         self, description: Mapping[str, Any], tensors: Mapping[str, np.ndarray] | None = None
@@ -49,12 +53,14 @@ class Model(nn.Module):
     @property
     def input_size(self) -> tuple[int, int, int]:
         """Channels, height and width of the samples that it was trained on."""
-        return tuple(self._plan.image)
+        c, h, w = self._plan.image
+        return (c, h, w)
 
     @property
     def code_size(self) -> tuple[int, int, int]:
         """Size of the code of a sample of the size `input_size`."""
-        return tuple(self._size(self._plan.code))
+        c, h, w = self._size(self._plan.code)
+        return (c, h, w)
 
     @property
     def any_size(self) -> bool:
@@ -157,10 +163,8 @@ class Model(nn.Module):
                 + ", ".join(sorted(n for n in names | reads if self._is_before(n)))
                 + ": pass the images that the codes are of as `given`"
             )
-        if given is None:
-            run, outer = Run(), Size(*self._plan.image)
-            outer = None
-        else:
+        run, outer = Run(), None
+        if given is not None:
             run, outer = self._start(given, plan.output, None, None, None, missing)
         size, dim = self._size(plan.code), code.dim()
         if dim == 2:
@@ -185,14 +189,14 @@ class Model(nn.Module):
 
     def normalize(self, x: Tensor) -> Tensor:
         """Maps samples in the units of the data to those that the layers take (N, C, …)."""
-        if self._offset is None:
+        if self._offset is None or self._divisor is None:
             return x
         shape = (-1,) + (1,) * (x.dim() - 2)
         return (x - self._offset.view(shape)) / self._divisor.view(shape)
 
     def denormalize(self, y: Tensor) -> Tensor:
         """Undoes `normalize`."""
-        if self._offset is None:
+        if self._offset is None or self._divisor is None:
             return y
         shape = (-1,) + (1,) * (y.dim() - 2)
         return y * self._divisor.view(shape) + self._offset.view(shape)
@@ -222,11 +226,11 @@ class Model(nn.Module):
         """Weights with a constraint on their atoms, the norm, and whether it is exact."""
         for layer in self._plan.layers:
             options = layer.plan.options
-            exact, norm = options.get("unit_norm", False), options.get("max_norm")
+            exact, norm = bool(options.get("unit_norm")), options.get("max_norm")
             if exact or norm is not None:
                 weight = self.tensor(layer.tensors["weight"].name)
                 if weight.requires_grad:
-                    yield weight, 1.0 if exact else norm, exact
+                    yield weight, 1.0 if exact else float(norm or 0.0), exact
 
     # ---- tensors ---------------------------------------------------------------------------
 

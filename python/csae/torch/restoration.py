@@ -27,8 +27,9 @@ def restore(
         lost = missing.to(device=x.device, dtype=torch.bool)
         lost = lost.reshape(-1, *(lost.shape[1:] if lost.dim() == 4 else (1, *x.shape[2:])))
         filled = fill(x, lost)
-        return torch.where(lost, model(filled, missing=lost), x)
-    y = model(x, sigma=sigma, scale=scale)
+        guess: Tensor = model(filled, missing=lost)
+        return torch.where(lost, guess, x)
+    y: Tensor = model(x, sigma=sigma, scale=scale)
     if sigma is None:
         return y
     removed = min(max((sigma - WEAK_NOISE[0]) / (WEAK_NOISE[1] - WEAK_NOISE[0]), 0.0), 1.0) ** 2

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layer import REQUIRED, Layer, Run, Size, Spec, per_channel
+from .layer import REQUIRED, Layer, Run, Spec, per_channel
 
 
 def _largest(rows: Tensor, k: int) -> Tensor:
@@ -65,11 +65,11 @@ class Kept(Layer):
 
     def number(self, x: Tensor) -> int:
         """Number of units kept of a sample like those of `x`."""
-        each, count = self.plan.options["per_position"], x[0].numel()
-        if each is None:
-            return min(self.plan.options["k"], count)
-        # Halves are rounded up; the program rounds them away from 0.
-        return min(max(math.floor(each * x.shape[2] * x.shape[3] + 0.5), 1), count)
+        k, each = int(self.plan.options["k"]), self.plan.options["per_position"]
+        if each is not None:
+            # Halves are rounded up, as by the program: `round` would round them to even numbers.
+            k = max(math.floor(each * x.shape[2] * x.shape[3] + 0.5), 1)
+        return min(k, x[0].numel())
 
 
 class TopK(Kept):
@@ -160,9 +160,3 @@ def compares_maps(layer: Layer) -> bool:
 def is_winner_rule(layer: Layer) -> bool:
     """Whether a layer is a winner-take-all rule, which features are read before."""
     return isinstance(layer, (SpatialWta, LifetimeWta))
-
-
-__all__ = [
-    "BatchTopK", "Dropout", "Known", "LifetimeWta", "Size", "SoftThreshold", "SpatialWta", "TopK",
-    "compares_maps", "is_winner_rule",
-]
