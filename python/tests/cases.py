@@ -186,6 +186,11 @@ AUTOENCODERS: dict[str, dict[str, Any]] = {
         {"name": "unpool", "op": "max_unpool2d", "switches": "pool"},
         conv("image", "input", kernel=5),
     ),
+    "odd sizes": autoencoder(
+        (3, 7, 9), "code", conv("a", 6, activation="softplus"),
+        {"name": "pool", "op": "max_pool2d", "kernel": 2}, conv("code", 6, activation="relu"),
+        {"name": "unpool", "op": "max_unpool2d", "switches": "pool"}, conv("image", "input"),
+    ),
     "roots and shuffles": autoencoder(
         (3, 8, 12), "code", conv("a", 8, activation="gelu"),
         {"name": "pool", "op": "l2_pool2d", "kernel": 2},

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases import CASES
+from cases import AUTOENCODERS, CASES
 from support import (
     GRAY,
     MODELS,
@@ -46,6 +46,16 @@ def test_every_layer_equals_the_program(tmp_path: Path, case: str, count: int) -
         wanted = program.ask("features", x, "--layer", name)
         found = tensor_of(model.features, x, layer=name)
         assert error(found, wanted) <= TOLERANCE, name
+
+
+@pytest.mark.parametrize("count", [1, 7])
+@pytest.mark.parametrize("case", AUTOENCODERS)
+def test_every_autoencoder_equals_the_program(tmp_path: Path, case: str, count: int) -> None:
+    model = random_model(AUTOENCODERS[case])
+    if model.description.get("target") is None:
+        x = samples(model, count)
+        wanted = Program(tmp_path, model).ask("reconstruct", x)
+        assert error(tensor_of(model, x), wanted) <= TOLERANCE
 
 
 def test_a_changed_weight_is_noticed(tmp_path: Path) -> None:

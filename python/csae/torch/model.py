@@ -326,7 +326,8 @@ class Model(nn.Module):
                 f"x has {outer.h}x{outer.w} pixels, but layer {fixed} works for {image.h}x"
                 f"{image.w} only: cut or resize the images"
             )
-        if fixed is not None and not self._is_restorer():
+        # The program pads images that it reconstructs, but not the samples of a training step.
+        if fixed is not None and not self._is_restorer() or self.training and outer == image:
             align = 1
         x = _mirrored(self.normalize(x), align)
         run = Run(values={"input": x})

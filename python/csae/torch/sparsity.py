@@ -19,9 +19,13 @@ from .layer import REQUIRED, Layer, Run, Spec, per_channel
 
 def _largest(rows: Tensor, k: int) -> Tensor:
     """A mask of the k largest elements of each row; ties go to the lowest index."""
-    # `topk` does not define which of equal elements it takes; a stable sort does.
-    order = rows.sort(dim=1, descending=True, stable=True).indices[:, :k]
-    return torch.zeros_like(rows).scatter(1, order, 1.0)
+    if k >= rows.shape[1]:
+        return torch.ones_like(rows)
+    # `topk` does not define which of equal elements it takes.
+    smallest = rows.kthvalue(rows.shape[1] - k + 1, dim=1, keepdim=True).values
+    above, equal = rows > smallest, rows == smallest
+    free = k - above.sum(1, keepdim=True)
+    return (above | (equal & (equal.cumsum(1) <= free))).to(rows.dtype)
 
 
 class Dropout(Layer):
