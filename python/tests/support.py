@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -21,14 +22,18 @@ PRESETS = sorted(path.stem for path in (ROOT / "assets" / "presets").glob("*.tom
 #: Presets for gray images, which the bundled digits are. All others train on photographs.
 GRAY = ("generate", "signals", "sparse", "top-k", "wta", "wta2")
 
+#: The program that the environment names. Tests change the working directory.
+GIVEN = os.environ.get("CSAE_PROGRAM") and os.path.abspath(os.environ["CSAE_PROGRAM"])
+
 ENVIRONMENT = {"CSAE_DEVICE": "cpu", "CSAE_CACHE": "off", "XDG_RUNTIME_DIR": "/tmp"}
 
 
 def program() -> str:
     """The program: `CSAE_PROGRAM`, the one built here, or the one in `PATH`."""
+    if GIVEN:
+        return GIVEN
     built = ROOT / "target" / "release" / "csae"
-    found = os.environ.get("CSAE_PROGRAM") or (str(built) if built.exists() else None)
-    found = found or shutil.which("csae")
+    found = str(built) if built.exists() else shutil.which("csae")
     if found is None:
         pytest.skip("no program to compare with: build csae, or set CSAE_PROGRAM")
     return found
@@ -88,6 +93,21 @@ def error(found: np.ndarray | torch.Tensor, wanted: np.ndarray | torch.Tensor) -
     assert found.shape == wanted.shape, f"{found.shape} is not {wanted.shape}"
     scale = np.abs(wanted).max(initial=0.0)
     return float(np.abs(found - wanted).max(initial=0.0) / (scale if scale > 0.0 else 1.0))
+
+
+def configuration(folder: Path, description: Mapping[str, Any]) -> Path:
+    """A configuration with the model of a description."""
+
+    def toml(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + "}"
+        if isinstance(value, list):
+            return "[" + ", ".join(map(toml, value)) + "]"
+        return json.dumps(value)
+
+    path = folder / "config.toml"
+    path.write_text(f"model = {toml(description)}")
+    return path
 
 
 class Program:

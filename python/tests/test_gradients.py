@@ -7,7 +7,6 @@ bits. Random numbers of the step (dropout, noise, masks) are those of the progra
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,7 +16,16 @@ import pytest
 import randomness
 import torch
 from cases import AUTOENCODERS, CONSTRAINED
-from support import GRAY, PRESETS, csae, csae_run, error, images, random_model
+from support import (
+    GRAY,
+    PRESETS,
+    configuration,
+    csae,
+    csae_run,
+    error,
+    images,
+    random_model,
+)
 
 import csae.torch as ct
 
@@ -162,20 +170,6 @@ def test_gradients_of_every_preset_equal_the_program(tmp_path: Path, preset: str
     compare(before, after, rate, gradients(before, x, given, conditions, penalty(preset)))
 
 
-def configuration(folder: Path, description: dict[str, Any]) -> tuple[object, ...]:
-    """The flag that chooses a model by its description."""
-    def toml(value: Any) -> str:
-        if isinstance(value, dict):
-            return "{" + ", ".join(f"{key} = {toml(one)}" for key, one in value.items()) + "}"
-        if isinstance(value, list):
-            return "[" + ", ".join(map(toml, value)) + "]"
-        return json.dumps(value)
-
-    path = folder / "config.toml"
-    path.write_text(f"model = {toml(description)}")
-    return ("--config", path)
-
-
 @pytest.mark.parametrize("case", AUTOENCODERS)
 def test_gradients_of_every_layer_equal_the_program(tmp_path: Path, case: str) -> None:
     description, weight = AUTOENCODERS[case], 0.01
@@ -183,7 +177,7 @@ def test_gradients_of_every_layer_equal_the_program(tmp_path: Path, case: str) -
     size, equal = description["input"], case == "roots and shuffles"
     x = np.repeat(images(1, size, 5), COUNT, 0) if equal else images(COUNT, size, 5)
     settings = {"sparsity.penalty": "l1", "sparsity.lambda": weight}
-    before, after, rate = step(tmp_path, configuration(tmp_path, description), x, settings)
+    before, after, rate = step(tmp_path, ("--config", configuration(tmp_path, description)), x, settings)
     if case == "prepared":
         # Whitening is computed from the images before the first step.
         for part in ("weight", "shift", "scale"):
@@ -195,7 +189,7 @@ def test_gradients_of_every_layer_equal_the_program(tmp_path: Path, case: str) -
 def test_constraints_equal_the_program(tmp_path: Path) -> None:
     x = images(COUNT, CONSTRAINED["input"], 5)
     settings = {"optimizer.lr": 0.05}
-    source = configuration(tmp_path, CONSTRAINED)
+    source = ("--config", configuration(tmp_path, CONSTRAINED))
     before, after, _ = step(tmp_path, source, x, settings)
     with torch.no_grad():
         # The program starts with atoms of norm 1, and bounds norms only after an update.
@@ -217,7 +211,7 @@ def test_constraints_equal_the_program(tmp_path: Path) -> None:
 def test_a_wrong_gradient_is_noticed(tmp_path: Path) -> None:
     description = AUTOENCODERS["frozen"]
     x = images(COUNT, description["input"], 5)
-    before, after, rate = step(tmp_path, configuration(tmp_path, description), x, {})
+    before, after, rate = step(tmp_path, ("--config", configuration(tmp_path, description)), x, {})
     x = x.astype(np.float64)
     found = gradients(before, x, x, {}, 0.0)
     compare(before, after, rate, found)

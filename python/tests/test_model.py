@@ -15,7 +15,17 @@ import torch
 from cases import AUTOENCODERS, COLOUR, FIELD, conv, model
 from safetensors.numpy import load_file
 from safetensors.torch import save_file
-from support import MODELS, Program, csae, csae_run, error, images, random_model, tensor_of
+from support import (
+    MODELS,
+    Program,
+    configuration,
+    csae,
+    csae_run,
+    error,
+    images,
+    random_model,
+    tensor_of,
+)
 
 import csae.torch as ct
 from csae.torch.file import hash_of, read, to_json, write
@@ -83,7 +93,7 @@ def test_numbers_of_a_model_survive_the_program(tmp_path: Path) -> None:
     layers = [conv(f"a{i}", 2, activation={"kind": "leaky_relu", "slope": slope})
               for i, slope in enumerate(slopes)]
     description = model((3, 8, 8), *layers, conv("image", "input"), code="a4")
-    csae("train", "photos", "--config", config(tmp_path, description), "--steps", 1, "--set",
+    csae("train", "photos", "--config", configuration(tmp_path, description), "--steps", 1, "--set",
          "optimizer.lr=0", "--batch", 2, "-q", "-o", tmp_path / "run")
     loaded = ct.load(tmp_path / "run")
     found = [layer["activation"]["slope"] for layer in loaded.description["layers"][:5]]
@@ -91,13 +101,6 @@ def test_numbers_of_a_model_survive_the_program(tmp_path: Path) -> None:
     ct.save(loaded, tmp_path / "b.safetensors")
     written = (tmp_path / "run" / "model.safetensors").read_bytes()
     assert (tmp_path / "b.safetensors").read_bytes() == written
-
-
-def config(folder: Path, description: dict[str, Any]) -> Path:
-    """A configuration with the model of a description."""
-    from test_gradients import configuration
-
-    return Path(str(configuration(folder, description)[1]))
 
 
 # ---- errors --------------------------------------------------------------------------------

@@ -46,6 +46,16 @@ def test_noise_is_removed_as_by_the_program(tmp_path: Path, sigma: float) -> Non
     assert np.abs(other - wanted).max() > 10 * ROUNDED
 
 
+def test_colour_images_are_restored_by_gray_models(tmp_path: Path) -> None:
+    pixels = deep(images(1, (3, 21, 30))[0].transpose(1, 2, 0))
+    png.write(tmp_path / "noisy.png", pixels)
+    csae("denoise", tmp_path / "noisy.png", "--sigma", 25, "-o", tmp_path / "clean.png")
+    wanted = png.read(tmp_path / "clean.png") / 65535.0
+    x = torch.from_numpy(pixels.astype(np.float32) / np.float32(65535.0)).permute(2, 0, 1)[None]
+    found = ct.restore(model_of("denoise"), x, sigma=25.0)[0].permute(1, 2, 0).clamp(0.0, 1.0)
+    assert np.abs(found.numpy() - wanted).max() <= ROUNDED
+
+
 def test_missing_pixels_are_filled_as_by_the_program(tmp_path: Path) -> None:
     pixels = deep(images(1, (1, 45, 38))[0, 0])
     missing = np.random.default_rng(1).random((45, 38)) < 0.4

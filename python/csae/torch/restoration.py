@@ -22,7 +22,16 @@ def restore(
     `sigma` is the standard deviation of noise on the 0–255 scale. `scale` is the factor by which
     the images were enlarged by bicubic interpolation. `missing` is true at missing pixels, which
     can hold any values; the others stay unchanged. Results are not clipped.
+
+    A gray model restores each channel of colour images by itself; enlarged ones must be gray, since
+    the program restores their brightness alone.
     """
+    n, c, h, w = x.shape
+    if c != model.input_size[0] and model.input_size[0] == 1 and scale is None:
+        if missing is not None:
+            missing = missing.reshape(-1, 1, h, w).expand(n, c, h, w).reshape(n * c, 1, h, w)
+        gray = x.reshape(n * c, 1, h, w)
+        return restore(model, gray, sigma=sigma, missing=missing).reshape(n, c, h, w)
     if missing is not None:
         lost = missing.to(device=x.device, dtype=torch.bool)
         lost = lost.reshape(-1, *(lost.shape[1:] if lost.dim() == 4 else (1, *x.shape[2:])))
