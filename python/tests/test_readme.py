@@ -1,0 +1,28 @@
+"""The lines of the package's README run."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import MODELS, ROOT, csae, images
+
+README = (ROOT / "python" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_lines_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    csae("train", "photos", "--preset", "article", "--steps", 2, "--batch", 4, "-q", "-o",
+         tmp_path / "runs" / "mine")
+    shutil.copy(MODELS / "denoise.safetensors", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"noisy": torch.from_numpy(images(1, (1, 24, 32)))}
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), names)
+    assert names["code"].shape[1:] == (256,) and names["maps"].shape == (8, 16, 16, 16)
+    csae("eval", "changed.safetensors", "photos")
