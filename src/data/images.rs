@@ -146,7 +146,7 @@ impl Images {
             }
         }
         (self.bytes, self.table) = (bytes, table);
-                let nan = self.encoding.nan;
+        let nan = self.encoding.nan;
         self.encoding = Encoding::full_range(SampleType::F16);
         self.encoding.nan = nan;
         Ok(())

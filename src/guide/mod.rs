@@ -15,6 +15,7 @@
 //! | [GPUs and speed][gpus_and_speed] | Choose, check and time a device; what was measured. |
 //! | [Clusters][clusters] | Batch jobs: signals, resuming, memory limits. |
 //! | [File formats][file_formats] | Every file that csae reads and writes. |
+//! | [Model file][model_file] | What a model file holds, and how to read it without csae. |
 //! | [Questions][faq] | Short answers to frequent questions. |
 //! | [Glossary][glossary] | The words of this guide. |
 
@@ -58,6 +59,7 @@ macro_rules! pages {
             #[doc = "[GPUs and speed]: self::gpus_and_speed"]
             #[doc = "[Clusters]: self::clusters"]
             #[doc = "[File formats]: self::file_formats"]
+            #[doc = "[Model file]: self::model_file"]
             #[doc = "[Questions]: self::faq"]
             #[doc = "[Glossary]: self::glossary"]
             #[doc = ""]
@@ -86,6 +88,7 @@ pages! {
     gpus_and_speed "gpus-and-speed",
     clusters "clusters",
     file_formats "file-formats",
+    model_file "model-file",
     faq "faq",
     glossary "glossary",
 }

@@ -125,9 +125,9 @@ impl Work for KnownValues {
 }
 
 operation! {
-    /// goal = target where known is not 0, else y. A loss between y and `goal` leaves out the values
-    /// that are not known: its gradient is 0 there, and so is the error, except the entropy of a
-    /// cross-entropy.
+        /// goal = target where known is not 0, else y. A loss between y and `goal` leaves out the
+    /// values that are not known: its gradient is 0 there, and so is the error, except the entropy
+    /// of a cross-entropy.
     KeepKnown { n: usize, dims: Dims } reads { known, target, y } writes { goal }
 }
 

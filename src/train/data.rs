@@ -114,8 +114,8 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     Ok(Prepared { train, validation, normalization, description, report, dims, without_crop })
 }
 
-/// Stores training samples as floats of 16 bits (`data.storage`). Those that stay in their files are
-/// read as they are.
+/// Stores training samples as floats of 16 bits (`data.storage`). Those that stay in their files
+/// are read as they are.
 ///
 /// # Errors
 /// If they are not floats, or a value is too large.

@@ -113,7 +113,8 @@ pub fn check(config: &Config, graph: &Graph) -> Result<()> {
     if config.data.nan == NanName::Mask {
         if config.train.precision == Precision::F16 {
             return Err(Error::usage(
-                "data.nan: missing values need f32; set train.precision to f32, or data.nan to zero",
+                "data.nan: missing values need f32; set train.precision to f32, or data.nan to \
+                 zero",
             ));
         }
         if graph.nodes[graph.target].dims != dims {

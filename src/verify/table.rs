@@ -521,11 +521,12 @@ fn gather(name: &str, random: bool, dims: [usize; 3], sample: SampleType) -> Cas
     let mut bytes: Vec<u8> = Vec::new();
     let mut table = Vec::new();
     let mut stream = Stream::new(5, "gather");
+    let missing = name.starts_with("missing");
     for (h, w) in sides {
         table.extend([(bytes.len() / sample.size()) as i32, h, w]);
         for i in 0..h * w * 2 {
             match sample {
-                _ if name.starts_with("missing") && i % 5 < 3 => {
+                _ if missing && i % 5 < 3 => {
                     let value = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY][(i % 5) as usize];
                     sample.push(value, &mut bytes);
                 }
@@ -558,8 +559,9 @@ fn gather(name: &str, random: bool, dims: [usize; 3], sample: SampleType) -> Cas
         "flip_y": random,
         "turn": turn,
         "seed": 9,
-        "step": 4,
+                "step": 4,
         "sample": sample.code(),
+        "missing": missing,
     });
     Case {
         op: "gather_batch".to_owned(),

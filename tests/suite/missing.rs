@@ -66,11 +66,11 @@ lr = 3e-3
 
 fn train(folder: &TempFolder, data: &str, run: &str) -> Command {
     let config = folder.write("model.toml", MODEL);
-    Command::train(data).option("--config", config).out(run).steps(300).batch(8).quiet()
+    Command::train(data).option("--config", config).out(run).batch(8).quiet()
 }
 
 fn train_on_cpu(folder: &TempFolder, data: &str, run: &str) -> Command {
-    train(folder, data, run).on_cpu()
+    train(folder, data, run).steps(300).on_cpu()
 }
 
 /// Mean squared errors of reconstructions at the known values and in the gaps.

@@ -60,7 +60,8 @@ pub(super) const KEYS: &[KeyEntry] = &[
     key("data.range", Values::Range, Without("normalize decides"),
                 "Two values of the samples that become 0 and 1"),
     key("data.storage", Values::Choice(StorageName::NAMES), Is("\"same\""),
-        "Type of the training samples in memory: that of the files, or f16 for f32: half the memory"),
+        "Type of the training samples in memory: that of the files, or f16 for f32, which takes \
+         half the memory"),
 
 
     key("model.input", Values::Dims, Without("the size of the data"), "Input size"),
