@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::shape::{Dims, Size};
 
-/// The quality of JPEG files, 1 to 100. Higher values keep more of the restored detail but make
-/// larger files.
-const JPEG_QUALITY: u8 = 95;
+/// The default quality of JPEG files, 1 to 100. Higher values keep more of the restored detail but
+/// make larger files.
+pub const JPEG_QUALITY: u8 = 95;
 
 /// Samples with the bit depth of a file. The 0–1 scale is 0–255 or 0–65535.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,10 +104,10 @@ const JPEG_ENDINGS: [&str; 4] = ["jpg", "jpeg", "jpe", "jfif"];
 pub const MAX_BYTES: u64 = 1 << 30;
 
 impl ImageFile {
-    /// Reads a PNG, JPEG, BMP, GIF, TIFF, WebP or PNM file; of several frames or pages the first.
-    /// The format is detected from the content, and the EXIF orientation is applied. Palettes, CMYK
-    /// and YCbCr are converted to RGB, fewer than 8 bits to 8. Floats, in 0…1 or 0…255, become 16
-    /// bits.
+    /// Reads a PNG, JPEG, BMP, GIF, ICO, TGA, TIFF, WebP or PNM file; of several frames or pages
+    /// the first. The format is detected from the content, and the EXIF orientation is applied.
+    /// Palettes, CMYK and YCbCr are converted to RGB, fewer than 8 bits to 8. Floats, in 0…1 or
+    /// 0…255, become 16 bits.
     ///
     /// # Errors
     /// If the file cannot be read or decoded, or takes more than [`MAX_BYTES`]. The message begins
@@ -252,13 +252,21 @@ impl ImageFile {
     /// If the name has another extension, the image is too large for the format, or the file cannot
     /// be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        self.save_with(path, JPEG_QUALITY)
+    }
+
+    /// As [`ImageFile::save`]. `quality` is that of a JPEG file, 1 to 100.
+    ///
+    /// # Errors
+    /// As [`ImageFile::save`].
+    pub fn save_with(&self, path: &Path, quality: u8) -> Result<()> {
         let (mut bytes, size) = (Cursor::new(Vec::new()), self.size());
         let encoded = if content::extension(path) == "png" {
             let mut encoder = PngEncoder::new(&mut bytes);
             self.metadata.set_on_png(&mut encoder, size);
             self.encode(encoder).map(|()| self.metadata.add_to_png(bytes.get_mut()))
         } else if is_jpeg_name(path) {
-            let mut encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
+            let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
             self.metadata.set_on_jpeg(&mut encoder, size);
             let encoded = self.shallow_opaque().encode(encoder);
             encoded.map(|()| self.metadata.add_to_jpeg(bytes.get_mut()))

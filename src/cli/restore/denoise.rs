@@ -13,7 +13,7 @@ use crate::cli::{CommandArgs, Common};
 
 /// Remove noise from images of any size: gray or colour, 8 or 16 bits; transparency is kept.
 ///
-/// Results keep the images' names. JPEG files stay JPEG, with quality 95; all others become PNG.
+/// Results keep the images' names. JPEG files stay JPEG (--quality); all others become PNG.
 /// Colour profile, EXIF, XMP and resolution are kept. Of animations and files with several pages,
 /// the first image is read. Large images are processed in overlapping tiles.
 #[derive(Debug, Args)]

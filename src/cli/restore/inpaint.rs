@@ -19,7 +19,7 @@ use crate::cli::{CommandArgs, Common};
 /// Fill missing pixels of images: pixels that a mask marks, or pixels of a given colour. Other
 /// pixels stay unchanged, except in JPEG files, which are encoded again.
 ///
-/// Results keep the images' names. JPEG files stay JPEG, with quality 95; all others become PNG.
+/// Results keep the images' names. JPEG files stay JPEG (--quality); all others become PNG.
 /// Colour profile, EXIF, XMP and resolution are kept. Of animations and files with several pages,
 /// the first image is read. Large images are processed in overlapping tiles.
 #[derive(Debug, Args)]

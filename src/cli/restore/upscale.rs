@@ -15,7 +15,7 @@ use crate::cli::{CommandArgs, Common};
 /// Enlarge images and restore the detail that plain interpolation lacks. A gray model restores only
 /// the brightness of colour images.
 ///
-/// Results keep the images' names. JPEG files stay JPEG, with quality 95; all others become PNG.
+/// Results keep the images' names. JPEG files stay JPEG (--quality); all others become PNG.
 /// Colour profile, EXIF, XMP and resolution are kept. Of animations and files with several pages,
 /// the first image is read. Large images are processed in overlapping tiles.
 #[derive(Debug, Args)]
