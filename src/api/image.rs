@@ -59,10 +59,10 @@ impl Image {
         Ok(Self { pixels, alpha: None, kind })
     }
 
-    /// Reads a PNG, JPEG, BMP, GIF, TIFF, WebP or PNM file, recognised by its content; of several
-    /// frames or pages the first. The EXIF orientation is applied. Palettes, CMYK and YCbCr are
-    /// converted to RGB. Floats of a TIFF file are in 0…1 or in 0…255, which the largest value
-    /// decides.
+    /// Reads a PNG, JPEG, BMP, GIF, ICO, TGA, TIFF, WebP or PNM file, recognised by its content; of
+    /// several frames or pages the first. The EXIF orientation is applied. Palettes, CMYK and
+    /// YCbCr are converted to RGB. Floats of a TIFF file are in 0…1 or in 0…255, which the largest
+    /// value decides.
     ///
     /// # Errors
     /// When the file cannot be read or decoded, or takes more than 1 GiB decoded.
