@@ -12,11 +12,12 @@ use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::infer::reconstruct;
 use csae::internals::metrics::quality;
 use csae::internals::model::{ModelSpec, Purpose};
-use csae::internals::report::picture;
+use csae::internals::report::picture::Picture;
+use csae::internals::report::signals;
 use csae::internals::shape::{Dims, to_nchw};
 use serde_json::json;
 
-use super::reading::ReadArgs;
+use super::reading::{ReadArgs, ShowArgs};
 use super::targets::{Job, Targets};
 use super::{CommandArgs, Common};
 
@@ -25,7 +26,7 @@ use super::{CommandArgs, Common};
 ///
 /// A convolutional model encodes an image as a whole. Other models encode overlapping tiles of
 /// their input size, whose reconstructions are blended without seams. Prints PSNR and SSIM against
-/// each original.
+/// each original. Pictures of floats have a colour bar, those of signals are line plots.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae reconstruct runs/001 photo.jpg -o out/
@@ -47,6 +48,8 @@ pub struct ReconstructArgs {
     force: bool,
     #[command(flatten)]
     read: ReadArgs,
+    #[command(flatten)]
+    show: ShowArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -82,6 +85,7 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     }
     let out = (Some(args.out.as_path()).filter(|_| !is_array), &[][..]);
     let targets = Targets::plan(&args.common, &args.images, out, &wanted, &budget, args.force)?;
+    let rendering = targets.rendering(&graph.spec, &args.show.show_channels)?;
     let mut array = if is_array { Some(ArrayOfResults::new(&targets)?) } else { None };
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
@@ -98,17 +102,25 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         if let Some(array) = &mut array {
             array.add(&result, &graph.spec);
         }
+        let own = Dims::of(size, dims.c);
+        let lines = rendering.lines().filter(|_| array.is_none()).map(|lines| {
+            let pair = [original.clone(), result.clone()];
+            signals::reconstructions(&[pair], &graph.spec, own, lines)
+        });
         graph.spec.to_unit(&mut original);
         graph.spec.to_unit(&mut result);
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
-        let own = Dims::of(size, dims.c);
         if array.is_none() {
             files::make_folder(target.parent().unwrap_or(&args.out))?;
             let is_deep = pixels.encoding().sample == SampleType::U16;
-            if is_deep && [1, 3].contains(&own.c) && graph.spec.normalization.is_none() {
+            if is_deep && rendering.is_plain() {
                 ImageFile::from_pixels(&result, own, true).save(target)?;
+            } else if let Some(lines) = lines {
+                lines.save(target)?;
             } else {
-                picture::save_png(target, &result, own)?;
+                let dims = rendering.dims(own);
+                let picture = Picture { dims, pixels: rendering.tile(&result) };
+                rendering.titled(picture, "").save(target)?;
             }
         }
         let place = if is_array { name.clone() } else { target.display().to_string() };

@@ -1,5 +1,6 @@
 //! Top-activating patches: for each unit, the parts of images where it is strongest.
 
+use crate::data::Normalization;
 use crate::model::{Graph, receptive_field};
 use crate::shape::{Dims, Size};
 
@@ -20,8 +21,16 @@ pub struct TopPatch {
     pub value: f32,
     /// Number of the image (or sample) among those added.
     pub image: usize,
-    /// The pixels that the unit depends on, H,W,C as bytes.
+    /// The pixels that the unit depends on, H,W,C as bytes. The range of a channel of the data is
+    /// 0 to 255.
     pub pixels: Vec<u8>,
+}
+
+impl TopPatch {
+    /// The pixels from 0 to 1.
+    pub fn values(&self) -> Vec<f32> {
+        self.pixels.iter().map(|byte| f32::from(*byte) / 255.0).collect()
+    }
 }
 
 /// The top-activating patches of every unit so far.
@@ -39,6 +48,8 @@ pub struct TopPatches {
     pub units: Vec<Vec<TopPatch>>,
     /// Number of images so far.
     seen: usize,
+    /// The normalization of the images.
+    normalization: Option<Normalization>,
 }
 
 impl TopPatches {
@@ -65,7 +76,14 @@ impl TopPatches {
         let fitting =
             room.map_or(kept as u64, |room| room / 16 / (pixels * input.c * BYTES) as u64);
         let kept = kept.min(usize::try_from(fitting).unwrap_or(usize::MAX));
-        Self { code, input, starts, size, kept, units: vec![Vec::new(); code.c], seen: 0 }
+        let normalization = graph.spec.normalization.clone();
+        let units = vec![Vec::new(); code.c];
+        Self { code, input, starts, size, kept, units, seen: 0, normalization }
+    }
+
+    /// Size of a patch.
+    pub const fn dims(&self) -> Dims {
+        Dims::of(self.size, self.input.c)
     }
 
     /// Memory in bytes for all patches, and for their contact sheet while a page is written.
@@ -112,7 +130,11 @@ impl TopPatches {
             for column in left..left + self.size.w as isize {
                 if (0..h as isize).contains(&row) && (0..w as isize).contains(&column) {
                     let at = &x[(row as usize * w + column as usize) * c..][..c];
-                    pixels.extend(at.iter().map(|x| (x.clamp(0.0, 1.0) * 255.0).round() as u8));
+                    let mut pixel = at.to_vec();
+                    if let Some(normalization) = &self.normalization {
+                        normalization.to_unit(&mut pixel);
+                    }
+                    pixels.extend(pixel.iter().map(|x| (x.clamp(0.0, 1.0) * 255.0).round() as u8));
                 } else {
                     pixels.extend(std::iter::repeat_n(OUTSIDE, c));
                 }
@@ -126,6 +148,30 @@ impl TopPatches {
 mod tests {
     use super::*;
     use crate::spec::Config;
+
+    #[test]
+    fn patches_of_normalised_images_keep_their_range() {
+        let text = "[model]\ncode = \"a\"\n[[model.layers]]\nname = \"a\"\nop = \"linear\"\n\
+                    units = 1\n";
+        let mut graph =
+            Graph::new(&Config::parse(text, "test", &[]).unwrap().model, Dims::new(2, 1, 2))
+                .unwrap();
+        let x = [-1.0, -0.5, 1.0, 0.5];
+        let cut = |graph: &Graph| {
+            let mut found = TopPatches::new(graph, None);
+            found.add(&x, &[1.0]);
+            found.units[0][0].pixels.clone()
+        };
+        assert_eq!(cut(&graph), [0, 0, 255, 128]);
+        graph.spec.normalization = Some(Normalization {
+            samples: "32-bit float".to_owned(),
+            offset: vec![100.0, 0.0],
+            divisor: vec![10.0, 1.0],
+            min: vec![90.0, -0.5],
+            max: vec![110.0, 0.5],
+        });
+        assert_eq!(cut(&graph), [0, 0, 255, 255]);
+    }
 
     #[test]
     fn the_strongest_patches_are_kept_in_order() {

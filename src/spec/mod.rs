@@ -153,6 +153,9 @@ pub struct DataSpec {
     /// A fixed range instead: these two values of the samples become 0 and 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub range: Option<[f32; 2]>,
+    /// Channels that pictures show, numbered from 0. The default depends on their number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub show_channels: Vec<usize>,
 }
 
 fn is_error(name: &NanName) -> bool {
@@ -182,6 +185,7 @@ impl Default for DataSpec {
             nan: NanName::Error,
             normalize: NormalizeName::Auto,
             range: None,
+            show_channels: Vec::new(),
         }
     }
 }
