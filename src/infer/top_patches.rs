@@ -1,6 +1,5 @@
 //! Top-activating patches: for each unit, the parts of images where it is strongest.
 
-use crate::data::Normalization;
 use crate::model::{Graph, receptive_field};
 use crate::shape::{Dims, Size};
 
@@ -48,8 +47,6 @@ pub struct TopPatches {
     pub units: Vec<Vec<TopPatch>>,
     /// Number of images so far.
     seen: usize,
-    /// The normalization of the images.
-    normalization: Option<Normalization>,
 }
 
 impl TopPatches {
@@ -76,9 +73,7 @@ impl TopPatches {
         let fitting =
             room.map_or(kept as u64, |room| room / 16 / (pixels * input.c * BYTES) as u64);
         let kept = kept.min(usize::try_from(fitting).unwrap_or(usize::MAX));
-        let normalization = graph.spec.normalization.clone();
-        let units = vec![Vec::new(); code.c];
-        Self { code, input, starts, size, kept, units, seen: 0, normalization }
+        Self { code, input, starts, size, kept, units: vec![Vec::new(); code.c], seen: 0 }
     }
 
     /// Size of a patch.
@@ -92,7 +87,7 @@ impl TopPatches {
         (pixels * self.input.c * BYTES) as u64
     }
 
-    /// Adds images and their codes, both in memory order (N,H,W,C).
+    /// Adds images, whose values are from 0 to 1, and their codes, both in memory order (N,H,W,C).
     pub fn add(&mut self, x: &[f32], codes: &[f32]) {
         for (x, code) in x.chunks_exact(self.input.len()).zip(codes.chunks_exact(self.code.len())) {
             let mut best: Vec<(f32, usize)> = vec![(0.0, 0); self.code.c];
@@ -130,11 +125,7 @@ impl TopPatches {
             for column in left..left + self.size.w as isize {
                 if (0..h as isize).contains(&row) && (0..w as isize).contains(&column) {
                     let at = &x[(row as usize * w + column as usize) * c..][..c];
-                    let mut pixel = at.to_vec();
-                    if let Some(normalization) = &self.normalization {
-                        normalization.to_unit(&mut pixel);
-                    }
-                    pixels.extend(pixel.iter().map(|x| (x.clamp(0.0, 1.0) * 255.0).round() as u8));
+                    pixels.extend(at.iter().map(|x| (x.clamp(0.0, 1.0) * 255.0).round() as u8));
                 } else {
                     pixels.extend(std::iter::repeat_n(OUTSIDE, c));
                 }
@@ -148,30 +139,6 @@ impl TopPatches {
 mod tests {
     use super::*;
     use crate::spec::Config;
-
-    #[test]
-    fn patches_of_normalised_images_keep_their_range() {
-        let text = "[model]\ncode = \"a\"\n[[model.layers]]\nname = \"a\"\nop = \"linear\"\n\
-                    units = 1\n";
-        let mut graph =
-            Graph::new(&Config::parse(text, "test", &[]).unwrap().model, Dims::new(2, 1, 2))
-                .unwrap();
-        let x = [-1.0, -0.5, 1.0, 0.5];
-        let cut = |graph: &Graph| {
-            let mut found = TopPatches::new(graph, None);
-            found.add(&x, &[1.0]);
-            found.units[0][0].pixels.clone()
-        };
-        assert_eq!(cut(&graph), [0, 0, 255, 128]);
-        graph.spec.normalization = Some(Normalization {
-            samples: "32-bit float".to_owned(),
-            offset: vec![100.0, 0.0],
-            divisor: vec![10.0, 1.0],
-            min: vec![90.0, -0.5],
-            max: vec![110.0, 0.5],
-        });
-        assert_eq!(cut(&graph), [0, 0, 255, 255]);
-    }
 
     #[test]
     fn the_strongest_patches_are_kept_in_order() {

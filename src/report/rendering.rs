@@ -30,8 +30,8 @@ const MIN_PIXELS: usize = 256;
 /// that a few extreme pixels do not make all others gray.
 const EXTREMES: f64 = 0.01;
 
-/// Pictures of a few samples are enlarged up to about this width in pixels: colours of single pixels
-/// are hard to see, and the title needs it.
+/// Small pictures are enlarged up to about this width in pixels: colours of single pixels are hard
+/// to see, and the title needs it.
 const MIN_WIDTH: usize = 320;
 
 /// What samples are.

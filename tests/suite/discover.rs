@@ -186,11 +186,11 @@ fn run_folders_below_a_folder_of_images_are_left_out() {
     // Without the run, the data would differ.
     several(&folder, ". -o two").steps(1).warns(&[note, "runs/one", ".: 3 images"]);
     std::fs::remove_dir_all(folder.path("two")).unwrap();
+    at("features photographs . -o f.npy").warns(&[note, "3 images"]);
     let results = || std::fs::read_dir(folder.path("out")).unwrap().count();
     at("denoise . --sigma 0 -o out").warns(&[note]);
     // Two folders and a file.
     assert_eq!(results(), 3);
-    at("features photographs . -o f.npy").warns(&[note, "3 images"]);
     at("denoise * --sigma 0 -o out --force").warns(&[note]);
     at("denoise runs/*/*.png").fails(2, &["no file matches", "results"]);
     at("denoise runs").fails(2, &["no image found", "results of a run"]);
