@@ -59,9 +59,9 @@ pub fn expand(pattern: &str) -> Result<Matches> {
             }
         } else if !path.is_dir() {
             files.push(path);
-        } else if let Ok((inside, left_out)) = find::files(&path) {
-            files.extend(inside);
-            report.extend(left_out);
+        } else if let Ok(found) = find::find(&path) {
+            files.extend(found.images.into_iter().map(|image| path.join(image)));
+            report.extend(found.report);
         }
     }
     if files.is_empty() {
