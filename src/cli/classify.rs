@@ -35,7 +35,7 @@ enum Format {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae classify runs/classifier photo.jpg
-  csae classify runs/classifier photos/ --resize --format csv > labels.csv
+  csae classify runs/classifier photos/ --format csv > labels.csv
   csae classify runs/classifier t10k-images-idx3-ubyte.gz -q --confusion confusion.png")]
 pub struct ClassifyArgs {
     /// Classifier: a model file, or a folder written by `csae finetune`
@@ -53,7 +53,8 @@ pub struct ClassifyArgs {
     /// If the images have labels: write the confusion matrix as a PNG file
     #[arg(long, value_name = "FILE")]
     confusion: Option<PathBuf>,
-    /// Resize images to the model's input and convert their channels
+    /// Convert the channels of images to those of the model. Images of another size than the
+    /// model's input are resized in any case
     #[arg(long)]
     resize: bool,
     #[command(flatten)]
@@ -105,7 +106,8 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let size = graph.nodes[0].dims;
     let samples = open_each(&args.common, &args.images, args.read.strict, |source| {
         let want = args.read.options(&budget, graph.spec.normalization.as_ref());
-        Sample::open_whole(source, WholeSize::of_fixed(size, args.resize), &want, budget)
+        let whole = if args.resize { WholeSize::Resized(size) } else { WholeSize::Fitted(size) };
+        Sample::open_whole(source, whole, &want, budget)
     })?;
     let names = names(&args.images, &samples);
     let samples: Vec<Sample> = samples.into_iter().map(|(_, sample)| sample).collect();

@@ -182,7 +182,7 @@ pub const fn same_size(size: WholeSize, dims: Dims) -> WholeSize {
         WholeSize::Own { channels, align, .. } => {
             WholeSize::Own { channels, align, like: Some(dims.size()) }
         }
-        WholeSize::Exactly(_) | WholeSize::Resized(_) => size,
+        WholeSize::Exactly(_) | WholeSize::Fitted(_) | WholeSize::Resized(_) => size,
     }
 }
 

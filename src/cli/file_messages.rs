@@ -28,6 +28,13 @@ impl Common {
             );
         }
         self.report_first_images(&report.several);
+        self.report_names(
+            |n| {
+                let runs = counted(n, "run folder is", "run folders are");
+                format!("note: {runs} left out, since pictures of runs are results")
+            },
+            &report.runs,
+        );
         if self.verbose && !report.others.is_empty() {
             self.status(&format!("other files in the folders: {}", report.other_kinds()));
         }

@@ -16,7 +16,7 @@ use csae::internals::tasks::inspect::{
 };
 use serde_json::json;
 
-use super::reading::parse_nan;
+use super::reading::{ShowArgs, parse_nan};
 use super::{CommandArgs, Common};
 
 /// Inspect a model: its layers, its training history, its filters, what its units reconstruct, and
@@ -64,6 +64,8 @@ pub struct InspectArgs {
     /// normalisation [default: error]
     #[arg(long, value_name = "HOW", value_parser = parse_nan, requires = "data")]
     nan: Option<NanName>,
+    #[command(flatten)]
+    show: ShowArgs,
     /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and
     /// the batch size is chosen to fit [default: the free memory]
     #[arg(long, value_name = "SIZE", requires = "data")]
@@ -116,7 +118,10 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
         }
         None => None,
     };
+    let recorded = run.config.as_ref().map(|config| config.data.show_channels.clone());
+    let channels = args.show.channels(graph.nodes[0].dims, recorded)?;
     let mut found = Inspection::new(graph, run);
+    found.channels = channels;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;

@@ -6,8 +6,10 @@ use csae::bail_usage;
 use csae::internals::error::Result;
 
 /// Extensions of image files. A path that ends in one of them names a file, not a folder.
-const IMAGES: [&str; 12] =
-    ["png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "pnm", "pgm", "ppm", "pbm"];
+const IMAGES: [&str; 14] = [
+    "png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "pnm", "pgm", "ppm", "pbm", "tga",
+    "ico",
+];
 
 /// The extension of a path in lower case if it is that of an image and the path is no folder.
 fn image_ending(out: &Path) -> Option<String> {

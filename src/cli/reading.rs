@@ -4,6 +4,8 @@ use clap::Args;
 use csae::internals::budget::Budget;
 use csae::internals::data::{Layout, LoadOptions, NanName, Normalization};
 use csae::internals::error::Result;
+use csae::internals::report::rendering::check_channels;
+use csae::internals::shape::Dims;
 
 /// How data are read.
 #[derive(Args, Clone, Debug)]
@@ -43,6 +45,30 @@ impl ReadArgs {
             normalization,
             ..LoadOptions::new(self.strict, budget)
         }
+    }
+}
+
+/// What pictures show.
+#[derive(Args, Clone, Debug)]
+pub struct ShowArgs {
+    /// Channels that pictures show, numbered from 0, such as 0,3,5: one with a colour bar, two or
+    /// three as colours, of signals up to six as lines [default: of two or more than three channels
+    /// the first principal components]
+    #[arg(long, value_name = "N,...", value_delimiter = ',')]
+    pub show_channels: Vec<usize>,
+}
+
+impl ShowArgs {
+    /// The channels to show of samples of a size, or those that a run recorded.
+    ///
+    /// # Errors
+    /// If one does not exist, or there are too many.
+    pub fn channels(&self, dims: Dims, recorded: Option<Vec<usize>>) -> Result<Vec<usize>> {
+        check_channels(&self.show_channels, dims).map_err(|error| error.at("--show-channels"))?;
+        if self.show_channels.is_empty() {
+            return Ok(recorded.unwrap_or_default());
+        }
+        Ok(self.show_channels.clone())
     }
 }
 

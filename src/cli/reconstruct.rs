@@ -12,11 +12,12 @@ use csae::internals::infer::batches::{Inference, MemoryInUse};
 use csae::internals::infer::reconstruct;
 use csae::internals::metrics::quality;
 use csae::internals::model::{ModelSpec, Purpose};
-use csae::internals::report::picture;
+use csae::internals::report::picture::Picture;
+use csae::internals::report::signals;
 use csae::internals::shape::{Dims, to_nchw};
 use serde_json::json;
 
-use super::reading::ReadArgs;
+use super::reading::{ReadArgs, ShowArgs};
 use super::targets::{Job, Results, Targets};
 use super::{CommandArgs, Common};
 
@@ -25,7 +26,7 @@ use super::{CommandArgs, Common};
 ///
 /// A convolutional model encodes an image as a whole. Other models encode overlapping tiles of
 /// their input size, whose reconstructions are blended without seams. Prints PSNR and SSIM against
-/// each original.
+/// each original. Pictures of floats have a colour bar, those of signals are line plots.
 ///
 /// Gray and colour images of 16 bits have results of 16 bits. TIFF files of floats have results
 /// that are TIFF files of floats in the same units.
@@ -50,6 +51,8 @@ pub struct ReconstructArgs {
     force: bool,
     #[command(flatten)]
     read: ReadArgs,
+    #[command(flatten)]
+    show: ShowArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -86,6 +89,7 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let out = Some(args.out.as_path()).filter(|_| !is_array);
     let out = Results { out, beside: &[], keeps_tiff: true };
     let targets = Targets::plan(&args.common, &args.images, &out, &wanted, &budget, args.force)?;
+    let rendering = targets.rendering(&graph.spec, &args.show.show_channels)?;
     let mut array = if is_array { Some(ArrayOfResults::new(&targets)?) } else { None };
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
@@ -102,16 +106,27 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         if let Some(array) = &mut array {
             array.add(&result, &graph.spec);
         }
-        let whole = deep_image(&result, Dims::of(size, dims.c), pixels, target, &graph.spec);
+        let own = Dims::of(size, dims.c);
+        let whole = (rendering.is_plain() || is_tiff_name(target))
+            .then(|| deep_image(&result, own, pixels, target, &graph.spec))
+            .flatten();
+        let lines = rendering.lines().filter(|_| array.is_none()).map(|lines| {
+            let pair = [original.clone(), result.clone()];
+            signals::reconstructions(&[pair], &graph.spec, own, lines)
+        });
         graph.spec.to_unit(&mut original);
         graph.spec.to_unit(&mut result);
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
-        let own = Dims::of(size, dims.c);
         if array.is_none() {
             files::make_folder(target.parent().unwrap_or(&args.out))?;
-            match whole {
-                Some(whole) => whole.save(target)?,
-                None => picture::save_png(target, &result, own)?,
+            if let Some(whole) = whole {
+                whole.save(target)?;
+            } else if let Some(lines) = lines {
+                lines.save(target)?;
+            } else {
+                let dims = rendering.dims(own);
+                let picture = Picture { dims, pixels: rendering.tile(&result) };
+                rendering.titled(picture, "").save(target)?;
             }
         }
         let place = if is_array { name.clone() } else { target.display().to_string() };

@@ -5,12 +5,18 @@ use std::path::{Component, Path, PathBuf};
 
 use csae::internals::budget::Budget;
 use csae::internals::data::image_file::is_tiff_name;
-use csae::internals::data::{self, LoadOptions, Pixels, SampleType, pattern};
+use csae::internals::data::{self, Handles, LoadOptions, Pixels, SampleType, pattern};
 use csae::internals::error::{Error, Result};
-use csae::internals::shape::Size;
+use csae::internals::model::ModelSpec;
+use csae::internals::report::rendering::{Rendering, Source, check_channels};
+use csae::internals::shape::{Dims, Size};
 
 use super::Common;
 use super::outputs::single_file;
+
+/// Number of values of images that the colours of pictures are chosen for. More take longer to read
+/// and hardly change the colours.
+const PICTURED: usize = 1 << 18;
 
 /// An image of one of the sources.
 pub struct Job {
@@ -245,6 +251,31 @@ impl Targets {
             }
         }
         Ok(targets)
+    }
+
+    /// How the images become colours: chosen for the first ones. `channels` are the channels to
+    /// show.
+    ///
+    /// # Errors
+    /// If an image cannot be read.
+    pub fn rendering(&self, model: &ModelSpec, channels: &[usize]) -> Result<Rendering> {
+        let Some(first) = self.jobs.first() else { unreachable!("there is an image") };
+        let pixels = &self.sources[first.source];
+        let dims = Dims::of(pixels.size(first.image), pixels.channels());
+        check_channels(channels, dims).map_err(|error| error.at("--show-channels"))?;
+        let source = Source::of(model, dims, Some(pixels.encoding().sample));
+        let (mut pictured, mut handles) = (Vec::new(), Handles::default());
+        if source.has_components(channels) {
+            for job in &self.jobs {
+                let mut values = self.sources[job.source].values(job.image, &mut handles)?;
+                model.to_unit(&mut values);
+                pictured.append(&mut values);
+                if pictured.len() >= PICTURED {
+                    break;
+                }
+            }
+        }
+        Ok(Rendering::fit(&source, channels, [&pictured[..]]))
     }
 
     /// Memory in bytes: the images held in memory, the buffers for reading files, and the maximum

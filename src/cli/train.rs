@@ -11,7 +11,7 @@ use csae::internals::spec::{self, Config, CorruptionSpec, Task};
 use csae::internals::train::{Origin, RunFolder};
 use serde_json::json;
 
-use super::reading::parse_nan;
+use super::reading::{ShowArgs, parse_nan};
 use super::training::Job;
 use super::{CommandArgs, Common, dry_run};
 
@@ -90,6 +90,8 @@ pub struct TrainArgs {
     /// normalisation [default: error]
     #[arg(long, value_name = "HOW", value_parser = parse_nan)]
     nan: Option<NanName>,
+    #[command(flatten)]
+    show: ShowArgs,
     /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and
     /// a model or batch that does not fit into the rest is an error [default: the free memory]
     #[arg(long, value_name = "SIZE")]
@@ -163,6 +165,9 @@ impl TrainArgs {
         config.data.nan = self.nan.unwrap_or(config.data.nan);
         if let Some(layout) = &self.layout {
             config.data.layout = Some(layout.clone());
+        }
+        if !self.show.show_channels.is_empty() {
+            config.data.show_channels.clone_from(&self.show.show_channels);
         }
         if let Some(seed) = self.seed {
             config.seed = seed;

@@ -10,6 +10,7 @@ use csae::internals::files::Lock;
 use csae::internals::infer::evaluate::EvaluationReport;
 use csae::internals::infer::reconstruct::encodes_whole_images;
 use csae::internals::model::{Graph, ParamRole};
+use csae::internals::report::rendering::check_channels;
 use csae::internals::spec::Config;
 use csae::internals::train::checkpoint::Checkpoint;
 use csae::internals::train::data::{self, Prepared};
@@ -36,6 +37,8 @@ impl Job {
     /// the budget are streamed. Completes the configuration's model with all sizes.
     pub fn new(mut config: Config, budget: Budget) -> Result<Self> {
         let prepared = data::prepare_within(&config, budget)?;
+        check_channels(&config.data.show_channels, prepared.dims)
+            .map_err(|error| error.at("data.show_channels"))?;
         config.model.undoes = config.corruption.clone();
         config.model.normalization.clone_from(&prepared.normalization);
         let graph = Graph::new(&config.model, prepared.dims).map_err(|error| {

@@ -18,6 +18,8 @@ pub struct FileReport {
     pub several: Vec<(String, usize)>,
     /// The number of files that are not images, by their extension.
     pub others: BTreeMap<String, usize>,
+    /// Run folders, whose pictures are results and not images.
+    pub runs: Vec<String>,
     /// Why sub-folders that look like those of classes are no labels: which images are outside.
     pub outside: Option<String>,
 }
@@ -33,6 +35,7 @@ impl FileReport {
         self.skipped.extend(other.skipped);
         self.unsupported.extend(other.unsupported);
         self.several.extend(other.several);
+        self.runs.extend(other.runs);
         self.outside = self.outside.take().or(other.outside);
         for (extension, count) in other.others {
             *self.others.entry(extension).or_default() += count;
@@ -94,6 +97,10 @@ impl FileReport {
         }
         if let Some((path, reason)) = self.skipped.first() {
             let _ = write!(text, "; {path}: {reason}");
+        }
+        if let [first, more @ ..] = &self.runs[..] {
+            let more = if more.is_empty() { "" } else { " and other run folders" };
+            let _ = write!(text, "; the pictures in {first}{more} are results of a run");
         }
         if !self.others.is_empty() {
             let _ = write!(text, "; it has other files: {}", self.other_kinds());

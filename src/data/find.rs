@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::files;
 
 /// The paths of the image files below `root`, sorted, and the files that are left out. The paths
-/// include `root`.
+/// include `root`. Run folders below it are left out.
 ///
 /// # Errors
 /// If there is no image file, `root` cannot be read, or it is the folder of a run.
@@ -66,8 +66,7 @@ pub(super) struct Found {
 /// # Errors
 /// If `root` cannot be read, or is the folder of a run.
 pub(super) fn find(root: &Path) -> Result<Found> {
-    // The pictures in the folder of a run are results.
-    if [files::RUN_CONFIG, files::RUN_ORIGIN].iter().all(|name| root.join(name).is_file()) {
+    if is_run(root) {
         return Err(Error::usage(format!(
             "{} is a run folder: it stands for a model, not for images; name images, such as a \
              folder or the bundled set {}",
@@ -97,8 +96,14 @@ pub(super) fn find(root: &Path) -> Result<Found> {
     found.idx.sort();
     // Folders are read in the order of the file system.
     found.report.skipped.sort();
+    found.report.runs.sort();
     found.report.unsupported.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(found)
+}
+
+/// Whether a folder is that of a run. The pictures in it are results.
+pub(super) fn is_run(folder: &Path) -> bool {
+    [files::RUN_CONFIG, files::RUN_ORIGIN].iter().all(|name| folder.join(name).is_file())
 }
 
 /// The names of the entries of a folder that are not hidden. None if it was `seen`: symbolic links
@@ -125,7 +130,11 @@ impl Found {
         // This follows links.
         let metadata = std::fs::metadata(&path);
         if metadata.as_ref().is_ok_and(|m| m.is_dir()) {
-            open.push(relative);
+            if is_run(&path) {
+                self.report.runs.push(path.display().to_string());
+            } else {
+                open.push(relative);
+            }
         } else if EXTENSIONS.contains(&extension.as_str()) {
             // A broken link is reported later, when the file cannot be read.
             self.images.push(relative);

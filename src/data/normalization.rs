@@ -113,6 +113,17 @@ impl Normalization {
         }
     }
 
+    /// As [`Normalization::to_unit`] for differences of values (…,C): 0 stays 0.
+    #[cfg(feature = "cli")]
+    pub(crate) fn change_to_unit(&self, changes: &mut [f32]) {
+        for pixel in changes.chunks_exact_mut(self.offset.len()) {
+            for (c, value) in pixel.iter_mut().enumerate() {
+                let range = self.max[c] - self.min[c];
+                *value *= self.divisor[c] / if range > 0.0 { range } else { 1.0 };
+            }
+        }
+    }
+
     /// Normalises values (…,C) in the units of the samples.
     pub fn apply(&self, values: &mut [f32]) {
         for pixel in values.chunks_exact_mut(self.offset.len()) {

@@ -49,15 +49,29 @@ pub fn expand(pattern: &str) -> Result<Matches> {
                 continue;
             }
         };
-        if !path.is_dir() {
+        // Folders of runs, whose pictures are results.
+        let below = path.ancestors().take_while(|folder| *folder != root);
+        let run = below.filter(|folder| folder.is_dir() && find::is_run(folder)).last();
+        if let Some(run) = run {
+            let run = run.display().to_string();
+            if !report.runs.contains(&run) {
+                report.runs.push(run);
+            }
+        } else if !path.is_dir() {
             files.push(path);
-        } else if let Ok((inside, left_out)) = find::files(&path) {
-            files.extend(inside);
-            report.extend(left_out);
+        } else if let Ok(found) = find::find(&path) {
+            files.extend(found.images.into_iter().map(|image| path.join(image)));
+            report.extend(found.report);
         }
     }
     if files.is_empty() {
-        return Err(Error::usage(format!("{pattern}: no file matches this pattern")));
+        let runs = match report.runs.first() {
+            Some(run) => {
+                format!(" but the pictures of runs such as {run}; name a folder of images")
+            }
+            None => String::new(),
+        };
+        return Err(Error::usage(format!("{pattern}: no file matches this pattern{runs}")));
     }
     for file in &mut files {
         if let Ok(inside) = file.strip_prefix(&root) {
@@ -88,6 +102,24 @@ mod tests {
         assert_eq!(files("[ab]*.png"), ["a1.png", "a2.png", "b.png"]);
         assert_eq!(files("a*"), ["a/x.png", "a1.png", "a2.png"]);
         assert_eq!(files("*/*.png"), ["a/x.png"]);
+    }
+
+    #[test]
+    fn pictures_of_runs_do_not_match() {
+        let folder = Folder::new("pattern-run");
+        for file in ["a.png", "run/train.png", "run/config.toml", "run/inspect/b.png", "x/c.png"] {
+            folder.write(file, b"");
+        }
+        let files = |pattern: &str| -> (usize, usize) {
+            let found = expand(&folder.path.join(pattern).to_string_lossy()).unwrap();
+            (found.files.len(), found.report.runs.len())
+        };
+        assert_eq!((files("**/*.png"), files("*")), ((4, 0), (4, 0)));
+        folder.write("run/run.json", b"");
+        assert_eq!((files("**/*.png"), files("*")), ((2, 1), (2, 1)));
+        let message = expand(&folder.path.join("run/*.png").to_string_lossy());
+        // The folder is named itself.
+        assert_eq!(message.unwrap().files.len(), 1);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub enum WholeSize {
     Exactly(Dims),
     /// Images are resized, and their channels converted.
     Resized(Dims),
+    /// Images are resized, which their description says. Other channels are an error.
+    Fitted(Dims),
     /// Their own size, if it is common to all and at most 256 pixels; otherwise they are resized to
     /// their median size, or a smaller one of the same shape. Channels are converted.
     Own {
@@ -144,7 +146,7 @@ impl Sample {
         budget: Budget,
     ) -> Result<Self> {
         let channels = match size {
-            WholeSize::Exactly(_) => None,
+            WholeSize::Exactly(_) | WholeSize::Fitted(_) => None,
             WholeSize::Resized(dims) => Some(dims.c),
             WholeSize::Own { channels, .. } => Some(channels),
         };
@@ -153,6 +155,16 @@ impl Sample {
         let (dims, resize) = match size {
             WholeSize::Exactly(dims) => (dims, false),
             WholeSize::Resized(dims) => (dims, true),
+            WholeSize::Fitted(dims) => {
+                let odd = pixels.sizes().filter(|size| *size != dims.size()).count();
+                if odd > 0 {
+                    let which = if odd == pixels.len() { String::new() } else { format!("{odd} ") };
+                    let size = dims.size();
+                    description =
+                        format!("{description}; {which}resized to {size}, the input of the model");
+                }
+                (dims, odd > 0)
+            }
             WholeSize::Own { channels, align, like } => {
                 let (size, why) = own_size(&pixels, align, like);
                 if let Some(why) = why {

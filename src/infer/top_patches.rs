@@ -20,8 +20,16 @@ pub struct TopPatch {
     pub value: f32,
     /// Number of the image (or sample) among those added.
     pub image: usize,
-    /// The pixels that the unit depends on, H,W,C as bytes.
+    /// The pixels that the unit depends on, H,W,C as bytes. The range of a channel of the data is
+    /// 0 to 255.
     pub pixels: Vec<u8>,
+}
+
+impl TopPatch {
+    /// The pixels from 0 to 1.
+    pub fn values(&self) -> Vec<f32> {
+        self.pixels.iter().map(|byte| f32::from(*byte) / 255.0).collect()
+    }
 }
 
 /// The top-activating patches of every unit so far.
@@ -68,13 +76,18 @@ impl TopPatches {
         Self { code, input, starts, size, kept, units: vec![Vec::new(); code.c], seen: 0 }
     }
 
+    /// Size of a patch.
+    pub const fn dims(&self) -> Dims {
+        Dims::of(self.size, self.input.c)
+    }
+
     /// Memory in bytes for all patches, and for their contact sheet while a page is written.
     pub fn bytes(&self) -> u64 {
         let pixels = self.code.c * self.kept * self.size.area();
         (pixels * self.input.c * BYTES) as u64
     }
 
-    /// Adds images and their codes, both in memory order (N,H,W,C).
+    /// Adds images, whose values are from 0 to 1, and their codes, both in memory order (N,H,W,C).
     pub fn add(&mut self, x: &[f32], codes: &[f32]) {
         for (x, code) in x.chunks_exact(self.input.len()).zip(codes.chunks_exact(self.code.len())) {
             let mut best: Vec<(f32, usize)> = vec![(0.0, 0); self.code.c];

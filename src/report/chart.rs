@@ -31,7 +31,7 @@ pub(crate) const INK: RGBColor = RGBColor(51, 51, 51);
 const GRID: RGBColor = RGBColor(228, 228, 228);
 /// Colours of series: blue, orange, … of Okabe & Ito's palette, which people with colour vision
 /// deficiency can distinguish.
-const COLOURS: [RGBColor; 6] = [
+pub(super) const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -194,7 +194,7 @@ impl ValueFormatter<f64> for Scale {
 
 /// About `count` round numbers in the range `low..=high`, whose distance is 1, 2 or 5 times a power
 /// of ten.
-fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
+pub(super) fn ticks(low: f64, high: f64, count: usize) -> Vec<f64> {
     let rough = (high - low) / count as f64;
     let power = 10.0_f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0]

@@ -10,9 +10,10 @@ use crate::infer::evaluate::EvaluationReport;
 use crate::infer::reconstruct;
 use crate::infer::restore::{Code, Restorer};
 use crate::infer::whole_images;
-use crate::model::Node;
+use crate::model::{Graph, Node};
 use crate::report::picture;
 use crate::report::picture::TileGrid;
+use crate::report::rendering::{Rendering, Source};
 use crate::report::signals;
 use crate::report::titled::titled;
 use crate::shape::{Dims, Size, to_nhwc};
@@ -34,24 +35,35 @@ const ATOMS: usize = 64;
 /// - `filters.png`: the filters of the first convolution;
 /// - `atoms.png`: the atoms of the most active units, see [`atoms`].
 ///
+/// `channels` are the channels to show, see [`Rendering::fit`].
+///
 /// # Errors
 /// If the device fails or a file cannot be written.
 pub fn write(
     folder: &Path,
     device: &mut Device,
     inference: &mut Inference,
-    images: &Images,
-    chosen: &[Patch],
+    (images, chosen): (&Images, &[Patch]),
     report: &EvaluationReport,
+    channels: &[usize],
 ) -> Result<Vec<&'static str>> {
     let mut written = Vec::new();
     let graph = inference.graph;
+    let dims = graph.nodes[0].dims;
+    let step = (chosen.len() / PATCHES).max(1);
+    let pictured: Vec<Patch> = chosen.iter().step_by(step).take(PATCHES).copied().collect();
+    let x = patches::cut(images, &pictured, dims.size());
+    let mut scaled = x.clone();
+    graph.spec.to_unit(&mut scaled);
+    let source = Source::of(&graph.spec, dims, Some(images.encoding.sample));
+    let rendering = Rendering::fit(&source, channels, [&scaled[..]]);
     if graph.target == 0 {
-        written.extend(reconstructions(folder, device, inference, images, chosen)?);
+        let shown = (&x[..], &scaled[..], chosen.len());
+        written.extend(reconstructions(folder, device, inference, images, shown, &rendering)?);
     }
-    let are_signals = graph.nodes[0].dims.h == 1;
-    if let Some(filters) = filters(device, inference)?.filter(|_| !are_signals) {
-        titled(filters.picture(), FILTERS).save(&folder.join("filters.png"))?;
+    if let Some(filters) = filters(device, inference, &rendering)? {
+        let title = filters_title(graph, &rendering);
+        titled(filters.picture(), &title).save(&folder.join("filters.png"))?;
         written.push("filters.png");
     }
     let statistics = &report.statistics;
@@ -63,71 +75,64 @@ pub fn write(
     // of rarely active units above rounding errors.
     let strength = |unit: &usize| (*unit, 4.0 * statistics.activity(*unit).max(1e-3));
     let units: Vec<(usize, f64)> = order.iter().take(ATOMS).map(strength).collect();
-    if are_signals {
-        if let Some((weight, [c, _, s])) = dictionary_weight(device, inference)? {
-            let atom = |unit: &usize| {
-                let atom = &weight[unit * c * s..][..c * s];
-                (*unit, to_nhwc(atom, Dims::new(c, 1, s)))
-            };
-            let atoms: Vec<(usize, Vec<f32>)> = order.iter().take(ATOMS).map(atom).collect();
-            signals::atoms(&folder.join("atoms.png"), &atoms, c)?;
-            written.push("atoms.png");
-        }
-    } else if let Some(atoms) = atoms(device, inference, &units)? {
-        let title = atoms_title(atoms.tiles.len(), statistics.units(), "most active first");
-        titled(atoms.picture(), &title).save(&folder.join("atoms.png"))?;
+    if let Some(atoms) = atoms(device, inference, &units)? {
+        let (shown, all) = (atoms.values.len(), statistics.units());
+        let title = atoms_title(shown, all, "most active first", &rendering);
+        titled(atoms.tiles(&rendering).picture(), &title).save(&folder.join("atoms.png"))?;
         written.push("atoms.png");
     }
     Ok(written)
 }
 
-/// Writes `reconstructions.png` and, if it applies, `whole.png`; see [`write()`]. Returns the file
-/// names.
+/// Writes `reconstructions.png` and, if it applies, `whole.png`; see [`write()`]. `x` and `scaled`
+/// are the pictured samples in the values of the model and with the range 0…1, of `count`. Returns
+/// the file names.
 fn reconstructions(
     folder: &Path,
     device: &mut Device,
     inference: &mut Inference,
     images: &Images,
-    chosen: &[Patch],
+    (x, scaled, count): (&[f32], &[f32], usize),
+    rendering: &Rendering,
 ) -> Result<Vec<&'static str>> {
     let mut written = vec!["reconstructions.png"];
+    let spec = &inference.graph.spec;
     let dims = inference.graph.nodes[0].dims;
-    let step = (chosen.len() / PATCHES).max(1);
-    let shown: Vec<Patch> = chosen.iter().step_by(step).take(PATCHES).copied().collect();
-    let x = patches::cut(images, &shown, dims.size());
-    let y = inference.run(device, &x)?.y;
-    if dims.h == 1 {
+    let mut y = inference.run(device, x)?.y;
+    let path = folder.join("reconstructions.png");
+    if let Some(lines) = rendering.lines() {
         let pairs = x.chunks(dims.len()).zip(y.chunks(dims.len()));
-        let pairs: Vec<_> = pairs.map(|(x, y)| (x.to_vec(), y.to_vec())).collect();
-        let path = folder.join("reconstructions.png");
-        signals::reconstructions(&path, &pairs, &inference.graph.spec, dims)?;
+        let pairs: Vec<[Vec<f32>; 2]> = pairs.map(|(x, y)| [x.to_vec(), y.to_vec()]).collect();
+        signals::reconstructions(&pairs, spec, dims, lines).save(&path)?;
         return Ok(written);
     }
-    let [x, y] = [x, y].map(|mut values| {
-        inference.graph.spec.to_unit(&mut values);
-        values
-    });
-    let tiles = |data: &[f32]| data.chunks(dims.len()).map(<[f32]>::to_vec).collect::<Vec<_>>();
-    let columns = picture::columns_for(shown.len(), dims.size()).min(shown.len());
+    spec.to_unit(&mut y);
+    let tiles =
+        |data: &[f32]| data.chunks(dims.len()).map(|one| rendering.tile(one)).collect::<Vec<_>>();
+    let (x, y) = (tiles(scaled), tiles(&y));
+    let columns = picture::columns_for(x.len(), dims.size()).min(x.len());
     let title = format!(
-        "{} of {} validation samples ({}x{} pixels), each above its reconstruction",
-        shown.len(),
-        chosen.len(),
+        "{} of {count} validation samples ({}x{} pixels), each above its reconstruction.",
+        x.len(),
         dims.w,
         dims.h
     );
-    titled(picture::pairs(&tiles(&x), &tiles(&y), dims, columns), &title)
-        .save(&folder.join("reconstructions.png"))?;
+    rendering.titled(picture::pairs(&x, &y, rendering.dims(dims), columns), &title).save(&path)?;
     let size = images.table[0].size;
     if size != dims.size() && inference.degradation.is_none() {
         let mut original = images.image_f32(0);
         let mut whole = reconstruct::image(device, inference, &original, size)?;
-        inference.graph.spec.to_unit(&mut original);
-        inference.graph.spec.to_unit(&mut whole);
-        whole.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
+        spec.to_unit(&mut original);
+        spec.to_unit(&mut whole);
+        let pair = [original, whole].map(|mut pixels| {
+            pixels.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
+            rendering.tile(&pixels)
+        });
         let title =
             format!("Left: {}, a validation image. Right: its reconstruction.", images.names[0]);
-        titled(picture::grid(&[original, whole], Dims::of(size, dims.c), 2, 4), &title)
+        let dims = rendering.dims(Dims::of(size, dims.c));
+        rendering
+            .titled(picture::grid(&pair, dims, 2, 4), &title)
             .save(&folder.join("whole.png"))?;
         written.push("whole.png");
     }
@@ -141,7 +146,8 @@ const RESTORED: usize = 4;
 const RESTORED_SIZE: Size = Size::new(320, 320);
 
 /// Writes `restored.png` into a folder: a row per image with the corrupted, the restored and the
-/// clean image. Of large images it shows the centre. Returns the file name.
+/// clean image. Of large images it shows the centre. `channels` are the channels to show, see
+/// [`Rendering::fit`]. Returns the file name.
 ///
 /// # Errors
 /// If the device fails or the file cannot be written.
@@ -151,6 +157,7 @@ pub fn restored(
     restorer: &Restorer,
     images: &Images,
     corruption: (&CorruptionSpec, u64),
+    channels: &[usize],
 ) -> Result<&'static str> {
     let count = images.len().min(RESTORED);
     let shown = (0..count)
@@ -165,53 +172,126 @@ pub fn restored(
         let start = ((from.h - size.h) / 2, (from.w - size.w) / 2);
         crate::raster::crop(picture, Dims::of(from, c), start, size)
     };
-    let tiles: Vec<Vec<f32>> = shown
+    let mut tiles: Vec<Vec<f32>> = shown
         .iter()
         .flat_map(|shown| shown.pictures.iter().map(|picture| centre(picture, shown.size)))
         .collect();
+    let dims = Dims::of(size, c);
+    let source = Source { dims, sample: images.encoding.sample, normalization: None };
+    let originals = tiles.iter().skip(2).step_by(3).map(Vec::as_slice);
+    let rendering = Rendering::fit(&source, channels, originals);
+    tiles.iter_mut().for_each(|tile| *tile = rendering.tile(tile));
     let title = "Validation images. Left: degraded. Middle: restored. Right: original.";
-    titled(picture::grid(&tiles, Dims::of(size, c), 3, 4), title)
+    rendering
+        .titled(picture::grid(&tiles, rendering.dims(dims), 3, 4), title)
         .save(&folder.join("restored.png"))?;
     Ok("restored.png")
 }
 
 /// The title of a picture of filters.
-pub const FILTERS: &str =
-    "Filters of the first convolution; middle gray is 0, each filter is scaled on its own";
+pub fn filters_title(graph: &Graph, rendering: &Rendering) -> String {
+    if rendering.lines().is_some() {
+        let note = rendering.note();
+        return format!("Filters of the first convolution, each scaled on its own. {note}");
+    }
+    let c = first_filters(graph).map_or(1, |(_, [_, c, ..])| c);
+    let how = if rendering.is_chosen() && c == graph.nodes[0].dims.c {
+        format!(". {}", rendering.note())
+    } else if [1, 3].contains(&c) {
+        String::new()
+    } else {
+        let shown = if c > picture::FILTER_CHANNELS {
+            format!("the first {} of {c}", picture::FILTER_CHANNELS)
+        } else {
+            format!("{c}")
+        };
+        format!(", with {shown} channels of a filter side by side")
+    };
+    format!(
+        "Filters of the first convolution; middle gray is 0, each filter is scaled on its own{how}"
+    )
+}
 
 /// The title of a picture of atoms of `shown` units of `all`, in an order.
-pub fn atoms_title(shown: usize, all: usize, order: &str) -> String {
+pub fn atoms_title(shown: usize, all: usize, order: &str, rendering: &Rendering) -> String {
     let shown = if shown < all { format!("{shown} of {all}") } else { all.to_string() };
+    let (what, zero) = zero_of(rendering);
+    let note = rendering.note();
+    let note = if note.is_empty() { note } else { format!(". {note}") };
     format!(
-        "Atoms: what {shown} units add to an image, {order}; middle gray is 0, each atom is scaled \
-         on its own"
+        "Atoms: what {shown} units add to {what}, {order}; {zero} is 0, each atom is scaled on its \
+         own{note}"
     )
+}
+
+/// What samples are, and what shows 0 in atoms.
+pub fn zero_of(rendering: &Rendering) -> (&'static str, &'static str) {
+    match rendering.lines() {
+        Some(_) => ("a signal", "the gray line"),
+        None => ("an image", "middle gray"),
+    }
+}
+
+/// The parameter of the first convolution, and its K, C, R and S. `None` if there is none.
+fn first_filters(graph: &Graph) -> Option<(usize, [usize; 4])> {
+    graph.nodes.iter().find_map(|node| {
+        let weight = node.weight?;
+        let shape = graph.params[weight].shape[..].try_into().ok()?;
+        Some((weight, shape))
+    })
 }
 
 /// The filters of the first convolution. `None` if the model has no convolution.
 ///
 /// # Errors
 /// If the device fails.
-pub fn filters(device: &mut Device, inference: &Inference) -> Result<Option<TileGrid>> {
+pub fn filters(
+    device: &mut Device,
+    inference: &Inference,
+    rendering: &Rendering,
+) -> Result<Option<TileGrid>> {
     let graph = inference.graph;
-    let first = graph
-        .nodes
-        .iter()
-        .find_map(|node| node.weight.filter(|w| graph.params[*w].shape.len() == 4));
-    let Some(weight) = first else { return Ok(None) };
-    let [k, c, r, s] = graph.params[weight].shape[..] else {
-        unreachable!("the weight was selected by its four axes")
-    };
+    let Some((weight, [k, c, r, s])) = first_filters(graph) else { return Ok(None) };
     let values = inference.store.read_param(device, graph, weight)?;
+    let is_rendered = rendering.lines().is_some() || rendering.is_chosen();
+    if is_rendered && c == graph.nodes[0].dims.c {
+        let dims = Dims::new(c, r, s);
+        let filters: Vec<Vec<f32>> =
+            values.chunks_exact(dims.len()).map(|filter| to_nhwc(filter, dims)).collect();
+        return Ok(Some(rendering.changes(&filters, dims)));
+    }
     Ok(Some(picture::filters(&values, k, c, r, s)))
 }
 
-/// The weight of the transposed convolution whose input is the code (units, C, R, S), and C, R and
-/// S. `None` if the decoder has no such layer.
-fn dictionary_weight(
+/// The atoms of units: what each adds to a sample.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Atoms {
+    /// Size of an atom.
+    pub dims: Dims,
+    /// The atoms (H,W,C), in the scale in which the range of each channel of the data is 0…1.
+    pub values: Vec<Vec<f32>>,
+}
+
+impl Atoms {
+    /// Their pictures.
+    pub fn tiles(&self, rendering: &Rendering) -> TileGrid {
+        rendering.changes(&self.values, self.dims)
+    }
+
+    /// Moran's I of an atom, see [`TileGrid::moran`].
+    pub fn moran(&self, atom: usize) -> Option<f64> {
+        let tiles = vec![picture::centred(self.values.get(atom)?)];
+        TileGrid { dims: self.dims, columns: 1, tiles }.moran(0)
+    }
+}
+
+/// The dictionary atoms of `units`: the filters of the transposed convolution whose input is the
+/// code. `None` if the decoder has no such layer.
+fn dictionary(
     device: &mut Device,
     inference: &Inference,
-) -> Result<Option<(Vec<f32>, [usize; 3])>> {
+    units: impl ExactSizeIterator<Item = usize>,
+) -> Result<Option<Atoms>> {
     let graph = inference.graph;
     let decodes = |node: &&Node| {
         node.inputs == [graph.code] && matches!(node.op, Some(LayerOp::ConvTranspose2d(_)))
@@ -222,20 +302,10 @@ fn dictionary_weight(
     let [_, c, r, s] = graph.params[weight].shape[..] else {
         unreachable!("a convolution's weight has four axes")
     };
-    Ok(Some((inference.store.read_param(device, graph, weight)?, [c, r, s])))
-}
-
-/// The dictionary atoms of `units`, see [`dictionary_weight`].
-fn dictionary(
-    device: &mut Device,
-    inference: &Inference,
-    units: impl ExactSizeIterator<Item = usize>,
-) -> Result<Option<TileGrid>> {
-    let Some((values, [c, r, s])) = dictionary_weight(device, inference)? else { return Ok(None) };
-    let k = units.len();
-    let chosen: Vec<f32> =
-        units.flat_map(|unit| &values[unit * c * r * s..(unit + 1) * c * r * s]).copied().collect();
-    Ok(Some(picture::filters(&chosen, k, c, r, s)))
+    let dims = Dims::new(c, r, s);
+    let all = inference.store.read_param(device, graph, weight)?;
+    let values = units.map(|unit| to_nhwc(&all[unit * dims.len()..][..dims.len()], dims));
+    Ok(Some(Atoms { dims, values: values.collect() }))
 }
 
 /// Maximum number of tiles in `codes.png`: the image and 29 maps. More make each of them smaller.
@@ -299,7 +369,7 @@ pub fn atoms(
     device: &mut Device,
     inference: &Inference,
     units: &[(usize, f64)],
-) -> Result<Option<TileGrid>> {
+) -> Result<Option<Atoms>> {
     let graph = inference.graph;
     let no_decoder = graph.code == 0 || graph.code == graph.output;
     if units.is_empty() || no_decoder || !graph.code_reaches_output() {
@@ -307,7 +377,7 @@ pub fn atoms(
     }
     let (code, output) = (graph.nodes[graph.code].dims, graph.nodes[graph.output].dims);
     // A decoder can reconstruct a layer or classify, and then has any number of channels.
-    if output.area() == 1 || ![1, 3].contains(&output.c) {
+    if output.area() == 1 || output.c != graph.nodes[0].dims.c {
         return Ok(None);
     }
     let mut atoms: Vec<Vec<f32>> = Vec::new();
@@ -328,9 +398,14 @@ pub fn atoms(
                 .map(|image| image.iter().zip(zero).map(|(a, z)| a - z).collect::<Vec<f32>>()),
         );
     }
-    let (atoms, dims) =
+    if let Some(normalization) = graph.spec.normalization.as_ref().filter(|_| graph.target == 0) {
+        for atom in &mut atoms {
+            normalization.change_to_unit(atom);
+        }
+    }
+    let (values, dims) =
         if code.area() > 1 { crop_to_support(&atoms, output) } else { (atoms, output) };
-    Ok(Some(picture::atoms(&atoms, dims)))
+    Ok(Some(Atoms { dims, values }))
 }
 
 /// Crops pictures (H,W,C) to the smallest common rectangle that contains every pixel above 0.1 % of

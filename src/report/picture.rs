@@ -23,7 +23,7 @@ const PAIR_GAP: usize = 2;
 const ROW_GAP: usize = 12;
 /// Maximum number of channels shown for a filter that is neither gray nor RGB. More make each of
 /// them smaller.
-const FILTER_CHANNELS: usize = 8;
+pub(super) const FILTER_CHANNELS: usize = 8;
 
 /// A gray (1 channel) or RGB (3 channels) picture on the 0–1 scale.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,6 +83,19 @@ impl Picture {
     /// If the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         save_png(path, &self.pixels, self.dims)
+    }
+
+    /// The picture enlarged by the largest whole factor for which it is at most `width` wide, if it
+    /// is smaller.
+    pub(super) fn enlarged(self, width: usize) -> Self {
+        let size = self.dims.size();
+        let factor = width / size.w.max(1);
+        if factor < 2 {
+            return self;
+        }
+        let mut large = Self::blank(Dims::of(size.map(|side| side * factor), self.dims.c));
+        large.paint(&self.pixels, size, factor, 0, 0);
+        large
     }
 
     /// A picture of the background colour.
@@ -253,14 +266,6 @@ pub fn filters(weights: &[f32], k: usize, c: usize, r: usize, s: usize) -> TileG
     TileGrid { dims: Dims::new(1, r, s), columns, tiles }
 }
 
-/// Tiles of decoder atoms (H,W,C: what one unit of the code adds to the image), each scaled by
-/// [`centred`].
-pub fn atoms(atoms: &[Vec<f32>], dims: Dims) -> TileGrid {
-    let tiles = atoms.iter().map(|atom| centred(&visible(atom, dims.c))).collect();
-    let columns = columns_for(atoms.len(), dims.size());
-    TileGrid { dims: Dims { c: shown_channels(dims.c), ..dims }, columns, tiles }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -370,6 +375,17 @@ mod tests {
     }
 
     #[test]
+    fn small_pictures_are_enlarged() {
+        let small = Picture { dims: Dims::new(1, 1, 2), pixels: vec![0.1, 0.2] };
+        let large = small.clone().enlarged(5);
+        assert_eq!(
+            (large.dims, &large.pixels[2..]),
+            (Dims::new(1, 2, 4), &[0.2, 0.2, 0.1, 0.1, 0.2, 0.2][..])
+        );
+        assert_eq!(small.clone().enlarged(3), small);
+    }
+
+    #[test]
     fn reconstructions_are_below_their_originals() {
         let originals = vec![vec![0.1; 4], vec![0.2; 4], vec![0.3; 4]];
         let reconstructions = vec![vec![0.4; 4], vec![0.5; 4], vec![0.6; 4]];
@@ -412,11 +428,5 @@ mod tests {
         let many = filters(&vec![1.0; 4 * 20 * 9], 4, 20, 3, 3);
         assert_eq!((many.tiles.len(), many.columns % 8), (32, 0));
         assert!(many.picture().dims.w > 500);
-    }
-
-    #[test]
-    fn atoms_of_two_channels_show_the_first() {
-        let atoms = atoms(&[vec![1.0, 9.0, -2.0, 9.0]], Dims::new(2, 2, 1));
-        assert_eq!((atoms.dims.c, atoms.tiles[0].clone()), (1, vec![0.75, 0.0]));
     }
 }

@@ -157,6 +157,9 @@ pub struct DataSpec {
     /// bits: half the memory, values rounded to 11 bits after normalisation.
     #[serde(skip_serializing_if = "is_same")]
     pub storage: StorageName,
+    /// Channels that pictures show, numbered from 0. The default depends on their number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub show_channels: Vec<usize>,
 }
 
 fn is_error(name: &NanName) -> bool {
@@ -191,6 +194,7 @@ impl Default for DataSpec {
             normalize: NormalizeName::Auto,
             range: None,
             storage: StorageName::Same,
+            show_channels: Vec::new(),
         }
     }
 }

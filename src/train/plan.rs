@@ -5,7 +5,7 @@ use crate::data::NanName;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::{self, Graph, ParamRole, Store};
-use crate::spec::{Config, LayerOp, PenaltyName, Precision, TrainSpec};
+use crate::spec::{Config, PenaltyName, Precision, TrainSpec};
 use crate::view::View;
 
 /// Builds the step of an autoencoder from a configuration.
@@ -136,24 +136,47 @@ pub fn check(config: &Config, graph: &Graph) -> Result<()> {
         ));
     }
     match needs_whole_batch(config, graph) {
-        Some(what) if parts > 1 => Err(Error::usage(format!(
-            "train.accumulate = {parts}: {what} needs the whole batch at once; set \
-             train.accumulate to 1"
+        Some(whole) if parts > 1 => Err(Error::usage(format!(
+            "train.accumulate = {parts}: {} needs the whole batch at once; set train.accumulate to \
+             1 and train.batch to {}, or {}",
+            whole.what,
+            config.train.batch / parts,
+            whole.instead
         ))),
         _ => Ok(()),
     }
 }
 
-/// What computes with all samples of a batch at once, so that a batch cannot be processed in parts.
-pub fn needs_whole_batch(config: &Config, graph: &Graph) -> Option<String> {
-    let whole = |op: &LayerOp| op.selection().is_some_and(|selection| selection.over_batch);
-    let layer = graph
-        .nodes
-        .iter()
-        .find(|node| node.op.as_ref().is_some_and(whole))
-        .map(|node| format!("layer {}", node.name));
-    let penalty = (config.sparsity.penalty == PenaltyName::Kl && config.sparsity.beta > 0.0)
-        .then(|| "the KL penalty".to_owned());
+/// What computes with all samples of a batch at once.
+#[derive(Debug)]
+pub struct WholeBatch {
+    what: String,
+    /// What to use instead, which computes with each sample on its own.
+    instead: String,
+}
+
+/// What computes with all samples of a batch at once, so that a batch cannot be processed in parts:
+/// a part does not have the other parts' samples.
+pub fn needs_whole_batch(config: &Config, graph: &Graph) -> Option<WholeBatch> {
+    let layer = graph.nodes.iter().find_map(|node| {
+        let op = node.op.as_ref()?;
+        let selection = op.selection().filter(|selection| selection.over_batch)?;
+        let name = &node.name;
+        let instead = if selection.kept.is_some() {
+            format!("set model.layers.{name}.op to top_k, which selects in each sample")
+        } else {
+            format!("remove layer {name}")
+        };
+        let what = format!("layer {name} ({}, which selects among all samples)", op.name());
+        Some(WholeBatch { what, instead })
+    });
+    let penalty =
+        (config.sparsity.penalty == PenaltyName::Kl && config.sparsity.beta > 0.0).then(|| {
+            WholeBatch {
+                what: "the KL penalty".to_owned(),
+                instead: "set sparsity.penalty to l1 or none".to_owned(),
+            }
+        });
     layer.or(penalty)
 }
 

@@ -105,13 +105,14 @@ impl Task for Reconstruction<'_> {
         report: &EvaluationReport,
     ) -> Result<Vec<&'static str>> {
         let Self { prepared, inference, chosen, config, .. } = self;
-        let images = &prepared.validation;
+        let (images, channels) = (&prepared.validation, &config.data.show_channels);
         let mut pictures =
-            gallery::write(folder.path(), device, inference, images, chosen, report)?;
+            gallery::write(folder.path(), device, inference, (images, chosen), report, channels)?;
         if let Some(restorer) = &self.restorer {
             let corruption = (&config.corruption, config.seed);
-            pictures
-                .insert(0, gallery::restored(folder.path(), device, restorer, images, corruption)?);
+            let path = folder.path();
+            let restored = gallery::restored(path, device, restorer, images, corruption, channels)?;
+            pictures.insert(0, restored);
             pictures.extend(gallery::codes(folder.path(), device, restorer, images, corruption)?);
         }
         Ok(pictures)

@@ -291,6 +291,7 @@ impl<'a, T: Task> Run<'a, T> {
         if self.writes_events || Events::exist(self.folder.path()) {
             self.events = Some(Events::begin(self.folder.path())?);
         }
+        self.write_resumed_page(log);
         if !self.folder.rollback().exists() {
             self.keep_rollback(device, log)?;
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Run, Task};
 use crate::device::Device;
 use crate::error::Result;
-use crate::report::runs::{self, Allowance, State};
+use crate::report::runs::{self, Allowance, PAGE, State};
 use crate::train::log::Log;
 
 /// Time that pictures take: on two CPU cores 0.04 s for digits, 0.2 s for whole photographs and
@@ -59,6 +59,16 @@ impl<T: Task> Run<'_, T> {
             self.draw_now(device, log, &found);
         }
         self.files().write()
+    }
+
+    /// Writes the page of a resumed run, whose page says that it stopped or finished. Training goes
+    /// on without it if that fails.
+    pub(super) fn write_resumed_page(&self, log: &Log) {
+        if self.folder.file(PAGE).is_file()
+            && let Err(error) = runs::write_page(self.folder.path(), State::Running)
+        {
+            log.say(&format!("note: no page of the run: {error}"));
+        }
     }
 
     /// Writes the page of a run that stopped, if it can be continued. A failure does not hide why

@@ -210,6 +210,20 @@ fn a_penalty_on_batch_means_refuses_parts() {
     assert!(!exists(&out));
 }
 
+/// BatchTopK selects among all samples of a batch, so that parts are refused with what to change.
+#[test]
+fn the_default_preset_in_parts_is_refused_with_advice_that_works() {
+    let folder = TempFolder::new("parts-of-the-default");
+    let out = folder.path("run");
+    let train = Command::new("train photos").out(&out).steps(1).on_cpu().quiet();
+    let parts = train.clone().flags("--batch 4 --accumulate 2");
+    let words = ["layer code", "batch_top_k", "train.batch to 2", "model.layers.code.op to top_k"];
+    parts.clone().fails(2, &words);
+    assert!(!exists(&out));
+    parts.set("model.layers.code.op=top_k").succeed();
+    train.batch(2).force().succeed();
+}
+
 /// The units of BatchTopK compete within a batch: only a smaller batch helps.
 #[test]
 fn a_batch_that_cannot_be_divided_is_refused_with_a_smaller_one() {

@@ -178,6 +178,28 @@ fn a_run_folder_is_not_data() {
 }
 
 #[test]
+fn run_folders_below_a_folder_of_images_are_left_out() {
+    let folder = photographs("run-below");
+    several(&folder, ". -q -o runs/one").steps(1).succeed();
+    let note = "note: 1 run folder is left out, since pictures of runs are results: ";
+    let at = |line: &str| Command::new(line).current_dir(folder.path("")).on_cpu();
+    // Without the run, the data would differ.
+    several(&folder, ". -o two").steps(1).warns(&[note, "runs/one", ".: 3 images"]);
+    std::fs::remove_dir_all(folder.path("two")).unwrap();
+    at("features photographs . -o f.npy").warns(&[note, "3 images"]);
+    let results = || std::fs::read_dir(folder.path("out")).unwrap().count();
+    at("denoise . --sigma 0 -o out").warns(&[note]);
+    // Two folders and a file.
+    assert_eq!(results(), 3);
+    at("denoise * --sigma 0 -o out --force").warns(&[note]);
+    at("denoise runs/*/*.png").fails(2, &["no file matches", "results"]);
+    at("denoise runs").fails(2, &["no image found", "results of a run"]);
+    // Without its origin the folder is one of images.
+    std::fs::remove_file(folder.path("runs/one/run.json")).unwrap();
+    assert!(!at("denoise . --sigma 0 -o out").messages().contains(note));
+}
+
+#[test]
 fn images_in_the_place_of_a_model_are_recognised() {
     let folder = photographs("swapped");
     several(&folder, "a b -q -o run").steps(1).succeed();

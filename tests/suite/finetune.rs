@@ -137,11 +137,31 @@ fn a_classifier_can_be_inspected() {
 }
 
 #[test]
+fn images_of_another_size_are_resized_and_this_is_said() {
+    let folder = TempFolder::new("classify-sizes");
+    let large = image::imageops::resize(
+        &image::GrayImage::from_fn(8, 8, |x, y| image::Luma([(x * y * 5) as u8])),
+        40,
+        24,
+        image::imageops::FilterType::Nearest,
+    );
+    large.save(folder.path("large.png")).unwrap();
+    let large = folder.path("large.png");
+    let classify =
+        |image: &str| Command::new("classify").arg(&classifier().run).arg(image).on_cpu();
+    let note = "resized to 8x8, the input of the model";
+    classify(&large).warns(&[note]);
+    assert!(!classify("digits").messages().contains(note));
+    // The result is that of an image of the model's size.
+    assert_eq!(classify(&large).succeed(), classify(&large).flags("--resize").succeed());
+}
+
+#[test]
 fn wrong_input_of_classify_is_refused() {
     let folder = TempFolder::new("classify-bad");
     let encoder = Command::new("classify").arg(sparse_digits()).arg("digits").on_cpu().quiet();
     encoder.fails(2, &["not a classifier", "csae finetune"]);
-    classify("textures").fails(2, &["--resize"]);
+    classify("photos").fails(2, &["channels", "--resize"]);
     let there = folder.write("confusion.png", "");
     classify("digits").option("--confusion", there).fails(2, &["--force"]);
     let unlabelled = classify("textures").arg("--resize");

@@ -132,9 +132,19 @@ fn a_running_training_has_pictures_and_a_stopped_one_has_a_page() {
     assert_eq!(wait(child).status, Some(status));
     let page = text(format!("{run}/index.html"));
     assert!(page.contains("\"state\":\"stopped\"") && page.contains("data:image/png;base64,"));
-    // The page of the finished run replaces it.
+    // A resumed run has a page that says so from its start on.
     let steps = metrics(&run).last().unwrap()["step"].as_u64().unwrap() as usize;
-    Command::resume(&run).steps(steps + 100).on_cpu().quiet().succeed();
+    let mut child = Command::resume(&run).steps(1 << 30).on_cpu().quiet().spawn();
+    let state = |state: &str| text(format!("{run}/index.html")).contains(state);
+    wait_for(&mut child, &|| state("\"state\":\"running\""));
+    assert!(!state("\"state\":\"stopped\""));
+    let status = interrupt(&child);
+    assert_eq!(wait(child).status, Some(status));
+    assert!(state("\"state\":\"stopped\""));
+    // The page of the finished run replaces it.
+    let done = metrics(&run).last().unwrap()["step"].as_u64().unwrap() as usize;
+    assert!(done >= steps);
+    Command::resume(&run).steps(done + 100).on_cpu().quiet().succeed();
     assert!(text(format!("{run}/index.html")).contains("\"state\":\"finished\""));
 }
 

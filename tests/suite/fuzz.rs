@@ -1,6 +1,6 @@
 //! Mutated files for every reader of foreign bytes: IDX, CIFAR, npy, pictures, label images,
-//! annotations, model files, checkpoints, TOML. A reader must not panic, take a second, or allocate
-//! a gigabyte at once.
+//! annotations, model files, checkpoints, priors, detectors, feature files, TOML, the files of run
+//! folders. A reader must not panic, take a second, or allocate a gigabyte at once.
 //!
 //! Each run makes `CSAE_FUZZ` inputs (default 4,000) from `CSAE_FUZZ_SEED` (default 1). A long run,
 //! with memory bounded to 1.3 GB for the whole process, so that no allocation can be larger than 1
@@ -14,9 +14,11 @@
 //! Inputs that fail are written to `tests/fuzz_corpus/`. Its files are seeds of every run, so a
 //! case that was found once stays a test. Their names begin with the reader's name.
 
+use std::collections::HashMap;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use csae::internals::data::annotations::box_files::voc_from;
@@ -26,12 +28,19 @@ use csae::internals::data::annotations::yolo::yolo_from;
 use csae::internals::data::formats::decode::decode;
 use csae::internals::data::formats::{arrays, cifar, idx};
 use csae::internals::data::numbers;
+use csae::internals::priors::prior::Prior;
+use csae::internals::report::runs::{self, CONFIG, ORIGIN, State};
 use csae::internals::rng::Stream;
-use csae::internals::shape::Size;
+use csae::internals::shape::{Dims, Size};
 use csae::internals::spec::{Config, preset_names, preset_text};
+use csae::internals::tasks::anomaly::{Bank, Calibration, Detector, FILE_NAME, ViewStatistics};
+use csae::internals::tasks::features::{self, FeatureSource};
+use csae::internals::train::RunFolder;
 use csae::internals::train::checkpoint::{self, Checkpoint};
 
 use image::{DynamicImage, GrayImage, ImageFormat};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 
 use crate::support::mutate::mutate;
 use crate::support::{TempFolder, bytes};
@@ -39,7 +48,7 @@ use crate::support::{TempFolder, bytes};
 type Reader = fn(&[u8]) -> Result<(), String>;
 
 /// Readers by name.
-const READERS: [(&str, Reader); 12] = [
+const READERS: [(&str, Reader); 18] = [
     ("checkpoint", |bytes| {
         checkpoint::load_bytes(bytes, "fuzz").map(drop).map_err(|e| e.to_string())
     }),
@@ -49,6 +58,14 @@ const READERS: [(&str, Reader); 12] = [
         array.read_all(&mut file).map(drop).map_err(|e| e.to_string())
     }),
     ("coco", |bytes| coco_from(bytes).map(drop).map_err(|e| e.to_string())),
+    ("detector", |bytes| {
+        let folder = written(FILE_NAME, bytes);
+        Detector::load(folder, FINGERPRINT).map(drop).map_err(|e| e.to_string())
+    }),
+    ("features", |bytes| {
+        let path = written("x.safetensors", bytes).join("x.safetensors");
+        features::read(&path, &source_of_features()).map(drop).map_err(|e| e.to_string())
+    }),
     ("idx", |bytes| idx::images_from(bytes).map(drop).map_err(|e| e.to_string())),
     ("label_image", |bytes| labels_from(bytes).map(drop).map_err(|e| e.to_string())),
     ("labels", |bytes| {
@@ -74,6 +91,14 @@ const READERS: [(&str, Reader); 12] = [
             .map_err(|e| e.to_string())
     }),
     ("picture", |bytes| decode(bytes).map(drop).map_err(|e| e.to_string())),
+    ("prior", |bytes| {
+        let path = written("prior.safetensors", bytes).join("prior.safetensors");
+        Prior::load(&path, FINGERPRINT).map(drop).map_err(|e| e.to_string())
+    }),
+    // The files of a run folder: `csae resume` opens it, and its page shows it.
+    ("run_config", |bytes| run_with(CONFIG, bytes)),
+    ("run_log", |bytes| run_with("metrics.jsonl", bytes)),
+    ("run_origin", |bytes| run_with(ORIGIN, bytes)),
     ("toml", |bytes| {
         let text = String::from_utf8_lossy(bytes);
         // Its first lines as overrides.
@@ -88,6 +113,113 @@ const READERS: [(&str, Reader); 12] = [
         yolo_from(bytes, Size { h: 120, w: 160 }, None).map(drop).map_err(|e| e.to_string())
     }),
 ];
+
+/// The fingerprint of the model that the seeds belong to.
+const FINGERPRINT: &str = "abc";
+
+/// Writes a file into the folder of this test, and returns the folder.
+fn written(name: &str, bytes: &[u8]) -> &'static Path {
+    static FOLDER: OnceLock<TempFolder> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| TempFolder::new("fuzz-files"));
+    folder.write(name, bytes);
+    folder.root()
+}
+
+/// Opens a run folder in which one file has these bytes, and writes its page.
+fn run_with(name: &str, bytes: &[u8]) -> Result<(), String> {
+    static FOLDER: OnceLock<TempFolder> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| TempFolder::new("fuzz-run"));
+    for (file, sound) in [
+        (CONFIG, preset_text("w1").expect("a preset").to_owned()),
+        (ORIGIN, RUN_ORIGIN.to_owned()),
+        ("metrics.jsonl", RUN_LOG.to_owned()),
+    ] {
+        folder.write(file, if file == name { bytes } else { sound.as_bytes() });
+    }
+    let page = runs::write_page(folder.root(), State::Stopped);
+    let opened = RunFolder::open(folder.root()).map(drop);
+    page.and(opened).map_err(|error| error.to_string())
+}
+
+const RUN_ORIGIN: &str = r#"{"csae": "0.1.0", "device": "cpu", "source": "digits", "threads": 2,
+    "budget": {"all": 1000000, "data": 500000}}"#;
+
+const RUN_LOG: &str = r#"{"kind":"train","step":5,"epoch":0.5,"loss":7.0,"lr":0.1}
+{"kind":"validation","step":9,"epoch":0.9,"sum_squares":2.5,"psnr":20.1,"l0":3.0,"best":true}
+"#;
+
+fn source_of_features() -> FeatureSource {
+    FeatureSource {
+        model: FINGERPRINT.to_owned(),
+        layer: "code".to_owned(),
+        pooling: String::new(),
+        dims: Dims { c: 3, h: 1, w: 1 },
+        images: 2,
+    }
+}
+
+/// A safetensors file with a text in its metadata and tensors of these shapes.
+fn tensor_file(key: &str, json: &str, shapes: &[(&str, &[usize])]) -> Vec<u8> {
+    let values: Vec<u8> = (0..4096).flat_map(|i| (i as f32 / 4096.0).to_le_bytes()).collect();
+    let view = |shape: &[usize]| {
+        let len = 4 * shape.iter().product::<usize>();
+        TensorView::new(Dtype::F32, shape.to_vec(), &values[..len]).expect("the length fits")
+    };
+    let views: Vec<_> = shapes.iter().map(|(name, shape)| (*name, view(shape))).collect();
+    let metadata = HashMap::from([(key.to_owned(), json.to_owned())]);
+    safetensors::serialize(views, Some(metadata)).expect("it is written to memory")
+}
+
+/// A prior of two units, one component and one cluster.
+fn prior() -> Vec<u8> {
+    let json = r#"{"model": "abc", "fitted_to": 9, "classes": ["a"], "order": [1, 0], "hidden": 3,
+        "mixture": {"weights": [1.0], "classes": [0]},
+        "sparse": {"weights": [1.0], "classes": null}}"#;
+    // The network reads two values of each unit and the cluster, and returns three of each unit.
+    let (input, output) = (5, 6);
+    let shapes: [(&str, &[usize]); 12] = [
+        ("gaussian.factor", &[2, 2]),
+        ("gaussian.mean", &[2]),
+        ("mixture.factor", &[1, 2, 2]),
+        ("mixture.mean", &[1, 2]),
+        ("sparse.centres", &[1, 2]),
+        ("sparse.network.bias", &[output]),
+        ("sparse.network.direct", &[output, input]),
+        ("sparse.network.hidden", &[3]),
+        ("sparse.network.into", &[input, 3]),
+        ("sparse.network.out", &[output, 3]),
+        ("sparse.units", &[2, 5]),
+        ("units", &[2, 2]),
+    ];
+    tensor_file("csae_prior", json, &shapes)
+}
+
+/// A detector with three descriptors of two values.
+fn detector() -> Vec<u8> {
+    let statistics = ViewStatistics { mean: 0.5, std: 1.0 };
+    let calibration = Calibration {
+        model: FINGERPRINT.to_owned(),
+        layer: "code".to_owned(),
+        tile: Some([8, 8]),
+        weights: [1.0; 3],
+        smoothing: 1.0,
+        statistics: [statistics; 3],
+        rate: 0.01,
+        image_threshold: 3.0,
+        pixel_threshold: 4.0,
+        gathered: 8,
+        held_out: 2,
+    };
+    let bank = Bank {
+        mean: vec![0.5; 2],
+        whitening: vec![1.0, 0.0, 0.5, 1.0],
+        members: vec![0.25; 6],
+        neighbour_distances: vec![1.0; 3],
+    };
+    let folder = TempFolder::new("fuzz-detector");
+    Detector { bank, calibration }.save(folder.root()).expect("a detector can be written");
+    bytes(folder.path(FILE_NAME))
+}
 
 const COCO: &str = r#"{"images": [{"id": 1, "file_name": "a/x.jpg", "width": 160, "height": 120}],
     "annotations": [{"image_id": 1, "category_id": 7, "bbox": [10.5, 20, 30, 4e1], "iscrowd": 0}],
@@ -129,6 +261,16 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         .expect("a checkpoint can be written");
     seeds.push(("checkpoint".to_owned(), bytes(&path)));
     seeds.push(("cifar".to_owned(), [record.clone(), record].concat()));
+    let described = r#"{"model": "abc", "layer": "code", "pooling": ""}"#;
+    seeds.push((
+        "features".to_owned(),
+        tensor_file("csae_features", described, &[("features", &[2, 3])]),
+    ));
+    seeds.push(("prior".to_owned(), prior()));
+    seeds.push(("detector".to_owned(), detector()));
+    seeds.push(("run_config".to_owned(), preset_text("w1").expect("a preset").as_bytes().to_vec()));
+    let run = [("run_log", RUN_LOG), ("run_origin", RUN_ORIGIN)];
+    seeds.extend(run.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())));
     let annotations = [("coco", COCO), ("voc", VOC), ("yolo", YOLO)];
     seeds.extend(annotations.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())));
     let labels = GrayImage::from_fn(9, 7, |x, y| image::Luma([(x * y % 5) as u8]));
@@ -137,6 +279,11 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
         let mut file = Cursor::new(Vec::new());
         labels.write_to(&mut file, ImageFormat::Png).expect("it is written to memory");
         seeds.push(("label_image".to_owned(), file.into_inner()));
+        for format in [ImageFormat::Tga, ImageFormat::Ico] {
+            let mut file = Cursor::new(Vec::new());
+            labels.write_to(&mut file, format).expect("it is written to memory");
+            seeds.push(("picture".to_owned(), file.into_inner()));
+        }
     }
     seeds
 }

@@ -364,7 +364,7 @@ fn images_are_not_overwritten_without_force_and_those_that_stay_are_reported() {
 }
 
 /// A copy of the shared run, which a test may change, and the path of its priors.
-fn copied_run(folder: &TempFolder) -> (String, String) {
+pub fn copied_run(folder: &TempFolder) -> (String, String) {
     let run = folder.path("run");
     copy_folder(&fitted().run, &run);
     let prior = format!("{run}/prior.safetensors");

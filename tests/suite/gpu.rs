@@ -595,5 +595,5 @@ fn atoms_are_decoded_one_at_a_time_if_two_do_not_fit_a_binding() {
     let atoms =
         gallery::atoms(&mut device, &inference, &[(0, 1.0)]).unwrap().expect("there is a unit");
     // The atom of a unit has one pixel: its weight, to which the picture is scaled.
-    assert_eq!((atoms.tiles.len(), atoms.dims.area()), (1, 1));
+    assert_eq!((atoms.values.len(), atoms.dims.area()), (1, 1));
 }

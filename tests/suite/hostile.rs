@@ -11,6 +11,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::finetune::classifier;
 use crate::support::models::digits;
 use crate::support::{Command, TempFolder, images, skip, text};
 
@@ -28,10 +29,11 @@ enum Task {
     Features,
     Inspect,
     Reconstruct,
+    Classify,
 }
 
 /// All columns.
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 9] = [
     Task::Help,
     Task::Devices,
     Task::Train,
@@ -40,6 +42,7 @@ const TASKS: [Task; 8] = [
     Task::Features,
     Task::Inspect,
     Task::Reconstruct,
+    Task::Classify,
 ];
 
 impl Task {
@@ -64,6 +67,10 @@ impl Task {
             Self::Inspect => Command::inspect(digits()).out(to("inspect")).on_cpu(),
             Self::Reconstruct => {
                 Command::reconstruct(digits(), image).out(to("reconstructed")).on_cpu()
+            }
+            Self::Classify => {
+                let classify = Command::new("classify").arg(&classifier().run).arg("digits");
+                classify.arg("--confusion").arg(to("confusion.png")).on_cpu()
             }
         }
     }

@@ -17,9 +17,14 @@ use crate::support::{Command, TempFolder, bytes, is_file, model_bytes};
 fn picture(format: ImageFormat) -> Vec<u8> {
     let image = image::GrayImage::from_fn(24, 20, |x, y| image::Luma([(90 + 5 * x + 3 * y) as u8]));
     let image = DynamicImage::from(image);
-    // GIF files have a palette of colours.
-    let is_gif = format == ImageFormat::Gif;
-    encoded(&if is_gif { image.into_rgb8().into() } else { image }, format)
+    let image = match format {
+        // GIF files have a palette of colours.
+        ImageFormat::Gif => image.into_rgb8().into(),
+        // PNG images in icons have colours and alpha.
+        ImageFormat::Ico => image.into_rgba8().into(),
+        _ => image,
+    };
+    encoded(&image, format)
 }
 
 fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
@@ -56,6 +61,8 @@ fn a_folder_of_mixed_files_is_restored_and_the_rest_is_said() {
     folder.write("in/d.png", picture(ImageFormat::Png));
     folder.write("in/e.gif", animation());
     folder.write("in/f.heic", HEIC);
+    folder.write("in/g.tga", picture(ImageFormat::Tga));
+    folder.write("in/h.ico", picture(ImageFormat::Ico));
     folder.write("in/notes.txt", "hello");
     let (images, out) = (folder.path("in"), folder.path("out"));
     let messages = denoise(&images, &out).messages();
@@ -70,7 +77,17 @@ fn a_folder_of_mixed_files_is_restored_and_the_rest_is_said() {
         .iter()
         .map(|path| path.file_name().unwrap().to_string_lossy().into_owned())
         .collect();
-    let expected = ["a.jfif", "b.JPE", "c.jpg", "d.gif.png", "d.png", "e.png", "scan.001.tif"];
+    let expected = [
+        "a.jfif",
+        "b.JPE",
+        "c.jpg",
+        "d.gif.png",
+        "d.png",
+        "e.png",
+        "g.png",
+        "h.png",
+        "scan.001.tif",
+    ];
     assert_eq!(names, expected);
     for (name, format) in [
         ("a.jfif", ImageFormat::Jpeg),
@@ -82,6 +99,35 @@ fn a_folder_of_mixed_files_is_restored_and_the_rest_is_said() {
     }
     let strict = denoise(&images, &out).force().arg("--strict").quiet();
     strict.fails(2, &["f.heic", "HEIC images are not supported"]);
+}
+
+/// The pixels that are read from TGA files and icons, with all kinds of pixels.
+#[test]
+fn tga_files_and_icons_have_the_pixels_of_their_images() {
+    let folder = TempFolder::new("tga-ico");
+    let colour = RgbaImage::from_fn(24, 20, |x, y| {
+        Rgba([(10 * x) as u8, (12 * y) as u8, 90, if x > y { 255 } else { 40 }])
+    });
+    let colour = DynamicImage::from(colour);
+    let tga = ("x.tga", ImageFormat::Tga);
+    let kinds: [(DynamicImage, (&str, ImageFormat)); 4] = [
+        (colour.to_luma8().into(), tga),
+        (colour.to_rgb8().into(), tga),
+        (colour.clone(), tga),
+        (colour.clone(), ("x.ico", ImageFormat::Ico)),
+    ];
+    for (image, (name, format)) in kinds {
+        let path = folder.write(name, encoded(&image, format));
+        let out = folder.path("out");
+        let denoise = Command::new("denoise --sigma 0").arg(&path).out(&out).force();
+        denoise.on_cpu().quiet().succeed();
+        let result = image::open(format!("{out}/x.png")).unwrap();
+        assert_eq!(result.color(), image.color(), "{name}");
+        assert_eq!(result.as_bytes(), image.as_bytes(), "{name} {:?}", image.color());
+    }
+    let cut = encoded(&colour, ImageFormat::Tga);
+    let cut = folder.write("cut.tga", &cut[..cut.len() / 2]);
+    denoise(&cut, &folder.path("out")).quiet().fails(2, &["cut.tga", "cannot be decoded"]);
 }
 
 #[test]

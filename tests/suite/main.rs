@@ -41,6 +41,7 @@ mod inspect;
 
 mod layerwise;
 mod library;
+mod limits;
 mod manners;
 mod many;
 mod masks;
@@ -51,6 +52,7 @@ mod outputs;
 mod packaging;
 #[cfg(unix)]
 mod pages;
+mod pictures;
 mod presets;
 mod reconstruct;
 mod restore;

@@ -122,6 +122,38 @@ fn an_image_without_noise_is_unchanged() {
     assert!(std::fs::read(format!("{out}/b.jpg")).unwrap() == std::fs::read(&jpg).unwrap());
 }
 
+#[test]
+fn the_quality_of_jpeg_results_can_be_chosen() {
+    let folder = TempFolder::new("denoise-quality");
+    let (png, jpg) = (folder.path("in/a.png"), folder.path("in/b.jpg"));
+    folder.create("in");
+    for path in [&png, &jpg] {
+        photograph().save(path).unwrap();
+    }
+    let length = |image: &str, flags: &str| {
+        let out = folder.path("out");
+        Command::new("denoise --sigma 0.5")
+            .arg(image)
+            .out(&out)
+            .flags(flags)
+            .force()
+            .on_cpu()
+            .succeed();
+        std::fs::metadata(format!("{out}/b.jpg")).unwrap().len()
+    };
+    let [low, high] = [20, 99].map(|quality| length(&jpg, &format!("--quality {quality}")));
+    assert!(2 * low < high, "{low} {high}");
+    // An image without noise is only copied if no quality is asked for.
+    assert_eq!(length(&jpg, ""), std::fs::metadata(&jpg).unwrap().len());
+    let denoise = |image: &str, flags: &str| {
+        Command::new("denoise").arg(image).out(folder.path("out")).flags(flags).force().on_cpu()
+    };
+    denoise(&png, "--quality 90").fails(2, &["--quality", "a.png is a PNG", "-o"]);
+    denoise(&folder.path("in"), "--quality 90").warns(&["no effect on 1 result in PNG"]);
+    denoise(&jpg, "--quality 0").fails(2, &["--quality"]);
+    denoise(&jpg, "--quality 101").fails(2, &["--quality"]);
+}
+
 /// A dark disc on transparent pixels that hide another colour: none of it gets into the disc.
 #[test]
 fn the_colour_of_transparent_pixels_stays_hidden() {

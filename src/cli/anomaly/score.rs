@@ -6,14 +6,16 @@ use clap::Args;
 use csae::internals::data::{Handles, LoadOptions};
 use csae::internals::error::Result;
 use csae::internals::files;
+use csae::internals::model::ModelSpec;
 use csae::internals::report::picture::{self, Picture};
-use csae::internals::report::titled::below_title;
+use csae::internals::report::rendering::Rendering;
+use csae::internals::report::signals;
 use csae::internals::shape::Dims;
 use csae::internals::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
 use serde_json::json;
 
 use super::Fitted;
-use crate::cli::reading::ReadArgs;
+use crate::cli::reading::{ReadArgs, ShowArgs};
 use crate::cli::targets::{Job, Results, Targets};
 use crate::cli::{CommandArgs, Common};
 
@@ -41,6 +43,8 @@ pub struct ScoreArgs {
     #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
+    show: ShowArgs,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -48,13 +52,12 @@ pub struct ScoreArgs {
 const MASK: &str = "mask.png";
 
 /// The image, and beside it the same in gray with the heat map in yellow to red, from half the
-/// threshold to twice the threshold.
-fn overlay(image: &Image, views: &Views, threshold: f32) -> Picture {
+/// threshold to twice the threshold. `tile` are the colours of the image (H,W,C) of `dims`.
+fn overlay(tile: &[f32], Dims { c, h, w }: Dims, views: &Views, threshold: f32) -> Picture {
     const GAP: usize = 4;
-    let Dims { c, h, w } = image.dims;
     let dims = Dims::new(3, h, 2 * w + GAP);
     let mut pixels = vec![1.0_f32; dims.len()];
-    for (at, pixel) in image.pixels.chunks_exact(c).enumerate() {
+    for (at, pixel) in tile.chunks_exact(c).enumerate() {
         let colour: [f32; 3] = if c >= 3 { [pixel[0], pixel[1], pixel[2]] } else { [pixel[0]; 3] };
         let gray = colour.iter().sum::<f32>() / 3.0;
         let over = (views.heat[at] / threshold.max(1e-6) - 0.5).clamp(0.0, 1.5) / 1.5;
@@ -70,12 +73,27 @@ fn overlay(image: &Image, views: &Views, threshold: f32) -> Picture {
     Picture { dims, pixels }
 }
 
-fn write(target: &Path, image: &Image, views: &Views, detector: &Detector) -> Result<()> {
+fn write(
+    target: &Path,
+    image: &Image,
+    views: &Views,
+    detector: &Detector,
+    (model, rendering): (&ModelSpec, &Rendering),
+) -> Result<()> {
     let threshold = detector.calibration.pixel_threshold;
     files::make_folder(target.parent().unwrap_or(Path::new("")))?;
-    let title = "Left: the image. Right: its heat map; yellow is half the threshold, red twice the \
-                 threshold or more.";
-    below_title(overlay(image, views, threshold), title).save(target)?;
+    if let Some(lines) = rendering.lines() {
+        let how = (model, image.dims, lines);
+        signals::heat(&image.pixels, &views.heat, threshold, how).save(target)?;
+    } else {
+        let mut pixels = image.pixels.clone();
+        model.to_unit(&mut pixels);
+        let picture =
+            overlay(&rendering.tile(&pixels), rendering.dims(image.dims), views, threshold);
+        let title = "Left: the image. Right: its heat map; yellow is half the threshold, red twice \
+                     the threshold or more.";
+        rendering.below_title(picture, title).save(target)?;
+    }
     let above: Vec<f32> =
         views.heat.iter().map(|heat| f32::from(u8::from(*heat > threshold))).collect();
     picture::save_png(&target.with_extension(MASK), &above, Dims { c: 1, ..image.dims })
@@ -106,6 +124,8 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     };
     let out = Results { out: args.out.as_deref(), beside: &[MASK], keeps_tiff: false };
     let targets = Targets::plan(&args.common, &args.images, &out, &wanted, &budget, args.force)?;
+    let model = &fitted.loaded.graph.spec;
+    let rendering = targets.rendering(model, &args.show.show_channels)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let dims = fitted.tiled.dims();
@@ -119,7 +139,7 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
         let score = views.score();
         let anomalous = score > threshold;
         if args.out.is_some() {
-            write(target, &image, &views, detector)?;
+            write(target, &image, &views, detector, (model, &rendering))?;
         }
         if args.common.json {
             let picture = args.out.as_ref().map(|_| target.display().to_string());

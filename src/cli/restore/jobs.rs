@@ -161,6 +161,7 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
         },
         &misnamed,
     );
+    check_quality(args, &jobs)?;
     if jobs.len() > 1 && args.compare.as_ref().is_some_and(|clean| !clean.is_dir()) {
         return Err(Error::usage(
             "--compare: for several images, give a folder of clean images with the same names",
@@ -191,4 +192,26 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
         }
     }
     Ok(jobs)
+}
+
+/// Checks that --quality has an effect, and says on how many results it has none.
+///
+/// # Errors
+/// If no result is a JPEG file.
+fn check_quality(args: &RestoreArgs, jobs: &[Job]) -> Result<()> {
+    if args.quality.is_none() {
+        return Ok(());
+    }
+    let others: Vec<&Job> = jobs.iter().filter(|job| !is_jpeg_name(&job.target)).collect();
+    if let Some(first) = others.first().filter(|_| others.len() == jobs.len()) {
+        return Err(Error::usage(format!(
+            "--quality: it is of JPEG files, but {} is a PNG; omit it, or name a .jpg file with -o",
+            first.target.display()
+        )));
+    }
+    if !others.is_empty() {
+        let results = counted(others.len(), "result", "results");
+        args.common.status(&format!("note: --quality has no effect on {results} in PNG format"));
+    }
+    Ok(())
 }

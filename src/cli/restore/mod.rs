@@ -65,6 +65,10 @@ pub struct RestoreArgs {
         allow_hyphen_values = true
     )]
     range: Option<Levels>,
+    /// Quality of JPEG results, 1 to 100: higher values keep more detail and make larger files
+    /// [default: 95]
+    #[arg(long, value_name = "Q", value_parser = clap::value_parser!(u8).range(1..=100))]
+    quality: Option<u8>,
     /// Overwrite existing files
     #[arg(long)]
     force: bool,
@@ -226,8 +230,9 @@ fn run(
         let quality =
             job.clean.as_ref().map(|clean| measure(job, clean, before, &result)).transpose()?;
         files::make_folder(job.target.parent().unwrap_or(&out))?;
-        if !(is_unchanged && copy_jpeg(&job.image, &job.target)?) {
-            result.save(&job.target)?;
+        let is_copy = is_unchanged && args.quality.is_none();
+        if !(is_copy && copy_jpeg(&job.image, &job.target)?) {
+            result.save_with(&job.target, args.quality.unwrap_or(image_file::JPEG_QUALITY))?;
         }
         if args.side_by_side {
             side_by_side(before, &result).save(&job.side())?;

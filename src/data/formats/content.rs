@@ -6,9 +6,9 @@ use std::path::Path;
 use image::ImageFormat;
 
 /// The file name extensions of image files, in lower case.
-pub const EXTENSIONS: [&str; 18] = [
+pub const EXTENSIONS: [&str; 20] = [
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "bmp", "dib", "gif", "tif", "tiff", "btf", "webp",
-    "pbm", "pgm", "ppm", "pnm", "pam",
+    "pbm", "pgm", "ppm", "pnm", "pam", "tga", "ico",
 ];
 
 /// Number of bytes at the start of a file that [`Content::of`] looks at. An SVG file can have a
@@ -68,15 +68,14 @@ const SVG: Kind = Kind::new("SVG", &["svg", "svgz"], "render it to PNG");
 const EXR: Kind = Kind::new("OpenEXR", &["exr"], "convert it to PNG or TIFF");
 const HDR: Kind = Kind::new("Radiance HDR", &["hdr"], "convert it to PNG or TIFF");
 const DDS: Kind = Kind::new("DDS", &["dds"], CONVERT);
-const TGA: Kind = Kind::new("TGA", &["tga"], CONVERT);
 const QOI: Kind = Kind::new("QOI", &["qoi"], CONVERT);
-const ICO: Kind = Kind::new("ICO", &["ico", "cur"], CONVERT);
+const CURSOR: Kind = Kind::new("cursor", &["cur"], CONVERT);
 const FARBFELD: Kind = Kind::new("farbfeld", &["ff"], CONVERT);
 const DICOM: Kind = Kind::new("DICOM", &["dcm", "dicom"], "convert it to PNG or 16-bit TIFF");
 const FITS: Kind = Kind::new("FITS", &["fits", "fit", "fts"], "convert it to PNG or float TIFF");
 
-const KINDS: [&Kind; 17] = [
-    &AVIF, &HEIC, &JPEG_XL, &JPEG_2000, &RAW, &PSD, &XCF, &SVG, &EXR, &HDR, &DDS, &TGA, &QOI, &ICO,
+const KINDS: [&Kind; 16] = [
+    &AVIF, &HEIC, &JPEG_XL, &JPEG_2000, &RAW, &PSD, &XCF, &SVG, &EXR, &HDR, &DDS, &QOI, &CURSOR,
     &FARBFELD, &DICOM, &FITS,
 ];
 
@@ -127,7 +126,7 @@ impl Content {
         if let Some(kind) = unsupported(start) {
             return Self::Unsupported(kind);
         }
-        match (image_format(start), named) {
+        match (image_format(start, path), named) {
             // A raw file is also a valid TIFF file, of its preview.
             (Some(ImageFormat::Tiff), Some(kind)) if *kind == RAW => Self::Unsupported(kind),
             (Some(format), _) => Self::Image(format),
@@ -159,13 +158,16 @@ pub fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-/// The format of an image that is read, by the first bytes of its file.
-pub fn image_format(start: &[u8]) -> Option<ImageFormat> {
+/// The format of an image that is read, by the first bytes of its file. `path` is consulted for
+/// formats without a signature.
+pub fn image_format(start: &[u8], path: &Path) -> Option<ImageFormat> {
     if start.starts_with(b"II+\0") || start.starts_with(b"MM\0+") {
         // BigTIFF: 64-bit offsets.
         return Some(ImageFormat::Tiff);
     }
-    let format = image::guess_format(start).ok()?;
+    let Ok(format) = image::guess_format(start) else {
+        return is_tga(start, path).then_some(ImageFormat::Tga);
+    };
     let is_read = match format {
         ImageFormat::Png | ImageFormat::Jpeg | ImageFormat::Gif => true,
         ImageFormat::Tiff | ImageFormat::WebP => true,
@@ -173,9 +175,33 @@ pub fn image_format(start: &[u8]) -> Option<ImageFormat> {
         // the header of a bitmap is below 256, so that the bytes after it are zeros.
         ImageFormat::Bmp => start.get(15..18) == Some(&[0, 0, 0]),
         ImageFormat::Pnm => start.get(2).is_some_and(u8::is_ascii_whitespace),
+        // The signature is four bytes of small numbers. The number of images and a reserved byte
+        // follow.
+        ImageFormat::Ico => start.get(4) != Some(&0) && start.get(9) == Some(&0),
         _ => false,
     };
     is_read.then_some(format)
+}
+
+/// Whether a file is a TGA image. It has no signature: its header must be valid (Truevision TGA
+/// file format specification 2.0), and its name must have that ending or none.
+fn is_tga(start: &[u8], path: &Path) -> bool {
+    let [_, palettes, kind, .., w, wide, h, high, depth, descriptor] =
+        start.get(..18).unwrap_or_default()
+    else {
+        return false;
+    };
+    let is_kind = match kind {
+        1 | 9 => *palettes == 1,
+        2 | 3 | 10 | 11 => *palettes <= 1,
+        _ => false,
+    };
+    let has_pixels = (w | wide) > 0 && (h | high) > 0;
+    ["tga", ""].contains(&extension(path).as_str())
+        && is_kind
+        && has_pixels
+        && [8, 15, 16, 24, 32].contains(depth)
+        && *descriptor < 64
 }
 
 /// The kind of an image that is not read, by the first bytes of its file.
@@ -292,7 +318,31 @@ mod tests {
         assert_eq!(kind(b"II*\0\x08\0\0\0", "x.tif"), "an image");
         // The preview in a raw file is no image to work with.
         assert_eq!(kind(b"II*\0\x08\0\0\0", "x.NEF"), "camera raw");
-        assert_eq!(kind(b"nothing", "x.tga"), "TGA");
+        assert_eq!(kind(b"nothing", "x.tga"), "other");
+        assert_eq!(kind(b"nothing", "x.cur"), "cursor");
+    }
+
+    #[test]
+    fn tga_needs_a_valid_header_and_its_ending_or_none() {
+        let header = b"\0\0\x02\0\0\0\0\0\0\0\0\0\x03\0\x02\0\x18\0";
+        for (name, expected) in [("x.tga", "an image"), ("x", "an image"), ("x.bin", "other")] {
+            assert_eq!(kind(header, name), expected, "{name}");
+        }
+        // Another kind of image, no width, an impossible depth, interleaved rows.
+        for (at, value) in [(2, 5), (12, 0), (16, 7), (17, 0xc0)] {
+            let mut bad = *header;
+            bad[at] = value;
+            assert_eq!(kind(&bad, "x.tga"), "other", "byte {at}");
+        }
+        assert_eq!(kind(&header[..17], "x.tga"), "other");
+        assert_eq!(kind(&[0; 30], "x.tga"), "other");
+    }
+
+    #[test]
+    fn icons_are_images() {
+        let icon = b"\0\0\x01\0\x01\0\x10\x10\0\0\x01\0\x20\0";
+        assert_eq!(kind(icon, "x"), "an image");
+        assert_eq!(kind(b"\0\0\x01\0\0\0\x10\x10\0\0", "x"), "other");
     }
 
     #[test]

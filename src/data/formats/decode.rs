@@ -233,10 +233,10 @@ pub(crate) struct Lossless {
     pub is_jpeg: bool,
 }
 
-/// Decodes a PNG, JPEG, BMP, GIF, TIFF, WebP or PNM file; of several frames or pages the first. The
-/// format is detected from the content. The EXIF orientation is applied, 16-bit and float samples
-/// are reduced to 8 bits, and transparent pixels are composed over white. Floats are in 0…1 or in
-/// 0…255, which the largest value decides.
+/// Decodes a PNG, JPEG, BMP, GIF, ICO, TGA, TIFF, WebP or PNM file; of several frames or pages the
+/// first. The format is detected from the content. The EXIF orientation is applied, 16-bit and
+/// float samples are reduced to 8 bits, and transparent pixels are composed over white. Floats are
+/// in 0…1 or in 0…255, which the largest value decides.
 ///
 /// # Errors
 /// If the file cannot be read or decoded, or takes more than 512 MiB. The message does not name the
@@ -279,7 +279,7 @@ pub(crate) fn decode_lossless(path: &Path, limit: Limit) -> Result<Lossless> {
     let bytes = read_file(path)?;
     let mut lossless = catch_panic(&bytes, |bytes| decode_image(bytes, path, limit))?;
     // The GIF decoder adds alpha to every image. It is removed if all pixels are opaque.
-    if content::image_format(&bytes) == Some(ImageFormat::Gif)
+    if content::image_format(&bytes, path) == Some(ImageFormat::Gif)
         && let Raster::Integers(image @ DynamicImage::ImageRgba8(_)) = &mut lossless.image
         && image.as_bytes().iter().skip(3).step_by(4).all(|alpha| *alpha == 255)
     {
@@ -349,7 +349,7 @@ fn catch_panic<T>(bytes: &[u8], decode: impl FnOnce(&[u8]) -> Result<T>) -> Resu
 
 /// Decodes an image and applies its orientation. `path` is its file, if it has one.
 fn decode_image(bytes: &[u8], path: &Path, limit: Limit) -> Result<Lossless> {
-    let format = content::image_format(bytes);
+    let format = content::image_format(bytes, path);
     // The JPEG decoder fills in missing data without an error.
     if format == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
         return Err(Error::usage("is cut off: its end is missing; get it again or remove it"));
@@ -473,8 +473,8 @@ fn source<'a, R: BufRead + Seek + 'a>(
         }
         Content::Other => {
             return Err(Error::usage(content::describe_other(&start, path).unwrap_or(
-                "is not an image of a known format (PNG, JPEG, BMP, GIF, TIFF, WebP, PNM); convert \
-                 or remove it",
+                "is not an image of a known format (PNG, JPEG, BMP, GIF, ICO, TGA, TIFF, WebP, \
+                 PNM); convert or remove it",
             )));
         }
     };

@@ -23,9 +23,9 @@ use crate::error::{Error, Result};
 use crate::files;
 use crate::shape::{Dims, Size};
 
-/// The quality of JPEG files, 1 to 100. Higher values keep more of the restored detail but make
-/// larger files.
-const JPEG_QUALITY: u8 = 95;
+/// The default quality of JPEG files, 1 to 100. Higher values keep more of the restored detail but
+/// make larger files.
+pub const JPEG_QUALITY: u8 = 95;
 
 /// An image that was read from a file or will be written to one. Samples keep their depth to save
 /// memory; rows are converted to f32 when they are read, and back when they are written.
@@ -72,11 +72,11 @@ const TIFF_ENDINGS: [&str; 3] = ["tif", "tiff", "btf"];
 pub const MAX_BYTES: u64 = 1 << 30;
 
 impl ImageFile {
-    /// Reads a PNG, JPEG, BMP, GIF, TIFF, WebP or PNM file; of several frames or pages the first.
-    /// The format is detected from the content, and the EXIF orientation is applied. Palettes, CMYK
-    /// and YCbCr are converted to RGB, fewer than 8 bits to 8. Floats stay floats. They are on the
-    /// scale 0…1 or 0…255 if all of them are, otherwise from the smallest to the largest
-    /// ([`ImageFile::with_levels`] sets another scale).
+    /// Reads a PNG, JPEG, BMP, GIF, ICO, TGA, TIFF, WebP or PNM file; of several frames or pages
+    /// the first. The format is detected from the content, and the EXIF orientation is applied.
+    /// Palettes, CMYK and YCbCr are converted to RGB, fewer than 8 bits to 8. Floats stay floats.
+    /// They are on the scale 0…1 or 0…255 if all of them are, otherwise from the smallest to the
+    /// largest ([`ImageFile::with_levels`] sets another scale).
     ///
     /// # Errors
     /// If the file cannot be read or decoded, or takes more than [`MAX_BYTES`]. The message begins
@@ -246,6 +246,14 @@ impl ImageFile {
     /// If the name has another extension, the image is too large for the format, or the file cannot
     /// be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        self.save_with(path, JPEG_QUALITY)
+    }
+
+    /// As [`ImageFile::save`]. `quality` is that of a JPEG file, 1 to 100.
+    ///
+    /// # Errors
+    /// As [`ImageFile::save`].
+    pub fn save_with(&self, path: &Path, quality: u8) -> Result<()> {
         let failed = |error: &dyn std::fmt::Display| {
             Error::usage(format!(
                 "{}: {} pixels cannot be saved ({error}); save as .png",
@@ -261,7 +269,7 @@ impl ImageFile {
             integers.as_ref().unwrap_or(self).encode(encoder).map_err(|e| failed(&e))?;
             self.metadata.add_to_png(bytes.get_mut());
         } else if is_jpeg_name(path) {
-            let mut encoder = JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
+            let mut encoder = JpegEncoder::new_with_quality(&mut bytes, quality);
             self.metadata.set_on_jpeg(&mut encoder, size);
             self.shallow_opaque().encode(encoder).map_err(|e| failed(&e))?;
             self.metadata.add_to_jpeg(bytes.get_mut());

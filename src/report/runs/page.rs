@@ -52,7 +52,7 @@ pub fn static_page(title: &str, data: &Value) -> String {
     frame(title, &offline_head(""), "", MAIN, &scripts)
 }
 
-/// Writes the page of a run that has ended into its folder. `state` is how it ended.
+/// Writes the page of a run into its folder. `state` is whether it is resumed, or how it ended.
 ///
 /// # Errors
 /// If the log cannot be read or the page cannot be written.

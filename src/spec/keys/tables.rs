@@ -2,7 +2,7 @@
 
 use crate::data::{NanName, NormalizeName};
 use crate::model::keys::Unwritten::{Is, Required, Without};
-use crate::model::keys::{Bounds, KeyEntry, Values, key, whole_from as from};
+use crate::model::keys::{Bounds, KeyEntry, MAX_WHOLE, Values, key, whole_from as from};
 use crate::model::{CorruptionSpec, LayerOp};
 use crate::raster::corrupt::MaskKind;
 use crate::spec::{FitName, LossName, OptimizerName, PenaltyName, ScheduleName, StorageName};
@@ -58,11 +58,13 @@ pub(super) const KEYS: &[KeyEntry] = &[
         "How the channels are normalised: not, by their range, by mean and standard deviation, or \
          by median and interquartile range; auto: by what the samples are"),
     key("data.range", Values::Range, Without("normalize decides"),
-                "Two values of the samples that become 0 and 1"),
+        "Two values of the samples that become 0 and 1"),
     key("data.storage", Values::Choice(StorageName::NAMES), Is("\"same\""),
         "Type of the training samples in memory: that of the files, or f16 for f32, which takes \
          half the memory"),
-
+    key("data.show_channels", Values::Wholes(0, MAX_WHOLE), Is("[]"),
+        "Channels that pictures show, numbered from 0; by default of two or more than three the \
+         first principal components, of signals the first six"),
 
     key("model.input", Values::Dims, Without("the size of the data"), "Input size"),
     key("model.code", TEXT, Required, "Name of the layer whose output is the code"),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::data::Sample;
+use crate::data::{Sample, patches};
 use crate::device::Device;
 use crate::error::Result;
 use crate::files;
@@ -20,9 +20,9 @@ use crate::metrics::statistics::{Statistics, quantiles};
 use crate::model::{Graph, ModelSummary, summary};
 use crate::report::chart;
 use crate::report::chart::{Axis, Chart};
-use crate::report::gallery;
+use crate::report::gallery::{self, Atoms};
 use crate::report::history::{Entry, History};
-use crate::report::picture::TileGrid;
+use crate::report::rendering::{Rendering, Source};
 use crate::report::titled::titled;
 use crate::spec::{Config, LossName};
 use crate::train::{RunFolder, Trainer};
@@ -36,6 +36,9 @@ pub const PAGE: &str = "inspect.html";
 pub const NUMBERS: &str = "inspect.jsonl";
 /// Maximum number of atoms in a picture, so that each one can be seen.
 const MAX_ATOMS: usize = 256;
+
+/// Number of samples that the colours of pictures are chosen for.
+const PICTURED: usize = 64;
 
 /// Paths that belong to a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +144,11 @@ pub struct Inspection {
     pub top_patches: Option<TopPatches>,
     /// What each unit reconstructs alone, at its mean value when active. `None` without images, or
     /// if the model does not reconstruct images.
-    pub atoms: Option<TileGrid>,
+    pub atoms: Option<Atoms>,
+    /// The channels that pictures show; none for the default.
+    pub channels: Vec<usize>,
+    /// How the images become colours, if there are images.
+    rendering: Option<Rendering>,
     /// File names of the images of the top-activating patches, by their number.
     names: BTreeMap<usize, String>,
     /// What the images are.
@@ -157,6 +164,8 @@ impl Inspection {
             report: None,
             top_patches: None,
             atoms: None,
+            channels: Vec::new(),
+            rendering: None,
             names: BTreeMap::new(),
             data: None,
         }
@@ -228,7 +237,19 @@ impl Inspection {
     ) -> Result<()> {
         let mut evaluation = Evaluation::new(inference);
         evaluation.top_patches = Some(top_patches);
-        sample.each_part(|images, chosen| evaluation.add(device, inference, images, chosen))?;
+        let spec = &inference.graph.spec;
+        let dims = inference.graph.nodes[0].dims;
+        let mut pictured = Vec::new();
+        sample.each_part(|images, chosen| {
+            if pictured.is_empty() {
+                let some = &chosen[..chosen.len().min(PICTURED)];
+                pictured = patches::cut(images, some, dims.size());
+            }
+            evaluation.add(device, inference, images, chosen)
+        })?;
+        spec.to_unit(&mut pictured);
+        let source = Source::of(spec, dims, Some(sample.encoding().sample));
+        self.rendering = Some(Rendering::fit(&source, &self.channels, [&pictured[..]]));
         self.top_patches = evaluation.top_patches.take();
         let shown = self.top_patches.iter().flat_map(|found| found.units.iter().flatten());
         self.names = shown.map(|patch| (patch.image, sample.name(patch.image))).collect();
@@ -249,7 +270,7 @@ impl Inspection {
             .unwrap_or(1.0)
     }
 
-    /// Quantiles over the living units of Moran's I of their atoms ([`TileGrid::moran`]), which
+    /// Quantiles over the living units of Moran's I of their atoms ([`Atoms::moran`]), which
     /// measures how similar neighbouring pixels are.
     pub fn moran(&self) -> Option<[f64; QUANTILES.len()]> {
         let (atoms, s) = (self.atoms.as_ref()?, &self.report.as_ref()?.statistics);
@@ -287,24 +308,34 @@ impl Inspection {
         if let Some(history) = self.run.history.as_ref().filter(|history| history.length().0 > 0) {
             save("history.png", history.picture(self.run.sums_squares()))?;
         }
-        let filters = gallery::filters(device, inference)?;
+        let of_units = |units: &[usize]| -> Vec<(usize, f64)> {
+            units.iter().map(|unit| (*unit, self.strength(*unit))).collect()
+        };
+        let units: Vec<usize> = (0..self.summary.code_shape[0].min(MAX_ATOMS)).collect();
+        let atoms = gallery::atoms(device, inference, &of_units(&units))?;
+        let rendering = &self.rendering.clone().unwrap_or_else(|| {
+            // Without images, the atoms show how the channels vary.
+            let graph = inference.graph;
+            let source = Source::of(&graph.spec, graph.nodes[0].dims, None);
+            let values = atoms.iter().flat_map(|atoms| &atoms.values);
+            Rendering::fit(&source, &self.channels, values.map(Vec::as_slice))
+        });
+        let filters = gallery::filters(device, inference, rendering)?;
         if let Some(filters) = &filters {
-            save("filters.png", titled(filters.picture(), gallery::FILTERS))?;
+            let title = gallery::filters_title(inference.graph, rendering);
+            save("filters.png", titled(filters.picture(), &title))?;
         }
         let statistics = self.report.as_ref().map(|report| &report.statistics);
-        let units = self.summary.code_shape[0].min(MAX_ATOMS);
-        let lit: Vec<(usize, f64)> = (0..units).map(|unit| (unit, self.strength(unit))).collect();
-        if let Some(atoms) = gallery::atoms(device, inference, &lit)? {
-            let title = gallery::atoms_title(units, self.summary.code_shape[0], "in their order");
-            save("atoms.png", titled(atoms.picture(), &title))?;
+        if let Some(atoms) = &atoms {
+            let (shown, all) = (units.len(), self.summary.code_shape[0]);
+            let title = gallery::atoms_title(shown, all, "in their order", rendering);
+            save("atoms.png", titled(atoms.tiles(rendering).picture(), &title))?;
         }
         if let Some(s) = statistics {
             save("rates.png", chart::charts(&[rates(s)], 1))?;
             save("l0.png", chart::charts(&[l0(s)], 1))?;
             let order: Vec<usize> = s.by_rate().into_iter().take(MAX_ATOMS).collect();
-            let lit: Vec<(usize, f64)> =
-                order.iter().map(|unit| (*unit, self.strength(*unit))).collect();
-            if let Some(atoms) = gallery::atoms(device, inference, &lit)? {
+            if let Some(atoms) = gallery::atoms(device, inference, &of_units(&order))? {
                 let captions: Vec<[String; 2]> =
                     order.iter().map(|unit| [percent(s.rate(*unit)), format!("#{unit}")]).collect();
                 let shown = if order.len() < s.units() {
@@ -313,7 +344,11 @@ impl Inspection {
                     String::new()
                 };
                 let title = format!("Atoms of units, by firing rate: {shown}{} units", s.units());
-                save("units.png", chart::captioned(&title, &atoms, &captions))?;
+                let title = match rendering.note() {
+                    note if note.is_empty() => title,
+                    note => format!("{title}. {note}"),
+                };
+                save("units.png", chart::captioned(&title, &atoms.tiles(rendering), &captions))?;
             }
         }
         if let Some(top_patches) = &self.top_patches {
@@ -322,7 +357,7 @@ impl Inspection {
                 ("data", self.data.clone().unwrap_or_default()),
                 ("device", device.label()),
             ];
-            let page = page::write(self, &facts, top_patches, filters.as_ref())?;
+            let page = page::write(self, &facts, top_patches, (filters.as_ref(), rendering))?;
             files::write_atomically(&folder.join(PAGE), page.as_bytes())?;
             written.push(PAGE);
         }

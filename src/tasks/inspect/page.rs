@@ -5,16 +5,23 @@ use std::fmt::Write;
 
 use crate::error::Result;
 use crate::infer::top_patches::TopPatches;
+use crate::report::gallery::zero_of;
 use crate::report::page::{self, Page, Sheet, escaped};
 use crate::report::picture::TileGrid;
-use crate::report::svg;
-use crate::shape::Dims;
+use crate::report::rendering::Rendering;
+use crate::report::{signals, svg};
 use crate::tasks::inspect::{Inspection, l0, percent, rates};
 
 /// Side in CSS pixels at which an atom is shown.
 const ATOM: f64 = 96.0;
 /// Side in CSS pixels at which a top-activating patch is shown.
 const PATCH: f64 = 36.0;
+/// Width in CSS pixels at which an atom of a signal is shown.
+const SIGNAL_ATOM: f64 = signals::TILE.w as f64;
+/// Width in CSS pixels at which a top-activating signal is shown.
+const SIGNAL_PATCH: f64 = 84.0;
+/// Maximum number of pixels of all small plots of signals.
+const MAX_PIXELS: usize = 1 << 22;
 
 /// Makes the page of an inspection with images. `facts` are those of its heading.
 ///
@@ -24,7 +31,7 @@ pub fn write(
     found: &Inspection,
     facts: &[(&str, String)],
     top_patches: &TopPatches,
-    filters: Option<&TileGrid>,
+    (filters, rendering): (Option<&TileGrid>, &Rendering),
 ) -> Result<String> {
     let Some(report) = &found.report else { unreachable!("a page needs an evaluation") };
     let s = &report.statistics;
@@ -53,11 +60,16 @@ pub fn write(
     page = page.section("Layers", layers(found));
     if let Some(filters) = filters {
         let picture = page::image(&filters.picture(), "filters", "filters.png")?;
-        let caption = "Each filter is scaled on its own, so that its largest weight is black or \
-                       white; middle gray is 0.";
-        page = page.section("Filters of the first convolution", page::figure(&picture, caption));
+        let caption = if rendering.lines().is_some() {
+            format!("Each filter is scaled on its own; the gray line is 0. {}", rendering.note())
+        } else {
+            "Each filter is scaled on its own, so that its largest weight is black or white; \
+             middle gray is 0."
+                .to_owned()
+        };
+        page = page.section("Filters of the first convolution", page::figure(&picture, &caption));
     }
-    let (units, sheets) = units(found, top_patches)?;
+    let (units, sheets) = units(found, top_patches, rendering)?;
     page = page.section("Units", units);
     for sheet in &sheets {
         page = page.sheet(sheet);
@@ -135,55 +147,63 @@ fn layers(found: &Inspection) -> String {
 }
 
 /// The cards of all units by falling firing rate, with the sheets of their pictures.
-fn units(found: &Inspection, top_patches: &TopPatches) -> Result<(String, Vec<Sheet>)> {
+fn units(
+    found: &Inspection,
+    top_patches: &TopPatches,
+    rendering: &Rendering,
+) -> Result<(String, Vec<Sheet>)> {
     let Some(report) = &found.report else { return Ok((String::new(), Vec::new())) };
     let s = &report.statistics;
     let order = s.by_rate();
+    let is_signal = rendering.lines().is_some();
+    let (atom_side, patch_side) =
+        if is_signal { (SIGNAL_ATOM, SIGNAL_PATCH) } else { (ATOM, PATCH) };
     let atoms = match &found.atoms {
-        Some(tiles) => Sheet::new("atom", &tiles.tiles, tiles.dims, ATOM)?,
+        Some(atoms) => {
+            let tiles = atoms.tiles(rendering);
+            Sheet::new("atom", &tiles.tiles, tiles.dims, atom_side)?
+        }
         None => None,
     };
+    // Plots of signals are larger than their samples.
+    let fitting = MAX_PIXELS / (signals::TILE.area() * order.len().max(1));
+    let kept = if is_signal { fitting.clamp(1, top_patches.kept.max(1)) } else { usize::MAX };
+    let of_unit = |unit: usize| top_patches.units[unit].iter().take(kept);
     // Patches are on the sheet in the order of the cards.
-    let channels = top_patches
-        .units
-        .iter()
-        .flatten()
-        .next()
-        .map_or(1, |patch| patch.pixels.len() / top_patches.size.area().max(1));
-    // Images with other channel counts are shown by their first channel or first three.
-    let c = if channels >= 3 { 3 } else { 1 };
-    let visible = |pixels: &[u8]| -> Vec<f32> {
-        pixels
-            .chunks_exact(channels)
-            .flat_map(|pixel| pixel[..c].iter().map(|byte| f32::from(*byte) / 255.0))
-            .collect()
-    };
     let patches: Vec<Vec<f32>> = order
         .iter()
-        .flat_map(|unit| &top_patches.units[*unit])
-        .map(|patch| visible(&patch.pixels))
+        .flat_map(|unit| of_unit(*unit))
+        .map(|patch| rendering.tile(&patch.values()))
         .collect();
-    let sheet = Sheet::new("part", &patches, Dims::of(top_patches.size, c), PATCH)?;
+    let dims = rendering.dims(top_patches.dims());
+    let sheet = Sheet::new("part", &patches, dims, patch_side)?;
+    let atom_text = || {
+        let (what, zero) = zero_of(rendering);
+        format!(
+            "Large: the atom of the unit, which is what it adds to {what}; {zero} is 0, and each \
+             atom is scaled on its own. "
+        )
+    };
     let mut html = format!(
-        "<p class=\"soft\">{}{} Move the pointer over a picture.</p>\n",
-        if atoms.is_some() {
-            "Large: the atom of the unit, which is what it adds to an image; middle gray is 0, \
-             and each atom is scaled on its own. "
-        } else {
-            ""
+        "<p class=\"soft\">{}{} {} Move the pointer over a picture.</p>\n",
+        if atoms.is_some() { atom_text() } else { String::new() },
+        match (top_patches.kept, is_signal) {
+            (0, _) => "There was no memory for top-activating patches.",
+            (_, true) =>
+                "Small: the parts of signals that activate it most, each from another signal and \
+                 scaled on its own, the strongest first.",
+            (_, false) =>
+                "Small: its top-activating patches, each from another image, the strongest first.",
         },
-        if top_patches.kept == 0 {
-            "There was no memory for top-activating patches."
-        } else {
-            "Small: its top-activating patches, each from another image, the strongest first."
-        }
+        rendering.note()
     );
     html += "<div class=controls hidden>\
              <label>sorted by <select id=order><option value=rate>firing rate\
              <option value=strength>mean when active<option value=unit>number</select></label>\
              <label><input type=checkbox id=dead checked> dead units</label>\
-             <label>unit <input id=find size=6 inputmode=numeric></label></div>\n\
-             <div class=units>\n";
+             <label>unit <input id=find size=6 inputmode=numeric></label></div>\n";
+    let class = if is_signal { "\"units signals\"" } else { "units" };
+    let _ = writeln!(html, "<div class={class}>");
     // Number of the next patch on the sheet.
     let mut next_patch = 0;
     for unit in &order {
@@ -208,7 +228,7 @@ fn units(found: &Inspection, top_patches: &TopPatches) -> Result<(String, Vec<Sh
             && !top_patches.units[*unit].is_empty()
         {
             html += "<div class=strip>";
-            for patch in &top_patches.units[*unit] {
+            for patch in of_unit(*unit) {
                 let name = found.names.get(&patch.image).map_or("", String::as_str);
                 html += &sheet.tile(next_patch, &format!("{name}: {:.3}", patch.value));
                 next_patch += 1;
