@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::accumulator::Accumulator;
 use super::catalogue::{Catalogue, Storage};
 use super::containers::{self, Container};
-use super::folder::Accumulator;
 use super::formats::decode::{Limit, Stored, decode_stored_bytes};
 use super::images::Labels;
 use super::{FileReport, LoadOptions, Opened, Pixels};

@@ -1,6 +1,7 @@
 //! Image sources: folders, lists, single files, IDX, CIFAR, npy and csv files, and the bundled
 //! sets. Images are loaded into memory, or streamed from their files if they do not fit.
 
+mod accumulator;
 #[cfg(feature = "cli")]
 pub mod annotations;
 pub mod array;
@@ -32,6 +33,7 @@ mod records;
 mod sample;
 pub mod several;
 pub mod split;
+mod storage;
 mod subset;
 
 #[cfg(test)]

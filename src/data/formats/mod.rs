@@ -7,6 +7,7 @@ mod container;
 pub mod content;
 pub mod csv;
 pub mod decode;
+mod decoded;
 pub mod directory;
 mod frames;
 pub mod idx;

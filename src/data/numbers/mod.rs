@@ -408,13 +408,17 @@ pub fn sniffs(start: &[u8], path: &Path) -> bool {
 /// If the file cannot be read or is damaged, its format or type is not supported, it needs more
 /// memory, or `inside` does not name one of its arrays.
 pub fn open(path: &Path, inside: Option<&str>, limit: u64) -> Result<NumberFile> {
+    open_input(open_file(path)?, path, inside, limit).map_err(|e| e.at(path.display()))
+}
+
+/// Opens a regular file.
+pub(in crate::data) fn open_file(path: &Path) -> Result<Box<dyn Input>> {
     let file = File::open(path).map_err(|e| Error::io(path, &e))?;
     let metadata = file.metadata().map_err(|e| Error::io(path, &e))?;
     if !metadata.is_file() {
         return Err(Error::usage(format!("{}: not a regular file", path.display())));
     }
-    open_input(Box::new(BufReader::new(file)), path, inside, limit)
-        .map_err(|e| e.at(path.display()))
+    Ok(Box::new(BufReader::new(file)))
 }
 
 /// Like [`open`], for a file that is open already or in memory. `path` only gives the extension.
