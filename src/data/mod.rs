@@ -2,11 +2,7 @@
 //! sets. Images are loaded into memory, or streamed from their files if they do not fit.
 
 mod accumulator;
-#[cfg(feature = "cli")]
-pub mod annotations;
 pub mod array;
-#[cfg(feature = "cli")]
-pub mod augment;
 pub mod bundled;
 pub mod catalogue;
 pub mod container_set;
