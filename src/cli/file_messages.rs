@@ -28,6 +28,12 @@ impl Common {
             );
         }
         self.report_first_images(&report.several);
+        if report.reduced > 0 {
+            let images = counted(report.reduced, "image", "images");
+            self.status(&format!(
+                "note: {images} with 16 bits or floats reduced to 8 bits; this command takes 8 bits"
+            ));
+        }
         if self.verbose && !report.others.is_empty() {
             self.status(&format!("other files in the folders: {}", report.other_kinds()));
         }

@@ -16,6 +16,8 @@ pub struct FileReport {
     pub unsupported: Vec<(String, &'static Kind)>,
     /// Files with several frames or pages: path and number. Only the first one is read.
     pub several: Vec<(String, usize)>,
+    /// Number of images with 16 bits or floats that are read with 8 bits.
+    pub reduced: usize,
     /// The number of files that are not images, by their extension.
     pub others: BTreeMap<String, usize>,
     /// Why sub-folders that look like those of classes are no labels: which images are outside.
@@ -33,6 +35,7 @@ impl FileReport {
         self.skipped.extend(other.skipped);
         self.unsupported.extend(other.unsupported);
         self.several.extend(other.several);
+        self.reduced += other.reduced;
         self.outside = self.outside.take().or(other.outside);
         for (extension, count) in other.others {
             *self.others.entry(extension).or_default() += count;

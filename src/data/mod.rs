@@ -10,6 +10,7 @@ pub mod containers;
 pub mod encoding;
 mod exif;
 pub mod file_report;
+mod film;
 pub mod find;
 pub mod folder;
 pub mod formats;
@@ -31,6 +32,7 @@ pub mod several;
 pub mod split;
 mod storage;
 mod subset;
+mod zstd;
 
 #[cfg(test)]
 mod find_tests;
@@ -64,7 +66,8 @@ pub struct LoadOptions<'a> {
     pub channels: Option<usize>,
     /// Whether an image that cannot be decoded is an error. Otherwise it is skipped.
     pub strict: bool,
-    /// Whether samples are converted to 8 bits.
+    /// Whether samples are converted to 8 bits, and of several pages only the first one is read, as
+    /// for images with annotations.
     pub eight_bits: bool,
     /// What the axes of an array stand for. `None`: inferred.
     pub layout: Option<&'a Layout>,
@@ -140,9 +143,9 @@ impl Opened {
 
 /// Loads images into memory. `source` is the name of a bundled set, a folder of images or of CIFAR
 /// batches, an image file, an IDX file (also gzipped), a CIFAR, npy or csv file, a list of image
-/// files (`@FILE`, or `-` for standard input), or a pattern of image files (`scans/*.png`). A
-/// bundled set takes precedence over a folder of the same name; `./photos` is the folder. A file
-/// takes precedence over a pattern.
+/// files (`@FILE`, or `-` for standard input), a film on standard input (`-`), or a pattern of
+/// image files (`scans/*.png`). A bundled set takes precedence over a folder of the same name;
+/// `./photos` is the folder. A file takes precedence over a pattern.
 ///
 /// # Errors
 /// If the source does not exist, cannot be read, contains no valid image, or exceeds [`MAX_BYTES`].

@@ -9,12 +9,40 @@ use super::container_set::ContainerSet;
 use super::containers::Container;
 use super::encoding::Encoding;
 use super::folder::slashed;
-use super::formats::decode::{Limit, decode_stored};
+use super::formats::decode::{Limit, decode_stored, decode_stored_page};
 use super::normalization::check_finite;
 use super::number_set::NumberSet;
 use super::numbers::NumberFile;
 use crate::error::{Error, Result};
 use crate::shape::Size;
+
+/// A page of a TIFF file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its number, from 1 as viewers count.
+    pub number: usize,
+    /// Number of pages of the file.
+    pub of: usize,
+    /// Where its description is in the file.
+    pub at: u64,
+}
+
+impl Page {
+    /// The name of the page of a file: `a/stack_page07.tif`.
+    pub fn name(&self, file: &Path) -> String {
+        numbered(file, "page", self.number, self.of)
+    }
+}
+
+/// The name of a part of a file: `a/stack_page07.tif` for part 7 of 10 or more.
+pub(super) fn numbered(file: &Path, part: &str, number: usize, of: usize) -> String {
+    let digits = of.max(1).ilog10() as usize + 1;
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let name = format!("{stem}_{part}{number:0digits$}");
+    let extension = file.extension().map(|extension| extension.to_string_lossy());
+    let name = extension.map_or_else(|| name.clone(), |extension| format!("{name}.{extension}"));
+    slashed(&file.with_file_name(name))
+}
 
 /// Where the images are stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +57,8 @@ pub enum Storage {
         sizes: Vec<[u32; 2]>,
         /// Maximum memory for decoding one of the files, in bytes.
         decoding: u64,
+        /// The page that each image is, if it is one. Empty: no image is a page.
+        pages: Vec<Option<Page>>,
     },
     /// Files of many records: the records of the first file, then those of the second, and so on.
     Records(Vec<(PathBuf, Array)>),
@@ -74,7 +104,10 @@ impl Storage {
     /// The name of an image: its path inside the folder, or its number inside a file.
     pub(super) fn name(&self, place: usize) -> String {
         match self {
-            Self::Files { files, .. } => slashed(&files[place]),
+            Self::Files { files, pages, .. } => match pages.get(place) {
+                Some(Some(page)) => page.name(&files[place]),
+                Some(None) | None => slashed(&files[place]),
+            },
             Self::Records(arrays) => {
                 let (array, index) = record(arrays, place);
                 name_of_record(arrays, array, index)
@@ -87,7 +120,9 @@ impl Storage {
     /// Whether two images are in one file of images.
     pub(super) fn share_file(&self, one: usize, other: usize) -> bool {
         match self {
-            Self::Files { files, .. } => files[one] == files[other],
+            Self::Files { files, pages, .. } => {
+                files[one] == files[other] && pages.get(one) == pages.get(other)
+            }
             Self::Records(_) | Self::Numbers(_) | Self::Container(_) => false,
         }
     }
@@ -95,9 +130,10 @@ impl Storage {
     /// The memory of the tables, in bytes.
     pub(super) fn held_bytes(&self) -> usize {
         match self {
-            Self::Files { files, .. } => {
+            Self::Files { files, pages, .. } => {
                 let each = size_of::<PathBuf>() + size_of::<[u32; 2]>();
-                files.iter().map(|file| file.as_os_str().len() + each).sum()
+                let files = files.iter().map(|file| file.as_os_str().len() + each);
+                files.sum::<usize>() + size_of_val(&pages[..])
             }
             Self::Records(arrays) => size_of_val(&arrays[..]),
             Self::Numbers(_) => 0,
@@ -139,10 +175,14 @@ impl Storage {
         channels: usize,
     ) -> Result<Vec<u8>> {
         match self {
-            Self::Files { root, files, decoding, .. } => {
+            Self::Files { root, files, decoding, pages, .. } => {
                 let path = root.join(&files[place]);
                 let limit = Limit::of_memory(Some(*decoding));
-                let decoded = decode_stored(&path, limit).map_err(|e| e.at(path.display()))?;
+                let decoded = match pages.get(place) {
+                    Some(Some(page)) => decode_stored_page(&path, page.at, limit),
+                    Some(None) | None => decode_stored(&path, limit),
+                };
+                let decoded = decoded.map_err(|e| e.at(path.display()))?;
                 if decoded.dims.size() != self.size(place) {
                     return Err(Error::failed(format!(
                         "{}: its size has changed since it was first read",

@@ -161,7 +161,8 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
 /// # Errors
 /// If the file cannot be read, is damaged or in another format, or contains no images.
 pub fn open(path: &Path, inside: Option<&str>, limit: u64) -> Result<Container> {
-    open_input(open_file(path)?, path, inside, limit).map_err(|e| e.at(path.display()))
+    let (file, _) = open_file(path)?;
+    open_input(file, path, inside, limit).map_err(|e| e.at(path.display()))
 }
 
 /// Like [`open`], for a file that is open already or in memory. `path` only gives the extension.

@@ -12,7 +12,7 @@ use super::content::{self, Content};
 pub use super::decoded::Decoded;
 use super::decoded::reduce;
 pub(crate) use super::decoded::{Lossless, Raster, Stored, mixed_types};
-use super::tiff::TiffFile;
+use super::tiff::{self, TiffFile};
 use super::{Format, frames, no_folder};
 use crate::advice::Advice;
 use crate::data::exif;
@@ -91,6 +91,34 @@ pub(crate) fn decode_stored(path: &Path, limit: Limit) -> Result<Stored> {
     catch_panic(&bytes, |bytes| decode_image(bytes, path, limit).map(Stored::from))
 }
 
+/// The places of the images of a TIFF file in which all are alike. None if there is one image, or
+/// they differ.
+pub(crate) fn pages_alike(path: &Path) -> Vec<u64> {
+    let pages = tiff::pages(path);
+    if pages.are_alike && pages.offsets.len() > 1 { pages.offsets } else { Vec::new() }
+}
+
+/// As [`decode_stored`], for the image at a place in a TIFF file. Only its part of the file is
+/// read.
+///
+/// # Errors
+/// Those of [`decode_stored`].
+pub(crate) fn decode_stored_page(path: &Path, page: u64, limit: Limit) -> Result<Stored> {
+    let decoded = catch_unwind(AssertUnwindSafe(|| {
+        let file = open(path)?;
+        let size = file.get_ref().metadata().map_err(|e| unreadable_file(&e))?.len();
+        let mut source = source(file, path, size, limit, Some(page))?;
+        let orientation = source.orientation();
+        let mut image = source.decode(limit)?;
+        if let Some(orientation) = orientation {
+            image.apply_orientation(orientation);
+        }
+        let metadata = Metadata::default();
+        Ok(Stored::from(Lossless { image, metadata, frames: 1, is_jpeg: false }))
+    }));
+    decoded.unwrap_or_else(|_| Err(decoder_failed()))
+}
+
 /// As [`decode_stored`], for the bytes of a file.
 ///
 /// # Errors
@@ -146,7 +174,7 @@ pub(crate) fn bytes_to_decode(path: &Path, limit: Limit) -> u64 {
     let estimate = || -> Result<u64> {
         let file = open(path)?;
         let size = file.get_ref().metadata().map_err(|e| unreadable_file(&e))?.len();
-        let source = source(file, path, size, limit)?;
+        let source = source(file, path, size, limit, None)?;
         let (w, h) = source.size();
         // The file; the decoded image, twice because the decoder of progressive JPEG and a rotation
         // need as much again; and the copy without alpha.
@@ -170,9 +198,11 @@ fn catch_panic<T>(bytes: &[u8], decode: impl FnOnce(&[u8]) -> Result<T>) -> Resu
         return Err(Error::usage("the file is empty; remove it"));
     }
     let decoded = catch_unwind(AssertUnwindSafe(|| decode(bytes)));
-    decoded.unwrap_or_else(|_| {
-        Err(Error::usage("the decoder failed; the file is damaged: save it again or remove it"))
-    })
+    decoded.unwrap_or_else(|_| Err(decoder_failed()))
+}
+
+fn decoder_failed() -> Error {
+    Error::usage("the decoder failed; the file is damaged: save it again or remove it")
 }
 
 /// Decodes an image and applies its orientation. `path` is its file, if it has one.
@@ -182,7 +212,7 @@ fn decode_image(bytes: &[u8], path: &Path, limit: Limit) -> Result<Lossless> {
     if format == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
         return Err(Error::usage("is cut off: its end is missing; get it again or remove it"));
     }
-    let mut source = source(Cursor::new(bytes), path, bytes.len() as u64, limit)?;
+    let mut source = source(Cursor::new(bytes), path, bytes.len() as u64, limit, None)?;
     // A damaged orientation tag or profile does not make the image unusable.
     let orientation = source.orientation();
     let metadata = source.metadata(bytes);
@@ -200,7 +230,7 @@ pub fn orientation(path: &Path) -> Option<Orientation> {
     let bytes = read_file(path).ok()?;
     let orientation = catch_panic(&bytes, |bytes| {
         let limit = Limit::of_memory(Some(u64::MAX));
-        let mut source = source(Cursor::new(bytes), path, bytes.len() as u64, limit)?;
+        let mut source = source(Cursor::new(bytes), path, bytes.len() as u64, limit, None)?;
         Ok(source.orientation())
     });
     orientation.ok().flatten()
@@ -284,12 +314,13 @@ impl<R: Read + Seek> Source<'_, R> {
 }
 
 /// Reads the header of a file of `size` bytes. It refuses images that exceed the limit according to
-/// their header.
+/// their header. `page` is the place of an image in a TIFF file; otherwise it is the first one.
 fn source<'a, R: BufRead + Seek + 'a>(
     mut file: R,
     path: &Path,
     size: u64,
     limit: Limit,
+    page: Option<u64>,
 ) -> Result<Source<'a, R>> {
     let mut start = Vec::new();
     let read = file.by_ref().take(content::START as u64).read_to_end(&mut start);
@@ -307,7 +338,7 @@ fn source<'a, R: BufRead + Seek + 'a>(
         }
     };
     let source = if format == ImageFormat::Tiff {
-        Source::Tiff(Box::new(TiffFile::open(file, limit.bytes)?))
+        Source::Tiff(Box::new(TiffFile::open(file, page, limit.bytes)?))
     } else {
         let mut reader = ImageReader::with_format(file, format);
         let mut limits = Limits::default();

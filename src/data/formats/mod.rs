@@ -11,8 +11,12 @@ mod decoded;
 pub mod directory;
 mod frames;
 pub mod idx;
+#[cfg(feature = "cli")]
+mod inner_labels;
+mod overlay;
 pub mod png_chunks;
 mod tiff;
+pub mod tiff_zstd;
 
 use std::io::Read;
 use std::path::Path;

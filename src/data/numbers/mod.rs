@@ -257,6 +257,31 @@ impl NumberFile {
     }
 }
 
+/// An array among others in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArrayInfo {
+    /// Its path inside the file.
+    pub name: String,
+    /// The type of its elements.
+    pub element: Element,
+    /// The size of each axis, as declared.
+    pub shape: Vec<u64>,
+}
+
+/// The arrays of an `.npz` archive. It has none if the file is of another format.
+///
+/// # Errors
+/// If the file cannot be read.
+#[cfg(feature = "cli")]
+pub fn arrays_of_npz(path: &Path) -> Result<Vec<ArrayInfo>> {
+    let (mut file, size) = open_file(path)?;
+    let start = first_bytes(&mut file).map_err(|e| e.at(path.display()))?;
+    if !(npz::FORMAT.sniffs)(&start) {
+        return Ok(Vec::new());
+    }
+    npz::arrays(file, size).map_err(|e| e.at(path.display()))
+}
+
 /// Checks a declared shape.
 fn checked_shape(element: Element, shape: &[u64]) -> Result<Vec<usize>> {
     let text = shape_text(shape);
@@ -408,17 +433,26 @@ pub fn sniffs(start: &[u8], path: &Path) -> bool {
 /// If the file cannot be read or is damaged, its format or type is not supported, it needs more
 /// memory, or `inside` does not name one of its arrays.
 pub fn open(path: &Path, inside: Option<&str>, limit: u64) -> Result<NumberFile> {
-    open_input(open_file(path)?, path, inside, limit).map_err(|e| e.at(path.display()))
+    let (file, _) = open_file(path)?;
+    open_input(file, path, inside, limit).map_err(|e| e.at(path.display()))
 }
 
-/// Opens a regular file.
-pub(in crate::data) fn open_file(path: &Path) -> Result<Box<dyn Input>> {
+/// Opens a regular file. Returns it with its size in bytes.
+pub(in crate::data) fn open_file(path: &Path) -> Result<(Box<dyn Input>, u64)> {
     let file = File::open(path).map_err(|e| Error::io(path, &e))?;
     let metadata = file.metadata().map_err(|e| Error::io(path, &e))?;
     if !metadata.is_file() {
         return Err(Error::usage(format!("{}: not a regular file", path.display())));
     }
-    Ok(Box::new(BufReader::new(file)))
+    Ok((Box::new(BufReader::new(file)), metadata.len()))
+}
+
+/// The first bytes, which detect the format. The file is at its start before and after.
+fn first_bytes(file: &mut Box<dyn Input>) -> Result<Vec<u8>> {
+    let mut start = Vec::new();
+    file.by_ref().take(START).read_to_end(&mut start).map_err(|e| read_error(&e))?;
+    file.rewind().map_err(|e| read_error(&e))?;
+    Ok(start)
 }
 
 /// Like [`open`], for a file that is open already or in memory. `path` only gives the extension.
@@ -433,9 +467,7 @@ pub fn open_input(
 ) -> Result<NumberFile> {
     let size = file.seek(SeekFrom::End(0)).map_err(|e| read_error(&e))?;
     file.rewind().map_err(|e| read_error(&e))?;
-    let mut start = Vec::new();
-    file.by_ref().take(START).read_to_end(&mut start).map_err(|e| read_error(&e))?;
-    file.rewind().map_err(|e| read_error(&e))?;
+    let start = first_bytes(&mut file)?;
     if start.is_empty() {
         return Err(Error::usage("the file is empty"));
     }
