@@ -104,7 +104,7 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let budget = args.read.budget()?;
     let size = graph.nodes[0].dims;
     let samples = open_each(&args.common, &args.images, args.read.strict, |source| {
-        let want = args.read.options(&budget, graph.spec.normalization.as_ref());
+        let want = args.read.options(&budget, Some(&graph.spec));
         Sample::open_whole(source, WholeSize::of_fixed(size, args.resize), &want, budget)
     })?;
     let names = names(&args.images, &samples);

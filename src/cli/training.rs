@@ -38,6 +38,7 @@ impl Job {
         let prepared = data::prepare_within(&config, budget)?;
         config.model.undoes = config.corruption.clone();
         config.model.normalization.clone_from(&prepared.normalization);
+        config.model.spectrogram.clone_from(&prepared.spectrogram);
         let graph = Graph::new(&config.model, prepared.dims).map_err(|error| {
             if prepared.dims.h == 1 {
                 error.and("the data are signals; --preset signals is for them")

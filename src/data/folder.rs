@@ -305,7 +305,7 @@ fn group_by_cost(indices: &[usize], costs: &[u64], limit: u64) -> Vec<Vec<(usize
 
 /// The labels of the images `indices`: their top-level folders are the classes. `None` if there are
 /// fewer than two such folders, or an image is outside of them.
-fn labels(files: &[PathBuf], indices: &[usize]) -> Option<Labels> {
+pub(super) fn labels(files: &[PathBuf], indices: &[usize]) -> Option<Labels> {
     let of: Vec<String> = files.iter().map(|file| class(file)).collect::<Option<_>>()?;
     let mut classes = of.clone();
     classes.sort();

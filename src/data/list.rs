@@ -27,6 +27,16 @@ pub(super) fn standard_input(want: &LoadOptions, limit: u64) -> Result<Opened> {
     read(input, source, Path::new(""), want, limit)
 }
 
+/// The paths in a list, relative to its folder.
+///
+/// # Errors
+/// If the list cannot be read or is invalid.
+#[cfg(feature = "cli")]
+pub(super) fn paths(path: &Path) -> Result<Vec<PathBuf>> {
+    let list = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
+    parse(list, MAX_LIST).map_err(|e| e.at(path.display()))
+}
+
 /// Whether the input is a film, and the input from its start.
 fn detect(mut input: impl BufRead) -> std::io::Result<(bool, impl BufRead)> {
     let mut start = Vec::new();

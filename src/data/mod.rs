@@ -18,6 +18,7 @@ pub mod image_file;
 pub mod images;
 pub mod layout;
 mod list;
+pub mod log_mel;
 pub mod metadata;
 pub mod normalization;
 pub mod number_set;
@@ -26,6 +27,8 @@ pub mod patches;
 #[cfg(feature = "cli")]
 pub mod pattern;
 pub mod pixels;
+#[cfg(feature = "cli")]
+pub mod recordings;
 mod records;
 mod sample;
 pub mod several;
@@ -50,6 +53,7 @@ pub use file_report::FileReport;
 pub use formats::decode::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use layout::Layout;
+pub use log_mel::LogMel;
 pub use normalization::{NanName, Normalization, NormalizeName};
 pub use patches::Patch;
 pub use pixels::Pixels;
@@ -75,6 +79,8 @@ pub struct LoadOptions<'a> {
     pub nan: NanName,
     /// The normalization of the model that the images are for.
     pub normalization: Option<&'a Normalization>,
+    /// How recordings become images. `None`: they are signals.
+    pub spectrogram: Option<&'a LogMel>,
     /// Maximum memory for decoding one image, in bytes. `None`: 512 MiB for the decoded image.
     pub memory: Option<u64>,
 }
@@ -171,6 +177,10 @@ pub fn open(source: &str, want: &LoadOptions, limit: u64) -> Result<Opened> {
 
 fn open_any(source: &str, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let limit = limit.min(MAX_BYTES as u64);
+    #[cfg(feature = "cli")]
+    if let Some(settings) = want.spectrogram {
+        return recordings::open(source, settings, want, limit);
+    }
     if let Some(mut images) = bundled::load(source) {
         if let Some(channels) = want.channels {
             images.convert_channels(channels).map_err(|e| e.at(format!("bundled set {source}")))?;

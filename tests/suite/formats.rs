@@ -165,6 +165,87 @@ fn pages_of_a_tiff_file_in_a_folder_are_samples() {
         .warns(&["2 images", "sizes.tif has 3 frames or pages; only the first is read"]);
 }
 
+/// A recording of 16 bits and one channel: a tone.
+fn wav(samples: usize, rate: u32, hertz: f64) -> Vec<u8> {
+    let sample = |i: usize| {
+        let angle = std::f64::consts::TAU * hertz * i as f64 / f64::from(rate);
+        ((angle.sin() * 20_000.0) as i16).to_le_bytes()
+    };
+    let data: Vec<u8> = (0..samples).flat_map(sample).collect();
+    let mut file = b"RIFF".to_vec();
+    file.extend((36 + data.len() as u32).to_le_bytes());
+    file.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    file.extend(rate.to_le_bytes());
+    file.extend((2 * rate).to_le_bytes());
+    file.extend(b"\x02\0\x10\0data");
+    file.extend((data.len() as u32).to_le_bytes());
+    file.extend(data);
+    file
+}
+
+#[test]
+fn recordings_become_log_mel_spectrograms_in_every_command() {
+    let folder = TempFolder::new("formats-spectrogram");
+    for i in 0..8 {
+        let (class, hertz) = if i % 2 == 0 { ("low", 300.0) } else { ("high", 2500.0) };
+        folder.write(&format!("wav/{class}/{i}.wav"), wav(8000, 16_000, hertz + f64::from(i)));
+    }
+    let (data, run) = (folder.path("wav"), folder.path("run"));
+    let train = |data: &str, run: &str| {
+        train(&folder, data)
+            .set("data.spectrogram=log-mel")
+            .set("data.spectrogram_mels=32")
+            .out(run)
+    };
+    train(&data, &run).warns(&[
+        "8 images of 32x32, gray 32-bit float, 2 classes",
+        "32 bands from 0 to 8000 Hz, windows of 1024 samples every 256, 16000 samples per second",
+    ]);
+    let written = config(&run);
+    for line in ["spectrogram = \"log-mel\"", "[model.spectrogram]", "rate = 16000"] {
+        assert!(written.contains(line), "{line} is not in {written}");
+    }
+    let features = folder.path("features.npy");
+    Command::new("features").arg(&run).arg(&data).out(&features).on_cpu().quiet().succeed();
+    let names = String::from_utf8(bytes(folder.path("features.names.txt"))).unwrap();
+    assert!(names.starts_with("high/1.wav\n"), "{names}");
+    Command::eval(&run, &data).on_cpu().quiet().succeed();
+    let array = folder.path("out.npy");
+    Command::reconstruct(&run, &data).out(&array).on_cpu().quiet().succeed();
+    assert!(bytes(&array).len() > 8 * 32 * 32 * 4);
+    let fitted = folder.path("fitted");
+    let fit = Command::new("anomaly fit").arg(&run).arg(folder.path("wav/low")).out(&fitted);
+    fit.on_cpu().quiet().succeed();
+    // Recordings of another rate would have other bands.
+    let other = folder.write("other.wav", wav(8000, 8000, 300.0));
+    Command::eval(&run, &other).on_cpu().fails(2, &["8000 samples per second", "have 16000"]);
+    Command::eval(&run, BRICK).on_cpu().fails(2, &["is not a WAV file"]);
+    // Recordings of different lengths are cut into pieces of data.crop frames.
+    folder.write("wav/low/long.wav", wav(20_000, 16_000, 440.0));
+    folder.write("wav/low/short.wav", wav(300, 16_000, 440.0));
+    let cut = folder.path("cut");
+    train(&data, &cut).warns(&[
+        "10 images of 32x32",
+        "10 recordings cut into pieces of 32 frames, their ends left out",
+        "1 of them as a whole: shorter than a piece",
+    ]);
+    assert!(config(&cut).contains("frames = 32"));
+    // A key without effect is said.
+    let without = folder.path("without");
+    let quiet = Command::train("digits").steps(1).batch(8).on_cpu().out(without);
+    quiet.set("data.spectrogram_mels=7").warns(&["data.spectrogram_mels has no effect with"]);
+    let refused = train(&data, &folder.path("range")).set("data.spectrogram_range=[0,9000]");
+    refused.fails(2, &["data.spectrogram_range", "8000 Hz"]);
+    let images = train("photos", &folder.path("photos"));
+    images.fails(2, &["photos", "WAV files"]);
+    Command::eval(&run, "photos").on_cpu().fails(2, &["photos", "WAV files"]);
+    let layout = train(&data, &folder.path("layout")).flags("--layout CL");
+    layout.fails(2, &["the layout CL is for arrays"]);
+    // Without the key, a folder of recordings has no image, and the message names the key.
+    let plain = Command::train(&data).out(folder.path("plain")).on_cpu();
+    plain.fails(2, &["no image found", "10 .wav", "data.spectrogram = \"log-mel\""]);
+}
+
 /// Annotated images have 8 bits: images with more are reduced, and this is said.
 #[test]
 fn images_of_16_bits_are_reduced_for_annotations_and_this_is_said() {

@@ -102,7 +102,7 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let budget = args.read.budget()?;
     let wanted = LoadOptions {
         channels: Some(dims.c),
-        ..args.read.options(&budget, fitted.loaded.graph.spec.normalization.as_ref())
+        ..args.read.options(&budget, Some(&fitted.loaded.graph.spec))
     };
     let targets = Targets::plan(
         &args.common,

@@ -166,6 +166,7 @@ pub struct NumberFile {
     axes: Vec<String>,
     notes: Vec<String>,
     sample_rate: Option<u32>,
+    full_scale: f64,
     source: Box<dyn Source>,
 }
 
@@ -185,7 +186,7 @@ impl NumberFile {
     fn new(element: Element, shape: &[u64], source: Box<dyn Source>) -> Result<Self> {
         let shape = checked_shape(element, shape)?;
         let (axes, notes, sample_rate) = (Vec::new(), Vec::new(), None);
-        Ok(Self { element, shape, axes, notes, sample_rate, source })
+        Ok(Self { element, shape, axes, notes, sample_rate, full_scale: 1.0, source })
     }
 
     /// The type of the elements.
@@ -224,6 +225,11 @@ impl NumberFile {
     /// Samples per second of a waveform.
     pub fn sample_rate(&self) -> Option<u32> {
         self.sample_rate
+    }
+
+    /// The value that stands for 1 in a waveform: 2¹⁵ for 16-bit integers, 1 for floats.
+    pub fn full_scale(&self) -> f64 {
+        self.full_scale
     }
 
     /// Appends `count` elements from the flat index `first` (C order) to `out`, in little-endian
