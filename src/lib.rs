@@ -60,7 +60,8 @@
 //! ops        one file per operation: sizes, minimum work, GPU dispatches, CPU computation
 //! reference  the CPU path's memory, generic over f32 (work) and f64 (oracle), and its threads
 //! gpu        shaders → naga reflection → pipelines; plans, replayed in one submission
-//! data       files and bundled sets → images in memory or streamed; annotations; patches
+//! annotations  labels of pixels and boxes of objects: files, matching to images, augmentation
+//! data       files and bundled sets → images in memory or streamed; patches
 //! raster     functions on pixel arrays: resampling, filling holes, noise and masks, colours
 //! linalg     matrix products, distances, minimisation
 //! profile    the time of each dispatch, and its minimum work
@@ -129,6 +130,8 @@ pub use api::{
 
 mod advice;
 #[cfg(feature = "cli")]
+mod annotations;
+#[cfg(feature = "cli")]
 mod bench;
 mod budget;
 mod cache;
@@ -174,6 +177,10 @@ mod view;
 pub mod internals {
     pub mod advice {
         pub use crate::advice::*;
+    }
+    #[cfg(feature = "cli")]
+    pub mod annotations {
+        pub use crate::annotations::*;
     }
     #[cfg(feature = "cli")]
     pub mod bench {

@@ -105,7 +105,7 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let budget = args.read.budget()?;
     let size = graph.nodes[0].dims;
     let samples = open_each(&args.common, &args.images, args.read.strict, |source| {
-        let want = args.read.options(&budget, graph.spec.normalization.as_ref());
+        let want = args.read.options(&budget, Some(&graph.spec));
         let whole = if args.resize { WholeSize::Resized(size) } else { WholeSize::Fitted(size) };
         Sample::open_whole(source, whole, &want, budget)
     })?;

@@ -249,7 +249,7 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let reading = &args.reading;
     let budget = reading.read.budget()?;
     let size = Encoder::input(&loaded, reading)?;
-    let want = reading.read.options(&budget, loaded.graph.spec.normalization.as_ref());
+    let want = reading.read.options(&budget, Some(&loaded.graph.spec));
     let sample = Sample::open_whole(&args.data, size, &want, budget)?;
     let encoder = Encoder::of(&loaded, sample.dims(), reading, args.pool)?;
     if args.pool != PoolChoice::None && encoder.pooling.is_none() {

@@ -35,6 +35,12 @@ impl Common {
             },
             &report.runs,
         );
+        if report.reduced > 0 {
+            let images = counted(report.reduced, "image", "images");
+            self.status(&format!(
+                "note: {images} with 16 bits or floats reduced to 8 bits; this command takes 8 bits"
+            ));
+        }
         if self.verbose && !report.others.is_empty() {
             self.status(&format!("other files in the folders: {}", report.other_kinds()));
         }

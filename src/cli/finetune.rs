@@ -124,6 +124,7 @@ impl Data {
                 layout: config.data.layout.as_ref(),
                 nan: config.data.nan,
                 normalization: config.model.normalization.as_ref(),
+                spectrogram: config.model.spectrogram.as_ref(),
                 ..LoadOptions::new(config.data.strict, &budget)
             };
             Sample::open_whole(source, size, &want, budget)

@@ -139,6 +139,7 @@ fn data_of(config: &Config) -> impl PartialEq {
         config.data.clone(),
         config.model.input,
         config.model.normalization.clone(),
+        config.model.spectrogram.clone(),
         config.output_range(),
         config.seed,
         config.corruption.clone(),
@@ -185,6 +186,7 @@ fn run(args: &GridArgs) -> anyhow::Result<()> {
         }
         let Some((_, prepared)) = &shared else { continue };
         config.model.normalization.clone_from(&prepared.normalization);
+        config.model.spectrogram.clone_from(&prepared.spectrogram);
         let graph = Graph::new(&config.model, prepared.dims).map_err(place)?;
         graph.check_autoencoder().map_err(place)?;
         config.model = graph.spec;

@@ -109,6 +109,7 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
                 layout: args.layout.as_ref(),
                 nan: args.nan.unwrap_or_default(),
                 normalization: graph.spec.normalization.as_ref(),
+                spectrogram: graph.spec.spectrogram.as_ref(),
                 ..LoadOptions::new(args.strict, &budget)
             };
             let sample = Sample::open(source, graph.nodes[0].dims, args.images, &want, budget)?;

@@ -123,7 +123,7 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
         super::refuse_existing(&out.join(name), args.force)?;
     }
     let budget = args.reading.read.budget()?;
-    let want = args.reading.read.options(&budget, loaded.graph.spec.normalization.as_ref());
+    let want = args.reading.read.options(&budget, Some(&loaded.graph.spec));
     let open = |source: &str, size| Sample::open_whole(source, size, &want, budget);
     let train = open(&args.train, Encoder::input(&loaded, &args.reading)?)?;
     let size = train.dims();

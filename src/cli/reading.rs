@@ -2,8 +2,9 @@
 
 use clap::Args;
 use csae::internals::budget::Budget;
-use csae::internals::data::{Layout, LoadOptions, NanName, Normalization};
+use csae::internals::data::{Layout, LoadOptions, NanName};
 use csae::internals::error::Result;
+use csae::internals::model::ModelSpec;
 use csae::internals::report::rendering::check_channels;
 use csae::internals::shape::Dims;
 
@@ -33,16 +34,13 @@ impl ReadArgs {
         super::budget(self.max_memory.as_deref())
     }
 
-    /// The options for loading data for a model with this normalization.
-    pub fn options<'a>(
-        &'a self,
-        budget: &Budget,
-        normalization: Option<&'a Normalization>,
-    ) -> LoadOptions<'a> {
+    /// The options for loading data, for a model if there is one.
+    pub fn options<'a>(&'a self, budget: &Budget, model: Option<&'a ModelSpec>) -> LoadOptions<'a> {
         LoadOptions {
             layout: self.layout.as_ref(),
             nan: self.nan,
-            normalization,
+            normalization: model.and_then(|model| model.normalization.as_ref()),
+            spectrogram: model.and_then(|model| model.spectrogram.as_ref()),
             ..LoadOptions::new(self.strict, budget)
         }
     }

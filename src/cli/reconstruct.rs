@@ -78,10 +78,8 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     graph.check_reconstructs_images()?;
     let dims = graph.nodes[0].dims;
     let budget = args.read.budget()?;
-    let wanted = LoadOptions {
-        channels: Some(dims.c),
-        ..args.read.options(&budget, graph.spec.normalization.as_ref())
-    };
+    let wanted =
+        LoadOptions { channels: Some(dims.c), ..args.read.options(&budget, Some(&graph.spec)) };
     let is_array = args.out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
     if is_array {
         super::refuse_existing(&args.out, args.force)?;

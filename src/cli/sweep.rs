@@ -155,6 +155,7 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
     let budget = super::budget(args.each.max_memory.as_deref())?;
     let prepared = data::prepare_within(&base, budget)?;
     base.model.normalization.clone_from(&prepared.normalization);
+    base.model.spectrogram.clone_from(&prepared.spectrogram);
     let planned = args.planned(&base, &prepared)?;
     for planned in &planned {
         planned.member.check(args.each.force)?;

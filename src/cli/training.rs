@@ -41,6 +41,7 @@ impl Job {
             .map_err(|error| error.at("data.show_channels"))?;
         config.model.undoes = config.corruption.clone();
         config.model.normalization.clone_from(&prepared.normalization);
+        config.model.spectrogram.clone_from(&prepared.spectrogram);
         let graph = Graph::new(&config.model, prepared.dims).map_err(|error| {
             if prepared.dims.h == 1 {
                 error.and("the data are signals; --preset signals is for them")

@@ -3,50 +3,18 @@
 //! almost none, because its location is computed and not stored.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::array::Array;
-use super::container_set::ContainerSet;
-use super::containers::Container;
 use super::encoding::Encoding;
-use super::folder::slashed;
 use super::images::{Images, Labels, describe, enlarged, resized_len, split};
-use super::normalization::{NanName, check_finite};
-use super::number_set::NumberSet;
-use super::numbers::NumberFile;
 use super::patches::{Patch, PatchGrid};
-use crate::data::formats::decode::{Limit, decode_stored};
+pub use super::storage::{Handles, Storage};
 use crate::error::{Error, Result};
 use crate::raster::crop;
 use crate::sample_type::SampleType;
 use crate::shape::{Dims, Size};
-
-/// Where the images are stored.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Storage {
-    /// Files of one image each.
-    Files {
-        /// The folder that the paths are relative to.
-        root: PathBuf,
-        /// The path of each file.
-        files: Vec<PathBuf>,
-        /// Height and width of each image as decoded.
-        sizes: Vec<[u32; 2]>,
-        /// Maximum memory for decoding one of the files, in bytes.
-        decoding: u64,
-    },
-    /// Files of many records: the records of the first file, then those of the second, and so on.
-    Records(Vec<(PathBuf, Array)>),
-    /// An array in a file of numbers.
-    Numbers(NumberSet),
-    /// Encoded images in a container.
-    Container(ContainerSet),
-}
 
 /// How images are resized when they are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -95,14 +63,6 @@ pub struct Catalogue {
 /// Memory in bytes per pixel for the intermediate image of a resize: four channels in f32.
 const RESIZE_BYTES: usize = 16;
 
-/// The open files of a reader of records, so that not every record opens its file.
-#[derive(Debug, Default)]
-pub struct Handles {
-    files: HashMap<usize, File>,
-    numbers: Option<NumberFile>,
-    container: Option<Container>,
-}
-
 impl Catalogue {
     /// A catalogue of all images in `storage`.
     pub fn new(
@@ -138,13 +98,7 @@ impl Catalogue {
 
     /// Number of originals.
     fn originals(&self) -> usize {
-        match (&self.chosen, &*self.storage) {
-            (Some(chosen), _) => chosen.len(),
-            (None, Storage::Files { files, .. }) => files.len(),
-            (None, Storage::Records(arrays)) => arrays.iter().map(|(_, array)| array.count).sum(),
-            (None, Storage::Numbers(set)) => set.count,
-            (None, Storage::Container(set)) => set.sizes.len(),
-        }
+        self.chosen.as_ref().map_or_else(|| self.storage.len(), Vec::len)
     }
 
     /// The index of an original in [`Storage`].
@@ -154,20 +108,7 @@ impl Catalogue {
 
     /// Height and width of an original as decoded.
     fn decoded_size(&self, original: usize) -> Size {
-        match &*self.storage {
-            Storage::Files { sizes, .. } => {
-                let [h, w] = sizes[self.place(original)].map(|side| side as usize);
-                Size { h, w }
-            }
-            Storage::Records(arrays) => {
-                arrays[record(arrays, self.place(original)).0].1.dims.size()
-            }
-            Storage::Numbers(set) => set.dims.size(),
-            Storage::Container(set) => {
-                let [h, w] = set.sizes[self.place(original)].map(|side| side as usize);
-                Size { h, w }
-            }
-        }
+        self.storage.size(self.place(original))
     }
 
     /// Height and width of an original after resizing.
@@ -181,16 +122,7 @@ impl Catalogue {
 
     /// The name of an original: its path inside the folder, or its number inside a file.
     fn original_name(&self, original: usize) -> String {
-        let place = self.place(original);
-        match &*self.storage {
-            Storage::Files { files, .. } => slashed(&files[place]),
-            Storage::Records(arrays) => {
-                let (array, index) = record(arrays, place);
-                name_of_record(arrays, array, index)
-            }
-            Storage::Numbers(set) => set.name(place),
-            Storage::Container(set) => set.names[place].clone(),
-        }
+        self.storage.name(self.place(original))
     }
 
     /// The original of an image.
@@ -232,9 +164,7 @@ impl Catalogue {
         else {
             return false;
         };
-        let same = |files: &[PathBuf]| files[self.place(previous)] == files[self.place(original)];
-        previous == original
-            || matches!(&*self.storage, Storage::Files { files, .. } if same(files))
+        previous == original || self.storage.share_file(self.place(previous), self.place(original))
     }
 
     /// Height and width of an image.
@@ -264,15 +194,7 @@ impl Catalogue {
 
     /// The memory of the catalogue itself, in bytes.
     pub fn held_bytes(&self) -> u64 {
-        let storage = match &*self.storage {
-            Storage::Files { files, .. } => files
-                .iter()
-                .map(|file| file.as_os_str().len() + size_of::<PathBuf>() + size_of::<[u32; 2]>())
-                .sum(),
-            Storage::Records(arrays) => size_of_val(&arrays[..]),
-            Storage::Numbers(_) => 0,
-            Storage::Container(set) => set.held_bytes(),
-        };
+        let storage = self.storage.held_bytes();
         let crop = match &self.crop {
             Crop::Whole => 0,
             Crop::Grid { starts, .. } => size_of_val(&starts[..]),
@@ -288,24 +210,13 @@ impl Catalogue {
         let pixel = self.encoding.pixel(self.channels);
         let bytes_of = |original: usize| {
             let (size, to) = (self.decoded_size(original), self.resized_size(original));
-            let decoding = match &*self.storage {
-                Storage::Files { decoding, .. } => *decoding,
-                Storage::Records(arrays) => {
-                    let (_, array) = &arrays[record(arrays, self.place(original)).0];
-                    (array.record() + array.dims.len() + pixel * size.area()) as u64
-                }
-                Storage::Numbers(set) => set.reading_bytes() + (pixel * size.area()) as u64,
-                Storage::Container(set) => set.decoding,
-            };
+            let decoding = self.storage.decoding_bytes(self.place(original), pixel);
             let resizing = if to == size { 0 } else { self.resizing_bytes(size, to) };
             decoding + resizing as u64
         };
-        match &*self.storage {
-            // All records of a file have the same size.
-            Storage::Records(arrays) if arrays.len() == 1 && self.originals() > 0 => bytes_of(0),
-            Storage::Numbers(_) if self.originals() > 0 => bytes_of(0),
-            _ => (0..self.originals()).map(bytes_of).max().unwrap_or(0),
-        }
+        let originals =
+            if self.storage.is_uniform() { self.originals().min(1) } else { self.originals() };
+        (0..originals).map(bytes_of).max().unwrap_or(0)
     }
 
     /// Memory in bytes for resizing an original: its values and an intermediate image.
@@ -471,56 +382,9 @@ impl Catalogue {
 
     /// Reads an original, converts its channels and resizes it.
     fn read_original(&self, original: usize, handles: &mut Handles) -> Result<Vec<u8>> {
-        let (size, place) = (self.decoded_size(original), self.place(original));
-        let pixels = match &*self.storage {
-            Storage::Files { root, files, decoding, .. } => {
-                let path = root.join(&files[place]);
-                let limit = Limit::of_memory(Some(*decoding));
-                let decoded = decode_stored(&path, limit).map_err(|e| e.at(path.display()))?;
-                if decoded.dims.size() != size {
-                    return Err(Error::failed(format!(
-                        "{}: its size has changed since it was first read",
-                        path.display()
-                    )));
-                }
-                decoded
-                    .into_stored(self.channels, self.encoding.sample)
-                    .map_err(|e| e.at(path.display()))?
-            }
-            Storage::Records(arrays) => {
-                let (number, index) = record(arrays, place);
-                let (path, array) = &arrays[number];
-                let file = match handles.files.entry(number) {
-                    std::collections::hash_map::Entry::Occupied(open) => open.into_mut(),
-                    std::collections::hash_map::Entry::Vacant(closed) => {
-                        closed.insert(File::open(path).map_err(|e| Error::io(path, &e))?)
-                    }
-                };
-                let pixels = array.read(file, index).map_err(|e| e.at(path.display()))?;
-                self.encoding.convert_channels(pixels, array.dims.c, self.channels)?
-            }
-            Storage::Numbers(set) => {
-                let file = match &mut handles.numbers {
-                    Some(open) => open,
-                    closed => closed.insert(set.open()?),
-                };
-                let pixels = set.read(file, place)?;
-                if self.encoding.nan == NanName::Error && !self.encoding.sample.is_integer() {
-                    let values = self.encoding.sample.values(&pixels);
-                    check_finite(&values, set.dims.c, size.w)
-                        .map_err(|e| e.at(self.original_name(original)))?;
-                }
-                self.encoding.convert_channels(pixels, set.dims.c, self.channels)?
-            }
-            Storage::Container(set) => {
-                let container = match &mut handles.container {
-                    Some(open) => open,
-                    closed => closed.insert(set.open()?),
-                };
-                let decoded = set.read(container, place)?;
-                decoded.into_stored(self.channels, self.encoding.sample)?
-            }
-        };
+        let size = self.decoded_size(original);
+        let place = self.place(original);
+        let pixels = self.storage.read(place, handles, &self.encoding, self.channels)?;
         let to = self.resized_size(original);
         Ok(if to == size {
             pixels
@@ -577,27 +441,5 @@ impl Catalogue {
         }
         images.labels.clone_from(&self.labels);
         Ok(images)
-    }
-}
-
-/// The file and the index inside the file of record `place`, counted over all files.
-fn record(arrays: &[(PathBuf, Array)], mut place: usize) -> (usize, usize) {
-    for (file, (_, array)) in arrays.iter().enumerate() {
-        if place < array.count {
-            return (file, place);
-        }
-        place -= array.count;
-    }
-    unreachable!("every place is below the number of records")
-}
-
-/// The name of a record: its number; if there are several files, `FILE/NUMBER`.
-pub(super) fn name_of_record(arrays: &[(PathBuf, Array)], file: usize, index: usize) -> String {
-    let (path, array) = &arrays[file];
-    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    if arrays.len() > 1 {
-        format!("{}/{}", name(path), array.name(index))
-    } else {
-        array.name(index)
     }
 }

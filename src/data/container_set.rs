@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use super::accumulator::Accumulator;
 use super::catalogue::{Catalogue, Storage};
 use super::containers::{self, Container};
-use super::folder::Accumulator;
 use super::formats::decode::{Limit, Stored, decode_stored_bytes};
 use super::images::Labels;
 use super::{FileReport, LoadOptions, Opened, Pixels};
 use crate::error::{Error, Result};
+use crate::sample_type::SampleType;
 
 /// Number of images per thread that are read before they are decoded together.
 const IMAGES_PER_THREAD: usize = 4;
@@ -72,6 +74,7 @@ pub fn open(path: &Path, inside: Option<&str>, want: &LoadOptions, limit: u64) -
     let mut container = containers::open(path, inside, memory)?;
     let mut set = Accumulator::new(&source, want, limit)?;
     let mut report = FileReport::default();
+    let reduced = AtomicUsize::new(0);
     let one = Limit::of_memory(want.memory);
     let batch = IMAGES_PER_THREAD * rayon::current_num_threads();
     for first in (0..container.len()).step_by(batch) {
@@ -80,9 +83,13 @@ pub fn open(path: &Path, inside: Option<&str>, want: &LoadOptions, limit: u64) -
             indices.iter().map(|index| container.read(*index)).collect();
         let decode = |encoded: Result<Vec<u8>>| -> Result<(Stored, u64)> {
             let encoded = encoded?;
-            let stored = decode_stored_bytes(&encoded, one)?;
+            let mut stored = decode_stored_bytes(&encoded, one)?;
             let cost = (encoded.len() + 3 * stored.pixels.len()) as u64;
-            Ok((if want.eight_bits { stored.into_bytes()? } else { stored }, cost))
+            if want.eight_bits && stored.sample != SampleType::U8 {
+                stored = stored.into_bytes()?;
+                reduced.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok((stored, cost))
         };
         let decoded: Vec<Result<(Stored, u64)>> = encoded.into_par_iter().map(decode).collect();
         for (index, decoded) in indices.into_iter().zip(decoded) {
@@ -104,6 +111,7 @@ pub fn open(path: &Path, inside: Option<&str>, want: &LoadOptions, limit: u64) -
         let (first, reason) = &report.skipped[0];
         return Err(Error::usage(format!("{source}: no image can be used; {first}: {reason}")));
     }
+    report.reduced = reduced.into_inner();
     let labels = container.labels().map(|labels| Labels {
         classes: labels.classes.clone(),
         of: indices.iter().map(|index| labels.of[*index]).collect(),

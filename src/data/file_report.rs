@@ -16,6 +16,8 @@ pub struct FileReport {
     pub unsupported: Vec<(String, &'static Kind)>,
     /// Files with several frames or pages: path and number. Only the first one is read.
     pub several: Vec<(String, usize)>,
+    /// Number of images with 16 bits or floats that are read with 8 bits.
+    pub reduced: usize,
     /// The number of files that are not images, by their extension.
     pub others: BTreeMap<String, usize>,
     /// Run folders, whose pictures are results and not images.
@@ -36,6 +38,7 @@ impl FileReport {
         self.unsupported.extend(other.unsupported);
         self.several.extend(other.several);
         self.runs.extend(other.runs);
+        self.reduced += other.reduced;
         self.outside = self.outside.take().or(other.outside);
         for (extension, count) in other.others {
             *self.others.entry(extension).or_default() += count;
@@ -104,6 +107,9 @@ impl FileReport {
         }
         if !self.others.is_empty() {
             let _ = write!(text, "; it has other files: {}", self.other_kinds());
+        }
+        if self.others.contains_key("wav") {
+            text += "; WAV files become images with data.spectrogram = \"log-mel\"";
         }
         text
     }

@@ -106,6 +106,29 @@ pub(super) fn is_run(folder: &Path) -> bool {
     [files::RUN_CONFIG, files::RUN_ORIGIN].iter().all(|name| folder.join(name).is_file())
 }
 
+/// The files below `root` that satisfy `keep`, relative to it and sorted. Hidden files and folders
+/// are ignored.
+///
+/// # Errors
+/// If a folder cannot be read.
+#[cfg(feature = "cli")]
+pub(super) fn below(root: &Path, keep: impl Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let (mut found, mut seen, mut open) = (Vec::new(), HashSet::new(), vec![PathBuf::new()]);
+    while let Some(folder) = open.pop() {
+        let path = root.join(&folder);
+        for name in entries(&path, &mut seen).map_err(|e| Error::io(&path, &e))? {
+            let relative = folder.join(name);
+            if root.join(&relative).is_dir() {
+                open.push(relative);
+            } else if keep(&relative) {
+                found.push(relative);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// The names of the entries of a folder that are not hidden. None if it was `seen`: symbolic links
 /// can form cycles.
 fn entries(path: &Path, seen: &mut HashSet<PathBuf>) -> std::io::Result<Vec<OsString>> {

@@ -2,22 +2,25 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use super::accumulator::Accumulator;
 use super::catalogue::{Catalogue, Storage};
 use super::find::{Found, find, no_images};
-use super::images::{Images, Labels};
+use super::images::Labels;
 #[cfg(feature = "cli")]
 use super::pattern::Matches;
+use super::storage::Page;
 use super::{LoadOptions, Opened, Pixels};
 use crate::advice::Advice;
 use crate::data::file_report::FileReport;
-use crate::data::formats::decode::{Limit, Stored, bytes_to_decode, decode_stored, mixed_types};
+use crate::data::formats::decode::{
+    Limit, Stored, bytes_to_decode, decode_stored, decode_stored_page, pages_alike,
+};
 use crate::error::{Error, Result};
 use crate::sample_type::SampleType;
-use crate::shape::{Dims, Size};
 
 /// Number of files per thread that are decoded before their pixels are added to the set. More keep
 /// the threads busy when files differ in size; but a decoded photograph takes tens of megabytes.
@@ -134,6 +137,9 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
     let Files { source, root, files, labelled } = *files;
     let mut set = Accumulator::new(source, want, limit)?;
     let mut report = FileReport::default();
+    // The page that each image is, if it is one.
+    let (mut pages, mut stacks) = (Vec::new(), 0);
+    let reduced = AtomicUsize::new(0);
     let one = Limit::of_memory(want.memory);
     let batch = FILES_PER_THREAD * rayon::current_num_threads();
     for first in (0..files.len()).step_by(batch) {
@@ -160,31 +166,69 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
             let held = AtomicU64::new(
                 set.images.as_ref().map_or(u64::MAX / 2, |images| images.bytes.len() as u64),
             );
-            let decode = |(index, cost): &(usize, u64)| -> Result<(Stored, u64)> {
-                let mut decoded = decode_stored(&root.join(&files[*index]), one)?;
-                if want.eight_bits {
+            let fit = |mut decoded: Stored| -> Result<Stored> {
+                if want.eight_bits && decoded.sample != SampleType::U8 {
                     decoded = decoded.into_bytes()?;
+                    reduced.fetch_add(1, Ordering::Relaxed);
                 }
                 let (dims, sample) = (decoded.dims, decoded.sample.size());
                 let bytes = (dims.area() * want.channels.unwrap_or(dims.c) * sample) as u64;
                 if held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > limit {
                     decoded.pixels = Vec::new();
                 }
-                Ok((decoded, *cost))
+                Ok(decoded)
             };
-            let decoded: Vec<Result<(Stored, u64)>> = group.par_iter().map(decode).collect();
-            for ((index, _), decoded) in group.iter().zip(decoded) {
-                let name = root.join(&files[*index]).display().to_string();
-                match decoded {
-                    Ok((decoded, cost)) => {
-                        if decoded.frames > 1 {
-                            report.several.push((name, decoded.frames));
-                        }
-                        set.push(*index, decoded, cost)
-                            .map_err(|error| error.at(root.join(&files[*index]).display()))?;
-                    }
+            let decode = |(index, _): &(usize, u64)| -> Result<(Stored, Vec<u64>)> {
+                let path = root.join(&files[*index]);
+                let decoded = decode_stored(&path, one)?;
+                let is_stack = decoded.frames > 1 && !want.eight_bits;
+                let several = if is_stack { pages_alike(&path) } else { Vec::new() };
+                Ok((fit(decoded)?, several))
+            };
+            let decoded: Vec<Result<(Stored, Vec<u64>)>> = group.par_iter().map(decode).collect();
+            for ((index, cost), decoded) in group.iter().zip(decoded) {
+                let path = root.join(&files[*index]);
+                let name = path.display().to_string();
+                let (first, places) = match decoded {
+                    Ok(decoded) => decoded,
                     Err(error) if want.strict => return Err(error.at(name)),
-                    Err(error) => report.skip(name, error),
+                    Err(error) => {
+                        report.skip(name, error);
+                        continue;
+                    }
+                };
+                if places.is_empty() {
+                    if first.frames > 1 {
+                        report.several.push((name.clone(), first.frames));
+                    }
+                    set.push(*index, first, *cost).map_err(|error| error.at(&name))?;
+                    pages.push(None);
+                    continue;
+                }
+                stacks += 1;
+                let page =
+                    |number: usize| Page { number, of: places.len(), at: places[number - 1] };
+                set.push(*index, first, *cost).map_err(|error| error.at(&name))?;
+                pages.push(Some(page(1)));
+                // As many pages at a time as files fit.
+                let at_once = (limit / (*cost).max(1)).clamp(1, batch as u64) as usize;
+                let numbers: Vec<usize> = (2..=places.len()).collect();
+                for numbers in numbers.chunks(at_once) {
+                    let decode = |number: &usize| {
+                        decode_stored_page(&path, page(*number).at, one).and_then(fit)
+                    };
+                    let decoded: Vec<Result<Stored>> = numbers.par_iter().map(decode).collect();
+                    for (number, decoded) in numbers.iter().zip(decoded) {
+                        let name = format!("{name}: page {number}");
+                        match decoded {
+                            Ok(decoded) => {
+                                set.push(*index, decoded, *cost).map_err(|e| e.at(&name))?;
+                                pages.push(Some(page(*number)));
+                            }
+                            Err(error) if want.strict => return Err(error.at(name)),
+                            Err(error) => report.skip(name, error),
+                        }
+                    }
                 }
             }
         }
@@ -201,16 +245,31 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
             "{source}: no image can be used; {first}: {reason}{others}"
         )));
     }
+    report.reduced = reduced.into_inner();
     let labels = if labelled { labels(files, &indices) } else { None };
     report.outside = strays(files).filter(|_| labelled);
     let note = report
         .outside
         .as_ref()
         .map_or_else(String::new, |why| format!("; no classes, since {why}"));
+    let count = pages.iter().flatten().count();
+    let of_pages = match stacks {
+        0 => String::new(),
+        1 => format!("; the {count} pages of a TIFF file are samples"),
+        _ => format!("; the {count} pages of {stacks} TIFF files are samples"),
+    };
+    let note = of_pages + &note;
+    if stacks == 0 {
+        pages.clear();
+    }
     let pixels = match images {
         Some(mut images) => {
-            (images.names, images.labels) =
-                (indices.iter().map(|index| slashed(&files[*index])).collect(), labels);
+            let name = |(image, index): (usize, &usize)| match pages.get(image) {
+                Some(Some(page)) => page.name(&files[*index]),
+                Some(None) | None => slashed(&files[*index]),
+            };
+            images.names = indices.iter().enumerate().map(name).collect();
+            images.labels = labels;
             Pixels::Resident(images)
         }
         None => {
@@ -218,7 +277,7 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
                 indices.iter().map(|index| files[*index].clone()).collect();
             files.iter_mut().for_each(PathBuf::shrink_to_fit);
             Pixels::Streamed(Arc::new(Catalogue::new(
-                Storage::Files { root: root.to_owned(), files, sizes, decoding },
+                Storage::Files { root: root.to_owned(), files, sizes, decoding, pages },
                 channels,
                 sample.unwrap_or_default(),
                 labels,
@@ -226,26 +285,6 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
         }
     };
     Ok(Opened { report, ..Opened::new(source, pixels, &note) })
-}
-
-/// The images decoded so far.
-pub(super) struct Accumulator {
-    /// The pixels, or `None` once they exceed the limit.
-    pub images: Option<Images>,
-    /// Number of channels of the set.
-    pub channels: usize,
-    /// The type of the samples, once there is an image.
-    pub sample: Option<SampleType>,
-    /// Height and width of each image.
-    pub sizes: Vec<[u32; 2]>,
-    /// Whether the set becomes RGB with the first colour image.
-    infer_channels: bool,
-    /// The index of the file of each image.
-    pub indices: Vec<usize>,
-    /// Maximum memory for decoding an image, in bytes.
-    pub decoding: u64,
-    /// Maximum size of the pixels in memory, in bytes.
-    limit: u64,
 }
 
 /// Divides files into groups of consecutive files that cost at most `limit` bytes together, or that
@@ -264,80 +303,9 @@ fn group_by_cost(indices: &[usize], costs: &[u64], limit: u64) -> Vec<Vec<(usize
     groups
 }
 
-impl Accumulator {
-    /// No images so far. `source` is for messages.
-    ///
-    /// # Errors
-    /// If `want.channels` is neither 1 nor 3.
-    pub fn new(source: &str, want: &LoadOptions, limit: u64) -> Result<Self> {
-        if let Some(channels) = want.channels.filter(|c| ![1, 3].contains(c)) {
-            return Err(Error::usage(format!(
-                "{source}: image files have 1 channel (gray) or 3 (RGB), not {channels}; change \
-                 the model's channels"
-            )));
-        }
-        let channels = want.channels.unwrap_or(1);
-        Ok(Self {
-            images: Some(Images::new(channels)),
-            channels,
-            sample: None,
-            sizes: Vec::new(),
-            infer_channels: want.channels.is_none(),
-            indices: Vec::new(),
-            decoding: 0,
-            limit,
-        })
-    }
-
-    /// Adds an image. Its pixels are empty if they are known not to fit. Without given channels the
-    /// set is gray until the first colour image. It has 8 bits until the first image of 16 bits.
-    ///
-    /// # Errors
-    /// If one image has integers and another one floats.
-    pub fn push(&mut self, index: usize, decoded: Stored, cost: u64) -> Result<()> {
-        let sample = match self.sample {
-            None => decoded.sample,
-            Some(SampleType::U8) if decoded.sample == SampleType::U16 => decoded.sample,
-            Some(sample) => sample,
-        };
-        if sample.is_integer() != decoded.sample.is_integer() {
-            return Err(mixed_types(decoded.sample, sample));
-        }
-        let wider = self.sample.is_some_and(|before| before != sample);
-        self.sample = Some(sample);
-        let Dims { c, h, w } = decoded.dims;
-        let before = self.channels;
-        if self.infer_channels && c > before {
-            self.channels = c;
-        }
-        let channels = self.channels;
-        self.indices.push(index);
-        self.decoding = self.decoding.max(cost);
-        self.sizes.push([h as u32, w as u32]);
-        let held = self.images.as_ref().map_or(0, |images| {
-            let wider = if wider { 2 } else { 1 };
-            images.bytes.len() / before * channels * wider
-        });
-        let own = h * w * channels * sample.size();
-        if decoded.pixels.is_empty() || (held + own) as u64 > self.limit {
-            self.images = None;
-        }
-        if let Some(images) = &mut self.images {
-            images.convert_channels(channels)?;
-            if images.is_empty() {
-                *images = Images::of_type(channels, sample);
-            } else if wider {
-                images.widen()?;
-            }
-            images.push(String::new(), Size { h, w }, &decoded.into_stored(channels, sample)?)?;
-        }
-        Ok(())
-    }
-}
-
 /// The labels of the images `indices`: their top-level folders are the classes. `None` if there are
 /// fewer than two such folders, or an image is outside of them.
-fn labels(files: &[PathBuf], indices: &[usize]) -> Option<Labels> {
+pub(super) fn labels(files: &[PathBuf], indices: &[usize]) -> Option<Labels> {
     let of: Vec<String> = files.iter().map(|file| class(file)).collect::<Option<_>>()?;
     let mut classes = of.clone();
     classes.sort();

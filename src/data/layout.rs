@@ -126,6 +126,17 @@ impl Layout {
         self.axes.is_empty()
     }
 
+    /// Whether both stand for the same, by whatever letters.
+    pub fn means_the_same(&self, other: &Self) -> bool {
+        let kind = |axis: &Axis| match axis {
+            Axis::Sample(_) => 0,
+            Axis::Channel => 1,
+            Axis::Row => 2,
+            Axis::Column(_) => 3,
+        };
+        self.axes.iter().map(kind).eq(other.axes.iter().map(kind))
+    }
+
     /// The samples of an array of `shape`.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
-//! Lists of image files: one path per line, from standard input or a file.
+//! Lists of image files: one path per line, from standard input or a file. Standard input can also
+//! be a film.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use super::folder::{Files, load_files};
-use super::{LoadOptions, Opened};
+use super::{LoadOptions, Opened, film};
 use crate::error::{Error, Result};
 use crate::files;
 
@@ -12,12 +13,36 @@ use crate::files;
 /// the memory is exhausted.
 const MAX_LIST: u64 = 1 << 30;
 
-/// Opens the source `-`: paths from standard input, relative to the working directory.
+/// Opens the source `-`: paths from standard input, relative to the working directory, or a film.
 ///
 /// # Errors
-/// If the list is invalid or [`load_files`] fails.
+/// If the list is invalid or [`load_files`] fails, or if the film cannot be read.
 pub(super) fn standard_input(want: &LoadOptions, limit: u64) -> Result<Opened> {
-    read(std::io::stdin().lock(), "standard input", Path::new(""), want, limit)
+    let source = "standard input";
+    let (is_film, input) = detect(std::io::stdin().lock())
+        .map_err(|e| Error::failed(format!("{source}: cannot be read ({e})")))?;
+    if is_film {
+        return film::open(input, source, want, limit);
+    }
+    read(input, source, Path::new(""), want, limit)
+}
+
+/// The paths in a list, relative to its folder.
+///
+/// # Errors
+/// If the list cannot be read or is invalid.
+#[cfg(feature = "cli")]
+pub(super) fn paths(path: &Path) -> Result<Vec<PathBuf>> {
+    let list = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
+    parse(list, MAX_LIST).map_err(|e| e.at(path.display()))
+}
+
+/// Whether the input is a film, and the input from its start.
+fn detect(mut input: impl BufRead) -> std::io::Result<(bool, impl BufRead)> {
+    let mut start = Vec::new();
+    input.by_ref().take(film::START.len() as u64).read_to_end(&mut start)?;
+    let is_film = start == film::START;
+    Ok((is_film, BufReader::new(std::io::Cursor::new(start).chain(input))))
 }
 
 /// Opens the source `@FILE`: paths from a file, relative to its folder.
@@ -87,6 +112,24 @@ mod tests {
         let list = format!("\u{feff}{}", LIST.replace('\n', "\r\n"));
         let paths = parse(list.as_bytes(), list.len() as u64).unwrap();
         assert_eq!(paths, [Path::new("a.png"), Path::new("b/c.png")]);
+    }
+
+    #[test]
+    fn a_film_is_recognised_also_if_it_comes_in_pieces() {
+        let read = |input: &'static [u8]| {
+            let pieces = input
+                .chunks(1)
+                .fold(Box::new(std::io::empty()) as Box<dyn Read>, |before, piece| {
+                    Box::new(before.chain(piece))
+                });
+            let (is_film, mut input) = detect(BufReader::with_capacity(1, pieces)).unwrap();
+            let mut all = Vec::new();
+            input.read_to_end(&mut all).unwrap();
+            (is_film, all)
+        };
+        assert_eq!(read(b"YUV4MPEG2 W1 H1\n"), (true, b"YUV4MPEG2 W1 H1\n".to_vec()));
+        assert_eq!(read(b"YUV4.png\nb.png"), (false, b"YUV4.png\nb.png".to_vec()));
+        assert_eq!(read(b"a"), (false, b"a".to_vec()));
     }
 
     #[test]

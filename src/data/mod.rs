@@ -1,11 +1,8 @@
 //! Image sources: folders, lists, single files, IDX, CIFAR, npy and csv files, and the bundled
 //! sets. Images are loaded into memory, or streamed from their files if they do not fit.
 
-#[cfg(feature = "cli")]
-pub mod annotations;
+mod accumulator;
 pub mod array;
-#[cfg(feature = "cli")]
-pub mod augment;
 pub mod bundled;
 pub mod catalogue;
 pub mod container_set;
@@ -13,6 +10,7 @@ pub mod containers;
 pub mod encoding;
 mod exif;
 pub mod file_report;
+mod film;
 pub mod find;
 pub mod folder;
 pub mod formats;
@@ -20,6 +18,7 @@ pub mod image_file;
 pub mod images;
 pub mod layout;
 mod list;
+pub mod log_mel;
 pub mod metadata;
 pub mod missing;
 pub mod normalization;
@@ -29,11 +28,15 @@ pub mod patches;
 #[cfg(feature = "cli")]
 pub mod pattern;
 pub mod pixels;
+#[cfg(feature = "cli")]
+pub mod recordings;
 mod records;
 mod sample;
 pub mod several;
 pub mod split;
+mod storage;
 mod subset;
+mod zstd;
 
 #[cfg(test)]
 mod find_tests;
@@ -51,6 +54,7 @@ pub use file_report::FileReport;
 pub use formats::decode::{Decoded, decode, decode_file};
 pub use images::{Entry, Images, Labels, MAX_BYTES};
 pub use layout::Layout;
+pub use log_mel::LogMel;
 pub use normalization::{NanName, Normalization, NormalizeName};
 pub use patches::Patch;
 pub use pixels::Pixels;
@@ -67,7 +71,8 @@ pub struct LoadOptions<'a> {
     pub channels: Option<usize>,
     /// Whether an image that cannot be decoded is an error. Otherwise it is skipped.
     pub strict: bool,
-    /// Whether samples are converted to 8 bits.
+    /// Whether samples are converted to 8 bits, and of several pages only the first one is read, as
+    /// for images with annotations.
     pub eight_bits: bool,
     /// What the axes of an array stand for. `None`: inferred.
     pub layout: Option<&'a Layout>,
@@ -75,6 +80,8 @@ pub struct LoadOptions<'a> {
     pub nan: NanName,
     /// The normalization of the model that the images are for.
     pub normalization: Option<&'a Normalization>,
+    /// How recordings become images. `None`: they are signals.
+    pub spectrogram: Option<&'a LogMel>,
     /// Maximum memory for decoding one image, in bytes. `None`: 512 MiB for the decoded image.
     pub memory: Option<u64>,
 }
@@ -143,9 +150,9 @@ impl Opened {
 
 /// Loads images into memory. `source` is the name of a bundled set, a folder of images or of CIFAR
 /// batches, an image file, an IDX file (also gzipped), a CIFAR, npy or csv file, a list of image
-/// files (`@FILE`, or `-` for standard input), or a pattern of image files (`scans/*.png`). A
-/// bundled set takes precedence over a folder of the same name; `./photos` is the folder. A file
-/// takes precedence over a pattern.
+/// files (`@FILE`, or `-` for standard input), a film on standard input (`-`), or a pattern of
+/// image files (`scans/*.png`). A bundled set takes precedence over a folder of the same name;
+/// `./photos` is the folder. A file takes precedence over a pattern.
 ///
 /// # Errors
 /// If the source does not exist, cannot be read, contains no valid image, or exceeds [`MAX_BYTES`].
@@ -171,6 +178,10 @@ pub fn open(source: &str, want: &LoadOptions, limit: u64) -> Result<Opened> {
 
 fn open_any(source: &str, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let limit = limit.min(MAX_BYTES as u64);
+    #[cfg(feature = "cli")]
+    if let Some(settings) = want.spectrogram {
+        return recordings::open(source, settings, want, limit);
+    }
     if let Some(mut images) = bundled::load(source) {
         if let Some(channels) = want.channels {
             images.convert_channels(channels).map_err(|e| e.at(format!("bundled set {source}")))?;

@@ -38,7 +38,7 @@ pub struct NumberSet {
 
 /// The type in which elements are stored in memory. Integers other than unsigned ones of 8 and 16
 /// bits, and floats of 64 bits become floats of 32 bits.
-const fn sample_type(element: Element) -> SampleType {
+pub(super) const fn sample_type(element: Element) -> SampleType {
     match element {
         Element::Bool | Element::U8 => SampleType::U8,
         Element::U16 => SampleType::U16,
@@ -189,8 +189,17 @@ fn of_names(names: &[String]) -> Option<Layout> {
     letters.parse().ok()
 }
 
-/// Opens the samples of an array in a file, with `labels` if there are any. Samples that take more
-/// than `limit` bytes are streamed.
+/// What belongs to samples in a file.
+#[derive(Clone, Debug, Default)]
+pub struct Beside {
+    /// The labels of the samples.
+    pub labels: Option<Labels>,
+    /// What a user must know. Clauses without a full stop.
+    pub notes: Vec<String>,
+}
+
+/// Opens the samples of an array in a file, with what is `beside` them for their number. Samples
+/// that take more than `limit` bytes are streamed.
 ///
 /// # Errors
 /// If the file cannot be read, its axes are ambiguous, or its channels cannot be converted.
@@ -199,7 +208,7 @@ pub fn open(
     inside: Option<&str>,
     want: &LoadOptions,
     limit: u64,
-    labels: impl FnOnce(usize) -> Result<Option<Labels>>,
+    beside: impl FnOnce(usize) -> Result<Beside>,
 ) -> Result<Opened> {
     let place = match inside {
         Some(inside) => format!("{}:{inside}", path.display()),
@@ -224,8 +233,9 @@ pub fn open(
     if sample.size() < set.element.size() {
         notes.push(format!("{} numbers are stored as {}", set.element.name(), sample.name()));
     }
+    let Beside { labels, notes: of_labels } = beside(set.count)?;
+    notes.extend(of_labels);
     let notes = format!("; {}", notes.join("; "));
-    let labels = labels(set.count)?;
     let (starts, length) = set.layout.runs(&set.shape, 0);
     let is_scattered = starts.len() > 1 && length * set.element.size() < MIN_RUN;
     let larger = (channels.max(from) / from) as u64;

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::array::Array;
-use super::catalogue::{Catalogue, Storage, name_of_record};
+use super::catalogue::{Catalogue, Storage};
 use super::images::{Images, Labels};
+use super::storage::name_of_record;
 use super::{LoadOptions, Opened, Pixels};
 use crate::error::{Error, Result};
 use crate::sample_type::SampleType;

@@ -79,7 +79,8 @@ impl Sample {
         want: &LoadOptions,
         budget: Budget,
     ) -> Result<Self> {
-        let Some(mut images) = bundled::validation_of(source) else {
+        let bundled = bundled::validation_of(source).filter(|_| want.spectrogram.is_none());
+        let Some(mut images) = bundled else {
             return Self::open_training(source, dims, count, want, budget);
         };
         images.convert_channels(dims.c)?;

@@ -99,6 +99,41 @@ fn folder_of_images(name: &str) -> (Folder, String) {
     (folder, list)
 }
 
+/// A TIFF file of gray pages with 16 bits. The value of a pixel tells its page.
+fn stack(pages: u16, [w, h]: [u32; 2]) -> Vec<u8> {
+    use tiff::encoder::{TiffEncoder, colortype::Gray16};
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let mut encoder = TiffEncoder::new(&mut bytes).unwrap();
+    for page in 0..pages {
+        let values: Vec<u16> = (0..w * h).map(|i| 1000 * page + i as u16).collect();
+        encoder.write_image::<Gray16>(w, h, &values).unwrap();
+    }
+    bytes.into_inner()
+}
+
+#[test]
+fn pages_of_tiff_files_are_streamed() {
+    let folder = Folder::new("stream_pages");
+    folder.write("a/stack.tif", &stack(11, [7, 9]));
+    folder.write("b/other.tif", &stack(2, [8, 6]));
+    folder.write("b/plain.png", &picture(3, false));
+    let source = folder.path.to_str().unwrap();
+    assert_streams(source, &LoadOptions::default());
+    let (images, _) = both(source, &LoadOptions::default());
+    let names = ["a/stack_page01.tif", "a/stack_page11.tif", "b/other_page2.tif", "b/plain.png"];
+    assert_eq!([0, 10, 12, 13].map(|i| images.names[i].as_str()), names);
+    assert_eq!(images.labels.as_ref().unwrap().of[10..12], [0, 1]);
+    let first = |image: usize| u16::from_le_bytes([images.image(image)[2], images.image(image)[3]]);
+    assert_eq!([first(0), first(10), first(12)], [1, 10_001, 1001]);
+    // Beside annotations, only the first page of each file is read, and 16 bits are reduced.
+    let want = LoadOptions { eight_bits: true, ..LoadOptions::default() };
+    let opened = open(source, &want, RESIDENT).unwrap();
+    assert_eq!(
+        (opened.pixels.len(), opened.report.several.len(), opened.report.reduced),
+        (3, 2, 2)
+    );
+}
+
 #[test]
 fn folders_are_streamed() {
     let (folder, _) = folder_of_images("stream_folder");
@@ -239,6 +274,7 @@ fn a_million_patches_take_no_memory() {
         files: vec!["a/one.png".into()],
         sizes: vec![[4000, 4002]],
         decoding: 0,
+        pages: Vec::new(),
     };
     let file = Catalogue::new(storage, 1, SampleType::U8, None);
     let patches = file.patches(Size::new(4, 4)).unwrap();
@@ -283,6 +319,7 @@ fn more_patches_than_32_bit_indices_are_refused() {
         files: vec!["a.png".into(); 300],
         sizes: vec![[4000, 4000]; 300],
         decoding: 0,
+        pages: Vec::new(),
     };
     let many = Catalogue::new(many, 1, SampleType::U8, None);
     let message = many.patches(Size::new(1, 1)).unwrap_err().to_string();

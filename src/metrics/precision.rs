@@ -3,8 +3,8 @@
 
 use serde::Serialize;
 
-use crate::data::annotations::box_files::Object;
-use crate::data::annotations::boxes::{Bounds, Detection};
+use crate::annotations::box_files::Object;
+use crate::annotations::boxes::{Bounds, Detection};
 
 /// Thresholds on the intersection over union (IoU) from which a detection counts as correct.
 pub const THRESHOLDS: [f64; 10] = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95];

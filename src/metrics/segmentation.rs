@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::data::annotations::label_image::IGNORED;
+use crate::annotations::label_image::IGNORED;
 
 /// The confusion matrix of pixels.
 #[derive(Clone, Debug, PartialEq, Eq)]

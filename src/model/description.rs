@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::corruption::CorruptionSpec;
 use super::layers::LayerOp;
-use crate::data::Normalization;
+use crate::data::{LogMel, Normalization};
 
 /// A model: a graph of layers from an image through a code to a reconstruction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct ModelSpec {
     /// integers is 0…1, and floats are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub normalization: Option<Normalization>,
+    /// How recordings become images. Training records it here; without it, they are signals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spectrogram: Option<LogMel>,
 }
 
 impl ModelSpec {

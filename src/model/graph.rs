@@ -190,8 +190,13 @@ impl Graph {
     /// only those.
     ///
     /// # Errors
-    /// When the model was trained on normalised samples.
+    /// When the model was trained on normalised samples or on spectrograms.
     pub fn check_takes_plain_images(&self) -> Result<()> {
+        if self.spec.spectrogram.is_some() {
+            return Err(Error::usage(
+                "the model was trained on log-mel spectrograms, but this takes a model of images",
+            ));
+        }
         match &self.spec.normalization {
             None => Ok(()),
             Some(normalization) => Err(Error::usage(format!(

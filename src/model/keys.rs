@@ -119,6 +119,10 @@ pub enum Values {
     Layout,
     /// The table `[model.normalization]`.
     Normalization,
+    /// The table `[model.spectrogram]`.
+    Spectrogram,
+    /// Two frequencies, the second one larger.
+    Frequencies,
 }
 
 /// The largest whole number that TOML can write.
@@ -171,6 +175,8 @@ impl Values {
             Self::Layout => "a letter for each axis, such as \"NCHW\"".to_owned(),
             Self::Range => "two numbers, the second one larger".to_owned(),
             Self::Normalization => "a table of samples, offset, divisor, min and max".to_owned(),
+            Self::Spectrogram => "a table of rate, window, hop, mels, range and frames".to_owned(),
+            Self::Frequencies => "two numbers of at least 0, the second one larger".to_owned(),
         }
     }
 }

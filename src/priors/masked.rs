@@ -128,6 +128,7 @@ pub fn graph(sizes: Sizes) -> Graph {
         classes: Vec::new(),
         undoes: CorruptionSpec::default(),
         normalization: None,
+        spectrogram: None,
     };
     Graph::new(&spec, Dims::flat(sizes.input())).expect("the layers fit each other")
 }

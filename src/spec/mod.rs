@@ -9,6 +9,7 @@ mod optimizer;
 mod overrides;
 mod presets;
 mod rule;
+mod spectrogram;
 mod training;
 mod unused;
 
@@ -32,6 +33,8 @@ pub use presets::{
     names as preset_names, text as preset_text,
 };
 pub use rule::SparsityRule;
+pub use spectrogram::SpectrogramName;
+pub(crate) use spectrogram::{MAX_MELS, MAX_WINDOW};
 pub(crate) use training::is_zero;
 pub use training::{ScheduleName, ScheduleSpec, TrainSpec};
 pub use unused::written_keys;
@@ -160,6 +163,25 @@ pub struct DataSpec {
     /// Channels that pictures show, numbered from 0. The default depends on their number.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub show_channels: Vec<usize>,
+    /// Whether recordings (WAV files) become images: `none`, or `log-mel` spectrograms.
+    #[serde(skip_serializing_if = "spectrogram::is_none")]
+    pub spectrogram: SpectrogramName,
+    /// Length of a window of a spectrogram in samples.
+    #[serde(skip_serializing_if = "spectrogram::is_window")]
+    pub spectrogram_window: usize,
+    /// Samples from one window to the next.
+    #[serde(skip_serializing_if = "spectrogram::is_hop")]
+    pub spectrogram_hop: usize,
+    /// Number of mel bands.
+    #[serde(skip_serializing_if = "spectrogram::is_mels")]
+    pub spectrogram_mels: usize,
+    /// Lowest and highest frequency in Hz. The default is 0 to half of the sample rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spectrogram_range: Option<[f32; 2]>,
+    /// Frames of a piece of a recording. 0: recordings are not cut if all have the same length,
+    /// otherwise pieces have `crop` frames.
+    #[serde(skip_serializing_if = "spectrogram::is_whole")]
+    pub spectrogram_frames: usize,
 }
 
 fn is_error(name: &NanName) -> bool {
@@ -195,6 +217,12 @@ impl Default for DataSpec {
             range: None,
             storage: StorageName::Same,
             show_channels: Vec::new(),
+            spectrogram: SpectrogramName::None,
+            spectrogram_window: spectrogram::WINDOW,
+            spectrogram_hop: spectrogram::HOP,
+            spectrogram_mels: spectrogram::MELS,
+            spectrogram_range: None,
+            spectrogram_frames: 0,
         }
     }
 }
@@ -486,6 +514,7 @@ impl Config {
                 "data.range = [{low}, {high}]: it must be two numbers, the second one larger"
             )));
         }
+        self.data.check_spectrogram()?;
         for (key, value) in not_negative {
             if !value.is_finite() || *value < 0.0 {
                 return Err(Error::usage(format!(

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     Config, DataSpec, FitName, LossName, LossSpec, OptimizerName, OptimizerSpec, PenaltyName,
-    Precision, ScheduleName, ScheduleSpec, SparsitySpec, TrainSpec,
+    Precision, ScheduleName, ScheduleSpec, SparsitySpec, SpectrogramName, TrainSpec,
 };
 
 /// A key whose value is not the default one, whether it has an effect, and what it would need.
@@ -176,6 +176,13 @@ fn train(own: &TrainSpec) -> Vec<Key> {
 }
 
 fn data(own: &DataSpec) -> Vec<Key> {
+    let default = DataSpec::default();
+    let of_spectrogram = |name: &'static str, is_set| Key {
+        name,
+        is_set,
+        has_effect: own.spectrogram != SpectrogramName::None,
+        with: format!("data.spectrogram = {}", own.spectrogram),
+    };
     vec![
         Key {
             name: "data.crops_per_image",
@@ -189,6 +196,14 @@ fn data(own: &DataSpec) -> Vec<Key> {
             has_effect: own.validation_source.is_none(),
             with: "data.validation_source".to_owned(),
         },
+        of_spectrogram(
+            "data.spectrogram_window",
+            own.spectrogram_window != default.spectrogram_window,
+        ),
+        of_spectrogram("data.spectrogram_hop", own.spectrogram_hop != default.spectrogram_hop),
+        of_spectrogram("data.spectrogram_mels", own.spectrogram_mels != default.spectrogram_mels),
+        of_spectrogram("data.spectrogram_range", own.spectrogram_range.is_some()),
+        of_spectrogram("data.spectrogram_frames", own.spectrogram_frames > 0),
     ]
 }
 

@@ -6,7 +6,7 @@ use crate::budget::Budget;
 use crate::data::normalization::{Normalization, choose};
 use crate::data::several::open_all;
 use crate::data::{
-    Catalogue, FileReport, Images, LoadOptions, Opened, Pixels, bundled, open, patches,
+    Catalogue, FileReport, Images, LoadOptions, LogMel, Opened, Pixels, bundled, open, patches,
 };
 use crate::error::{Error, Result};
 use crate::sample_type::SampleType;
@@ -24,6 +24,8 @@ pub struct Prepared {
     /// The normalization of the samples, which the model must record. `None`: the full range of
     /// integers is 0…1, and floats are kept.
     pub normalization: Option<Normalization>,
+    /// How recordings become images, which the model must record. `None`: they are signals.
+    pub spectrogram: Option<LogMel>,
     /// One-line description of both sets.
     pub description: String,
     /// Files that are not read, or not as a whole.
@@ -70,11 +72,13 @@ pub fn prepare(config: &Config) -> Result<Prepared> {
 /// As [`prepare`].
 pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     let (spec, limit) = (&config.data, budget.data);
+    let spectrogram = spectrogram(config, limit)?;
     let want = LoadOptions {
         channels: config.model.input.map(|[c, ..]| c),
         layout: spec.layout.as_ref(),
         nan: spec.nan,
         normalization: config.model.normalization.as_ref(),
+        spectrogram: spectrogram.as_ref(),
         ..LoadOptions::new(spec.strict, &budget)
     };
     let Opened { pixels, mut report, mut description } =
@@ -111,7 +115,45 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         validation.len()
     );
     let without_crop = crop_without_effect(config, dims);
-    Ok(Prepared { train, validation, normalization, description, report, dims, without_crop })
+    Ok(Prepared {
+        train,
+        validation,
+        normalization,
+        spectrogram,
+        description,
+        report,
+        dims,
+        without_crop,
+    })
+}
+
+/// How recordings become images: as the model records it, or as the configuration states it,
+/// completed by the recordings.
+///
+/// # Errors
+/// If the recordings cannot be read, or the settings do not fit them.
+fn spectrogram(config: &Config, limit: u64) -> Result<Option<LogMel>> {
+    let spec = &config.data;
+    let given = config.model.spectrogram.clone();
+    let Some(settings) = given.clone().or_else(|| spec.log_mel()) else { return Ok(None) };
+    if let Some(other) = spec.more_sources.first() {
+        return Err(Error::usage(format!(
+            "{other}: log-mel spectrograms are made of one source; put the WAV files into one \
+             folder, or name a list"
+        )));
+    }
+    if given.is_some() {
+        return Ok(given);
+    }
+    #[cfg(feature = "cli")]
+    {
+        crate::data::recordings::complete(&settings, &spec.source, spec.crop, limit).map(Some)
+    }
+    #[cfg(not(feature = "cli"))]
+    {
+        let _ = (settings, limit);
+        Err(Error::usage("data.spectrogram needs the feature cli; set it to none"))
+    }
 }
 
 /// Stores training samples as floats of 16 bits (`data.storage`). Those that stay in their files
@@ -202,7 +244,16 @@ pub fn prepare_images(config: &Config, images: Images) -> Result<Prepared> {
     let normalization = normalize(config, &mut train, &mut validation, &mut description)?;
     let without_crop = crop_without_effect(config, dims);
     let report = FileReport::default();
-    Ok(Prepared { train, validation, normalization, description, report, dims, without_crop })
+    Ok(Prepared {
+        train,
+        validation,
+        normalization,
+        spectrogram: None,
+        description,
+        report,
+        dims,
+        without_crop,
+    })
 }
 
 /// Memory for validation patches of a streamed set (16 MiB), granted even if the budget is smaller.

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use csae::internals::data::annotations::box_files::read_voc;
+use csae::internals::annotations::box_files::read_voc;
 use csae::internals::data::formats::decode::decode_file;
 use csae::internals::shape::Dims;
 use serde_json::Value;

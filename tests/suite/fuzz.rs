@@ -21,10 +21,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use csae::internals::data::annotations::box_files::voc_from;
-use csae::internals::data::annotations::coco::coco_from;
-use csae::internals::data::annotations::label_image::labels_from;
-use csae::internals::data::annotations::yolo::yolo_from;
+use csae::internals::annotations::box_files::voc_from;
+use csae::internals::annotations::coco::coco_from;
+use csae::internals::annotations::label_image::labels_from;
+use csae::internals::annotations::yolo::yolo_from;
 use csae::internals::data::formats::decode::decode;
 use csae::internals::data::formats::{arrays, cifar, idx};
 use csae::internals::data::numbers;

@@ -300,7 +300,7 @@ fn yolo(folder: &TempFolder, names: &str) -> String {
     for name in test.split_whitespace() {
         let image = bytes(voc.join(format!("JPEGImages/{name}.png")));
         folder.write(&format!("yolo/images/test/{name}.png"), image);
-        let voc = csae::internals::data::annotations::box_files::read_voc(
+        let voc = csae::internals::annotations::box_files::read_voc(
             &voc.join(format!("Annotations/{name}.xml")),
         );
         let objects = voc.unwrap().objects;

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use csae::internals::data::annotations::label_image::{read_labels, write_labels};
+use csae::internals::annotations::label_image::{read_labels, write_labels};
 use csae::internals::data::formats::decode::decode_file;
 use csae::internals::report::picture::save_png;
 use csae::internals::shape::{Dims, Size};

@@ -101,6 +101,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let wanted = LoadOptions {
         channels: Some(dims.c),
         normalization: fitted.loaded.graph.spec.normalization.as_ref(),
+        spectrogram: fitted.loaded.graph.spec.spectrogram.as_ref(),
         ..LoadOptions::new(args.strict, &budget)
     };
     let (normal, masks) = (args.normal.as_deref(), args.masks.as_deref());

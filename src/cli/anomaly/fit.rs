@@ -134,7 +134,7 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     let budget = args.read.budget()?;
     let wanted = LoadOptions {
         channels: Some(dims.c),
-        ..args.read.options(&budget, loaded.graph.spec.normalization.as_ref())
+        ..args.read.options(&budget, Some(&loaded.graph.spec))
     };
     let found = data::open(&args.data, &wanted, budget.data)?;
     args.common.status(&format!("data: {}", found.description));

@@ -120,7 +120,7 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let budget = args.read.budget()?;
     let wanted = LoadOptions {
         channels: Some(dims.c),
-        ..args.read.options(&budget, fitted.loaded.graph.spec.normalization.as_ref())
+        ..args.read.options(&budget, Some(&fitted.loaded.graph.spec))
     };
     let out = Results { out: args.out.as_deref(), beside: &[MASK], keeps_tiff: false };
     let targets = Targets::plan(&args.common, &args.images, &out, &wanted, &budget, args.force)?;

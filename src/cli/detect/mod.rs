@@ -9,9 +9,9 @@ pub use train::Detect;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use csae::internals::annotations::box_set::{Annotations, DetectionSet};
+use csae::internals::annotations::findings::Finding;
 use csae::internals::data::LoadOptions;
-use csae::internals::data::annotations::box_set::{Annotations, DetectionSet};
-use csae::internals::data::annotations::findings::Finding;
 use csae::internals::error::Result;
 use csae::internals::metrics::precision::AveragePrecision;
 use csae::internals::model::LoadedModel;

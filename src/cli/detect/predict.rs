@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::bail_usage;
-use csae::internals::data::annotations::box_files::to_voc;
-use csae::internals::data::annotations::boxes::{Bounds, Detection};
-use csae::internals::data::annotations::label_image::class_colour;
+use csae::internals::annotations::box_files::to_voc;
+use csae::internals::annotations::boxes::{Bounds, Detection};
+use csae::internals::annotations::label_image::class_colour;
 use csae::internals::data::{Handles, LoadOptions};
 use csae::internals::error::Result;
 use csae::internals::files;

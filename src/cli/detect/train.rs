@@ -4,8 +4,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use csae::internals::annotations::box_set::{Annotations, DetectionSet};
 use csae::internals::budget::Budget;
-use csae::internals::data::annotations::box_set::{Annotations, DetectionSet};
 use csae::internals::data::{LoadOptions, Subset};
 use csae::internals::device::Device;
 use csae::internals::error::Result;

@@ -331,6 +331,7 @@ impl Reading {
     fn options(self, graph: &Graph) -> LoadOptions<'_> {
         LoadOptions {
             normalization: graph.spec.normalization.as_ref(),
+            spectrogram: graph.spec.spectrogram.as_ref(),
             ..LoadOptions::new(self.strict, &self.budget)
         }
     }
@@ -556,6 +557,7 @@ fn read_one(args: &GenerateArgs, graph: &Graph, source: &str, budget: Budget) ->
     let whole = WholeSize::of_fixed(size, args.resize);
     let want = LoadOptions {
         normalization: graph.spec.normalization.as_ref(),
+        spectrogram: graph.spec.spectrogram.as_ref(),
         ..LoadOptions::new(true, &budget)
     };
     let sample = Sample::open_whole(source, whole, &want, budget)?;

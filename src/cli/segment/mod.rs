@@ -9,9 +9,9 @@ pub use train::Segment;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use csae::internals::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::internals::budget::Budget;
 use csae::internals::data::LoadOptions;
-use csae::internals::data::annotations::label_set::{LabelOptions, SegmentationSet};
 use csae::internals::device::Device;
 use csae::internals::error::Result;
 use csae::internals::model::{LabelReading, LoadedModel, Purpose};

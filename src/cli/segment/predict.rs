@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::annotations::label_image::{class_colour, write_labels};
+use csae::internals::annotations::label_image::{class_colour, write_labels};
 use csae::internals::data::{Handles, LoadOptions};
 use csae::internals::error::Result;
 use csae::internals::files;

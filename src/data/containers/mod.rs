@@ -9,13 +9,12 @@ mod tar;
 mod webdataset;
 
 use std::fmt;
-use std::fs::File;
-use std::io::{BufReader, SeekFrom};
+use std::io::SeekFrom;
 use std::path::Path;
 
 use super::array::MAX_COUNT;
 use super::images::Labels;
-use super::numbers::{Input, damaged, read_error};
+use super::numbers::{Input, damaged, open_file, read_error};
 use crate::error::{Error, Result};
 
 /// Number of bytes at the start of a file that detect its format.
@@ -162,13 +161,8 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
 /// # Errors
 /// If the file cannot be read, is damaged or in another format, or contains no images.
 pub fn open(path: &Path, inside: Option<&str>, limit: u64) -> Result<Container> {
-    let file = File::open(path).map_err(|e| Error::io(path, &e))?;
-    let metadata = file.metadata().map_err(|e| Error::io(path, &e))?;
-    if !metadata.is_file() {
-        return Err(Error::usage(format!("{}: not a regular file", path.display())));
-    }
-    open_input(Box::new(BufReader::new(file)), path, inside, limit)
-        .map_err(|e| e.at(path.display()))
+    let (file, _) = open_file(path)?;
+    open_input(file, path, inside, limit).map_err(|e| e.at(path.display()))
 }
 
 /// Like [`open`], for a file that is open already or in memory. `path` only gives the extension.

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::content::Content;
+#[cfg(feature = "cli")]
+use super::inner_labels;
 use super::{Format, no_folder, tiff};
 use crate::data::images::Labels;
+use crate::data::number_set::{self, Beside};
 use crate::data::numbers::{self, Element, NumberFile};
-use crate::data::{LoadOptions, Opened, number_set};
+use crate::data::{LoadOptions, Opened};
 use crate::error::{Error, Result};
 
 /// Maximum number of classes. A class takes a name and a row of the classifier, so that a single
@@ -45,23 +48,65 @@ pub(super) fn open_array(
     want: &LoadOptions,
     limit: u64,
 ) -> Result<Opened> {
-    let labels = |count: usize| {
-        let Some(beside) = labels_beside(path) else { return Ok(None) };
-        let memory = want.memory.unwrap_or(limit).max(limit);
-        let mut file = numbers::open(&beside, None, memory)?;
-        let labels = labels(&mut file).map_err(|e| e.at(beside.display()))?;
-        if labels.of.len() != count {
-            return Err(Error::usage(format!(
-                "{}: {} labels for the {count} samples of {}; rename this file if it does not \
-                 belong to them",
-                beside.display(),
-                labels.of.len(),
-                path.display()
-            )));
+    #[cfg(feature = "cli")]
+    {
+        let inside = inside.map(|name| name.strip_suffix(".npy").unwrap_or(name));
+        let found = inner_labels::choose(&numbers::arrays_of_npz(path)?, inside);
+        if let Some(samples) = &found.samples {
+            let beside = |count| inner(path, &found, count, want, limit);
+            return number_set::open(path, Some(samples), want, limit, beside);
         }
-        Ok(Some(labels))
-    };
-    number_set::open(path, inside, want, limit, labels)
+    }
+    number_set::open(path, inside, want, limit, |count| outer(path, count, want, limit))
+}
+
+/// The labels in the same file as the samples, otherwise those beside it. Other arrays are named.
+#[cfg(feature = "cli")]
+fn inner(
+    path: &Path,
+    found: &inner_labels::Choice,
+    count: usize,
+    want: &LoadOptions,
+    limit: u64,
+) -> Result<Beside> {
+    let mut beside = Beside::default();
+    if let Some(name) = &found.labels {
+        let memory = want.memory.unwrap_or(limit).max(limit);
+        let mut file = numbers::open(path, Some(name), memory)?;
+        let labels = labels(&mut file).map_err(|e| e.at(name).at(path.display()))?;
+        // The layout can join or divide samples.
+        if labels.of.len() == count {
+            beside.notes.push(format!("labels of {name}"));
+            beside.labels = Some(labels);
+        } else {
+            let own = labels.of.len();
+            beside.notes.push(format!("{name} is left out: {own} labels for {count} samples"));
+        }
+    } else {
+        beside = outer(path, count, want, limit)?;
+    }
+    if !found.others.is_empty() {
+        beside.notes.push(format!("other arrays are left out: {}", found.others.join(", ")));
+    }
+    Ok(beside)
+}
+
+/// The labels of a file beside the file of the samples.
+fn outer(path: &Path, count: usize, want: &LoadOptions, limit: u64) -> Result<Beside> {
+    let Some(beside) = labels_beside(path) else { return Ok(Beside::default()) };
+    let memory = want.memory.unwrap_or(limit).max(limit);
+    let mut file = numbers::open(&beside, None, memory)?;
+    let labels = labels(&mut file).map_err(|e| e.at(beside.display()))?;
+    if labels.of.len() != count {
+        return Err(Error::usage(format!(
+            "{}: {} labels for the {count} samples of {}; rename this file if it does not belong \
+             to them",
+            beside.display(),
+            labels.of.len(),
+            path.display()
+        )));
+    }
+    Ok(Beside { labels: Some(labels), notes: Vec::new() })
 }
 
 /// The labels that lie beside samples: `NAME.labels.npy`, else `labels.npy`, else `y.npy`.

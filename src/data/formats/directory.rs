@@ -2,13 +2,18 @@
 //! TIFF files does not offer these parts.
 
 use std::collections::HashSet;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 
 const NEW_SUBFILE_TYPE: u16 = 254;
 const PHOTOMETRIC: u16 = 262;
+/// Width, length, bits, colour, samples, planes and format: what images have in common that are
+/// samples of one set.
+const LIKE: [u16; 7] = [256, 257, 258, PHOTOMETRIC, 277, 284, 339];
 /// Bits of the tag `NewSubfileType`: a reduced copy of another image, or the mask of one.
 const REDUCED: u64 = 1;
 const MASK: u64 = 4;
+/// Maximum size of the values of an entry in bytes: millions of tiles.
+const MAX_VALUES: u64 = 16 << 20;
 
 /// The byte order of a file, and whether its offsets have 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +26,8 @@ struct Layout {
 #[derive(Debug)]
 pub struct Directory {
     layout: Layout,
+    /// Its offset.
+    pub start: u64,
     entries: Vec<Entry>,
     /// Offset of the next directory, or 0 in the last one.
     pub next: u64,
@@ -34,6 +41,10 @@ pub struct Entry {
     tag: u16,
     /// Type of the values: 3 is 16 bits, 4 is 32 bits.
     pub kind: u16,
+    /// Number of values.
+    count: u64,
+    /// Offset of the entry.
+    pub start: u64,
     /// Offset of the value, or of the offset of the values.
     pub at: u64,
 }
@@ -78,11 +89,12 @@ impl Directory {
             let at = first.checked_add(i * width)?;
             let tag = number(file, at, 2, is_little)? as u16;
             let kind = number(file, at + 2, 2, is_little)? as u16;
-            entries.push(Entry { tag, kind, at: at + value });
+            let values = number(file, at + 4, (value - 4) as usize, is_little)?;
+            entries.push(Entry { tag, kind, count: values, start: at, at: at + value });
         }
         let end = first.checked_add(count * width)?;
         let next = number(file, end, if is_big_tiff { 8 } else { 4 }, is_little).unwrap_or(0);
-        Some(Self { layout, entries, next, next_at: end })
+        Some(Self { layout, start: at, entries, next, next_at: end })
     }
 
     /// Another directory of the file, at an offset.
@@ -106,6 +118,46 @@ impl Directory {
         number(file, at, if kind == 3 { 2 } else { 4 }, self.layout.is_little)
     }
 
+    /// The values of an entry of integers.
+    pub fn values(&self, file: &mut (impl Read + Seek), tag: u16) -> Option<Vec<u64>> {
+        let Entry { kind, count, at, .. } = *self.entry(tag)?;
+        let size = match kind {
+            1 => 1,
+            3 => 2,
+            4 => 4,
+            16 => 8,
+            _ => return None,
+        };
+        let (is_little, inline) = (self.layout.is_little, self.inline());
+        let len = count.checked_mul(size).filter(|len| *len <= MAX_VALUES)?;
+        let first = if len > inline { number(file, at, inline as usize, is_little)? } else { at };
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(first)).ok()?;
+        file.by_ref().take(len).read_to_end(&mut bytes).ok()?;
+        let push = |number: u64, byte: &u8| number << 8 | u64::from(*byte);
+        let value = |bytes: &[u8]| {
+            if is_little { bytes.iter().rev().fold(0, push) } else { bytes.iter().fold(0, push) }
+        };
+        let is_whole = bytes.len() as u64 == len;
+        is_whole.then(|| bytes.chunks_exact(size as usize).map(value).collect())
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Number of bytes of values that an entry holds itself.
+    pub const fn inline(&self) -> u64 {
+        if self.layout.is_big_tiff { 8 } else { 4 }
+    }
+
+    /// The bytes of an offset.
+    pub fn offset(&self, value: u64) -> Vec<u8> {
+        let bytes = value.to_le_bytes()[..self.inline() as usize].to_vec();
+        if self.layout.is_little { bytes } else { bytes.into_iter().rev().collect() }
+    }
+
     /// Whether the image is a reduced copy of another one.
     pub fn is_preview(&self, file: &mut (impl Read + Seek)) -> bool {
         self.value(file, NEW_SUBFILE_TYPE).is_some_and(|value| value & REDUCED != 0)
@@ -125,6 +177,11 @@ impl Directory {
         value.is_finite().then_some(value)
     }
 
+    /// Where the file has the offset of its first directory.
+    pub const fn first_at(&self) -> u64 {
+        self.inline()
+    }
+
     /// The bytes of a 16-bit number.
     pub fn short(&self, value: u16) -> [u8; 2] {
         if self.layout.is_little { value.to_le_bytes() } else { value.to_be_bytes() }
@@ -136,10 +193,20 @@ impl Directory {
     }
 }
 
-/// The number of images in a file, without reduced copies and masks of others.
-pub fn pages(file: &mut (impl Read + Seek)) -> Option<usize> {
+/// The images in a file, without reduced copies and masks of others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pages {
+    /// The offset of the directory of each image.
+    pub offsets: Vec<u64>,
+    /// Whether all have the same size and the same kind of samples.
+    pub are_alike: bool,
+}
+
+/// Finds the images in a file.
+pub fn pages(file: &mut (impl Read + Seek)) -> Option<Pages> {
     let (layout, mut at) = header(file)?;
-    let (mut count, mut seen) = (0, HashSet::new());
+    let (mut pages, mut seen) = (Pages { offsets: Vec::new(), are_alike: true }, HashSet::new());
+    let mut first = None;
     // Directories do not overlap, and an entry has 12 bytes or more. Reading the overlapping
     // directories of a forged file could take hours.
     let mut entries = file.seek(SeekFrom::End(0)).ok()? / 12;
@@ -151,51 +218,12 @@ pub fn pages(file: &mut (impl Read + Seek)) -> Option<usize> {
             None => break,
         }
         let kind = directory.value(file, NEW_SUBFILE_TYPE).unwrap_or(0);
-        count += usize::from(kind & (REDUCED | MASK) == 0);
+        if kind & (REDUCED | MASK) == 0 {
+            let own = LIKE.map(|tag| directory.values(file, tag));
+            pages.are_alike &= *first.get_or_insert_with(|| own.clone()) == own;
+            pages.offsets.push(at);
+        }
         at = directory.next;
     }
-    Some(count)
-}
-
-/// A file in which two bytes are replaced as it is read.
-#[derive(Debug)]
-pub struct Patched<R> {
-    file: R,
-    at: u64,
-    /// Offset and value of the replaced bytes.
-    patch: Option<(u64, [u8; 2])>,
-}
-
-impl<R: Read + Seek> Patched<R> {
-    /// A file from its start on.
-    ///
-    /// # Errors
-    /// If the file has no start to go back to.
-    pub fn new(mut file: R, patch: Option<(u64, [u8; 2])>) -> io::Result<Self> {
-        file.rewind()?;
-        Ok(Self { file, at: 0, patch })
-    }
-}
-
-impl<R: Read> Read for Patched<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        if let Some((at, bytes)) = self.patch {
-            for (i, byte) in bytes.into_iter().enumerate() {
-                let place = (at + i as u64).checked_sub(self.at).map(|place| place as usize);
-                if let Some(replaced) = place.and_then(|place| buffer[..count].get_mut(place)) {
-                    *replaced = byte;
-                }
-            }
-        }
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-impl<R: Seek> Seek for Patched<R> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.at = self.file.seek(to)?;
-        Ok(self.at)
-    }
+    Some(pages)
 }

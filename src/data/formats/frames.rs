@@ -11,7 +11,7 @@ pub(super) fn count(bytes: &[u8], format: ImageFormat) -> usize {
         ImageFormat::Gif => gif(bytes),
         ImageFormat::Png => png(bytes),
         ImageFormat::WebP => Some(webp(bytes)),
-        ImageFormat::Tiff => tiff::pages(bytes),
+        ImageFormat::Tiff => tiff::count(bytes),
         _ => None,
     };
     count.unwrap_or(1).max(1)

@@ -7,11 +7,16 @@ mod container;
 pub mod content;
 pub mod csv;
 pub mod decode;
+mod decoded;
 pub mod directory;
 mod frames;
 pub mod idx;
+#[cfg(feature = "cli")]
+mod inner_labels;
+mod overlay;
 pub mod png_chunks;
 mod tiff;
+pub mod tiff_zstd;
 
 use std::io::Read;
 use std::path::Path;

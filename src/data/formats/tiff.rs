@@ -1,5 +1,5 @@
-//! TIFF files, also with 64-bit offsets (BigTIFF): the first image, as gray, RGB or either with
-//! alpha, in 8 bits, 16 bits or floats. Palettes, CMYK and YCbCr are converted to RGB.
+//! TIFF files, also with 64-bit offsets (BigTIFF): the first image or another one, as gray, RGB or
+//! either with alpha, in 8 bits, 16 bits or floats. Palettes, CMYK and YCbCr are converted to RGB.
 
 use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -12,7 +12,9 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::{CompressionMethod, SampleFormat, Tag};
 
 use super::decode::Raster;
-use super::directory::{self, Directory, Patched};
+use super::directory::{self, Directory};
+use super::overlay::Overlay;
+use super::tiff_zstd::{self, Pages};
 use crate::data::exif;
 use crate::data::metadata::Density;
 use crate::error::{Error, Result};
@@ -69,9 +71,9 @@ impl Color {
     }
 }
 
-/// The first image of a TIFF file, before it is decoded.
+/// An image of a TIFF file, before it is decoded.
 pub(super) struct TiffFile<R: Read + Seek> {
-    inner: Decoder<Patched<R>>,
+    inner: Decoder<Overlay<R>>,
     /// Width and height.
     pub size: (u32, u32),
     color: Color,
@@ -83,13 +85,16 @@ pub(super) struct TiffFile<R: Read + Seek> {
 }
 
 impl<R: Read + Seek> TiffFile<R> {
-    /// Reads the header. Decoding can take up to `max_bytes`.
+    /// Reads the header of the image whose directory is at an offset, or of the first image.
+    /// Decoding can take up to `max_bytes`.
     ///
     /// # Errors
     /// If the file is damaged, is the raw file of a camera, or is of a kind that is not supported.
-    pub fn open(mut file: R, max_bytes: u64) -> Result<Self> {
+    pub fn open(mut file: R, at: Option<u64>, max_bytes: u64) -> Result<Self> {
         let size = file.seek(SeekFrom::End(0)).map_err(|_| damaged())?;
-        let directory = Directory::first(&mut file).ok_or_else(damaged)?;
+        let first = Directory::first(&mut file).ok_or_else(damaged)?;
+        let at = at.unwrap_or(first.start);
+        let directory = first.at(&mut file, at).ok_or_else(damaged)?;
         if directory.contains(DNG_VERSION) || directory.is_preview(&mut file) {
             return Err(raw());
         }
@@ -103,8 +108,12 @@ impl<R: Read + Seek> TiffFile<R> {
         }
         // The decoder refuses palettes. It reads the indices as gray.
         let palette = photometric.filter(|(value, _)| *value == PALETTE);
-        let patch = palette.map(|(_, at)| (at, directory.short(BLACK_IS_ZERO)));
-        let file = Patched::new(file, patch).map_err(|_| damaged())?;
+        let mut file = tiff_zstd::unpack(file, Pages::At(at), max_bytes)?;
+        // The decoder reads the first image.
+        file.replace(directory.first_at(), &directory.offset(at));
+        if let Some((_, at)) = palette {
+            file.replace(at, &directory.short(BLACK_IS_ZERO));
+        }
         let mut inner = Decoder::new(file).map_err(|e| undecodable(&e))?;
         let bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
         let mut limits = Limits::default();
@@ -310,14 +319,20 @@ impl<R: Read + Seek> TiffFile<R> {
 }
 
 /// The number of images in a file, without reduced copies and masks of others.
-pub(super) fn pages(bytes: &[u8]) -> Option<usize> {
-    directory::pages(&mut Cursor::new(bytes))
+pub(super) fn count(bytes: &[u8]) -> Option<usize> {
+    directory::pages(&mut Cursor::new(bytes)).map(|pages| pages.offsets.len())
+}
+
+/// The images in a file, without reduced copies and masks of others. A file that cannot be read has
+/// none.
+pub(super) fn pages(path: &Path) -> directory::Pages {
+    let file = std::fs::File::open(path).map(std::io::BufReader::new);
+    file.ok().and_then(|mut file| directory::pages(&mut file)).unwrap_or_default()
 }
 
 /// Whether a TIFF file has several images.
 pub(super) fn has_pages(path: &Path) -> bool {
-    let file = std::fs::File::open(path).map(std::io::BufReader::new);
-    file.is_ok_and(|mut file| directory::pages(&mut file).is_some_and(|pages| pages > 1))
+    pages(path).offsets.len() > 1
 }
 
 /// Refuses compression that the decoder does not have, and names it.
@@ -335,7 +350,6 @@ fn check_compression(inner: &mut Decoder<impl Read + Seek>) -> Result<()> {
         CompressionMethod::Huffman => "CCITT RLE".to_owned(),
         CompressionMethod::Fax3 => "CCITT Group 3".to_owned(),
         CompressionMethod::JPEG => "old-style JPEG".to_owned(),
-        CompressionMethod::ZSTD => "ZSTD".to_owned(),
         _ => match value {
             34712 => "JPEG 2000".to_owned(),
             34887 => "LERC".to_owned(),

@@ -166,6 +166,7 @@ pub struct NumberFile {
     axes: Vec<String>,
     notes: Vec<String>,
     sample_rate: Option<u32>,
+    full_scale: f64,
     source: Box<dyn Source>,
 }
 
@@ -185,7 +186,7 @@ impl NumberFile {
     fn new(element: Element, shape: &[u64], source: Box<dyn Source>) -> Result<Self> {
         let shape = checked_shape(element, shape)?;
         let (axes, notes, sample_rate) = (Vec::new(), Vec::new(), None);
-        Ok(Self { element, shape, axes, notes, sample_rate, source })
+        Ok(Self { element, shape, axes, notes, sample_rate, full_scale: 1.0, source })
     }
 
     /// The type of the elements.
@@ -226,6 +227,11 @@ impl NumberFile {
         self.sample_rate
     }
 
+    /// The value that stands for 1 in a waveform: 2¹⁵ for 16-bit integers, 1 for floats.
+    pub fn full_scale(&self) -> f64 {
+        self.full_scale
+    }
+
     /// Appends `count` elements from the flat index `first` (C order) to `out`, in little-endian
     /// byte order. A boolean is 0 or 1.
     ///
@@ -255,6 +261,31 @@ impl NumberFile {
         self.notes.push(note.into());
         self
     }
+}
+
+/// An array among others in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArrayInfo {
+    /// Its path inside the file.
+    pub name: String,
+    /// The type of its elements.
+    pub element: Element,
+    /// The size of each axis, as declared.
+    pub shape: Vec<u64>,
+}
+
+/// The arrays of an `.npz` archive. It has none if the file is of another format.
+///
+/// # Errors
+/// If the file cannot be read.
+#[cfg(feature = "cli")]
+pub fn arrays_of_npz(path: &Path) -> Result<Vec<ArrayInfo>> {
+    let (mut file, size) = open_file(path)?;
+    let start = first_bytes(&mut file).map_err(|e| e.at(path.display()))?;
+    if !(npz::FORMAT.sniffs)(&start) {
+        return Ok(Vec::new());
+    }
+    npz::arrays(file, size).map_err(|e| e.at(path.display()))
 }
 
 /// Checks a declared shape.
@@ -408,13 +439,26 @@ pub fn sniffs(start: &[u8], path: &Path) -> bool {
 /// If the file cannot be read or is damaged, its format or type is not supported, it needs more
 /// memory, or `inside` does not name one of its arrays.
 pub fn open(path: &Path, inside: Option<&str>, limit: u64) -> Result<NumberFile> {
+    let (file, _) = open_file(path)?;
+    open_input(file, path, inside, limit).map_err(|e| e.at(path.display()))
+}
+
+/// Opens a regular file. Returns it with its size in bytes.
+pub(in crate::data) fn open_file(path: &Path) -> Result<(Box<dyn Input>, u64)> {
     let file = File::open(path).map_err(|e| Error::io(path, &e))?;
     let metadata = file.metadata().map_err(|e| Error::io(path, &e))?;
     if !metadata.is_file() {
         return Err(Error::usage(format!("{}: not a regular file", path.display())));
     }
-    open_input(Box::new(BufReader::new(file)), path, inside, limit)
-        .map_err(|e| e.at(path.display()))
+    Ok((Box::new(BufReader::new(file)), metadata.len()))
+}
+
+/// The first bytes, which detect the format. The file is at its start before and after.
+fn first_bytes(file: &mut Box<dyn Input>) -> Result<Vec<u8>> {
+    let mut start = Vec::new();
+    file.by_ref().take(START).read_to_end(&mut start).map_err(|e| read_error(&e))?;
+    file.rewind().map_err(|e| read_error(&e))?;
+    Ok(start)
 }
 
 /// Like [`open`], for a file that is open already or in memory. `path` only gives the extension.
@@ -429,9 +473,7 @@ pub fn open_input(
 ) -> Result<NumberFile> {
     let size = file.seek(SeekFrom::End(0)).map_err(|e| read_error(&e))?;
     file.rewind().map_err(|e| read_error(&e))?;
-    let mut start = Vec::new();
-    file.by_ref().take(START).read_to_end(&mut start).map_err(|e| read_error(&e))?;
-    file.rewind().map_err(|e| read_error(&e))?;
+    let start = first_bytes(&mut file)?;
     if start.is_empty() {
         return Err(Error::usage("the file is empty"));
     }

@@ -8,8 +8,8 @@ use zip::{CompressionMethod, ZipArchive};
 use super::flat::inflate;
 use super::region::Region;
 use super::{
-    Element, Format, Input, NumberFile, Opening, candidate, choose, damaged, npy, npy_header,
-    read_error,
+    ArrayInfo, Element, Format, Input, NumberFile, Opening, candidate, choose, damaged, npy,
+    npy_header, read_error,
 };
 use crate::error::{Error, Result};
 
@@ -31,8 +31,8 @@ struct Member {
     compression: CompressionMethod,
 }
 
-fn open(opening: Opening<'_>) -> Result<NumberFile> {
-    let Opening { file, inside, limit, size } = opening;
+/// The arrays of an archive, and the file.
+fn members(file: Box<dyn Input>) -> Result<(Vec<Member>, Box<dyn Input>)> {
     let mut archive = ZipArchive::new(file).map_err(|e| unreadable(&e))?;
     let mut members = Vec::new();
     for index in 0..archive.len() {
@@ -48,7 +48,22 @@ fn open(opening: Opening<'_>) -> Result<NumberFile> {
             compression: member.compression(),
         });
     }
-    let mut file = archive.into_inner();
+    Ok((members, archive.into_inner()))
+}
+
+/// The arrays whose headers can be read.
+pub(super) fn arrays(file: Box<dyn Input>, size: u64) -> Result<Vec<ArrayInfo>> {
+    let (members, mut file) = members(file)?;
+    let info = |member: Member| {
+        let (element, shape) = member.header(&mut file, size).ok()?;
+        Some(ArrayInfo { name: member.name, element, shape })
+    };
+    Ok(members.into_iter().filter_map(info).collect())
+}
+
+fn open(opening: Opening<'_>) -> Result<NumberFile> {
+    let Opening { file, inside, limit, size } = opening;
+    let (members, mut file) = members(file)?;
     let chosen = match inside {
         Some(name) => {
             let name = name.strip_suffix(".npy").unwrap_or(name);

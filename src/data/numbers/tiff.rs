@@ -8,6 +8,7 @@ use tiff::tags::{CompressionMethod, PhotometricInterpretation, SampleFormat, Tag
 use super::flat::Flat;
 use super::tiff_axes::{self, Page};
 use super::{Element, Format, Input, NumberFile, Opening, Source, damaged, read_error, too_large};
+use crate::data::formats::tiff_zstd;
 use crate::error::{Error, Result};
 
 pub(super) const FORMAT: Format = Format {
@@ -113,6 +114,7 @@ fn open(opening: Opening<'_>) -> Result<NumberFile> {
     limits.intermediate_buffer_size = bytes;
     // The decoder takes 32 bytes for each value of a tag.
     limits.ifd_value_size = usize::try_from(size).unwrap_or(usize::MAX).min(MAX_TAG_BYTES);
+    let file: Box<dyn Input> = Box::new(tiff_zstd::unpack(file, tiff_zstd::Pages::All, limit)?);
     let mut file = Decoder::new(file).map_err(|e| undecodable(&e))?.with_limits(limits);
     let mut notes = Vec::new();
     let description = text(&mut file, Tag::ImageDescription, size).unwrap_or_default();
@@ -284,7 +286,6 @@ fn check_compression(file: &mut File) -> Result<()> {
         | CompressionMethod::ModernJPEG
         | CompressionMethod::Fax4
         | CompressionMethod::WebP => return Ok(()),
-        CompressionMethod::ZSTD => "ZSTD".to_owned(),
         _ => match value {
             34712 | 33003 | 33005 => "JPEG 2000".to_owned(),
             34887 => "LERC".to_owned(),

@@ -113,6 +113,9 @@ fn open(mut opening: Opening<'_>) -> Result<NumberFile> {
     let mut file = NumberFile::new(element, &[channels as u64, len], Box::new(source))?;
     file.axes = vec!["channels".to_owned(), "samples".to_owned()];
     file.sample_rate = Some(format.rate);
+    if format.tag == PCM {
+        file.full_scale = 2_f64.powi(8 * stored as i32 - 1);
+    }
     file.notes = notes;
     Ok(file)
 }

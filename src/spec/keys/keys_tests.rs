@@ -188,7 +188,10 @@ fn samples(values: &Values) -> (Vec<String>, Vec<String>) {
             own(&["\"relu\"", "{ kind = \"leaky_relu\", slope = 0.1 }"]),
             own(&["\"zzz\"", "3", "{ kind = \"relu\", zzz = 1 }"]),
         ),
-        Values::Layers | Values::Corruption | Values::Normalization => (own(&[]), own(&["3"])),
+        Values::Layers | Values::Corruption | Values::Normalization | Values::Spectrogram => {
+            (own(&[]), own(&["3"]))
+        }
+        Values::Frequencies => (own(&["[0, 1]", "[50.5, 8000]"]), own(&["3", "[1]", "[-1, 1]"])),
         Values::Layout => (own(&["\"NCHW\"", "\"NCL\""]), own(&["3", "\"NC\""])),
         Values::Range => (own(&["[0, 1]", "[-5.5, 7.25]"]), own(&["3", "[1]", "[1, 1]"])),
     };

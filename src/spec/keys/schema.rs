@@ -142,6 +142,15 @@ fn of_values(values: &Values) -> Value {
         Values::Corruption => json!({"$ref": "#/definitions/corruption"}),
         Values::Layout => json!({"type": "string"}),
         Values::Range => list(&json!({"type": "number"}), Some(2)),
+        Values::Frequencies => list(&json!({"type": "number", "minimum": 0}), Some(2)),
+        Values::Spectrogram => {
+            let whole = json!({"type": "integer", "minimum": 0});
+            let names = ["rate", "window", "hop", "mels", "frames"];
+            let mut properties: Map<String, Value> =
+                names.into_iter().map(|name| (name.to_owned(), whole.clone())).collect();
+            properties.insert("range".to_owned(), list(&json!({"type": "number"}), Some(2)));
+            json!({"type": "object", "properties": properties, "additionalProperties": false})
+        }
         Values::Normalization => {
             let numbers = list(&json!({"type": "number"}), None);
             let names = ["offset", "divisor", "min", "max"];

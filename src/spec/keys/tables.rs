@@ -5,7 +5,10 @@ use crate::model::keys::Unwritten::{Is, Required, Without};
 use crate::model::keys::{Bounds, KeyEntry, MAX_WHOLE, Values, key, whole_from as from};
 use crate::model::{CorruptionSpec, LayerOp};
 use crate::raster::corrupt::MaskKind;
-use crate::spec::{FitName, LossName, OptimizerName, PenaltyName, ScheduleName, StorageName};
+use crate::spec::{
+    FitName, LossName, MAX_MELS, MAX_WINDOW, OptimizerName, PenaltyName, ScheduleName,
+    SpectrogramName, StorageName,
+};
 
 /// A number from 0 up.
 const POSITIVE_OR_0: Values = Values::Number(Bounds::from(0.0));
@@ -66,6 +69,20 @@ pub(super) const KEYS: &[KeyEntry] = &[
         "Channels that pictures show, numbered from 0; by default of two or more than three the \
          first principal components, of signals the first six"),
 
+    key("data.spectrogram", Values::Choice(SpectrogramName::NAMES), Is("\"none\""),
+        "What recordings (WAV files) become; log-mel: images of mel bands × frames, in dB"),
+    key("data.spectrogram_window", Values::Whole(1, MAX_WINDOW as u64), Is("1024"),
+        "Length of a window of a spectrogram in samples"),
+    key("data.spectrogram_hop", Values::Whole(1, MAX_WINDOW as u64), Is("256"),
+        "Samples from one window to the next"),
+    key("data.spectrogram_mels", Values::Whole(1, MAX_MELS as u64), Is("64"),
+        "Number of mel bands, on Slaney's scale"),
+    key("data.spectrogram_range", Values::Frequencies, Without("0 to half of the sample rate"),
+        "Lowest and highest frequency in Hz"),
+    key("data.spectrogram_frames", from(0), Is("0"),
+        "Frames of a piece of a recording; 0: whole recordings if all have the same length, \
+         otherwise pieces of crop frames"),
+
     key("model.input", Values::Dims, Without("the size of the data"), "Input size"),
     key("model.code", TEXT, Required, "Name of the layer whose output is the code"),
     key("model.output", TEXT, Without("the last layer"),
@@ -83,6 +100,8 @@ pub(super) const KEYS: &[KeyEntry] = &[
     key("model.normalization", Values::Normalization,
         Without("the full range of integers is 0 to 1, and floats are kept"),
         "Offset and divisor of each channel of the samples; training records them here"),
+    key("model.spectrogram", Values::Spectrogram, Without("recordings are signals"),
+        "How recordings become images; training records it here"),
     key("model.undoes", Values::Corruption, Without("images are not corrupted"),
         "The corruption that the model was trained to undo; training records it here"),
 

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::frame::{Frame, letterbox};
-use crate::data::annotations::boxes::{Bounds, Detection, non_max_suppression};
+use crate::annotations::boxes::{Bounds, Detection, non_max_suppression};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::{Inference, MemoryInUse};

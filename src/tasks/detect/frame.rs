@@ -1,6 +1,6 @@
 //! Letterboxing: images of any size in a square of fixed size.
 
-use crate::data::annotations::boxes::Bounds;
+use crate::annotations::boxes::Bounds;
 use crate::raster::resample::imresize_to;
 use crate::shape::Dims;
 

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::frame::letterbox;
-use crate::data::annotations::box_files::Object;
-use crate::data::annotations::boxes::Bounds;
-use crate::data::augment::{Flips, Jitter};
+use crate::annotations::augment::{Flips, Jitter};
+use crate::annotations::box_files::Object;
+use crate::annotations::boxes::Bounds;
 use crate::rng::Stream;
 use crate::shape::{Dims, Size};
 use crate::spec::PoseAugment;

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::detector::Detector;
 use super::targets::{AnnotatedImage, JITTER, Square, WORDS, augmented_square};
-use crate::data::annotations::box_set::DetectionSet;
-use crate::data::annotations::boxes::{Bounds, Detection};
+use crate::annotations::box_set::DetectionSet;
+use crate::annotations::boxes::{Bounds, Detection};
 use crate::data::{Handles, Subset};
 use crate::device::Device;
 use crate::error::Result;

@@ -1,8 +1,8 @@
 //! Evaluation of a segmenter with label images.
 
 use super::segmenter::{Segmenter, most_likely};
+use crate::annotations::label_set::SegmentationSet;
 use crate::data::Handles;
-use crate::data::annotations::label_set::SegmentationSet;
 use crate::device::Device;
 use crate::error::Result;
 use crate::metrics::segmentation::PixelConfusion;

@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::evaluate::evaluate;
 use super::segmenter::Segmenter;
-use crate::data::annotations::label_image::IGNORED;
-use crate::data::annotations::label_set::SegmentationSet;
-use crate::data::augment::{Flips, Jitter};
+use crate::annotations::augment::{Flips, Jitter};
+use crate::annotations::label_image::IGNORED;
+use crate::annotations::label_set::SegmentationSet;
 use crate::data::{Handles, Subset};
 use crate::device::Device;
 use crate::error::{Error, Result};

@@ -386,7 +386,16 @@ def tiff():
     save("bits.tif", numbers((5, 11), "?"), expected=numbers((5, 11), "?").astype("u1"))
     save("webp.tif", numbers((2, 4, 5, 3), "u1"), photometric="rgb", compression="webp",
          compressionargs={"lossless": True})
-    save("zstd.tif", numbers((16, 16), "u1"), compression="zstd", refused="compression ZSTD")
+    save("zstd.tif", numbers((16, 16), "u1"), compression="zstd")
+    save("zstd_pages.tif", numbers((3, 7, 5), "u2"), compression="zstd", predictor=True,
+         rowsperstrip=3)
+    save("zstd_tiles.tif", numbers((2, 20, 18), ">f4"), compression="zstd", predictor=True,
+         tile=(16, 16), byteorder=">")
+    save("zstd_big.tif", numbers((6, 4, 3), "u1"), compression="zstd", photometric="rgb",
+         planarconfig="contig", rowsperstrip=2, bigtiff=True)
+    save("zstd_planes.tif", numbers((3, 4, 5), "u2"), compression="zstd", photometric="rgb",
+         planarconfig="separate", expected=np.moveaxis(numbers((3, 4, 5), "u2"), 0, -1))
+    save("lzma.tif", numbers((4, 4), "u1"), compression="lzma", refused="compression LZMA")
     save("palette.tif", numbers((3, 4), "u1"), photometric="palette",
          colormap=numbers((3, 256), "u2"), refused="palette")
     with tifffile.TiffWriter("sizes.tif") as file:

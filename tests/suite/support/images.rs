@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use csae::internals::data::annotations::label_image::write_labels;
+use csae::internals::annotations::label_image::write_labels;
 use csae::internals::report::picture::save_png;
 use csae::internals::rng::Stream;
 use csae::internals::shape::{Dims, Size};

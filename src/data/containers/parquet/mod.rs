@@ -4,6 +4,7 @@
 //! The reader knows the encodings and compressions that such files have by default. It trusts no
 //! declared length, which the general readers of the format do.
 
+mod lz4;
 mod page;
 mod snappy;
 mod thrift;

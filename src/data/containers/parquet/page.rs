@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use flate2::read::MultiGzDecoder;
 
-use super::snappy;
 use super::thrift::{Reader, Value};
+use super::{lz4, snappy};
 use crate::data::numbers::{Input, damaged, too_large};
+use crate::data::zstd;
 use crate::error::{Error, Result};
 
 /// Number of bytes of a page's header that are read first, and then if it is longer.
@@ -118,16 +119,17 @@ impl Page {
                 }
                 values
             }
+            5 => lz4::decode_framed(&compressed, len).ok_or_else(damaged)?,
+            6 => zstd::decode(&compressed, len as u64)?,
+            7 => lz4::decode(&compressed, len).ok_or_else(damaged)?,
             other => {
                 let name = match other {
                     3 => "LZO",
                     4 => "Brotli",
-                    5 | 7 => "LZ4",
-                    6 => "Zstandard",
                     _ => "an unknown one",
                 };
                 return Err(Error::usage(format!(
-                    "the compression {name} is not supported; save it with snappy, gzip or none"
+                    "the compression {name} is not supported; save it with snappy, zstd or none"
                 )));
             }
         };

@@ -212,7 +212,7 @@ fn kinds_that_are_not_read_are_named() {
         (file(1, 1, &[32], &[GRAY], &[0; 4]), "integers of 32 bits"),
         (file(1, 1, &[16], &[GRAY, (339, 3, &[2])], &[0; 2]), "signed integers of 16 bits"),
         (file(1, 1, &[8; 5], &[GRAY], &[0; 5]), "5 samples per pixel of unknown meaning"),
-        (file(1, 1, &[8], &[GRAY, (259, 3, &[50000])], &[0]), "the compression ZSTD"),
+        (file(1, 1, &[8], &[GRAY, (259, 3, &[34925])], &[0]), "the compression LZMA"),
         (file(1, 1, &[8], &[GRAY, (259, 3, &[6])], &[0]), "old-style JPEG"),
         (file(1, 1, &[8; 3], &[(262, 3, &[8])], &[0; 3]), "L*a*b* is not supported; save it"),
         (file(1, 1, &[64], &[GRAY, (339, 3, &[6])], &[0; 8]), "complex numbers"),
@@ -223,6 +223,35 @@ fn kinds_that_are_not_read_are_named() {
         let message = refusal(&bytes);
         assert!(message.contains(expected) && !message.contains("Unknown("), "{message}");
     }
+}
+
+/// A frame of Zstandard with one block that is not compressed.
+#[cfg(feature = "cli")]
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let len = bytes.len() as u32;
+    let block = (len << 3 | 1).to_le_bytes();
+    [&0xfd2f_b528_u32.to_le_bytes()[..], &[0x20, len as u8], &block[..3], bytes].concat()
+}
+
+#[cfg(feature = "cli")]
+#[test]
+fn zstandard_is_read_and_never_beyond_the_size_of_the_image() {
+    let values: Vec<u8> = (0..12).collect();
+    let entries: [Entry; 2] = [GRAY, (259, 3, &[50000])];
+    assert_eq!(pixels(&file(4, 3, &[8], &entries, &zstd(&values))), values);
+    // Some writers fill the last strip.
+    assert_eq!(pixels(&file(4, 2, &[8], &entries, &zstd(&values))), values[..8]);
+    let short = refusal(&file(5, 3, &[8], &entries, &zstd(&values)));
+    assert!(short.contains("Zstandard data are cut off or damaged"), "{short}");
+    // The header of the frame asks for a window of 96 MiB.
+    let mut wide = zstd(&values);
+    wide.splice(4..6, [0, 0x84]);
+    let wide = refusal(&file(4, 3, &[8], &entries, &wide));
+    assert!(wide.contains("need more memory"), "{wide}");
+    // A palette and a compression are both replaced.
+    let table: Vec<u32> = (0..768).map(|value| value % 256 * 257).collect();
+    let entries: [Entry; 3] = [(262, 3, &[3]), (259, 3, &[34926]), (320, 3, &table)];
+    assert_eq!(pixels(&file(4, 3, &[8], &entries, &zstd(&values))), values);
 }
 
 #[test]

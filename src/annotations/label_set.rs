@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::advice::Advice;
+use crate::annotations::label_image::{IGNORED, LabelImage, Labelling, read_labels};
 use crate::data::AnnotatedImages;
-use crate::data::annotations::label_image::{IGNORED, LabelImage, Labelling, read_labels};
 use crate::data::{self, FileReport, Handles, LoadOptions, Pixels};
 use crate::error::{Error, Result};
 use crate::shape::Size;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use roxmltree::{Document, Node, ParsingOptions};
 
-use crate::data::annotations::boxes::{Bounds, Detection};
+use crate::annotations::boxes::{Bounds, Detection};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::shape::{Dims, Size};

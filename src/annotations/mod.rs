@@ -1,6 +1,7 @@
 //! Annotations of images: bounding boxes and label images, their file formats, and annotated image
 //! sets.
 
+pub mod augment;
 pub mod box_files;
 pub mod box_set;
 pub mod boxes;

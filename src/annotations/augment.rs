@@ -1,6 +1,6 @@
 //! Augmentation of labelled images: random transforms of pixels, label images and boxes.
 
-use super::annotations::boxes::Bounds;
+use super::boxes::Bounds;
 use crate::rng::Stream;
 use crate::shape::Size;
 
