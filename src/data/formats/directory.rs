@@ -143,7 +143,7 @@ impl Directory {
     }
 
     /// Number of entries.
-    pub fn len(&self) -> usize {
+    pub fn entry_count(&self) -> usize {
         self.entries.len()
     }
 

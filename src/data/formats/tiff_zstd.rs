@@ -59,7 +59,7 @@ pub fn unpack<R: Read + Seek>(file: R, pages: Pages, limit: u64) -> Result<Overl
     let mut left = size / 12;
     while let Some(current) = directory {
         unpack_page(&mut overlay, &current, limit)?;
-        left = left.saturating_sub(current.len().max(1) as u64);
+        left = left.saturating_sub(current.entry_count().max(1) as u64);
         let is_last = pages != Pages::All || current.next == 0 || left == 0;
         directory = if is_last { None } else { current.at(overlay.file(), current.next) };
     }
