@@ -12,7 +12,7 @@ use csae::internals::model::{LayerRow, ModelSummary, Purpose};
 use csae::internals::report::history::{Entry, History};
 use csae::internals::spec::PenaltyName;
 use csae::internals::tasks::inspect::{
-    Inspection, ModelPaths, QUANTILES, RunRecord, conflicting_file, percent,
+    Inspection, ModelPaths, QUANTILES, RunRecord, conflicting_file, percent, plot_bytes,
 };
 use serde_json::json;
 
@@ -138,7 +138,7 @@ fn run(args: InspectArgs) -> anyhow::Result<()> {
             &device,
             MemoryInUse {
                 parameters: 2 * store.bytes(),
-                data: sample.bytes() + top_patches.bytes(),
+                data: sample.bytes() + top_patches.bytes() + plot_bytes(top_patches),
             },
         )?;
     }

@@ -76,6 +76,11 @@ impl TopPatches {
         Self { code, input, starts, size, kept, units: vec![Vec::new(); code.c], seen: 0 }
     }
 
+    /// Size of an image.
+    pub const fn input(&self) -> Dims {
+        self.input
+    }
+
     /// Size of a patch.
     pub const fn dims(&self) -> Dims {
         Dims::of(self.size, self.input.c)

@@ -192,7 +192,7 @@ fn run_folders_below_a_folder_of_images_are_left_out() {
     // Two folders and a file.
     assert_eq!(results(), 3);
     at("denoise * --sigma 0 -o out --force").warns(&[note]);
-    at("denoise runs/*/*.png").fails(2, &["no file matches", "results"]);
+    at("denoise runs/*/*.png").fails(2, &["no file matches", "pictures of runs"]);
     at("denoise runs").fails(2, &["no image found", "results of a run"]);
     // Without its origin the folder is one of images.
     std::fs::remove_file(folder.path("runs/one/run.json")).unwrap();

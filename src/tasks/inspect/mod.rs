@@ -27,6 +27,8 @@ use crate::report::titled::titled;
 use crate::spec::{Config, LossName};
 use crate::train::{RunFolder, Trainer};
 
+pub use page::plot_bytes;
+
 /// Name of every file that an inspection can write.
 pub const FILE_NAMES: [&str; 8] =
     [NUMBERS, PAGE, "history.png", "filters.png", "atoms.png", "rates.png", "l0.png", "units.png"];

@@ -8,7 +8,7 @@ use crate::infer::top_patches::TopPatches;
 use crate::report::gallery::zero_of;
 use crate::report::page::{self, Page, Sheet, escaped};
 use crate::report::picture::TileGrid;
-use crate::report::rendering::Rendering;
+use crate::report::rendering::{Rendering, is_signal};
 use crate::report::{signals, svg};
 use crate::tasks::inspect::{Inspection, l0, percent, rates};
 
@@ -22,6 +22,22 @@ const SIGNAL_ATOM: f64 = signals::TILE.w as f64;
 const SIGNAL_PATCH: f64 = 84.0;
 /// Maximum number of pixels of all small plots of signals.
 const MAX_PIXELS: usize = 1 << 22;
+
+/// Number of top-activating signals of each unit that are plotted: plots are larger than signals.
+fn plotted(top_patches: &TopPatches) -> usize {
+    let fitting = MAX_PIXELS / (signals::TILE.area() * top_patches.units.len().max(1));
+    fitting.clamp(1, top_patches.kept.max(1))
+}
+
+/// Memory in bytes for the plots of signals and for the sheet of them; 0 for images, whose sheets
+/// [`TopPatches::bytes`] counts.
+pub fn plot_bytes(top_patches: &TopPatches) -> u64 {
+    if !is_signal(top_patches.input()) {
+        return 0;
+    }
+    let plots = top_patches.units.len() * (1 + plotted(top_patches));
+    (plots * 3 * signals::TILE.area() * 2 * size_of::<f32>()) as u64
+}
 
 /// Makes the page of an inspection with images. `facts` are those of its heading.
 ///
@@ -155,7 +171,7 @@ fn units(
     let Some(report) = &found.report else { return Ok((String::new(), Vec::new())) };
     let s = &report.statistics;
     let order = s.by_rate();
-    let is_signal = rendering.lines().is_some();
+    let is_signal = is_signal(top_patches.input());
     let (atom_side, patch_side) =
         if is_signal { (SIGNAL_ATOM, SIGNAL_PATCH) } else { (ATOM, PATCH) };
     let atoms = match &found.atoms {
@@ -165,9 +181,7 @@ fn units(
         }
         None => None,
     };
-    // Plots of signals are larger than their samples.
-    let fitting = MAX_PIXELS / (signals::TILE.area() * order.len().max(1));
-    let kept = if is_signal { fitting.clamp(1, top_patches.kept.max(1)) } else { usize::MAX };
+    let kept = if is_signal { plotted(top_patches) } else { usize::MAX };
     let of_unit = |unit: usize| top_patches.units[unit].iter().take(kept);
     // Patches are on the sheet in the order of the cards.
     let patches: Vec<Vec<f32>> = order
