@@ -71,7 +71,7 @@ fn fields_of_several_channels_and_units_are_normalised_and_measured_in_their_uni
         .flat_map(|(i, v)| f64::from(unit((i, v))).to_le_bytes())
         .collect();
     let doubles = folder.write("y.npy", npy("<f8", "40, 2, 16, 16", &doubles));
-        assert_eq!(Command::eval(&run, &doubles).on_cpu().quiet().report(), report);
+    assert_eq!(Command::eval(&run, &doubles).on_cpu().quiet().report(), report);
     // A file of this name beside samples can be their labels. This one cannot.
     let again = Command::eval(&run, &data).on_cpu();
     again.warns(&["y.npy is left out"]);

@@ -95,7 +95,7 @@ fn inner(
 fn outer(path: &Path, count: usize, want: &LoadOptions, limit: u64) -> Result<Beside> {
     let Some(beside) = labels_beside(path) else { return Ok(Beside::default()) };
     let memory = want.memory.unwrap_or(limit).max(limit);
-        let mut file = numbers::open(&beside, None, memory)?;
+    let mut file = numbers::open(&beside, None, memory)?;
     let is_any_y = beside.file_name().is_some_and(|name| name == "y.npy");
     if is_any_y && !matches!(file.shape(), [_] | [_, 1]) {
         // Results can have this name.
