@@ -196,7 +196,7 @@ fn run_folders_below_a_folder_of_images_are_left_out() {
     at("denoise runs").fails(2, &["no image found", "results of a run"]);
     // Without its origin the folder is one of images.
     std::fs::remove_file(folder.path("runs/one/run.json")).unwrap();
-    assert!(!at("denoise . --sigma 0 -o out").messages().contains(note));
+    assert!(!at("denoise . --sigma 0 -o out --force").messages().contains(note));
 }
 
 #[test]
