@@ -53,9 +53,9 @@ impl Image {
     }
 
     /// Reads a PNG, JPEG, BMP, GIF, ICO, TGA, TIFF, WebP or PNM file, recognised by its content; of
-    /// several frames or pages the first. The EXIF orientation is applied. Palettes, CMYK and YCbCr are
-    /// converted to RGB. Floats of a TIFF file are on the scale 0…1 or 0…255 if all of them are,
-    /// otherwise on that from the smallest to the largest.
+    /// several frames or pages the first. The EXIF orientation is applied. Palettes, CMYK and YCbCr
+    /// are converted to RGB. Floats of a TIFF file are on the scale 0…1 or 0…255 if all of them
+    /// are, otherwise on that from the smallest to the largest.
     ///
     /// # Errors
     /// When the file cannot be read or decoded, or takes more than 1 GiB decoded.

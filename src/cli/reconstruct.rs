@@ -105,7 +105,8 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
             array.add(&result, &graph.spec);
         }
         let own = Dims::of(size, dims.c);
-        let whole = (rendering.is_plain() || is_tiff_name(target))
+        let is_picture = rendering.lines().is_some() || !args.show.show_channels.is_empty();
+        let whole = (is_tiff_name(target) || !is_picture)
             .then(|| deep_image(&result, own, pixels, target, &graph.spec))
             .flatten();
         let lines = rendering.lines().filter(|_| array.is_none()).map(|lines| {

@@ -127,8 +127,8 @@ pub fn choices(case: &Case, traits: Traits) -> Vec<Choice> {
         .collect()
 }
 
-/// Whether a case has maps that can be in half precision. Only maps can. The mark of a missing value
-/// does not exist in it.
+/// Whether a case has maps that can be in half precision. Only maps can. The mark of a missing
+/// value does not exist in it.
 pub fn has_maps(case: &Case) -> bool {
     if case.attrs["missing"] == true {
         return false;

@@ -14,10 +14,10 @@ use crate::cli::{CommandArgs, Common};
 /// Remove noise from images of any size: gray or colour; 8 bits, 16 bits or floats; transparency is
 /// kept.
 ///
-/// Results keep the images' names and the type of their samples. JPEG files stay JPEG
-/// (--quality); TIFF files stay TIFF; all others become PNG. Colour profile, EXIF, XMP and
-/// resolution are kept. Of animations and files with several pages, the first image is read. Large images are
-/// processed in overlapping tiles.
+/// Results keep the images' names and the type of their samples. JPEG files stay JPEG (--quality);
+/// TIFF files stay TIFF; all others become PNG. Colour profile, EXIF, XMP and resolution are kept.
+/// Of animations and files with several pages, the first image is read. Large images are processed
+/// in overlapping tiles.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae denoise noisy.png

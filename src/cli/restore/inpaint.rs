@@ -19,10 +19,10 @@ use crate::cli::{CommandArgs, Common};
 /// Fill missing pixels of images: pixels that a mask marks, or pixels of a given colour. Other
 /// pixels stay unchanged, except in JPEG files, which are encoded again.
 ///
-/// Results keep the images' names and the type of their samples. JPEG files stay JPEG
-/// (--quality); TIFF files stay TIFF; all others become PNG. Colour profile, EXIF, XMP and
-/// resolution are kept. Of animations and files with several pages, the first image is read. Large images are
-/// processed in overlapping tiles.
+/// Results keep the images' names and the type of their samples. JPEG files stay JPEG (--quality);
+/// TIFF files stay TIFF; all others become PNG. Colour profile, EXIF, XMP and resolution are kept.
+/// Of animations and files with several pages, the first image is read. Large images are processed
+/// in overlapping tiles.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae inpaint scratched.png --mask scratches.png

@@ -15,10 +15,10 @@ use crate::cli::{CommandArgs, Common};
 /// Enlarge images and restore the detail that plain interpolation lacks. A gray model restores only
 /// the brightness of colour images.
 ///
-/// Results keep the images' names and the type of their samples. JPEG files stay JPEG
-/// (--quality); TIFF files stay TIFF; all others become PNG. Colour profile, EXIF, XMP and
-/// resolution are kept. Of animations and files with several pages, the first image is read. Large images are
-/// processed in overlapping tiles.
+/// Results keep the images' names and the type of their samples. JPEG files stay JPEG (--quality);
+/// TIFF files stay TIFF; all others become PNG. Colour profile, EXIF, XMP and resolution are kept.
+/// Of animations and files with several pages, the first image is read. Large images are processed
+/// in overlapping tiles.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae upscale small.png

@@ -17,7 +17,7 @@ pub(super) fn internal(mut d: Direct, case: &Case) -> Result<Prepared> {
     case.check_attributes(&[
         "p", "outer", "atoms", "inner", "max_norm", "patience", "strength", "seed", "step", "dims",
         "crop", "flip_x", "flip_y", "turn", "sample", "low", "high", "kinds", "scales", "exact",
-        "fill",
+        "missing", "fill",
     ])?;
     if case.op == "gather_batch" {
         return gather(d, case);
