@@ -1,7 +1,7 @@
 //! Missing values: those that are not finite, if `data.nan` is `mask`.
 //!
 //! A stored value stays as it is. [`Encoding::decode`](super::Encoding::decode) and `gather_batch`
-//! make it [`MISSING`](crate::sample_type::MISSING), a mark that devices compare by its bits,
+//! make it [`MISSING`], a mark that devices compare by its bits,
 //! because they may assume that no value is NaN.
 
 use crate::raster::fill::pull_push;

@@ -15,7 +15,7 @@
 //! | [GPUs and speed][gpus_and_speed] | Choose, check and time a device; what was measured. |
 //! | [Clusters][clusters] | Batch jobs: signals, resuming, memory limits. |
 //! | [File formats][file_formats] | Every file that csae reads and writes. |
-//! | [Model file][model_file] | What a model file holds, and how to read it without csae. |
+//! | [Model file][model_file] | What a model file holds, and how to read it. |
 //! | [Questions][faq] | Short answers to frequent questions. |
 //! | [Glossary][glossary] | The words of this guide. |
 
