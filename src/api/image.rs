@@ -130,7 +130,8 @@ impl Image {
 
     /// The noise of the image.
     pub(super) fn noise(&self) -> Result<NoiseLevel> {
-        let (pixels, dims) = (self.visible(), self.pixels.dims());
+        let (mut pixels, dims) = (self.interleaved(), self.pixels.dims());
+        image::blank_hidden(&mut pixels, dims.c, self.alpha.as_deref());
         noise_level::estimate_middle(dims, |y, columns, row| {
             let at = |column: usize| dims.offset(0, y, column);
             row.extend_from_slice(&pixels[at(columns.start)..at(columns.end)]);

@@ -74,8 +74,8 @@ pub struct EvalArgs {
     /// such as NCHW or NCL [default: inferred]
     #[arg(long, value_name = "AXES", conflicts_with = "protocol")]
     layout: Option<Layout>,
-    /// What happens to values that are not finite: error, or zero, which makes them 0 after
-    /// normalisation [default: error]
+    /// Values that are not finite: error; zero (0 after normalisation); or mask (missing: filled
+    /// for the model, left out of loss and evaluation) [default: error]
     #[arg(long, value_name = "HOW", value_parser = parse_nan, conflicts_with = "protocol")]
     nan: Option<NanName>,
     /// Memory budget, such as 512MiB or 2GiB; data that need more than half of it are streamed, and

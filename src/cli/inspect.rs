@@ -60,8 +60,8 @@ pub struct InspectArgs {
     /// such as NCHW or NCL [default: inferred]
     #[arg(long, value_name = "AXES", requires = "data")]
     layout: Option<Layout>,
-    /// What happens to values that are not finite: error, or zero, which makes them 0 after
-    /// normalisation [default: error]
+    /// Values that are not finite: error; zero (0 after normalisation); or mask (missing: filled
+    /// for the model, left out of loss and evaluation) [default: error]
     #[arg(long, value_name = "HOW", value_parser = parse_nan, requires = "data")]
     nan: Option<NanName>,
     #[command(flatten)]

@@ -18,8 +18,8 @@ pub struct ReadArgs {
     /// such as NCHW or NCL [default: inferred]
     #[arg(long, value_name = "AXES")]
     pub layout: Option<Layout>,
-    /// What happens to values that are not finite: error, or zero, which makes them 0 after
-    /// normalisation
+    /// Values that are not finite: error; zero (0 after normalisation); or mask (missing: filled
+    /// for the model, left out of loss and evaluation)
     #[arg(long, value_name = "HOW", default_value = "error", value_parser = parse_nan)]
     pub nan: NanName,
     /// Memory budget, such as 512MiB or 2GiB; images that need more than half of it are read from

@@ -115,7 +115,10 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         });
         graph.spec.to_unit(&mut original);
         graph.spec.to_unit(&mut result);
+        // Pictures are clipped. Values of normalised data are measured as they are, like in `eval`.
+        let measured = result.clone();
         result.iter_mut().for_each(|x| *x = x.clamp(0.0, 1.0));
+        let measured = if graph.spec.normalization.is_some() { measured } else { result.clone() };
         if array.is_none() {
             files::make_folder(target.parent().unwrap_or(&args.out))?;
             if let Some(whole) = whole {
@@ -130,12 +133,12 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         }
         let place = if is_array { name.clone() } else { target.display().to_string() };
         // Missing values count as reconstructed, and the mean is over the others.
-        let gaps = missing.iter().flatten().zip(&mut original).zip(&result);
+        let gaps = missing.iter().flatten().zip(&mut original).zip(&measured);
         gaps.filter(|((gap, _), _)| **gap).for_each(|((_, from), to)| *from = *to);
         let known = missing.iter().flatten().filter(|gap| !**gap).count().max(1);
         let fewer = if missing.is_some() { own.len() as f64 / known as f64 } else { 1.0 };
-        let psnr = quality::psnr(&original, &result) - 10.0 * fewer.log10();
-        let ssim = quality::ssim(&original, &result, own);
+        let psnr = quality::psnr(&original, &measured) - 10.0 * fewer.log10();
+        let ssim = quality::ssim(&original, &measured, own);
         if args.common.json {
             outln!(
                 "{}",

@@ -17,14 +17,15 @@ use super::{CommandArgs, Common, dry_run};
 
 /// Train a model.
 ///
-/// DATA is a folder of images, an IDX file (.gz too), CIFAR's binary files or their folder, an .npy
-/// file (floats are rounded to 8 bits), a .csv file (one square gray image per line), a pattern of
-/// image files ('scans/*.png'), a list of them (@FILE, or - for standard input) or the name of a
-/// bundled set. Data that do not fit into memory are streamed. The run folder gets config.toml,
-/// model.safetensors (the model after the last step), best.safetensors (the model with the best
-/// validation), the log as metrics.jsonl and metrics.csv, its charts as train.png, pictures, a page
-/// with everything (index.html), and checkpoints for `csae resume`. `csae watch` follows a run in a
-/// browser. Ctrl-C writes a checkpoint and the page, and stops.
+/// DATA is a folder of images, an IDX file (.gz too), CIFAR's binary files or their folder, an
+/// array of numbers (.npy, .npz, HDF5, NetCDF, .mat, FITS, WAV, y4m, pages of a TIFF file), a .csv
+/// file (one square gray image per line), a pattern of image files ('scans/*.png'), a list of them
+/// (@FILE, or - for a list or a y4m film on standard input) or the name of a bundled set
+/// (`csae guide file-formats`). Data that do not fit into memory are streamed. The run folder gets
+/// config.toml, model.safetensors (the model after the last step), best.safetensors (the model with
+/// the best validation), the log as metrics.jsonl and metrics.csv, its charts as train.png,
+/// pictures, a page with everything (index.html), and checkpoints for `csae resume`. `csae watch`
+/// follows a run in a browser. Ctrl-C writes a checkpoint and the page, and stops.
 #[derive(Debug, Args)]
 #[command(after_help = names_for_help())]
 pub struct TrainArgs {
@@ -86,8 +87,8 @@ pub struct TrainArgs {
     /// such as NCHW or NCL [default: inferred]
     #[arg(long, value_name = "AXES")]
     layout: Option<Layout>,
-    /// What happens to values that are not finite: error, or zero, which makes them 0 after
-    /// normalisation [default: error]
+    /// Values that are not finite: error; zero (0 after normalisation); or mask (missing: filled
+    /// for the model, left out of loss and evaluation) [default: error]
     #[arg(long, value_name = "HOW", value_parser = parse_nan)]
     nan: Option<NanName>,
     #[command(flatten)]

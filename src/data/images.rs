@@ -135,8 +135,8 @@ impl Images {
                 let value = f16::from_f64((f64::from(sample) - low) / divisor);
                 if sample.is_finite() && !value.is_finite() {
                     return Err(Error::usage(format!(
-                        "{}: the value {sample} is {:e} after normalisation, but 16-bit floats \
-                         end at {}; set data.storage to same, or normalise the channels",
+                        "{}: the value {sample} is {:.0} after normalisation, and the largest \
+                         16-bit float is {}; remove data.storage, or set data.normalize",
                         self.names[image],
                         (f64::from(sample) - low) / divisor,
                         f16::MAX

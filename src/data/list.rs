@@ -86,7 +86,9 @@ fn parse(list: impl Read, max: u64) -> Result<Vec<PathBuf>> {
     let files: Vec<PathBuf> =
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(PathBuf::from).collect();
     if files.is_empty() {
-        return Err(Error::usage("the list is empty; write one path per line"));
+        return Err(Error::usage(
+            "the list is empty; write one path per line, or pipe a film (y4m)",
+        ));
     }
     Ok(files)
 }

@@ -136,6 +136,14 @@ impl Opened {
             self.pixels.refuse_nan()?;
         }
         self.pixels.set_nan(want.nan);
+        if let Some(share) = self.pixels.share_missing().filter(|share| *share > 0.0) {
+            self.description = format!(
+                "{}; {:.3} % of the values are not finite (data.nan: {})",
+                self.description,
+                100.0 * share,
+                want.nan.name()
+            );
+        }
         let Some(normalization) = want.normalization else { return Ok(()) };
         let sample = self.pixels.encoding().sample.name();
         if normalization.samples != sample {

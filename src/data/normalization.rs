@@ -357,7 +357,9 @@ fn statistics(pixels: &Pixels, quantiles: bool) -> Result<Vec<Channel>> {
         }
     }
     if let Some(empty) = all.iter().position(|channel| channel.count == 0.0) {
-        return Err(Error::usage(format!("channel {empty} has no finite value; remove it")));
+        return Err(Error::usage(format!(
+            "channel {empty} has no finite value; remove the channel"
+        )));
     }
     Ok(all)
 }

@@ -82,6 +82,19 @@ impl Pixels {
         }
     }
 
+    /// The share of values that are not finite, if the images are in memory and can have such.
+    pub fn share_missing(&self) -> Option<f64> {
+        let Self::Resident(images) = self else { return None };
+        let sample = images.encoding.sample;
+        if sample.is_integer() || images.bytes.is_empty() {
+            return None;
+        }
+        let values = images.bytes.chunks_exact(sample.size());
+        let count = values.len();
+        let missing = values.filter(|value| !sample.value(value).is_finite()).count();
+        Some(missing as f64 / count as f64)
+    }
+
     /// Refuses images in memory with values that are not finite. Streamed ones are checked when
     /// they are read.
     ///

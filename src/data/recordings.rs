@@ -55,13 +55,12 @@ impl Recordings {
             Self { root: found.root, files: found.files, labelled: true }
         } else {
             return Err(Error::usage(format!(
-                "{source}: no such file or folder; log-mel spectrograms are made of WAV files"
+                "{source}: no such file or folder; data.spectrogram needs WAV files"
             )));
         };
         if found.files.is_empty() {
             return Err(Error::usage(format!(
-                "{source}: no WAV file in this folder or below, of which log-mel spectrograms are \
-                 made"
+                "{source}: no WAV file in this folder or below; data.spectrogram needs WAV files"
             )));
         }
         Ok(found)
@@ -72,7 +71,7 @@ impl Recordings {
         let path = self.root.join(&self.files[index]);
         let other = || {
             Error::usage(format!(
-                "{}: is not a WAV file, of which log-mel spectrograms are made",
+                "{}: is not a WAV file; data.spectrogram needs WAV files",
                 path.display()
             ))
         };
@@ -304,8 +303,9 @@ impl<'a> Pieces<'a> {
             );
         }
         if *frames > 0 {
-            notes +=
-                &format!("; {} recordings cut into pieces of {frames} frames", self.recordings);
+            let count = self.recordings;
+            let recordings = if count == 1 { "recording" } else { "recordings" };
+            notes += &format!("; {count} {recordings} cut into pieces of {frames} frames");
             if self.rest > 0 {
                 let share = 100.0 * self.rest as f64 / self.frames as f64;
                 notes += &format!(", their ends left out ({share:.1} % of all frames)");

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// If the frame is damaged or has fewer bytes.
 #[cfg(feature = "cli")]
 pub fn decode(packed: &[u8], len: u64) -> Result<Vec<u8>> {
-    let damaged = || Error::usage("the Zstandard data are cut off or damaged; save the file again");
+    let damaged = || Error::usage("the Zstandard data are cut off or damaged");
     // A window larger than the content is of no use. Windows are at least 1 KiB, and encoders round
     // them up to a power of two.
     if window(packed).ok_or_else(damaged)? > len.max(MIN_WINDOW).saturating_mul(2) {

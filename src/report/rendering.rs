@@ -171,7 +171,8 @@ pub fn check_channels(chosen: &[usize], dims: Dims) -> Result<()> {
     let c = dims.c;
     if let Some(channel) = chosen.iter().find(|channel| **channel >= c) {
         return Err(Error::usage(format!(
-            "channel {channel} does not exist; the samples have {c} channels, numbered from 0"
+            "channel {channel} does not exist; the samples have {c} {}, numbered from 0",
+            if c == 1 { "channel" } else { "channels" }
         )));
     }
     let (most, what) = if is_signal(dims) { (LINES, "signals") } else { (COLOURS, "images") };

@@ -138,8 +138,8 @@ fn spectrogram(config: &Config, limit: u64) -> Result<Option<LogMel>> {
     let Some(settings) = given.clone().or_else(|| spec.log_mel()) else { return Ok(None) };
     if let Some(other) = spec.more_sources.first() {
         return Err(Error::usage(format!(
-            "{other}: log-mel spectrograms are made of one source; put the WAV files into one \
-             folder, or name a list"
+            "{other}: data.spectrogram takes one source; put the WAV files into one folder, or \
+             name a list"
         )));
     }
     if given.is_some() {

@@ -240,3 +240,30 @@ fn reconstructions_of_16_bits_are_in_counts() {
         assert!((100.0..4000.0).contains(&mean), "{name}: {mean}");
     }
 }
+
+/// Transparent pixels hide a colour without noise.
+#[test]
+fn transparent_pixels_do_not_count_for_the_noise() {
+    let folder = TempFolder::new("depth-hidden");
+    let mut noise = Stream::new(9, "noise");
+    let (w, h) = (96, 80);
+    let opaque: Vec<u8> = (0..w * h)
+        .map(|at| (120.0 + 40.0 * ((at % w) as f32 / 17.0).sin() + 20.0 * noise.normal()) as u8)
+        .collect();
+    let sigma = |name: &str, hidden: usize| {
+        let pixel = |x: u32, y: u32| {
+            let is_hidden = (y as usize) < hidden;
+            let value = opaque[y as usize * w + x as usize];
+            if is_hidden { LumaA([0, 0]) } else { LumaA([value, 255]) }
+        };
+        let image = ImageBuffer::from_fn(w as u32, h as u32, pixel);
+        image.save(folder.path(name)).unwrap();
+        let denoise = restore("denoise", &folder.path(name), &folder.path("out"));
+        crate::support::json::number(&denoise.quiet().report(), "sigma")
+    };
+    let whole = sigma("whole.png", 0);
+    for hidden in [8, 20, 40] {
+        let part = sigma(&format!("{hidden}.png"), hidden);
+        assert!((part / whole - 1.0).abs() < 0.15, "{hidden} rows: {part} instead of {whole}");
+    }
+}

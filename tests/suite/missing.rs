@@ -101,6 +101,9 @@ fn a_model_of_fields_with_gaps_knows_the_whole_fields() {
     let (whole, gaps) =
         (write(&folder, "whole.npy", None), write(&folder, "x.npy", Some(f32::NAN)));
     train_on_cpu(&folder, &gaps, &folder.path("no")).fails(2, &["is NaN", "--nan mask"]);
+    let share = 100.0 * (0..fields().len()).filter(|at| is_gap(*at)).count() as f64;
+    let share = format!("{:.3} % of the values are not finite", share / fields().len() as f64);
+
     let [mask, zero] = ["mask", "zero"].map(|nan| {
         let run = folder.path(nan);
         train_on_cpu(&folder, &gaps, &run).option("--nan", nan).succeed();
@@ -110,6 +113,8 @@ fn a_model_of_fields_with_gaps_knows_the_whole_fields() {
     // The variance of the fields is 0.02 and their mean 0.5. Zeros are learned as if they were
     // data; a negative control.
     assert!(mask < 0.01 && zero > 0.1, "{mask} {zero}");
+    let said = Command::eval(folder.path("mask"), &gaps).flags("--nan mask").on_cpu();
+    said.warns(&[&share, "mask"]);
     let variance = number(&eval(&folder.path("mask"), &whole), "explained_variance");
     assert!(variance > 0.9, "{variance}");
     // What stands in the gaps has no effect.

@@ -125,7 +125,7 @@ fn arrays_that_are_not_samples() {
                 "nan.npy",
                 "",
                 "DIR/nan.npy: 2: the value at row 3, column 4, channel 0 is NaN; replace it, or \
-                 use --nan zero",
+                 use --nan zero or --nan mask",
             ),
             (
                 "three.npy",

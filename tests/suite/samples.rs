@@ -59,6 +59,10 @@ fn fields_of_several_channels_and_units_are_normalised_and_measured_in_their_uni
         "{config}"
     );
     let report = Command::eval(&run, &data).on_cpu().quiet().report();
+    // `reconstruct` measures the same values.
+    let lines = Command::reconstruct(&run, &data).out(folder.path("out")).on_cpu().quiet().json();
+    let psnr = lines.iter().map(|line| number(line, "psnr")).sum::<f64>() / lines.len() as f64;
+    assert!((psnr - number(&report, "psnr")).abs() < 0.05, "{psnr} {report}");
     // Without normalisation the second channel would have no weight.
     assert!(number(&report, "explained_variance") > 0.5, "{report}");
     // The values are around 300, so that errors are small beside them.

@@ -5,6 +5,7 @@ use csae::internals::data::image_file::ImageFile;
 use csae::internals::error::Result;
 use csae::internals::infer::conditions::Condition;
 use csae::internals::spec::Task;
+use csae::internals::tasks::restore::image as restore;
 use csae::internals::tasks::restore::noise_level::{self, NoiseLevel};
 use serde_json::json;
 
@@ -26,7 +27,8 @@ use crate::cli::{CommandArgs, Common};
 pub struct DenoiseArgs {
     #[command(flatten)]
     pub(in crate::cli) restore: RestoreArgs,
-    /// Standard deviation of the noise, where white is 255; auto estimates it for each image
+    /// Standard deviation of the noise on the scale from 0 (black) to 255 (white); auto estimates
+    /// it for each image
     #[arg(long, value_name = "S|auto", default_value = "auto", value_parser = parse_sigma)]
     sigma: Sigma,
 }
@@ -48,11 +50,16 @@ fn parse_sigma(text: &str) -> std::result::Result<Sigma, String> {
         .ok_or_else(|| "give a standard deviation from 0 to 255, or auto".to_owned())
 }
 
-/// The estimated noise level of an image, from its centre if it is large.
-/// `pixels` replace its own.
-fn estimate(image: &ImageFile, pixels: Option<&[f32]>) -> Result<NoiseLevel> {
+/// The estimated noise level of an image, from its centre if it is large. Fully transparent pixels
+/// do not count.
+fn estimate(image: &ImageFile) -> Result<NoiseLevel> {
     let at = |y: usize, column: usize| image.dims.offset(0, y, column);
-    noise_level::estimate_middle(image.dims, |y, columns, row| match pixels {
+    let visible = image.alpha().map(|alpha| {
+        let mut pixels = image.pixels();
+        restore::blank_hidden(&mut pixels, image.dims.c, Some(&alpha));
+        pixels
+    });
+    noise_level::estimate_middle(image.dims, |y, columns, row| match &visible {
         Some(pixels) => row.extend_from_slice(&pixels[at(y, columns.start)..at(y, columns.end)]),
         None => image.read_row(y, columns, row),
     })
@@ -90,7 +97,7 @@ fn run(args: DenoiseArgs) -> anyhow::Result<()> {
             let pixels = super::visible(&image);
             let found = match args.sigma {
                 Sigma::Known(sigma) => NoiseLevel { sigma, in_channel: sigma, at_most: None },
-                Sigma::Auto => estimate(&image, pixels.as_deref())?,
+                Sigma::Auto => estimate(&image)?,
             };
             let NoiseLevel { sigma, in_channel: level, at_most } = found;
             if let Some(most) = at_most.filter(|_| conditioned) {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::image_file::ImageFile;
+use csae::internals::data::image_file::{Depth, ImageFile, Levels};
 use csae::internals::error::{Error, Result};
 use csae::internals::infer::conditions::Condition;
 use csae::internals::raster::corrupt::Mask;
@@ -102,10 +102,20 @@ fn read_mask(path: &Path, image: &ImageFile) -> Result<Mask> {
         .map_err(|error| error.at(format!("--mask: {}", path.display())))
 }
 
-fn by_color(Rgb(color): Rgb, image: &ImageFile) -> Result<Mask> {
+fn by_color(Rgb(color): Rgb, image: &ImageFile, has_range: bool) -> Result<Mask> {
     if image.dims.c == 1 && (color[0] != color[1] || color[1] != color[2]) {
         return Err(Error::usage(
             "--mask-color: a gray image has no coloured pixels; give a gray colour or use --mask",
+        ));
+    }
+    let Levels { black, white } = image.levels();
+    if image.depth() == Depth::Float
+        && !has_range
+        && (black != 0.0 || ![1.0, 255.0].contains(&white))
+    {
+        return Err(Error::usage(
+            "--mask-color: these floats have no white of their own; set black and white with \
+             --range, or use --mask",
         ));
     }
     let is = |pixel: &[f32]| {
@@ -148,7 +158,7 @@ fn run(args: InpaintArgs) -> anyhow::Result<()> {
     super::run(&args.restore, &loaded, Task::Inpaint, check, |job, image| {
         let mask = match (&args.mask, args.mask_color) {
             (Some(mask), _) => read_mask(&mask_file(job, mask)?, &image)?,
-            (None, Some(color)) => by_color(color, &image)?,
+            (None, Some(color)) => by_color(color, &image, args.restore.range.is_some())?,
             (None, None) => unreachable!("one of them was given"),
         };
         // Visible pixels stay as they are, so the image itself keeps what is hidden.

@@ -205,13 +205,16 @@ fn check_quality(args: &RestoreArgs, jobs: &[Job]) -> Result<()> {
     let others: Vec<&Job> = jobs.iter().filter(|job| !is_jpeg_name(&job.target)).collect();
     if let Some(first) = others.first().filter(|_| others.len() == jobs.len()) {
         return Err(Error::usage(format!(
-            "--quality: it is of JPEG files, but {} is a PNG; omit it, or name a .jpg file with -o",
-            first.target.display()
+            "--quality has an effect on JPEG files only, and {} is a {}; omit it, or name a .jpg \
+             file with -o",
+            first.target.display(),
+            if is_tiff_name(&first.target) { "TIFF file" } else { "PNG file" }
         )));
     }
     if !others.is_empty() {
         let results = counted(others.len(), "result", "results");
-        args.common.status(&format!("note: --quality has no effect on {results} in PNG format"));
+        args.common
+            .status(&format!("note: --quality has no effect on {results} in PNG or TIFF format"));
     }
     Ok(())
 }

@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use clap::Args;
 use csae::internals::budget;
 use csae::internals::data::formats::decode::Limit;
-use csae::internals::data::image_file::{self, Depth, ImageFile, Levels, is_jpeg_name};
+use csae::internals::data::image_file::{
+    self, Depth, ImageFile, Levels, is_jpeg_name, is_tiff_name,
+};
 use csae::internals::device::Device;
 use csae::internals::error::{Error, Result};
 use csae::internals::files;
@@ -42,7 +44,7 @@ pub struct RestoreArgs {
     #[arg(short, long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Folder for the results, or the PNG, JPEG or TIFF file of a single result [default: denoised,
-    /// inpainted or upscaled]
+    /// inpainted or upscaled, after the command]
     #[arg(short, long, value_name = "PATH")]
     out: Option<PathBuf>,
     /// Clean image, or folder of clean images with the same names; prints PSNR and SSIM
@@ -55,9 +57,9 @@ pub struct RestoreArgs {
     /// Also write NAME.side.png: before and after, side by side
     #[arg(long)]
     side_by_side: bool,
-    /// Samples that are black and white, such as 0,4095 for frames of 12 bits in files of 16.
-    /// Values outside stay [default: the range of the integers; for floats 0,1 or 0,255 if all are
-    /// within, otherwise the smallest and the largest]
+    /// Values of black and white, such as 0,4095 for frames of 12 bits in files of 16. Values
+    /// outside are restored, too, and not clipped [default: the range of the integers; for floats
+    /// 0,1 or 0,255 if all are within, otherwise the smallest and the largest]
     #[arg(
         long,
         value_name = "BLACK,WHITE",
@@ -121,6 +123,34 @@ fn report_scale(args: &RestoreArgs, job: &Job, image: &ImageFile) {
             ));
         }
         _ => {}
+    }
+}
+
+/// Says if most samples are outside the range that was given: it is probably that of other images.
+fn report_range(args: &RestoreArgs, job: &Job, image: &ImageFile, Levels { black, white }: Levels) {
+    let outside = image.share_outside(Levels { black, white });
+    if outside > 0.5 {
+        args.common.status(&format!(
+            "note: {}: {:.0} % of the samples are outside of {black} to {white} (--range)",
+            job.image.display(),
+            100.0 * outside
+        ));
+    }
+}
+
+/// Says what a file cannot hold of its image.
+fn report_loss(args: &RestoreArgs, job: &Job, result: &ImageFile) {
+    let (place, is_jpeg) = (job.target.display(), is_jpeg_name(&job.target));
+    if result.depth() == Depth::Float && !is_tiff_name(&job.target) {
+        let bits = if is_jpeg { 8 } else { 16 };
+        args.common.status(&format!(
+            "note: {place}: floats are clipped and rounded to {bits} bits; a TIFF file keeps them"
+        ));
+    }
+    if is_jpeg && result.alpha().is_some() {
+        args.common.status(&format!(
+            "note: {place}: a JPEG file has no transparency; transparent parts are white"
+        ));
     }
 }
 
@@ -200,7 +230,10 @@ fn run(
                 several.push((job.image.display().to_string(), image.frames()));
             }
             let image = match args.range {
-                Some(levels) => image.with_levels(levels),
+                Some(levels) => {
+                    report_range(args, job, &image, levels);
+                    image.with_levels(levels)
+                }
                 None => {
                     report_scale(args, job, &image);
                     image
@@ -227,9 +260,13 @@ fn run(
             result
         };
         let before = &input.before;
-        let quality =
-            job.clean.as_ref().map(|clean| measure(job, clean, before, &result)).transpose()?;
+        let quality = job
+            .clean
+            .as_ref()
+            .map(|clean| measure(job, clean, before, &result, args.range))
+            .transpose()?;
         files::make_folder(job.target.parent().unwrap_or(&out))?;
+        report_loss(args, job, &result);
         let is_copy = is_unchanged && args.quality.is_none();
         if !(is_copy && copy_jpeg(&job.image, &job.target)?) {
             result.save_with(&job.target, args.quality.unwrap_or(image_file::JPEG_QUALITY))?;
@@ -329,11 +366,10 @@ fn measure(
     clean: &std::path::Path,
     before: &ImageFile,
     after: &ImageFile,
+    range: Option<Levels>,
 ) -> Result<[f64; 4]> {
     let mut clean = ImageFile::read(clean)?;
-    if clean.depth() == before.depth() {
-        clean = clean.with_levels(before.levels());
-    }
+    let levels = range.unwrap_or_else(|| clean.levels());
     if clean.dims != after.dims {
         return Err(Error::usage(format!(
             "--compare: the clean image has {}x{} pixels and {} channels, but the result of {} has \
@@ -347,7 +383,13 @@ fn measure(
             after.dims.c
         )));
     }
-    let [clean, before, restored] = [&clean, before, after].map(ImageFile::pixels);
+    // All on the scale of the clean image, so that the noise has no part in it.
+    let [mut before, mut restored] = [before, after].map(Clone::clone);
+    if clean.depth() == before.depth() {
+        (before, restored) = (before.with_levels(levels), restored.with_levels(levels));
+        clean = clean.with_levels(levels);
+    }
+    let [clean, before, restored] = [&clean, &before, &restored].map(ImageFile::pixels);
     let of =
         |pixels: &[f32]| (quality::psnr(&clean, pixels), quality::ssim(&clean, pixels, after.dims));
     let ((p0, s0), (p1, s1)) = (of(&before), of(&restored));

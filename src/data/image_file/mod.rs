@@ -168,6 +168,13 @@ impl ImageFile {
         self.samples.max()
     }
 
+    /// The share of the samples below black or above white.
+    pub fn share_outside(&self, levels: Levels) -> f64 {
+        let outside = self.clone().with_levels(levels).pixels();
+        let count = outside.iter().filter(|value| !(0.0..=1.0).contains(*value)).count();
+        count as f64 / outside.len().max(1) as f64
+    }
+
     /// Number of images in the file that was read: frames or pages. This is the first one.
     pub const fn frames(&self) -> usize {
         self.frames
@@ -230,7 +237,8 @@ impl ImageFile {
             assert_eq!(values.len(), self.dims.area(), "an alpha channel of the image's size");
             let levels = depth.levels();
             let mut samples = Samples::zeros(depth, values.len());
-            samples.write(0, values, levels);
+            let clipped: Vec<f32> = values.iter().map(|value| value.clamp(0.0, 1.0)).collect();
+            samples.write(0, &clipped, levels);
             Alpha { samples, levels }
         });
     }

@@ -115,6 +115,14 @@ pub fn fill_hidden(pixels: &mut [f32], dims: Dims, alpha: Option<&[f32]>) -> boo
     fills
 }
 
+/// Makes fully transparent pixels (H,W,C) black for the estimate of noise, which leaves out patches
+/// of one value. A smooth guess would pass for an image without noise.
+pub fn blank_hidden(pixels: &mut [f32], c: usize, alpha: Option<&[f32]>) {
+    let alpha = alpha.unwrap_or_default();
+    let hidden = pixels.chunks_exact_mut(c).zip(alpha).filter(|(_, alpha)| **alpha <= 0.0);
+    hidden.for_each(|(pixel, _)| pixel.fill(0.0));
+}
+
 /// Replaces missing pixels (H,W,C) by a smooth guess. It is computed over the whole image, since a
 /// gap can be larger than a tile.
 ///
