@@ -49,9 +49,9 @@ impl ReadArgs {
 /// What pictures show.
 #[derive(Args, Clone, Debug)]
 pub struct ShowArgs {
-    /// Channels that pictures show, numbered from 0, such as 0,3,5: one with a colour bar, two or
-    /// three as colours, of signals up to six as lines [default: of two or more than three channels
-    /// the first principal components]
+    /// Channels that pictures show, comma-separated and numbered from 0, such as 0,3,5: one with a
+    /// colour bar, two or three as colours, of signals up to six as lines [default: one channel or
+    /// RGB as it is, otherwise the first principal components]
     #[arg(long, value_name = "N,...", value_delimiter = ',')]
     pub show_channels: Vec<usize>,
 }
