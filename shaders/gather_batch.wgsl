@@ -3,12 +3,11 @@
 // The crop is centred, or at a random place with crop = 1. flip_x and flip_y mirror it and turn
 //   transposes it first (x is square then), each with probability 1/2 by the top bit of a random
 //   word. Word j of sample i is random_word(cursor + i, step, 0x6a7468 + j, seed).
+// A stored float that is not finite becomes the mark of a missing value, the bits 0xff7fffff.
 // Layouts: x (N,H,W,C); bytes: images (H,W,C) one after the other, little-endian samples of the
 //   type `sample` (0: 8-bit, 1: 16-bit integer, 2: 16-bit float, 3: 32-bit float); table
 //   (images, 3): offset in samples, height, width; order: image numbers; scales (C, 2): offset and
 //   divisor as bits of floats.
-// A stored float that is not finite becomes the mark of a missing value, the bits 0xff7fffff.
-
 // Invocation: one vec4 of x.
 // Grid: ceil(len / 4) invocations.
 // Precondition: every image is at least as large as the crop.
