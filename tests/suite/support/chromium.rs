@@ -228,9 +228,11 @@ impl Browser {
             self.events.push(event);
         }
         let looks = self.looks;
+        // Timers run in the order of their time, so that those of the page come before the last.
         let wait = format!(
             "new Promise((resolve) => {{ let left = {looks}; const look = () => {{ \
-             if (({ready}) || (left -= 1) < 0) resolve(left >= 0); else setTimeout(look, 50); \
+             if (({ready}) || (left -= 1) < 0) setTimeout(() => resolve(left >= 0), 0); \
+             else setTimeout(look, 50); \
              }}; look(); }})"
         );
         let complete = self.value(&wait);
