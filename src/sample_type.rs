@@ -5,6 +5,12 @@ use half::f16;
 /// The mark of a missing value in a map: the lowest finite float, with the bits 0xff7fffff.
 pub const MISSING: f32 = f32::MIN;
 
+/// Whether a stored value is one: it is finite and not [`MISSING`], which many programs write where
+/// there are no data.
+pub fn is_value(sample: f32) -> bool {
+    sample.is_finite() && sample != MISSING
+}
+
 /// The type of a stored sample: one channel of one pixel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SampleType {

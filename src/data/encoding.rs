@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::normalization::NanName;
 use crate::error::{Error, Result};
-use crate::sample_type::{MISSING, SampleType};
+use crate::sample_type::{MISSING, SampleType, is_value};
 use crate::shape::{Dims, Size};
 
 /// How stored samples become the values that a model sees: value = (sample − offset) / divisor.
@@ -65,9 +65,10 @@ impl Encoding {
             for (c, sample) in pixel.chunks_exact(self.sample.size()).enumerate() {
                 // In f64 and rounded once, like the CPU twin of `gather_batch`.
                 let [offset, divisor] = self.scale(c).map(f64::from);
-                let value = ((f64::from(self.sample.value(sample)) - offset) / divisor) as f32;
+                let sample = self.sample.value(sample);
+                let value = ((f64::from(sample) - offset) / divisor) as f32;
                 out.push(match self.nan {
-                    _ if value.is_finite() => value,
+                    _ if is_value(sample) => value,
                     NanName::Error => value,
                     NanName::Zero => 0.0,
                     NanName::Mask => MISSING,
@@ -87,7 +88,7 @@ impl Encoding {
     /// [`Encoding::nan`] says so.
     pub fn replace_nan<'r>(&self, raw: &'r [u8], channels: usize) -> Cow<'r, [u8]> {
         let size = self.sample.size();
-        let is_finite = |sample| self.sample.value(sample).is_finite();
+        let is_finite = |sample| is_value(self.sample.value(sample));
         if self.nan != NanName::Zero || raw.chunks_exact(size).all(is_finite) {
             return Cow::Borrowed(raw);
         }
@@ -95,7 +96,7 @@ impl Encoding {
         for (at, sample) in raw.chunks_exact(size).enumerate() {
             let value = self.sample.value(sample);
             let [offset, _] = self.scale(at % channels);
-            self.sample.push(if value.is_finite() { value } else { offset }, &mut out);
+            self.sample.push(if is_value(value) { value } else { offset }, &mut out);
         }
         Cow::Owned(out)
     }

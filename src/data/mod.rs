@@ -134,9 +134,7 @@ impl Opened {
     fn normalize(&mut self, want: &LoadOptions) -> Result<()> {
         if want.nan == NanName::Error {
             self.pixels.refuse_nan()?;
-        }
-        self.pixels.set_nan(want.nan);
-        if let Some(share) = self.pixels.share_missing().filter(|share| *share > 0.0) {
+        } else if let Some(share) = self.pixels.share_missing().filter(|share| *share > 0.0) {
             self.description = format!(
                 "{}; {:.3} % of the values are not finite (data.nan: {})",
                 self.description,
@@ -144,6 +142,7 @@ impl Opened {
                 want.nan.name()
             );
         }
+        self.pixels.set_nan(want.nan);
         let Some(normalization) = want.normalization else { return Ok(()) };
         let sample = self.pixels.encoding().sample.name();
         if normalization.samples != sample {

@@ -9,7 +9,7 @@ use super::pixels::Pixels;
 use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::names::names;
-use crate::sample_type::SampleType;
+use crate::sample_type::{SampleType, is_value};
 
 names! {
     /// How the channels are normalised.
@@ -327,7 +327,7 @@ pub fn choose(
 /// # Errors
 /// If there is one. The message has its position in an image of `width` columns.
 pub(super) fn check_finite(values: &[f32], c: usize, width: usize) -> Result<()> {
-    let Some(at) = values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let Some(at) = values.iter().position(|value| !is_value(*value)) else { return Ok(()) };
     let pixel = at / c;
     Err(Error::usage(format!(
         "the value at row {}, column {}, channel {} is {}; replace it, or {}",
@@ -353,7 +353,7 @@ fn statistics(pixels: &Pixels, quantiles: bool) -> Result<Vec<Channel>> {
         }
         for (channel, of) in all.iter_mut().enumerate() {
             let own = values.iter().skip(channel).step_by(c).copied();
-            of.add(own.filter(|value| value.is_finite()), every);
+            of.add(own.filter(|value| is_value(*value)), every);
         }
     }
     if let Some(empty) = all.iter().position(|channel| channel.count == 0.0) {

@@ -9,6 +9,7 @@ use super::images::Images;
 use super::missing;
 use super::normalization::{NanName, Normalization, check_finite};
 use crate::error::Result;
+use crate::sample_type::is_value;
 use crate::shape::{Dims, Size};
 
 /// A set of images, in memory or in files.
@@ -91,7 +92,7 @@ impl Pixels {
         }
         let values = images.bytes.chunks_exact(sample.size());
         let count = values.len();
-        let missing = values.filter(|value| !sample.value(value).is_finite()).count();
+        let missing = values.filter(|value| !is_value(sample.value(value))).count();
         Some(missing as f64 / count as f64)
     }
 

@@ -171,3 +171,18 @@ fn masks_that_cannot_work_are_refused() {
     let unknown = train_on_cpu(&folder, &gaps, &folder.path("unknown")).flags("--nan drop");
     unknown.fails(2, &["error, zero, mask"]);
 }
+
+/// Many programs write the lowest finite float where there are no data.
+#[test]
+fn the_lowest_float_is_no_value() {
+    let folder = TempFolder::new("missing-lowest");
+    let lowest = write(&folder, "lowest.npy", Some(f32::MIN));
+    train_on_cpu(&folder, &lowest, &folder.path("no")).fails(2, &["is -34028235", "--nan mask"]);
+    let gaps = write(&folder, "x.npy", Some(f32::NAN));
+    let [a, b] = [lowest, gaps].map(|data| {
+        let run = folder.path("run");
+        train_on_cpu(&folder, &data, &run).flags("--nan mask").force().succeed();
+        model_bytes(&run)
+    });
+    assert!(a == b);
+}

@@ -170,9 +170,15 @@ impl ImageFile {
 
     /// The share of the samples below black or above white.
     pub fn share_outside(&self, levels: Levels) -> f64 {
-        let outside = self.clone().with_levels(levels).pixels();
-        let count = outside.iter().filter(|value| !(0.0..=1.0).contains(*value)).count();
-        count as f64 / outside.len().max(1) as f64
+        /// Number of samples that are converted at a time.
+        const PART: usize = 1 << 16;
+        let (mut row, mut count) = (Vec::new(), 0);
+        for first in (0..self.samples.len()).step_by(PART) {
+            row.clear();
+            self.samples.read(first..self.samples.len().min(first + PART), levels, &mut row);
+            count += row.iter().filter(|value| !(0.0..=1.0).contains(*value)).count();
+        }
+        count as f64 / self.samples.len().max(1) as f64
     }
 
     /// Number of images in the file that was read: frames or pages. This is the first one.
