@@ -23,6 +23,7 @@ mod discover;
 mod disk;
 mod dispatches;
 mod english;
+mod export;
 mod faults;
 mod features;
 mod finetune;
