@@ -8,7 +8,7 @@ use csae::internals::error::Result;
 use csae::internals::export::onnx::{self, Options, Part, Sigma};
 use csae::internals::files;
 use csae::internals::model::bundled;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{CommandArgs, Common};
 
@@ -31,9 +31,9 @@ enum PartChoice {
 /// labels of classes and the version.
 ///
 /// An autoencoder returns reconstructions, a restorer restored images, and a classifier or
-/// segmenter probabilities. A detector returns its raw grid. A model that depends on the noise level
-/// has an input sigma, one that fills missing pixels an input mask: 1 at missing pixels, which must
-/// hold a guess in the images.
+/// segmenter probabilities. A detector returns its raw grid. A model that depends on the noise
+/// level has an input sigma, one that fills missing pixels an input mask: 1 at missing pixels,
+/// which must hold a guess in the images.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae export runs/001 -o model.onnx
@@ -61,6 +61,10 @@ pub struct ExportArgs {
     /// images [default: it takes enlarged images, and a second input scale]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=8))]
     scale: Option<u8>,
+    /// Take colour images (Nx3xHxW) for a model that restores gray ones: each channel is restored by
+    /// itself, of enlarged images only the brightness
+    #[arg(long)]
+    rgb: bool,
     /// Licence of the model, for the metadata [default: that of a bundled model]
     #[arg(long, value_name = "TEXT")]
     licence: Option<String>,
@@ -116,32 +120,35 @@ fn run(args: ExportArgs) -> Result<()> {
         part,
         sigma: args.sigma,
         scale: args.scale.map(usize::from),
+        rgb: args.rgb,
         licence: args.licence.or_else(own),
     };
     let file = onnx::export(&loaded, &options).map_err(|error| error.at(args.model.display()))?;
     files::write_atomically(&args.out, &file.bytes)?;
     if args.common.json {
-        let ports: Vec<_> =
-            file.inputs.iter().map(|[name, axes]| json!({"name": name, "axes": axes})).collect();
-        let [name, axes] = &file.output;
+        let list = |ports: &[[String; 2]]| -> Vec<Value> {
+            ports.iter().map(|[name, axes]| json!({"name": name, "axes": axes})).collect()
+        };
         outln!(
             "{}",
             json!({
                 "kind": "export", "file": args.out.display().to_string(), "task": file.task,
-                "inputs": ports, "output": {"name": name, "axes": axes},
+                "inputs": list(&file.inputs), "outputs": list(&file.outputs),
                 "bytes": file.bytes.len()
             })
         );
         return Ok(());
     }
-    let text = |[name, axes]: &[String; 2]| format!("{name} ({axes})");
-    let inputs: Vec<String> = file.inputs.iter().map(text).collect();
+    let list = |ports: &[[String; 2]]| {
+        let each = ports.iter().map(|[name, axes]| format!("{name} ({axes})"));
+        each.collect::<Vec<_>>().join(", ")
+    };
     args.common.report_written(format_args!(
         "{}  {}: {} to {}",
         args.out.display(),
         file.task,
-        inputs.join(", "),
-        text(&file.output)
+        list(&file.inputs),
+        list(&file.outputs)
     ));
     Ok(())
 }

@@ -3,11 +3,13 @@
 Reads a case of JSON from each line of standard input:
   model   the ONNX file
   inputs  for each input a .npy file, or a list of numbers
-  want    the .npy file of the output
+  want    the .npy file of each output
 Arrays of signals (N,C,L) are images of one row.
-Writes a line of JSON for each: `error`, the largest difference from the stored array divided by its
-largest value, over the whole batch; `alone`, the same for the first sample as a batch of one; or
-`fault`, what is wrong.
+Writes a line of JSON for each:
+  error   the largest difference from the stored arrays divided by the largest value of an array
+  alone   the same for the first sample as a batch of one
+  scale   the factor by which programs see that the model enlarges images, or null
+  fault   instead of these, what is wrong
 """
 
 import json
@@ -27,6 +29,25 @@ def check(path):
     onnx.checker.check_model(model, full_check=True)
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     assert model.ir_version == 8 and model.opset_import[0].version == 17, "another version"
+
+
+def scale(path):
+    """The factor by which a model enlarges images, as image programs find it: from the shape of its
+    output for an input of a fixed size, without running it. None if they do not find it.
+    """
+    model = onnx.load(path)
+    given = model.graph.input[0].type.tensor_type.shape.dim
+    if len(given) != 4:
+        return None
+    for axis, size in ((0, 1), (2, 64), (3, 64)):
+        if given[axis].HasField("dim_param"):
+            given[axis].dim_value = size
+    model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    found = model.graph.output[0].type.tensor_type.shape.dim
+    if len(found) != 4:
+        return None
+    factors = {found[axis].dim_value / given[axis].dim_value for axis in (2, 3)}
+    return factors.pop() or None if len(factors) == 1 else None
 
 
 def session(path):
@@ -49,12 +70,15 @@ def run(case):
     model = session(case["model"])
     inputs = {name: rows(np.load(value)) if isinstance(value, str) else np.array(value, np.float32)
               for name, value in case["inputs"].items()}
-    want = rows(np.load(case["want"]))
+    wants = [rows(np.load(path)) for path in case["want"]]
     names = [one.name for one in model.get_inputs()]
     assert names == list(inputs), f"inputs {names} instead of {list(inputs)}"
-    (got,) = model.run(None, inputs)
-    (alone,) = model.run(None, {name: value[:1] for name, value in inputs.items()})
-    return {"error": difference(got, want), "alone": difference(alone, want[:1])}
+    all_samples = model.run(None, inputs)
+    first = model.run(None, {name: value[:1] for name, value in inputs.items()})
+    assert len(all_samples) == len(wants), f"{len(all_samples)} outputs instead of {len(wants)}"
+    return {"scale": scale(case["model"]),
+            "error": max(map(difference, all_samples, wants)),
+            "alone": max(difference(got, want[:1]) for got, want in zip(first, wants))}
 
 
 for line in sys.stdin:

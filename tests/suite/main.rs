@@ -24,6 +24,7 @@ mod disk;
 mod dispatches;
 mod english;
 mod export;
+mod export_tasks;
 mod faults;
 mod features;
 mod finetune;

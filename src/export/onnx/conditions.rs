@@ -1,5 +1,6 @@
 //! What a restorer is conditioned on, as inputs of the graph or as constants.
 
+use super::colour::{self, Colour};
 use super::graph::Name;
 use super::layers::{Layers, Level};
 use super::proto::{Axis, ElementType, Port, Value};
@@ -43,6 +44,13 @@ impl Conditions {
                 options.sigma.map_or_else(String::new, |sigma| sigma.to_string())
             )));
         }
+        let channels = graph.nodes[0].dims.c;
+        if options.rgb && (!restores || channels != 1) {
+            return Err(Error::usage(
+                "rgb: only a whole model that restores gray images can take colour images channel \
+                 by channel; leave it out",
+            ));
+        }
         if let Some(scale) = options.scale {
             if !restores || !found.is_scale {
                 return Err(Error::usage(format!(
@@ -70,6 +78,7 @@ impl Conditions {
 pub struct Restoration {
     /// The images of the model's channels, of the size of the result.
     pub images: Name,
+    colour: Colour,
     /// Share of the noisy image in the result of a denoiser, if it is not always 0.
     kept: Option<Name>,
     /// Whether a pixel is missing, for a model that fills missing pixels.
@@ -86,14 +95,23 @@ impl Restoration {
         [height, width]: [Axis; 2],
     ) -> Self {
         layers.out.enter("condition");
-        let channels = layers.graph.nodes[0].dims.c;
-        let mut all = Self { images: input.to_owned(), kept: None, missing: None };
+        let colour =
+            if options.rgb && !conditions.is_scale { Colour::Channels } else { Colour::Own };
+        let mut all = Self { images: input.to_owned(), colour, kept: None, missing: None };
         if conditions.level {
-            all.level(layers, conditions, options, channels);
+            all.level(layers, conditions, options);
         }
         if let Some(scale) = options.scale {
             layers.level = Level::Fixed(CorruptionSpec::level_of_scale(scale));
             all.images = sizes::enlarge(&mut layers.out, input, scale);
+        }
+        if options.rgb && conditions.is_scale {
+            all.colour = Colour::luma(&mut layers.out, &all.images);
+        }
+        match &all.colour {
+            Colour::Own => {}
+            Colour::Channels => all.images = colour::split(&mut layers.out, &all.images),
+            Colour::Luma { luma, .. } => all.images.clone_from(luma),
         }
         if conditions.mask {
             let mask = layers.out.input(Port {
@@ -101,6 +119,10 @@ impl Restoration {
                 shape: vec![Axis::Named(BATCH), Axis::Fixed(1), height, width],
                 about: "1 at missing pixels, 0 at known ones".to_owned(),
             });
+            let mask = match &all.colour {
+                Colour::Channels => colour::repeat(&mut layers.out, &mask),
+                Colour::Own | Colour::Luma { .. } => mask,
+            };
             let half = layers.out.scalar(0.5);
             let missing = layers.out.add("Greater", &[&mask, &half], Vec::new());
             let known = layers.out.add("Not", &[&missing], Vec::new());
@@ -112,13 +134,7 @@ impl Restoration {
     }
 
     /// Sets the corruption level of the layers.
-    fn level(
-        &mut self,
-        layers: &mut Layers,
-        conditions: Conditions,
-        options: &Options,
-        channels: usize,
-    ) {
+    fn level(&mut self, layers: &mut Layers, conditions: Conditions, options: &Options) {
         let per_sample = |name, about: &str| Port {
             name,
             shape: vec![Axis::Named(BATCH)],
@@ -130,9 +146,11 @@ impl Restoration {
             if options.scale.is_none() {
                 let about = "factor by which the image was enlarged by bicubic interpolation";
                 let scale = out.input(per_sample("scale", about));
-                let (one, tenth) = (out.scalar(1.0), out.scalar(0.1));
+                // The level is 0 at scale 1, and grows with the scale.
+                let slope = out.scalar(CorruptionSpec::level_of_scale(2) as f32);
+                let one = out.scalar(1.0);
                 let more = out.add("Sub", &[&scale, &one], Vec::new());
-                let level = out.add("Mul", &[&more, &tenth], Vec::new());
+                let level = out.add("Mul", &[&more, &slope], Vec::new());
                 layers.level = Level::Value(fitted(layers, &level));
             }
             return;
@@ -153,10 +171,15 @@ impl Restoration {
                 fitted(layers, &level)
             }
             Sigma::Channel => {
+                let channels = images_channels(layers.graph, options);
                 let map = sizes::channels(out, &self.images, channels, channels + 1);
                 self.images = sizes::channels(out, &self.images, 0, channels);
                 out.add("GlobalAveragePool", &[&map], Vec::new())
             }
+        };
+        let level = match &self.colour {
+            Colour::Channels => colour::repeat(&mut layers.out, &level),
+            Colour::Own | Colour::Luma { .. } => level,
         };
         self.kept = conditions.restores.then(|| kept(layers, &level));
         layers.level = Level::Value(level);
@@ -165,14 +188,22 @@ impl Restoration {
     /// The restored images from the output of the layers.
     pub fn end(&self, layers: &mut Layers, y: Name) -> Name {
         let (out, x) = (&mut layers.out, &self.images);
-        if let Some(missing) = &self.missing {
-            return out.add("Where", &[missing, &y, x], Vec::new());
-        }
-        let Some(kept) = &self.kept else { return y };
-        let change = out.add("Sub", &[x, &y], Vec::new());
-        let change = out.add("Mul", &[kept, &change], Vec::new());
-        out.add("Add", &[&y, &change], Vec::new())
+        let y = match (&self.missing, &self.kept) {
+            (Some(missing), _) => out.add("Where", &[missing, &y, x], Vec::new()),
+            (None, Some(kept)) => {
+                let change = out.add("Sub", &[x, &y], Vec::new());
+                let change = out.add("Mul", &[kept, &change], Vec::new());
+                out.add("Add", &[&y, &change], Vec::new())
+            }
+            (None, None) => y,
+        };
+        self.colour.merge(out, y)
     }
+}
+
+/// Number of channels of the images that a graph takes, without a channel of the noise level.
+pub fn images_channels(graph: &Graph, options: &Options) -> usize {
+    if options.rgb { colour::CHANNELS } else { graph.nodes[0].dims.c }
 }
 
 /// Values of the samples (N), shaped for maps.

@@ -21,9 +21,10 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// An empty graph. No value gets the name `output`, which [`Builder::finish`] needs.
-    pub fn new(output: &'static str) -> Self {
-        Self { names: HashSet::from([output.to_owned()]), ..Self::default() }
+    /// An empty graph. No value gets one of the names `outputs`, which [`Builder::output`] needs.
+    pub fn new(outputs: &[&str]) -> Self {
+        let names = outputs.iter().map(|name| (*name).to_owned()).collect();
+        Self { names, ..Self::default() }
     }
 
     /// Names the layer that the following operators belong to.
@@ -121,6 +122,11 @@ impl Builder {
         self.constant(Vec::new(), ElementType::Double, value.to_le_bytes().to_vec())
     }
 
+    /// The condition that is never true.
+    pub fn never(&mut self) -> Name {
+        self.constant(Vec::new(), ElementType::Bool, vec![0])
+    }
+
     /// A list of whole numbers.
     pub fn integers(&mut self, values: &[i64]) -> Name {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
@@ -150,21 +156,24 @@ impl Builder {
         self.add("ConstantOfShape", &[&shape], Vec::new())
     }
 
-    /// Makes a value the output of the model, and completes the graph.
-    pub fn finish(mut self, value: &str, port: Port) -> Model {
-        let is_result =
-            self.model.nodes.iter().any(|node| node.outputs.iter().any(|name| name == value));
-        if is_result {
-            let names = self.model.nodes.iter_mut();
-            let names = names.flat_map(|node| node.outputs.iter_mut().chain(&mut node.inputs));
+    /// Makes a value an output of the model.
+    pub fn output(&mut self, value: &str, port: Port) {
+        let nodes = &mut self.model.nodes;
+        if nodes.iter().any(|node| node.outputs.iter().any(|name| name == value)) {
+            let names =
+                nodes.iter_mut().flat_map(|node| node.outputs.iter_mut().chain(&mut node.inputs));
             names.filter(|name| *name == value).for_each(|name| port.name.clone_into(name));
         } else {
             let inputs = vec![value.to_owned()];
             let outputs = vec![port.name.to_owned()];
             let (name, attributes) = (format!("/{}", port.name), Vec::new());
-            self.model.nodes.push(Node { name, op: "Identity", inputs, outputs, attributes });
+            nodes.push(Node { name, op: "Identity", inputs, outputs, attributes });
         }
         self.model.outputs.push(port);
+    }
+
+    /// The graph.
+    pub fn finish(self) -> Model {
         self.model
     }
 }
@@ -194,20 +203,22 @@ mod tests {
 
     #[test]
     fn an_output_renames_the_value_that_it_is() {
-        let mut graph = Builder::new("output");
+        let mut graph = Builder::new(&["output"]);
         let x = graph.input(port("input"));
         let y = graph.add("Relu", &[&x], Vec::new());
         graph.add("Shape", &[&y], Vec::new());
-        let model = graph.finish(&y, port("output"));
+        graph.output(&y, port("output"));
+        let model = graph.finish();
         assert_eq!(model.nodes[0].outputs, ["output"]);
         assert_eq!(model.nodes[1].inputs, ["output"]);
     }
 
     #[test]
     fn an_input_that_is_the_output_is_copied() {
-        let mut graph = Builder::new("output");
+        let mut graph = Builder::new(&["output"]);
         let x = graph.input(port("input"));
-        let model = graph.finish(&x, port("output"));
+        graph.output(&x, port("output"));
+        let model = graph.finish();
         assert_eq!((model.nodes[0].op, &model.nodes[0].inputs[0]), ("Identity", &x));
     }
 }

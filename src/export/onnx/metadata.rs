@@ -1,4 +1,4 @@
-//! What a file says about its model, by key.
+//! The description of a model in its file, by key.
 
 use serde_json::json;
 

@@ -17,6 +17,8 @@ pub enum ElementType {
     Float = 1,
     /// `i64`
     Int64 = 7,
+    /// `bool`, a byte each
+    Bool = 9,
     /// `f64`
     Double = 11,
 }

@@ -58,6 +58,16 @@ pub fn crop(out: &mut Builder, y: &str, like: &str) -> Name {
     out.add("Slice", &[y, &first, &end, &axes], Vec::new())
 }
 
+/// Returns `y`, which has the shape of `like`, in a way that tells programs this shape.
+///
+/// Some programs find the factor by which a model enlarges images from the shape that its output
+/// has for an input of a fixed size, without running it. They cannot follow sizes that operators
+/// compute, but they know that a choice between two values has the shape of both.
+pub fn shaped(out: &mut Builder, y: &str, like: &str) -> Name {
+    let never = out.never();
+    out.add("Where", &[&never, like, y], Vec::new())
+}
+
 /// Takes the channels from `first` to before `end`.
 pub fn channels(out: &mut Builder, x: &str, first: usize, end: usize) -> Name {
     let (first, end) = (out.integers(&[first as i64]), out.integers(&[end as i64]));
@@ -85,5 +95,18 @@ pub fn enlarge(out: &mut Builder, x: &str, scale: usize) -> Name {
     let border = MARGIN * scale as i64;
     let (first, end) = (out.integers(&[border, border]), out.integers(&[-border, -border]));
     let axes = out.integers(&[2, 3]);
-    out.add("Slice", &[&large, &first, &end, &axes], Vec::new())
+    let large = out.add("Slice", &[&large, &first, &end, &axes], Vec::new());
+    let like = nearest(out, x, [scale; 2]);
+    shaped(out, &large, &like)
+}
+
+/// Enlarges maps by repeating their values.
+pub fn nearest(out: &mut Builder, x: &str, [h, w]: [usize; 2]) -> Name {
+    let scales = out.floats(&[4], &[1.0, 1.0, h as f32, w as f32]);
+    let attributes = vec![
+        ("mode", Value::Text("nearest")),
+        ("coordinate_transformation_mode", Value::Text("asymmetric")),
+        ("nearest_mode", Value::Text("floor")),
+    ];
+    out.add("Resize", &[x, "", &scales], attributes)
 }

@@ -20,6 +20,7 @@ pub mod markdown;
 pub mod models;
 pub mod mutate;
 pub mod onnx;
+pub mod random_models;
 pub mod recorded;
 pub mod spirv;
 pub mod training;

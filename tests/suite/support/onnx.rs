@@ -1,4 +1,4 @@
-//! onnxruntime, which judges ONNX files.
+//! onnxruntime, which runs ONNX files.
 //!
 //! `CSAE_ONNXRUNTIME` is the path of a Python that has the packages onnx, onnxruntime and numpy, or
 //! `require` for the `python3` on the path of programs: a Python without them fails the test.
@@ -12,6 +12,11 @@ use serde_json::{Value, json};
 
 use super::arrays::npy;
 use super::{TempFolder, skip};
+
+/// The largest relative error of an exported model.
+pub const LIMIT: f64 = 1e-5;
+/// Samples in a batch. Each case also runs the first sample alone.
+pub const BATCH: usize = 7;
 
 /// A comparison of a file with the values that it must compute.
 #[derive(Clone, Debug)]
@@ -27,8 +32,14 @@ impl Case {
     pub fn new(name: &str, model: &str, inputs: &[(&str, Value)], want: &str) -> Self {
         let inputs: serde_json::Map<String, Value> =
             inputs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        let json = json!({"model": model, "inputs": inputs, "want": want});
+        let json = json!({"model": model, "inputs": inputs, "want": [want]});
         Self { name: name.to_owned(), json }
+    }
+
+    /// The next output of the file must be the array in the file `want`.
+    pub fn and(mut self, want: &str) -> Self {
+        self.json["want"].as_array_mut().expect("a list").push(json!(want));
+        self
     }
 }
 
@@ -48,7 +59,7 @@ pub fn python() -> Option<String> {
     }
 }
 
-/// Runs the cases, and returns the answer to each: `error` and `alone`, or `fault`.
+/// Runs the cases, and returns the answer to each: `error`, `alone` and `scale`, or `fault`.
 #[track_caller]
 pub fn answers(python: &str, cases: &[Case]) -> Vec<Value> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/onnx/check.py");
@@ -74,26 +85,23 @@ pub fn error(answer: &Value) -> f64 {
     part("error").max(part("alone"))
 }
 
-/// Asserts that every file is valid, and that every relative error is at most `limit`.
+/// Asserts that every file is valid, and that every relative error is at most [`LIMIT`]. Returns the
+/// answers.
 #[track_caller]
-pub fn assert_equal(python: &str, cases: &[Case], limit: f64) {
+pub fn assert_equal(python: &str, cases: &[Case]) -> Vec<Value> {
     let answers = answers(python, cases);
     let all = cases.iter().zip(&answers);
     let wrong: Vec<String> = all
         .clone()
-        .filter(|(_, answer)| error(answer) > limit)
+        .filter(|(_, answer)| error(answer) > LIMIT)
         .map(|(case, answer)| format!("{}: {answer}", case.name))
         .collect();
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    let largest = all.max_by(|a, b| error(a.1).total_cmp(&error(b.1)));
-    if let Some((case, answer)) = largest {
-        eprintln!(
-            "{} cases, largest relative error {:.1e} ({})",
-            cases.len(),
-            error(answer),
-            case.name
-        );
+    if let Some((case, answer)) = all.max_by(|a, b| error(a.1).total_cmp(&error(b.1))) {
+        let (count, name) = (cases.len(), &case.name);
+        eprintln!("{count} cases, largest relative error {:.1e} ({name})", error(answer));
     }
+    answers
 }
 
 /// Writes an array of floats to a file, and returns its path.

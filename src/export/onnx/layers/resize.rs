@@ -2,6 +2,7 @@
 
 use super::super::graph::Name;
 use super::super::proto::Value;
+use super::super::sizes;
 use super::Layers;
 use crate::error::Result;
 use crate::model::{Node, UpsampleSpec};
@@ -18,14 +19,7 @@ impl Layers<'_> {
             let shape = self.out.shape_of(&like);
             return Ok(self.out.add("Expand", &[&x, &shape], Vec::new()));
         }
-        let [h, w] = spec.scale.0;
-        let scales = self.out.floats(&[4], &[1.0, 1.0, h as f32, w as f32]);
-        let attributes = vec![
-            ("mode", Value::Text("nearest")),
-            ("coordinate_transformation_mode", Value::Text("asymmetric")),
-            ("nearest_mode", Value::Text("floor")),
-        ];
-        Ok(self.out.add("Resize", &[&x, "", &scales], attributes))
+        Ok(sizes::nearest(&mut self.out, &x, spec.scale.0))
     }
 
     /// Turns blocks of channels into pixels.
