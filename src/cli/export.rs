@@ -32,8 +32,8 @@ enum PartChoice {
 ///
 /// An autoencoder returns reconstructions, a restorer restored images, and a classifier or
 /// segmenter probabilities. A detector returns its raw grid. A model that depends on the noise
-/// level has an input sigma, one that fills missing pixels an input mask: 1 at missing pixels,
-/// which must hold a guess in the images.
+/// level has an input sigma. One that fills missing pixels has an input mask: 1 at missing pixels,
+/// which can hold any values in the images.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae export runs/001 -o model.onnx
@@ -61,8 +61,8 @@ pub struct ExportArgs {
     /// images [default: it takes enlarged images, and a second input scale]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=8))]
     scale: Option<u8>,
-    /// Take colour images (Nx3xHxW) for a model that restores gray ones: each channel is restored by
-    /// itself, of enlarged images only the brightness
+    /// Take colour images (Nx3xHxW) for a model that restores gray ones: each channel is restored
+    /// by itself, of enlarged images only the brightness
     #[arg(long)]
     rgb: bool,
     /// Licence of the model, for the metadata [default: that of a bundled model]

@@ -7,6 +7,7 @@ use csae::internals::infer::conditions::Condition;
 use csae::internals::infer::restore::Restorer;
 use csae::internals::model::{self, Decoder, Graph, LoadedModel, Purpose};
 use csae::internals::raster::corrupt::Mask;
+use csae::internals::raster::fill::fill;
 use csae::internals::raster::resample::imresize;
 use csae::internals::rng::Stream;
 use csae::internals::shape::{Dims, Size, to_nchw, to_nhwc};
@@ -33,8 +34,11 @@ fn restored(
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer).unwrap();
     let restorer = Restorer::new(&loaded.graph, &store).unwrap();
     let each = x.chunks(dims.len()).enumerate().flat_map(|(i, one)| {
-        let pixels = to_nhwc(one, dims);
-        let y = restorer.restore_pixels(&mut device, dims, &conditions(i), &pixels).unwrap();
+        let (mut pixels, condition) = (to_nhwc(one, dims), conditions(i));
+        if let Some(mask) = &condition.mask {
+            fill(&mut pixels, dims.c, mask);
+        }
+        let y = restorer.restore_pixels(&mut device, dims, &condition, &pixels).unwrap();
         to_nchw(&y, dims)
     });
     each.collect()
@@ -91,7 +95,11 @@ fn restorers_restore_as_the_program() {
     });
     let missing: Vec<f32> = missing.iter().map(|one| f32::from(*one)).collect();
     let mask = onnx::write(&folder, "mask.npy", &own, &missing);
-    let inputs = [given.clone(), ("mask", json!(mask))];
+    // Missing pixels can hold any values.
+    let damaged: Vec<f32> =
+        x.iter().zip(&missing).map(|(x, gap)| if *gap > 0.0 { f32::NAN } else { *x }).collect();
+    let damaged = onnx::write(&folder, "damaged.npy", &own, &damaged);
+    let inputs = [("input", json!(damaged)), ("mask", json!(mask))];
     add("inpaint", &inpaint, &Options::default(), &inputs, (&own, &want));
     let upscale = model::bundled("upscale").unwrap();
     let scales = [2, 3, 4, 2, 3, 4, 2];
@@ -154,7 +162,9 @@ fn restorers_of_gray_images_restore_colour_images_as_the_program() {
                 "denoise" => Condition::noise(sigmas[i]),
                 "inpaint" => {
                     let missing = missing[i * dims.area()..][..dims.area()].to_vec();
-                    Condition::missing(Mask { size: dims.size(), missing })
+                    let mask = Mask { size: dims.size(), missing };
+                    fill(&mut pixels, dims.c, &mask);
+                    Condition::missing(mask)
                 }
                 _ => Condition::enlarged(scale),
             };

@@ -3,8 +3,8 @@
 use super::colour::{self, Colour};
 use super::graph::Name;
 use super::layers::{Layers, Level};
-use super::proto::{Axis, ElementType, Port, Value};
-use super::{BATCH, Options, Sigma, sizes};
+use super::proto::{Axis, Port};
+use super::{BATCH, Options, Sigma, fill, sizes};
 use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::infer::conditions::{Condition, WEAK_NOISE};
@@ -78,6 +78,8 @@ impl Conditions {
 pub struct Restoration {
     /// The images of the model's channels, of the size of the result.
     pub images: Name,
+    /// The same with a guess for missing pixels.
+    pub filled: Name,
     colour: Colour,
     /// Share of the noisy image in the result of a denoiser, if it is not always 0.
     kept: Option<Name>,
@@ -97,7 +99,13 @@ impl Restoration {
         layers.out.enter("condition");
         let colour =
             if options.rgb && !conditions.is_scale { Colour::Channels } else { Colour::Own };
-        let mut all = Self { images: input.to_owned(), colour, kept: None, missing: None };
+        let mut all = Self {
+            images: input.to_owned(),
+            filled: String::new(),
+            colour,
+            kept: None,
+            missing: None,
+        };
         if conditions.level {
             all.level(layers, conditions, options);
         }
@@ -113,6 +121,7 @@ impl Restoration {
             Colour::Channels => all.images = colour::split(&mut layers.out, &all.images),
             Colour::Luma { luma, .. } => all.images.clone_from(luma),
         }
+        all.filled.clone_from(&all.images);
         if conditions.mask {
             let mask = layers.out.input(Port {
                 name: "mask",
@@ -126,8 +135,8 @@ impl Restoration {
             let half = layers.out.scalar(0.5);
             let missing = layers.out.add("Greater", &[&mask, &half], Vec::new());
             let known = layers.out.add("Not", &[&missing], Vec::new());
-            let float = vec![("to", Value::Int(ElementType::Float as i64))];
-            layers.known = Some(layers.out.add("Cast", &[&known], float));
+            layers.known = Some(fill::numbers(&mut layers.out, &known));
+            all.filled = fill::fill(&mut layers.out, &all.images, &missing);
             all.missing = conditions.restores.then_some(missing);
         }
         all

@@ -6,6 +6,7 @@
 
 mod colour;
 mod conditions;
+mod fill;
 mod graph;
 mod layers;
 mod metadata;

@@ -79,7 +79,7 @@ fn begin(
     let input = layers.out.input(port("input", channels, sizes.axes.clone(), about));
     let restoration = Restoration::begin(layers, &input, conditions, options, sizes.axes.clone());
     layers.out.enter("input");
-    let mut x = restoration.images.clone();
+    let mut x = restoration.filled.clone();
     if let Some(normalization) = &graph.spec.normalization {
         let offset = layers.out.per_channel(&normalization.offset);
         let divisor = layers.out.per_channel(&normalization.divisor);

@@ -85,8 +85,8 @@ pub fn error(answer: &Value) -> f64 {
     part("error").max(part("alone"))
 }
 
-/// Asserts that every file is valid, and that every relative error is at most [`LIMIT`]. Returns the
-/// answers.
+/// Asserts that every file is valid, and that every relative error is at most [`LIMIT`]. Returns
+/// the answers.
 #[track_caller]
 pub fn assert_equal(python: &str, cases: &[Case]) -> Vec<Value> {
     let answers = answers(python, cases);
