@@ -221,7 +221,9 @@ fn reconstructions_and_features_are_those_of_the_program() {
             let own = if dims.h == 1 { vec![BATCH, dims.c, dims.w] } else { own };
             let x = onnx::write(&folder, &format!("{name}.npy"), &own, &x);
             let y = folder.path(&format!("{name}-y.npy"));
-            Command::reconstruct(&model, &x).out(&y).on_cpu().quiet().succeed();
+            let reconstruct = Command::reconstruct(&model, &x).out(&y).on_cpu().quiet();
+            let layout = if dims.h == 1 { "NCL" } else { "NCHW" };
+            reconstruct.option("--layout", layout).succeed();
             let mut given = vec![("input", json!(x))];
             for input in &inputs[1..] {
                 if input["name"] == "sigma" {

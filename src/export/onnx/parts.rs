@@ -222,16 +222,19 @@ pub fn encoder(
     let dims = graph.nodes[graph.output].dims;
     let axes = if sizes.fixed { fixed(dims) } else { any(dims, OUTPUT_SIDES) };
     let mut shape = port(name, dims.c, axes, about.to_owned());
-    let mean = if is_encoder { mean_of_decoder(&loaded.graph)? } else { None };
+    // An encoder can be exported without its decoder.
+    let mean = if is_encoder { mean_of_decoder(&loaded.graph).unwrap_or(None) } else { None };
     let mean = mean.and_then(|spread| graph.find(&loaded.graph.nodes[spread].name));
-    let mean = mean.map(|spread| layers.add(graph.nodes[spread].inputs[0])).transpose()?;
+    let mean = mean.map(|spread| graph.nodes[spread].inputs[0]);
+    let channels = mean.map_or(0, |mean| graph.nodes[mean].dims.c);
+    let mean = mean.map(|mean| layers.add(mean)).transpose()?;
     layers.out.enter("output");
     if sizes.fixed && dims.area() == 1 {
         y = flat(&mut layers, &y, &mut shape);
     }
     layers.out.output(&y, shape);
     if let Some(mean) = mean {
-        let mut shape = port(MEAN, graph.nodes[0].dims.c, sizes.axes, MEAN_ABOUT.to_owned());
+        let mut shape = port(MEAN, channels, sizes.axes, MEAN_ABOUT.to_owned());
         let mean = flat(&mut layers, &mean, &mut shape);
         layers.out.output(&mean, shape);
     }
