@@ -31,9 +31,9 @@ enum PartChoice {
 /// labels of classes and the version.
 ///
 /// An autoencoder returns reconstructions, a restorer restored images, and a classifier or
-/// segmenter probabilities. A detector returns its raw grid. A model that depends on the noise
-/// level has an input sigma. One that fills missing pixels has an input mask: 1 at missing pixels,
-/// which can hold any values in the images.
+/// segmenter probabilities. A detector returns its raw grid, or boxes with --score. A model that
+/// depends on the noise level has an input sigma. One that fills missing pixels has an input mask:
+/// 1 at missing pixels, which can hold any values in the images.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae export runs/001 -o model.onnx
@@ -65,6 +65,10 @@ pub struct ExportArgs {
     /// by itself, of enlarged images only the brightness
     #[arg(long)]
     rgb: bool,
+    /// Minimum score of the boxes of a detector: the file then returns boxes instead of the grid,
+    /// at most 300 of a class, without those that overlap better ones
+    #[arg(long, value_name = "S", value_parser = parse_score)]
+    score: Option<f64>,
     /// Licence of the model, for the metadata [default: that of a bundled model]
     #[arg(long, value_name = "TEXT")]
     licence: Option<String>,
@@ -84,6 +88,11 @@ fn parse_sigma(text: &str) -> std::result::Result<Sigma, String> {
     let value = text.parse().ok().filter(|sigma| (0.0..=255.0).contains(sigma));
     let wrong = || "give a standard deviation from 0 to 255, input or channel".to_owned();
     value.map(Sigma::Value).ok_or_else(wrong)
+}
+
+fn parse_score(text: &str) -> std::result::Result<f64, String> {
+    let value = text.parse().ok().filter(|score| (0.0..1.0).contains(score));
+    value.ok_or_else(|| "give a score from 0 to below 1".to_owned())
 }
 
 impl CommandArgs for ExportArgs {
@@ -121,6 +130,7 @@ fn run(args: ExportArgs) -> Result<()> {
         sigma: args.sigma,
         scale: args.scale.map(usize::from),
         rgb: args.rgb,
+        score: args.score,
         licence: args.licence.or_else(own),
     };
     let file = onnx::export(&loaded, &options).map_err(|error| error.at(args.model.display()))?;

@@ -360,6 +360,8 @@ fn wrong_input_is_refused_with_advice() {
     export(digits(), "--layer code --part encoder").fails(2, &["--part"]);
     export(digits(), "--sigma 25").fails(2, &["not conditioned on a noise level"]);
     export(digits(), "--scale 2").fails(2, &["takes a scale"]);
+    export("denoise", "--score 0.5").fails(2, &["only a whole detector"]);
+    export("denoise", "--score 2").fails(2, &["from 0 to below 1"]);
     export("denoise", "--sigma 300").fails(2, &["0 to 255"]);
     export("photographs", "--rgb").fails(2, &["gray images"]);
     export("denoise", "--rgb --part encoder").fails(2, &["gray images"]);

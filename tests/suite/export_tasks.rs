@@ -1,6 +1,7 @@
 //! Exported restorers, classifiers, segmenters and detectors: onnxruntime computes what the program
 //! does.
 
+use csae::internals::annotations::boxes::Bounds;
 use csae::internals::device::Device;
 use csae::internals::export::onnx::{self as export, Options, Sigma};
 use csae::internals::infer::conditions::Condition;
@@ -12,6 +13,7 @@ use csae::internals::raster::resample::imresize;
 use csae::internals::rng::Stream;
 use csae::internals::shape::{Dims, Size, to_nchw, to_nhwc};
 use csae::internals::spec::preset_text;
+use csae::internals::tasks::detect::Detector;
 use csae::internals::tasks::restore::image::restore;
 use csae::internals::tasks::segment::Segmenter;
 use serde_json::{Value, json};
@@ -261,5 +263,38 @@ fn classifiers_segmenters_and_detectors_predict_as_the_program() {
     assert_eq!((file.task, file.outputs[0][0].as_str()), ("detect", "grid"));
     let (out, y) = features(&detector, "head", &x, dims);
     add("detector", &file, (&own, &x), (&shape(BATCH, out), &y));
+
+    // The command takes bytes.
+    let (score, side) = (0.2, dims.size());
+    let pictures: Vec<Vec<u8>> = x
+        .chunks(dims.len())
+        .map(|one| to_nhwc(one, dims).iter().map(|value| (255.0 * value) as u8).collect())
+        .collect();
+    let mut device = Device::cpu();
+    let store = detector.place(&mut device, &detector.graph, Purpose::Infer).unwrap();
+    let given: Vec<(&[u8], Dims)> = pictures.iter().map(|one| (&one[..], dims)).collect();
+    let mut program = Detector::new(&detector.graph, &store).unwrap();
+    let mut rows = Vec::new();
+    for (image, mut found) in
+        program.find(&mut device, &given, score).unwrap().into_iter().enumerate()
+    {
+        // The file sorts the detections of an image by class, and then by score.
+        found.sort_by_key(|one| one.class);
+        for one in found {
+            let Bounds { left, top, right, bottom } = one.bounds;
+            let values = [image as f64, one.class as f64, one.score, left, top, right, bottom];
+            rows.extend(values.map(|value| value as f32));
+        }
+    }
+    let count = rows.len() / 7;
+    assert!(count > 2 * BATCH && side.h == side.w, "{count} detections");
+    let x: Vec<f32> = pictures
+        .iter()
+        .flat_map(|one| to_nchw(one, dims))
+        .map(|byte| f32::from(byte) / 255.0)
+        .collect();
+    let options = Options { score: Some(score), ..Options::default() };
+    let file = export::export(&detector, &options).unwrap();
+    add("boxes", &file, (&own, &x), (&[count, 7], &rows));
     onnx::assert_equal(&python, &cases);
 }

@@ -43,6 +43,9 @@ pub fn of(
     if let Some(sigma) = options.sigma {
         all.push(("sigma", sigma.to_string()));
     }
+    if let Some(score) = options.score {
+        all.push(("min_score", score.to_string()));
+    }
     if let Some(licence) = &options.licence {
         all.push(("licence", licence.clone()));
     }

@@ -4,6 +4,7 @@
 //! sides are not multiples of the strides are padded by mirroring inside of the graph, and its
 //! result is cropped. The normalization of the samples is a part of the graph.
 
+mod boxes;
 mod colour;
 mod conditions;
 mod fill;
@@ -71,6 +72,9 @@ pub struct Options {
     /// Whether a restorer of gray images takes colour images (N,3,H,W). Each channel is restored by
     /// itself; of enlarged images the luma alone is restored.
     pub rgb: bool,
+    /// The score above which a detector returns boxes, after non-maximum suppression. Without it,
+    /// it returns its grid.
+    pub score: Option<f64>,
     /// The licence of the model.
     pub licence: Option<String>,
 }
@@ -94,6 +98,13 @@ pub struct File {
 /// When the part does not exist or cannot run on its own, an option does not fit the model, or the
 /// model file lacks a tensor.
 pub fn export(loaded: &LoadedModel, options: &Options) -> Result<File> {
+    if let Some(score) = options.score
+        && !(options.part == Part::Model && parts::is_detector(&loaded.graph))
+    {
+        return Err(Error::usage(format!(
+            "score = {score}: only a whole detector returns boxes with scores; leave score out"
+        )));
+    }
     let (mut model, task) = match &options.part {
         Part::Model => parts::whole(loaded, options)?,
         Part::Decoder => parts::decoder(loaded, options)?,

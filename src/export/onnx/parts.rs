@@ -5,7 +5,7 @@ use super::conditions::{Conditions, Restoration, images_channels};
 use super::graph::{Builder, Name};
 use super::layers::{Layers, needed, sources};
 use super::proto::{Axis, Model, Port, Value};
-use super::{BATCH, Options, Part, Sigma, metadata, sizes};
+use super::{BATCH, Options, Part, Sigma, boxes, metadata, sizes};
 use crate::error::{Error, Result};
 use crate::model::{self, Graph, HEAD, LayerOp, LoadedModel, TileGeometry, tile_geometry};
 use crate::ops::CELL;
@@ -133,6 +133,11 @@ impl Output {
     }
 }
 
+/// Whether a model is a detector.
+pub fn is_detector(graph: &Graph) -> bool {
+    Output::of(graph) == Output::Grid
+}
+
 /// A whole model, and its task.
 pub fn whole(loaded: &LoadedModel, options: &Options) -> Result<(Model, &'static str)> {
     let graph = &loaded.graph;
@@ -153,7 +158,8 @@ pub fn whole(loaded: &LoadedModel, options: &Options) -> Result<(Model, &'static
     if kind == Output::Grid {
         sizes = Sizes { fixed: true, align: [1, 1], axes: fixed(graph.nodes[0].dims) };
     }
-    let mut layers = Layers::new(loaded, graph, Builder::new(&[name]), sizes.fixed);
+    let names = [name, boxes::port().name];
+    let mut layers = Layers::new(loaded, graph, Builder::new(&names), sizes.fixed);
     let restoration = begin(&mut layers, &sizes, conditions, options);
     let mut y = layers.add(graph.output)?;
     layers.out.enter("output");
@@ -178,7 +184,14 @@ pub fn whole(loaded: &LoadedModel, options: &Options) -> Result<(Model, &'static
             let y = in_units(&mut layers, y);
             restoration.end(&mut layers, y)
         }
-        Output::Values | Output::Grid => y,
+        Output::Values => y,
+        Output::Grid => match options.score {
+            None => y,
+            Some(score) => {
+                shape = boxes::port();
+                boxes::find(&mut layers.out, &y, dims, graph.nodes[0].dims.h, score)
+            }
+        },
         Output::Pixels => layers.out.add("Softmax", &[&y], softmax()),
         Output::Classes => {
             let y = flat(&mut layers, &y, &mut shape);
