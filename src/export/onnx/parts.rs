@@ -158,6 +158,13 @@ pub fn whole(loaded: &LoadedModel, options: &Options) -> Result<(Model, &'static
     if kind == Output::Grid {
         sizes = Sizes { fixed: true, align: [1, 1], axes: fixed(graph.nodes[0].dims) };
     }
+    if let Some(scale) = options.scale.filter(|_| sizes.fixed) {
+        return Err(Error::usage(format!(
+            "scale = {scale}: the model works for images of {} only, so that it cannot enlarge \
+             others; leave scale out",
+            graph.nodes[0].dims.size()
+        )));
+    }
     let names = [name, boxes::port().name];
     let mut layers = Layers::new(loaded, graph, Builder::new(&names), sizes.fixed);
     let restoration = begin(&mut layers, &sizes, conditions, options);
@@ -303,7 +310,9 @@ pub fn decoder(loaded: &LoadedModel, options: &Options) -> Result<(Model, &'stat
     let mean = mean_of_decoder(graph)?;
     let read = nodes.iter().flat_map(|node| sources(graph, *node));
     let inside = |node: &usize| *node >= graph.code || Some(*node) == mean;
-    if let Some(other) = nodes.iter().copied().chain(read).find(|node| !inside(node)) {
+    // Of the layers before the code, the last one is the one that the decoder reads.
+    let outside = nodes.iter().copied().chain(read).filter(|node| !inside(node));
+    if let Some(other) = outside.max() {
         return Err(Error::usage(format!(
             "the decoder also reads layer {}, which is not computed from the code; export the \
              whole model, or its encoder",
