@@ -265,7 +265,7 @@ fn classifiers_segmenters_and_detectors_predict_as_the_program() {
     add("detector", &file, (&own, &x), (&shape(BATCH, out), &y));
 
     // The command takes bytes.
-    let (score, side) = (0.2, dims.size());
+    let (score, side) = (0.1, dims.size());
     let pictures: Vec<Vec<u8>> = x
         .chunks(dims.len())
         .map(|one| to_nhwc(one, dims).iter().map(|value| (255.0 * value) as u8).collect())
