@@ -241,7 +241,7 @@ fn reconstructions_and_features_are_those_of_the_program() {
     // The features of the program.
     let (onnx, y) = (folder.path("code.onnx"), folder.path("code.npy"));
     let model = folder.path("photographs.safetensors");
-    run_export(&model, &onnx).flags("--part encoder").succeed();
+    run_export(&model, &onnx).flags("--layer code").succeed();
     let dims = Dims::new(1, 40, 24);
     let x = onnx::write(&folder, "code-x.npy", &shape(BATCH, dims), &images(dims, BATCH));
     Command::new("features").arg(&model).arg(&x).out(&y).on_cpu().quiet().succeed();
