@@ -50,6 +50,7 @@
 //! priors     probability models of codes, to sample new codes
 //! train      batches, the recorded training step, log, validation, checkpoints, run folders
 //! report     pictures, charts, pages, the training history
+//! export     a model as a file for other programs: ONNX
 //! infer      running a trained model on batches and on images of any size; evaluation
 //! metrics    image quality, ranking, detection, segmentation, distances between sets
 //! spec       TOML → Config: model, data, loss, sparsity, optimiser, schedule; presets; --set
@@ -71,6 +72,7 @@
 //! shape      every size formula
 //! cache      measurements of this machine's adapters, kept between runs
 //! tensor_file  safetensors files, written part by part
+//! protobuf   messages of protocol buffers
 //! files      atomic file writes, locks
 //! rng        counter-based random numbers, the same on every device
 //! advice     what messages advise; the program names the flags that do it
@@ -138,6 +140,8 @@ mod cache;
 mod data;
 mod device;
 mod error;
+#[cfg(feature = "cli")]
+mod export;
 mod files;
 mod gpu;
 pub mod guide;
@@ -152,6 +156,8 @@ mod ops;
 mod priors;
 mod profile;
 mod program;
+#[cfg(feature = "cli")]
+mod protobuf;
 mod raster;
 mod record;
 mod reference;
@@ -200,6 +206,10 @@ pub mod internals {
     }
     pub mod error {
         pub use crate::error::*;
+    }
+    #[cfg(feature = "cli")]
+    pub mod export {
+        pub use crate::export::*;
     }
     pub mod files {
         pub use crate::files::*;

@@ -4,6 +4,12 @@ use serde::Serialize;
 
 use crate::shape::Size;
 
+/// Non-maximum suppression: of detections of a class with a higher IoU, the one with the highest
+/// score remains.
+pub const MAX_OVERLAP: f64 = 0.5;
+/// Maximum number of detections in an image.
+pub const MAX_DETECTIONS: usize = 300;
+
 /// A bounding box in pixels. The coordinates are those of edges: pixel x extends from x to x + 1,
 /// and the width of the box is `right - left`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

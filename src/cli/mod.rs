@@ -28,6 +28,7 @@ mod devices;
 mod drivers;
 mod dry_run;
 mod eval;
+mod export;
 mod features;
 mod file_messages;
 mod finetune;
@@ -131,6 +132,7 @@ commands! {
         Eval(eval::EvalArgs),
         Inspect(inspect::InspectArgs),
         Features(features::FeaturesArgs),
+        Export(export::ExportArgs),
         Probe(probe::ProbeArgs),
         Grid(grid::GridArgs),
         Sweep(sweep::SweepArgs),

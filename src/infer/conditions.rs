@@ -10,6 +10,11 @@ use crate::raster::resample::imresize;
 use crate::shape::Dims;
 use crate::spec::CorruptionSpec;
 
+/// Noise between these standard deviations, on the 0–255 scale, is removed only in part. A model
+/// itself errs by about 2: the bundled one reaches 42 dB without noise. Weaker noise is less than
+/// that error.
+pub const WEAK_NOISE: [f64; 2] = [1.5, 4.0];
+
 /// What a restoration model is conditioned on besides the pixels of an image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Condition {
@@ -28,10 +33,8 @@ impl Condition {
     /// Condition for white Gaussian noise with this standard deviation on the 0–255 scale. Below 4
     /// a part of the noisy image is kept, from 1.5 down all of it.
     pub fn noise(sigma: f64) -> Self {
-        /// A model itself errs by about 2: the bundled one reaches 42 dB without noise. Weaker
-        /// noise is less than that error.
-        const WEAK: [f64; 2] = [1.5, 4.0];
-        let removed = ((sigma - WEAK[0]) / (WEAK[1] - WEAK[0])).clamp(0.0, 1.0);
+        let [weak, strong] = WEAK_NOISE;
+        let removed = ((sigma - weak) / (strong - weak)).clamp(0.0, 1.0);
         let kept = 1.0 - removed.powi(2);
         Self { level: sigma / 255.0, kept, ..Self::default() }
     }

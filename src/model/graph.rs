@@ -267,7 +267,7 @@ impl Graph {
     }
 
     /// The nodes that average a whole map for a `lista` layer.
-    pub(super) fn map_means(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn map_means(&self) -> impl Iterator<Item = usize> + '_ {
         let is_lista = |layer: &&super::LayerSpec| matches!(layer.op, LayerOp::Lista(_));
         let layers = self.spec.layers.iter().filter(is_lista);
         layers.filter_map(|layer| self.find(&layers::lista_mean(&layer.name)))

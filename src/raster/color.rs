@@ -6,9 +6,9 @@
 //! of gray images (`data::images`).
 
 /// Weights of red, green and blue in luma (BT.601).
-const LUMA: [f64; 3] = [0.299, 0.587, 0.114];
+pub(crate) const LUMA: [f64; 3] = [0.299, 0.587, 0.114];
 /// Y: the value of black, and the distance from black to white.
-const Y: [f64; 2] = [16.0 / 255.0, 219.0 / 255.0];
+pub(crate) const Y: [f64; 2] = [16.0 / 255.0, 219.0 / 255.0];
 /// Cb and Cr: the value of zero, and the distance from minimum to maximum.
 const C: [f64; 2] = [128.0 / 255.0, 224.0 / 255.0];
 

@@ -11,6 +11,7 @@ use std::time::UNIX_EPOCH;
 
 use crate::error::{Error, Result};
 use crate::files;
+use crate::protobuf::Message;
 use crate::report::history::{Entry, Kind};
 use crate::report::runs::{Entries, LOG, LogReader};
 
@@ -208,56 +209,6 @@ fn image(png: &[u8]) -> Option<Message> {
     Some(message.number(3, channels).bytes(4, png))
 }
 
-/// A message of protocol buffers that is being written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(mut self, mut value: u64) -> Self {
-        while value >= 0x80 {
-            self.0.push((value & 0x7f) as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-        self
-    }
-
-    /// The key of a field: its number and the type on the wire.
-    fn key(self, field: u64, wire: u64) -> Self {
-        self.varint(field << 3 | wire)
-    }
-
-    fn number(self, field: u64, value: u64) -> Self {
-        self.key(field, 0).varint(value)
-    }
-
-    fn double(self, field: u64, value: f64) -> Self {
-        let mut message = self.key(field, 1);
-        message.0.extend_from_slice(&value.to_le_bytes());
-        message
-    }
-
-    fn float(self, field: u64, value: f32) -> Self {
-        let mut message = self.key(field, 5);
-        message.0.extend_from_slice(&value.to_le_bytes());
-        message
-    }
-
-    fn bytes(self, field: u64, bytes: &[u8]) -> Self {
-        let mut message = self.key(field, 2).varint(bytes.len() as u64);
-        message.0.extend_from_slice(bytes);
-        message
-    }
-
-    fn text(self, field: u64, text: &str) -> Self {
-        self.bytes(field, text.as_bytes())
-    }
-
-    fn message(self, field: u64, message: &Self) -> Self {
-        self.bytes(field, &message.0)
-    }
-}
-
 /// A record of data.
 fn record(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
@@ -301,12 +252,6 @@ mod tests {
         assert_eq!(crc32c(&[0xff; 32]), 0x62a8_ab43);
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
         assert_ne!(crc32c(b"123456780"), 0xe306_9283);
-    }
-
-    #[test]
-    fn messages_have_the_bytes_of_protocol_buffers() {
-        let message = Message::default().number(1, 300).text(2, "ab").float(3, 1.0);
-        assert_eq!(message.0, [8, 0xac, 2, 0x12, 2, b'a', b'b', 0x1d, 0, 0, 0x80, 0x3f]);
     }
 
     #[test]

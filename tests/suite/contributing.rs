@@ -16,7 +16,7 @@ const WALKS: [Walk; 4] = [
     Walk {
         heading: "An operation with a layer",
         names: &["pixel_shuffle", "PixelShuffle"],
-        largest: 6,
+        largest: 7,
     },
     Walk { heading: "An optimiser", names: &["Lion", "shaders/lion"], largest: 4 },
     // Other commands write CSV files.

@@ -23,6 +23,8 @@ mod discover;
 mod disk;
 mod dispatches;
 mod english;
+mod export;
+mod export_tasks;
 mod faults;
 mod features;
 mod finetune;

@@ -3,19 +3,15 @@
 use rayon::prelude::*;
 
 use super::frame::{Frame, letterbox};
-use crate::annotations::boxes::{Bounds, Detection, non_max_suppression};
+use crate::annotations::boxes::{
+    Bounds, Detection, MAX_DETECTIONS, MAX_OVERLAP, non_max_suppression,
+};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::infer::batches::{Inference, MemoryInUse};
 use crate::model::{Graph, HEAD, Store};
 use crate::ops::{CELL, SIZES};
 use crate::shape::Dims;
-
-/// Non-maximum suppression: of detections of a class with a higher IoU, the one with the highest
-/// score remains.
-const MAX_OVERLAP: f64 = 0.5;
-/// Maximum number of detections in an image.
-const MAX_DETECTIONS: usize = 300;
 
 /// A model with a grid head, with its values on a device.
 #[derive(Debug)]

@@ -19,6 +19,8 @@ pub mod json;
 pub mod markdown;
 pub mod models;
 pub mod mutate;
+pub mod onnx;
+pub mod random_models;
 pub mod recorded;
 pub mod spirv;
 pub mod training;

@@ -1,0 +1,164 @@
+//! `csae export`: a model as a file for other programs.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use csae::bail_usage;
+use csae::internals::error::Result;
+use csae::internals::export::onnx::{self, Options, Part, Sigma};
+use csae::internals::files;
+use csae::internals::model::bundled;
+use serde_json::{Value, json};
+
+use super::{CommandArgs, Common};
+
+/// The part of a model to export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PartChoice {
+    /// From the samples to the result
+    Model,
+    /// From the samples to the code
+    Encoder,
+    /// From the code to the reconstruction
+    Decoder,
+}
+
+/// Write a model as an ONNX file, which other programs run without csae.
+///
+/// The file takes arrays N×C×H×W of 32-bit floats: samples as they are, since a normalization is a
+/// part of it; without one, values from 0 to 1. Height and width are free if the layers allow it.
+/// Results are not clipped. The metadata of the file have the task, the range of the input, the
+/// labels of classes and the version.
+///
+/// An autoencoder returns reconstructions, a restorer restored images, and a classifier or
+/// segmenter probabilities. A detector returns its raw grid, or boxes with --score. A model that
+/// depends on the noise level has an input sigma. One that fills missing pixels has an input mask:
+/// 1 at missing pixels, which can hold any values in the images.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  csae export runs/001 -o model.onnx
+  csae export runs/001 -o encoder.onnx --part encoder
+  csae export denoise -o denoise-25.onnx --sigma 25
+  csae export upscale -o upscale-2.onnx --scale 2")]
+pub struct ExportArgs {
+    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, paint-1,
+    /// paint-2, paint-3
+    model: PathBuf,
+    /// File to write: .onnx
+    #[arg(short, long, value_name = "FILE")]
+    out: PathBuf,
+    /// Part of the model
+    #[arg(long, value_enum, default_value_t = PartChoice::Model)]
+    part: PartChoice,
+    /// Export the layers up to this one; its output is the result
+    #[arg(long, value_name = "NAME", conflicts_with = "part")]
+    layer: Option<String>,
+    /// Noise level of a denoiser: a standard deviation where white is 255; input for a second
+    /// input; or channel for one more channel of the images, on their scale [default: input]
+    #[arg(long, value_name = "S|input|channel", value_parser = parse_sigma)]
+    sigma: Option<Sigma>,
+    /// Factor by which a model for super-resolution enlarges images: the file then takes small
+    /// images [default: it takes enlarged images, and a second input scale]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=8))]
+    scale: Option<u8>,
+    /// Take colour images (Nx3xHxW) for a model that restores gray ones: each channel is restored
+    /// by itself, of enlarged images only the brightness
+    #[arg(long)]
+    rgb: bool,
+    /// Minimum score of the boxes of a detector: the file then returns boxes instead of the grid,
+    /// at most 300 of a class, without those that overlap better ones
+    #[arg(long, value_name = "S", value_parser = parse_score)]
+    score: Option<f64>,
+    /// Licence of the model, for the metadata [default: that of a bundled model]
+    #[arg(long, value_name = "TEXT")]
+    licence: Option<String>,
+    /// Overwrite an existing file
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+fn parse_sigma(text: &str) -> std::result::Result<Sigma, String> {
+    match text {
+        "input" => return Ok(Sigma::Input),
+        "channel" => return Ok(Sigma::Channel),
+        _ => {}
+    }
+    let value = text.parse().ok().filter(|sigma| (0.0..=255.0).contains(sigma));
+    let wrong = || "give a standard deviation from 0 to 255, input or channel".to_owned();
+    value.map(Sigma::Value).ok_or_else(wrong)
+}
+
+fn parse_score(text: &str) -> std::result::Result<f64, String> {
+    let value = text.parse().ok().filter(|score| (0.0..1.0).contains(score));
+    value.ok_or_else(|| "give a score from 0 to below 1".to_owned())
+}
+
+impl CommandArgs for ExportArgs {
+    fn common(&self) -> Option<&Common> {
+        Some(&self.common)
+    }
+
+    fn writes_files(&self) -> bool {
+        true
+    }
+
+    fn run(self) -> anyhow::Result<()> {
+        Ok(run(self)?)
+    }
+}
+
+fn run(args: ExportArgs) -> Result<()> {
+    let is_onnx = |ending: &std::ffi::OsStr| ending.eq_ignore_ascii_case("onnx");
+    if !args.out.extension().is_some_and(is_onnx) {
+        bail_usage!("-o {}: use a name that ends in .onnx", args.out.display());
+    }
+    super::refuse_existing(&args.out, args.force)?;
+    let loaded = args.common.load_model(&args.model)?;
+    let part = match (args.layer, args.part) {
+        (Some(layer), _) => Part::Layer(layer),
+        (None, PartChoice::Model) => Part::Model,
+        (None, PartChoice::Encoder) => Part::Encoder,
+        (None, PartChoice::Decoder) => Part::Decoder,
+    };
+    // The bundled models have the licences of the program.
+    let is_bundled = !args.model.exists() && args.model.to_str().and_then(bundled).is_some();
+    let own = || is_bundled.then(|| env!("CARGO_PKG_LICENSE").to_owned());
+    let options = Options {
+        part,
+        sigma: args.sigma,
+        scale: args.scale.map(usize::from),
+        rgb: args.rgb,
+        score: args.score,
+        licence: args.licence.or_else(own),
+    };
+    let file = onnx::export(&loaded, &options).map_err(|error| error.at(args.model.display()))?;
+    files::write_atomically(&args.out, &file.bytes)?;
+    if args.common.json {
+        let list = |ports: &[[String; 2]]| -> Vec<Value> {
+            ports.iter().map(|[name, axes]| json!({"name": name, "axes": axes})).collect()
+        };
+        outln!(
+            "{}",
+            json!({
+                "kind": "export", "file": args.out.display().to_string(), "task": file.task,
+                "inputs": list(&file.inputs), "outputs": list(&file.outputs),
+                "bytes": file.bytes.len()
+            })
+        );
+        return Ok(());
+    }
+    let list = |ports: &[[String; 2]]| {
+        let each = ports.iter().map(|[name, axes]| format!("{name} ({axes})"));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    args.common.report_written(format_args!(
+        "{}  {}: {} to {}",
+        args.out.display(),
+        file.task,
+        list(&file.inputs),
+        list(&file.outputs)
+    ));
+    Ok(())
+}
