@@ -11,7 +11,7 @@ use super::catalogue::{Catalogue, Storage};
 use super::containers::{self, Container};
 use super::formats::decode::{Limit, Stored, decode_stored_bytes};
 use super::images::Labels;
-use super::{FileReport, LoadOptions, Opened, Pixels};
+use super::{FileReport, LoadOptions, NanName, Opened, Pixels};
 use crate::error::{Error, Result};
 use crate::sample_type::SampleType;
 
@@ -88,6 +88,9 @@ pub fn open(path: &Path, inside: Option<&str>, want: &LoadOptions, limit: u64) -
             if want.eight_bits && stored.sample != SampleType::U8 {
                 stored = stored.into_bytes()?;
                 reduced.fetch_add(1, Ordering::Relaxed);
+            }
+            if want.nan == NanName::Error {
+                stored.refuse_nan()?;
             }
             Ok((stored, cost))
         };

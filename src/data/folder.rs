@@ -13,7 +13,7 @@ use super::images::Labels;
 #[cfg(feature = "cli")]
 use super::pattern::Matches;
 use super::storage::Page;
-use super::{LoadOptions, Opened, Pixels};
+use super::{LoadOptions, NanName, Opened, Pixels};
 use crate::advice::Advice;
 use crate::data::file_report::FileReport;
 use crate::data::formats::decode::{
@@ -171,7 +171,11 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
                     decoded = decoded.into_bytes()?;
                     reduced.fetch_add(1, Ordering::Relaxed);
                 }
+                if want.nan == NanName::Error {
+                    decoded.refuse_nan()?;
+                }
                 let (dims, sample) = (decoded.dims, decoded.sample.size());
+
                 let bytes = (dims.area() * want.channels.unwrap_or(dims.c) * sample) as u64;
                 if held.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > limit {
                     decoded.pixels = Vec::new();

@@ -326,11 +326,11 @@ pub fn choose(
 ///
 /// # Errors
 /// If there is one. The message has its position in an image of `width` columns.
-pub(super) fn check_finite(values: &[f32], c: usize, width: usize) -> Result<()> {
+pub(crate) fn check_finite(values: &[f32], c: usize, width: usize) -> Result<()> {
     let Some(at) = values.iter().position(|value| !is_value(*value)) else { return Ok(()) };
     let pixel = at / c;
     Err(Error::usage(format!(
-        "the value at row {}, column {}, channel {} is {}; replace it, or {}",
+        "the value at row {}, column {}, channel {} is {:?}; replace it, or {}",
         pixel / width,
         pixel % width,
         at % c,

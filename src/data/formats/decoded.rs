@@ -5,8 +5,9 @@ use image::{DynamicImage, ImageBuffer};
 
 use crate::data::encoding::Encoding;
 use crate::data::metadata::Metadata;
+use crate::data::normalization::check_finite;
 use crate::error::{Error, Result};
-use crate::sample_type::SampleType;
+use crate::sample_type::{SampleType, is_value};
 use crate::shape::Dims;
 
 /// A decoded image.
@@ -43,6 +44,17 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
+    /// Refuses floats that are not finite.
+    ///
+    /// # Errors
+    /// If there is one. The message has its position.
+    pub fn refuse_nan(&self) -> Result<()> {
+        if self.sample.is_integer() {
+            return Ok(());
+        }
+        check_finite(&self.sample.values(&self.pixels), self.dims.c, self.dims.w)
+    }
+
     /// The image with 8 bits per sample. Floats are in 0…1 or in 0…255, which the largest value
     /// decides.
     ///
@@ -94,11 +106,29 @@ pub(crate) enum Raster {
 }
 
 impl Raster {
+    /// Refuses floats that are not finite.
+    ///
+    /// # Errors
+    /// If there is one. The message has its position.
+    pub fn refuse_nan(&self) -> Result<()> {
+        let Self::Floats(dims, values) = self else { return Ok(()) };
+        let Some(index) = values.iter().position(|value| !is_value(*value)) else { return Ok(()) };
+        let pixel = index / dims.c;
+        Err(Error::usage(format!(
+            "the value at row {}, column {} is {:?}; remove or replace it",
+            pixel / dims.w,
+            pixel % dims.w,
+            values[index]
+        )))
+    }
+
     /// Integers; floats in 0…1 or 0…255, which the largest value decides, become 16 bits.
     ///
     /// # Errors
-    /// If a float is outside.
+    /// If a float is outside, or not finite.
     pub fn into_integers(self) -> Result<DynamicImage> {
+        self.refuse_nan()?;
+
         let (dims, values) = match self {
             Self::Integers(image) => return Ok(image),
             Self::Floats(dims, values) => (dims, values),

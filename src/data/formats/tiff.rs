@@ -213,7 +213,7 @@ impl<R: Read + Seek> TiffFile<R> {
     /// Decodes the image.
     ///
     /// # Errors
-    /// If it is damaged, or a float is not finite.
+    /// If it is damaged.
     pub fn decode(mut self) -> Result<Raster> {
         let table = if self.color == Color::Palette {
             let table = self.inner.get_tag(Tag::ColorMap).and_then(|value| value.into_u16_vec());
@@ -252,35 +252,21 @@ impl<R: Read + Seek> TiffFile<R> {
                 }
                 self.deep(v)
             }
-            DecodingResult::F16(v) => self.floats(v, planes, f16::to_f32),
-            DecodingResult::F32(v) => self.floats(v, planes, |v: f32| v),
-            DecodingResult::F64(v) => self.floats(v, planes, |v: f64| v as f32),
+            DecodingResult::F16(v) => Ok(self.floats(v, planes, f16::to_f32)),
+            DecodingResult::F32(v) => Ok(self.floats(v, planes, |v: f32| v)),
+            DecodingResult::F64(v) => Ok(self.floats(v, planes, |v: f64| v as f32)),
             _ => Err(damaged()),
         }
     }
 
     /// The image of floats.
-    fn floats<T: Copy>(
-        &self,
-        values: Vec<T>,
-        planes: usize,
-        value: impl Fn(T) -> f32,
-    ) -> Result<Raster> {
+    fn floats<T: Copy>(&self, values: Vec<T>, planes: usize, value: impl Fn(T) -> f32) -> Raster {
         let values = interleaved(values, planes, self.color.stored());
         let values: Vec<f32> = values.into_iter().map(value).collect();
-        if let Some(index) = values.iter().position(|value| !value.is_finite()) {
-            let pixel = index / self.color.stored();
-            let width = self.size.0 as usize;
-            return Err(Error::usage(format!(
-                "the value at row {}, column {} is {}; remove or replace it",
-                pixel / width,
-                pixel % width,
-                values[index]
-            )));
-        }
+
         let values = self.without_extra(values);
         let (w, h) = (self.size.0 as usize, self.size.1 as usize);
-        Ok(Raster::Floats(Dims::new(self.color.decoded(), h, w), values))
+        Raster::Floats(Dims::new(self.color.decoded(), h, w), values)
     }
 
     /// The image of samples with 8 bits.

@@ -79,7 +79,8 @@ impl ImageFile {
     /// largest ([`ImageFile::with_levels`] sets another scale).
     ///
     /// # Errors
-    /// If the file cannot be read or decoded, or takes more than [`MAX_BYTES`]. The message begins
+    /// If the file cannot be read or decoded, takes more than [`MAX_BYTES`], or has a float that
+    /// is not finite. The message begins
     /// with the path.
     pub fn read(path: &Path) -> Result<Self> {
         Self::read_within(path, Limit { bytes: MAX_BYTES, can_raise: false })
@@ -90,7 +91,8 @@ impl ImageFile {
     /// # Errors
     /// As [`ImageFile::read`].
     pub fn read_within(path: &Path, limit: Limit) -> Result<Self> {
-        let file = decode::decode_lossless(path, limit).map(Self::new);
+        let decoded = decode::decode_lossless(path, limit);
+        let file = decoded.and_then(|file| file.image.refuse_nan().map(|()| Self::new(file)));
         file.map_err(|error| error.at(path.display()))
     }
 
