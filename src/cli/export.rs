@@ -69,6 +69,9 @@ pub struct ExportArgs {
     /// at most 300 of a class, without those that overlap better ones
     #[arg(long, value_name = "S", value_parser = parse_score)]
     score: Option<f64>,
+    /// Store the parameters in 16 bits: the file has half the size. Programs still compute with 32
+    #[arg(long)]
+    half: bool,
     /// Licence of the model, for the metadata [default: that of a bundled model]
     #[arg(long, value_name = "TEXT")]
     licence: Option<String>,
@@ -131,6 +134,7 @@ fn run(args: ExportArgs) -> Result<()> {
         scale: args.scale.map(usize::from),
         rgb: args.rgb,
         score: args.score,
+        half: args.half,
         licence: args.licence.or_else(own),
     };
     let file = onnx::export(&loaded, &options).map_err(|error| error.at(args.model.display()))?;

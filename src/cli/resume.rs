@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use csae::internals::error::Error;
+use csae::internals::model::Graph;
 use csae::internals::priors::file::path_of;
+use csae::internals::report::runs::{differences, settings};
 use csae::internals::shape::Dims;
 use csae::internals::spec::{Config, HeadKind};
 use csae::internals::train::checkpoint::{self, Checkpoint};
@@ -165,6 +167,51 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         }
         Ok((folder.clone(), lock))
     })
+}
+
+/// Continues the run in a folder up to the steps of `wanted`, for a command that would start a run
+/// with this configuration.
+///
+/// # Errors
+/// If the run has another configuration, or cannot be continued.
+pub fn continue_run(
+    run: PathBuf,
+    wanted: Config,
+    tensorboard: bool,
+    common: Common,
+) -> anyhow::Result<()> {
+    let (_, recorded, _) = RunFolder::open(&run)?;
+    let (epochs, steps) = (wanted.train.epochs, wanted.train.steps);
+    refuse_other_settings(&recorded, wanted).map_err(|error| error.at(run.display()))?;
+    let steps = Some(steps).filter(|steps| *steps > 0);
+    let epochs = Some(epochs).filter(|_| steps.is_none());
+    self::run(ResumeArgs { run, epochs, steps, tensorboard, common })
+}
+
+/// Refuses a configuration that differs from that of a run in more than the number of steps.
+fn refuse_other_settings(
+    recorded: &Config,
+    mut wanted: Config,
+) -> csae::internals::error::Result<()> {
+    // A run records what its data decided.
+    let model = &mut wanted.model;
+    model.undoes = wanted.corruption.clone();
+    model.normalization.clone_from(&recorded.model.normalization);
+    model.spectrogram.clone_from(&recorded.model.spectrogram);
+    let [c, h, w] = model.input.map_or_else(|| input(recorded).map(|d| [d.c, d.h, d.w]), Ok)?;
+    wanted.model = Graph::new(&wanted.model, Dims::new(c, h, w))?.spec;
+    (wanted.train.epochs, wanted.train.steps) = (recorded.train.epochs, recorded.train.steps);
+    let (own, other) = (settings(&recorded.to_toml()), settings(&wanted.to_toml()));
+    let keys: Vec<String> = differences(&[&own, &other]).into_iter().map(|(key, _)| key).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let more = if keys.len() > 3 { " and others" } else { "" };
+    Err(Error::usage(format!(
+        "holds a run with other settings: {}{more}; choose another folder, or leave out what \
+         differs",
+        keys[..keys.len().min(3)].join(", ")
+    )))
 }
 
 const FROM_START: &str = "no checkpoint yet; starting from the beginning";

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::reading::{ShowArgs, parse_nan};
 use super::training::Job;
-use super::{CommandArgs, Common, dry_run};
+use super::{CommandArgs, Common, dry_run, resume};
 
 /// Train a model.
 ///
@@ -80,6 +80,10 @@ pub struct TrainArgs {
     /// Overwrite an existing run
     #[arg(long)]
     force: bool,
+    /// Continue the run in the folder of --out if there is one, or start it: one command for jobs
+    /// that are stopped and started again. A finished run stays as it is
+    #[arg(long, requires = "out", conflicts_with_all = ["force", "print_config", "dry_run"])]
+    resume_if_there: bool,
     /// Fail on files that do not decode, instead of skipping them
     #[arg(long)]
     strict: bool,
@@ -196,6 +200,11 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let config = args.config()?;
     if args.print_config {
         return print_config(&args, &config);
+    }
+    if let Some(run) = args.out.as_ref().filter(|_| args.resume_if_there)
+        && RunFolder::is_run(run)
+    {
+        return resume::continue_run(run.clone(), config, args.tensorboard, args.common);
     }
     let folder = run_folder(args.out.as_deref(), args.force)?;
     let mut job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;

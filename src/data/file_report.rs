@@ -108,9 +108,7 @@ impl FileReport {
         if !self.others.is_empty() {
             let _ = write!(text, "; it has other files: {}", self.other_kinds());
         }
-        if self.others.contains_key("wav") {
-            text += "; WAV files become images with data.spectrogram = \"log-mel\"";
-        }
+
         text
     }
 }

@@ -50,6 +50,10 @@ pub(super) fn load_file(path: &Path, want: &LoadOptions, limit: u64) -> Result<O
 pub(super) fn load(root: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
     let found = find(root)?;
     if found.images.is_empty() {
+        #[cfg(feature = "cli")]
+        if let Some(opened) = super::waveforms::open(root, want, limit) {
+            return opened;
+        }
         return Err(no_images(root, &found));
     }
     load_found(root, found, true, want, limit)

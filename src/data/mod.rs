@@ -36,6 +36,8 @@ pub mod several;
 pub mod split;
 mod storage;
 mod subset;
+#[cfg(feature = "cli")]
+mod waveforms;
 mod zstd;
 
 #[cfg(test)]

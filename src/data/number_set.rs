@@ -55,7 +55,7 @@ pub(super) const fn sample_type(element: Element) -> SampleType {
 }
 
 /// Elements in the type in which they are stored.
-fn stored(element: Element, read: Vec<u8>) -> Vec<u8> {
+pub(super) fn stored(element: Element, read: Vec<u8>) -> Vec<u8> {
     match element {
         Element::Bool | Element::U8 | Element::U16 | Element::F16 | Element::F32 => read,
         Element::I8

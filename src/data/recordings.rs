@@ -10,6 +10,7 @@ use super::images::Images;
 use super::log_mel::{Analysis, LogMel};
 use super::numbers::{self, NumberFile};
 use super::storage::numbered;
+use super::waveforms::without_path;
 use super::{FileReport, LoadOptions, Opened, Pixels, find, list, pattern};
 use crate::advice::Advice;
 use crate::error::{Error, Result};
@@ -29,7 +30,8 @@ struct Recordings {
     labelled: bool,
 }
 
-fn is_recording(path: &Path) -> bool {
+/// Whether the name of a file is that of a recording.
+pub(super) fn is_recording(path: &Path) -> bool {
     let own = path.extension().unwrap_or_default();
     EXTENSIONS.iter().any(|extension| own.eq_ignore_ascii_case(extension))
 }
@@ -191,9 +193,8 @@ pub fn open(source: &str, settings: &LogMel, want: &LoadOptions, limit: u64) -> 
                 Err(error) if want.strict || all.len() == 1 => return Err(error),
                 Err(error) => {
                     let name = recordings.root.join(&recordings.files[*index]);
-                    let (name, error) = (name.display().to_string(), error.to_string());
-                    let reason = error.strip_prefix(&format!("{name}: ")).unwrap_or(&error);
-                    report.skip(&name, reason);
+                    let name = name.display().to_string();
+                    report.skip(&name, without_path(&name, &error));
                 }
             }
         }

@@ -166,7 +166,7 @@ pub const fn is_signal(dims: Dims) -> bool {
 /// Checks the channels to show: that they exist, and that there are colours for all.
 ///
 /// # Errors
-/// If they are not channels of `dims`, or too many for images.
+/// If they are not channels of `dims`, one is named twice, or they are too many for images.
 pub fn check_channels(chosen: &[usize], dims: Dims) -> Result<()> {
     let c = dims.c;
     if let Some(channel) = chosen.iter().find(|channel| **channel >= c) {
@@ -174,6 +174,10 @@ pub fn check_channels(chosen: &[usize], dims: Dims) -> Result<()> {
             "channel {channel} does not exist; the samples have {c} {}, numbered from 0",
             if c == 1 { "channel" } else { "channels" }
         )));
+    }
+    let twice = chosen.iter().enumerate().find(|(at, channel)| chosen[..*at].contains(channel));
+    if let Some((_, channel)) = twice {
+        return Err(Error::usage(format!("channel {channel} is named twice; name it once")));
     }
     let (most, what) = if is_signal(dims) { (LINES, "signals") } else { (COLOURS, "images") };
     if chosen.len() > most {
@@ -514,9 +518,11 @@ mod tests {
         assert!(check_channels(&[0, 3], dims).is_ok());
         let message = check_channels(&[4], dims).unwrap_err().to_string();
         assert!(message.contains("channel 4 does not exist"), "{message}");
-        let message = check_channels(&[0; 4], dims).unwrap_err().to_string();
+        let message = check_channels(&[1, 1], dims).unwrap_err().to_string();
+        assert!(message.contains("twice"), "{message}");
+        let message = check_channels(&[0, 1, 2, 3], dims).unwrap_err().to_string();
         assert!(message.contains("at most 3 channels"), "{message}");
-        assert!(check_channels(&[0; 4], Dims::new(4, 1, 8)).is_ok());
+        assert!(check_channels(&[0, 1, 2, 3], Dims::new(4, 1, 8)).is_ok());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::data::{
     Catalogue, FileReport, Images, LoadOptions, LogMel, Opened, Pixels, bundled, open, patches,
 };
 use crate::error::{Error, Result};
+use crate::model::Graph;
 use crate::sample_type::SampleType;
 use crate::shape::{Dims, Size};
 use crate::spec::{Config, DataSpec, FitName, StorageName};
@@ -44,8 +45,27 @@ const WHOLE: Size = Size::new(64, 64);
 const SIGNAL_CROP: usize = 1024;
 
 /// The size of a sample: the model's input, else that of images of one small size, else of crops.
-/// A signal has one row; its crops have `data.crop` columns, by default [`SIGNAL_CROP`].
+/// A signal has one row; its crops have `data.crop` columns, by default [`SIGNAL_CROP`]. Images of
+/// a size that the strides of the model do not divide are cropped to a smaller one.
 fn sample_dims(config: &Config, pixels: &Pixels) -> Dims {
+    let dims = wanted_dims(config, pixels);
+    let fits = |dims: &Dims| {
+        let graph = Graph::new(&config.model, *dims);
+        graph.is_ok_and(|graph| graph.check_autoencoder().is_ok())
+    };
+    if config.model.input.is_some() || fits(&dims) {
+        return dims;
+    }
+    let divisible = |side: usize, by: usize| if side == 1 { 1 } else { side / by * by };
+    let smaller = (1..=6).map(|power| {
+        let by = 1 << power;
+        Dims { h: divisible(dims.h, by), w: divisible(dims.w, by), ..dims }
+    });
+    // Without one the model is refused for the whole size.
+    smaller.take_while(|dims| dims.h.min(dims.w) > 0).find(fits).unwrap_or(dims)
+}
+
+fn wanted_dims(config: &Config, pixels: &Pixels) -> Dims {
     let (channels, crop) = (pixels.channels(), config.data.crop);
     let are_signals = pixels.sizes().all(|size| size.h == 1);
     let crop = if are_signals && crop == DataSpec::default().crop { SIGNAL_CROP } else { crop };
@@ -85,6 +105,7 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         open_all(&spec.source, &spec.more_sources, &want, limit)?;
     let channels = pixels.channels();
     let dims = sample_dims(config, &pixels);
+    let cropped = why_cropped(config, &pixels, dims);
     let mut whole = "";
     let fit = Fit { spec, dims, seed: config.seed, limit };
     let (mut train, mut validation) = if let Some(source) = &spec.validation_source {
@@ -109,12 +130,16 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     }
     let streamed =
         if matches!(train, Pixels::Streamed(_)) { ", streamed from its files" } else { "" };
-    let description = format!(
-        "{description}; {} to train{streamed}, {} to validate, as {dims}{whole}",
+    let mut description = format!(
+        "{description}; {} to train{streamed}, {} to validate, as {dims}{cropped}{whole}",
         train.len(),
         validation.len()
     );
     let without_crop = crop_without_effect(config, dims);
+    if spectrogram.is_some() && (spec.flip_x || spec.flip_y || spec.turn) {
+        description += "; flips also mirror the spectrograms: set data.flip_x, flip_y and turn to \
+                        false if they should not";
+    }
     Ok(Prepared {
         train,
         validation,
@@ -214,6 +239,15 @@ fn normalize(
     Ok(normalization)
 }
 
+/// Says why images of one small size are cropped, if they are.
+fn why_cropped(config: &Config, pixels: &Pixels, dims: Dims) -> String {
+    let wanted = wanted_dims(config, pixels);
+    if wanted == dims {
+        return String::new();
+    }
+    format!(" (cropped: the strides of the model do not divide {})", wanted.size())
+}
+
 /// Why `data.crop` has no effect, if it is neither the default nor the size of the samples.
 fn crop_without_effect(config: &Config, dims: Dims) -> Option<String> {
     let crop = config.data.crop;
@@ -223,9 +257,9 @@ fn crop_without_effect(config: &Config, dims: Dims) -> Option<String> {
     }
     Some(match config.model.input {
         Some(_) => format!("data.crop has no effect with model.input; samples have {dims}"),
-        None => {
-            format!("data.crop has no effect: all images have {} and are not cropped", dims.size())
-        }
+        None => format!(
+            "data.crop has no effect on images of one size up to {WHOLE}; samples have {dims}"
+        ),
     })
 }
 

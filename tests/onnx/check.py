@@ -33,21 +33,26 @@ def check(path):
 
 def scale(path):
     """The factor by which a model enlarges images, as image programs find it: from the shape of its
-    output for an input of a fixed size, without running it. None if they do not find it.
+    output for inputs of fixed sizes, without running it. None if they do not find it.
     """
+    factors = {factor for side in (16, 64, 256) for factor in factors_at(path, side)}
+    return factors.pop() or None if len(factors) == 1 else None
+
+
+def factors_at(path, side):
+    """The factors of height and width for square images. 0 where they are not known."""
     model = onnx.load(path)
     given = model.graph.input[0].type.tensor_type.shape.dim
     if len(given) != 4:
-        return None
-    for axis, size in ((0, 1), (2, 64), (3, 64)):
+        return [0]
+    for axis, size in ((0, 1), (2, side), (3, side)):
         if given[axis].HasField("dim_param"):
             given[axis].dim_value = size
     model = onnx.shape_inference.infer_shapes(model, strict_mode=True)
     found = model.graph.output[0].type.tensor_type.shape.dim
     if len(found) != 4:
-        return None
-    factors = {found[axis].dim_value / given[axis].dim_value for axis in (2, 3)}
-    return factors.pop() or None if len(factors) == 1 else None
+        return [0]
+    return [found[axis].dim_value / given[axis].dim_value for axis in (2, 3)]
 
 
 def session(path):

@@ -266,7 +266,7 @@ fn keys_without_effect_are_named() {
         .set("optimizer.momentum=0.5")
         .warns(&[
             "note: sparsity.lambda has no effect with sparsity.penalty = none",
-            "note: data.crop has no effect: all images have 8x8",
+            "note: data.crop has no effect on images of one size up to 64x64; samples have 1x8x8",
             "note: optimizer.momentum has no effect with optimizer.kind = adam",
         ]);
     let heads = Command::new("finetune").arg(folder.path("run")).arg("digits").epochs(1);

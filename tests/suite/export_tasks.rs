@@ -22,6 +22,29 @@ use crate::support::TempFolder;
 use crate::support::onnx::{self, BATCH, Case};
 use crate::support::random_models::{features, images, parse, shape, write_model};
 
+#[test]
+fn parameters_of_half_precision_halve_the_file() {
+    let Some(python) = onnx::python() else { return };
+    let folder = TempFolder::new("export-half");
+    let dims = Dims::of(ODD, 1);
+    let x = images(dims, BATCH);
+    let denoise = model::bundled("denoise").unwrap();
+    let want = restored(&denoise, &x, dims, |_| Condition::noise(25.0));
+    let own = shape(BATCH, dims);
+    let [x, want] = [("x", x), ("y", want)]
+        .map(|(name, values)| onnx::write(&folder, &format!("{name}.npy"), &own, &values));
+    let sigma = Some(Sigma::Value(25.0));
+    let [full, half] = [false, true].map(|half| {
+        export::export(&denoise, &Options { sigma, half, ..Options::default() }).unwrap().bytes
+    });
+    assert!(2 * half.len() < full.len() + 20_000, "{} {}", half.len(), full.len());
+    let file = folder.write("half.onnx", &half);
+    let case = Case::new("half", &file, &[("input", json!(x))], &want);
+    let error = onnx::error(&onnx::answers(&python, &[case])[0]);
+    // The parameters are rounded, and the operators compute with 32 bits.
+    assert!(error > onnx::LIMIT && error < 2e-3, "{error}");
+}
+
 /// An odd size, for models of images of any size.
 const ODD: Size = Size::new(33, 47);
 

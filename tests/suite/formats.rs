@@ -241,9 +241,55 @@ fn recordings_become_log_mel_spectrograms_in_every_command() {
     Command::eval(&run, "photos").on_cpu().fails(2, &["photos", "WAV files"]);
     let layout = train(&data, &folder.path("layout")).flags("--layout CL");
     layout.fails(2, &["the layout CL is for arrays"]);
-    // Without the key, a folder of recordings has no image, and the message names the key.
-    let plain = Command::train(&data).out(folder.path("plain")).on_cpu();
-    plain.fails(2, &["no image found", "10 .wav", "data.spectrogram = \"log-mel\""]);
+}
+
+#[test]
+fn spectrograms_of_any_length_suit_the_default_model() {
+    let folder = TempFolder::new("formats-frames");
+    for i in 0..4 {
+        folder.write(&format!("wav/{i}.wav"), wav(9000, 16_000, 300.0 * f64::from(i + 1)));
+    }
+    // 36 frames would suit the strides.
+    let run = folder.path("run");
+    let train = Command::train(folder.path("wav")).steps(1).batch(2).on_cpu().out(&run);
+    train.set("data.spectrogram=log-mel").set("data.spectrogram_hop=240").warns(&[
+        "4 images of 64x38",
+        "as 1x64x36 (cropped: the strides of the model do not divide 64x38)",
+        "flips also mirror the spectrograms",
+    ]);
+}
+
+#[test]
+fn recordings_without_spectrograms_are_signals() {
+    let folder = TempFolder::new("formats-waveforms");
+    for i in 0..6 {
+        let class = ["low", "high"][i % 2];
+        let file = wav(3000 + 100 * i, 16_000, 300.0 + 2000.0 * (i % 2) as f64);
+        folder.write(&format!("wav/{class}/{i}.wav"), file);
+    }
+    folder.write("wav/low/other.wav", wav(3000, 8000, 300.0));
+    let (data, run) = (folder.path("wav"), folder.path("run"));
+    let train = || Command::train(&data).option("--preset", "signals").steps(2).batch(2).on_cpu();
+    train().out(&run).warns(&[
+        "6 signals of length 3000 to 3500, 1 channel",
+        "2 classes",
+        "16000 samples per second",
+        "other.wav: has 8000 samples per second, but the recordings before it have 16000",
+    ]);
+    train().out(folder.path("strict")).flags("--strict").fails(2, &["other.wav", "has 8000"]);
+    // One file needs no --layout.
+    let (single, out) = (folder.path("wav/low/0.wav"), folder.path("out.npy"));
+    Command::reconstruct(&run, &single).out(&out).on_cpu().quiet().succeed();
+    let features = folder.path("features.npy");
+    Command::new("features").arg(&run).arg(&data).out(&features).on_cpu().quiet().succeed();
+    assert!(bytes(folder.path("features.names.txt")).starts_with(b"high/1.wav\n"));
+    let layout = train().out(folder.path("layout")).flags("--layout CL");
+    layout.fails(2, &["the layout CL is for arrays"]);
+    // A folder without usable files.
+    let broken = folder.write("broken/a.wav", b"RIFF");
+    let broken = std::path::Path::new(&broken).parent().unwrap().display().to_string();
+    let refused = Command::train(broken).on_cpu().out(folder.path("no"));
+    refused.fails(2, &["no WAV file can be used", "a.wav"]);
 }
 
 /// Annotated images have 8 bits: images with more are reduced, and this is said.

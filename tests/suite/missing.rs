@@ -1,6 +1,8 @@
 //! Data with missing values (`--nan mask`).
 
 use serde_json::Value;
+use tiff::encoder::TiffEncoder;
+use tiff::encoder::colortype::Gray32Float;
 
 use crate::support::arrays::npy;
 use crate::support::files::{config, model_bytes};
@@ -93,6 +95,49 @@ fn errors(folder: &TempFolder, run: &str, data: &str, nan: &str) -> [f64; 2] {
 
 fn eval(run: &str, data: &str) -> Value {
     Command::eval(run, data).flags("--nan mask").on_cpu().quiet().report()
+}
+
+/// Images of the first channel as 32-bit float TIFF files.
+fn write_tiff_files(folder: &TempFolder, gap: f32) -> String {
+    let [n, c, h, w] = SHAPE;
+    let fields = fields();
+    for i in 0..n {
+        let first = i * c * h * w;
+        let image: Vec<f32> =
+            (first..first + h * w).map(|at| if is_gap(at) { gap } else { fields[at] }).collect();
+        let mut file = std::io::Cursor::new(Vec::new());
+        let mut encoder = TiffEncoder::new(&mut file).unwrap();
+        encoder.write_image::<Gray32Float>(w as u32, h as u32, &image).unwrap();
+        folder.write(&format!("images/{i:02}.tif"), file.into_inner());
+    }
+    folder.path("images")
+}
+
+/// The first channel as an array.
+fn write_first_channel(folder: &TempFolder, gap: f32) -> String {
+    let [_, c, h, w] = SHAPE;
+    let values = fields().into_iter().enumerate();
+    let first = values.filter(|(at, _)| at / (h * w) % c == 0);
+    let bytes = first.flat_map(|(at, value)| if is_gap(at) { gap } else { value }.to_le_bytes());
+    folder.write("first.npy", npy("<f4", "48, 1, 16, 16", &bytes.collect::<Vec<u8>>()))
+}
+
+#[test]
+fn gaps_in_tiff_images_are_those_of_arrays() {
+    let folder = TempFolder::new("missing-tiff");
+    let images = write_tiff_files(&folder, f32::NAN);
+    let run = |data: &str, name: &str, nan: &str| {
+        let run = folder.path(name);
+        train(&folder, data, &run).steps(20).on_cpu().option("--nan", nan).succeed();
+        model_bytes(&run)
+    };
+    let refused = train(&folder, &images, &folder.path("no")).steps(20).on_cpu();
+    refused.fails(2, &["no image can be used", "is NaN", "--nan mask"]);
+    let array = write_first_channel(&folder, f32::NAN);
+    let masked = run(&images, "tiff", "mask");
+    assert!(masked == run(&array, "array", "mask"));
+    // A negative control: zeros are other data.
+    assert!(masked != run(&images, "zero", "zero"));
 }
 
 #[test]

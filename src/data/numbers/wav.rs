@@ -111,7 +111,7 @@ fn open(mut opening: Opening<'_>) -> Result<NumberFile> {
     let len = bytes / block as u64;
     let source = Waveform { file: opening.file, start, channels, stored, len };
     let mut file = NumberFile::new(element, &[channels as u64, len], Box::new(source))?;
-    file.axes = vec!["channels".to_owned(), "samples".to_owned()];
+    file.axes = vec!["C".to_owned(), "L".to_owned()];
     file.sample_rate = Some(format.rate);
     if format.tag == PCM {
         file.full_scale = 2_f64.powi(8 * stored as i32 - 1);

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use half::f16;
+
 use super::proto::{Attribute, ElementType, Model, Node, Port, Tensor, Value};
 
 /// The name of a value: an input, a constant or an output of an operator.
@@ -18,13 +20,16 @@ pub struct Builder {
     constants: HashMap<(Vec<usize>, u8, Vec<u8>), Name>,
     /// The tensors of the model so far, by name.
     parameters: HashMap<String, Name>,
+    /// Whether tensors of the model are stored in half precision.
+    half: bool,
 }
 
 impl Builder {
     /// An empty graph. No value gets one of the names `outputs`, which [`Builder::output`] needs.
-    pub fn new(outputs: &[&str]) -> Self {
+    /// With `half`, tensors of the model are stored in half precision.
+    pub fn new(outputs: &[&str], half: bool) -> Self {
         let names = outputs.iter().map(|name| (*name).to_owned()).collect();
-        Self { names, ..Self::default() }
+        Self { names, half, ..Self::default() }
     }
 
     /// Names the layer that the following operators belong to.
@@ -80,13 +85,24 @@ impl Builder {
         if let Some(known) = self.parameters.get(name) {
             return known.clone();
         }
-        let unused = self.unused(name.to_owned());
-        self.parameters.insert(name.to_owned(), unused.clone());
-        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let stored = self.unused(name.to_owned());
         let shape = shape.to_vec();
-        let element = ElementType::Float;
-        self.model.tensors.push(Tensor { name: unused.clone(), shape, element, bytes });
-        unused
+        let (element, bytes) = if self.half {
+            let values = values.iter().flat_map(|value| f16::from_f32(*value).to_le_bytes());
+            (ElementType::Half, values.collect())
+        } else {
+            let values = values.iter().flat_map(|value| value.to_le_bytes());
+            (ElementType::Float, values.collect())
+        };
+        self.model.tensors.push(Tensor { name: stored.clone(), shape, element, bytes });
+        let used = if self.half {
+            let to = vec![("to", Value::Int(ElementType::Float as i64))];
+            self.add("Cast", &[&stored], to)
+        } else {
+            stored
+        };
+        self.parameters.insert(name.to_owned(), used.clone());
+        used
     }
 
     fn constant(&mut self, shape: Vec<usize>, element: ElementType, bytes: Vec<u8>) -> Name {
@@ -202,8 +218,20 @@ mod tests {
     }
 
     #[test]
+    fn tensors_of_half_precision_are_cast_once() {
+        let mut graph = Builder::new(&[], true);
+
+        graph.enter("a");
+        let weight = graph.parameter("w", &[2], &[1.0, 1e-3]);
+        assert_eq!((&weight[..], &graph.parameter("w", &[2], &[1.0, 1e-3])), ("/a/Cast", &weight));
+        let model = graph.finish();
+        assert_eq!((model.nodes.len(), &model.nodes[0].inputs[0][..]), (1, "w"));
+        assert_eq!(model.tensors[0].bytes, [0x00, 0x3c, 0x19, 0x14]);
+    }
+
+    #[test]
     fn an_output_renames_the_value_that_it_is() {
-        let mut graph = Builder::new(&["output"]);
+        let mut graph = Builder::new(&["output"], false);
         let x = graph.input(port("input"));
         let y = graph.add("Relu", &[&x], Vec::new());
         graph.add("Shape", &[&y], Vec::new());
@@ -215,7 +243,7 @@ mod tests {
 
     #[test]
     fn an_input_that_is_the_output_is_copied() {
-        let mut graph = Builder::new(&["output"]);
+        let mut graph = Builder::new(&["output"], false);
         let x = graph.input(port("input"));
         graph.output(&x, port("output"));
         let model = graph.finish();

@@ -75,6 +75,8 @@ pub struct Options {
     /// The score above which a detector returns boxes, after non-maximum suppression. Without it,
     /// it returns its grid.
     pub score: Option<f64>,
+    /// Whether the parameters are stored in half precision. Operators still compute with `f32`.
+    pub half: bool,
     /// The licence of the model.
     pub licence: Option<String>,
 }

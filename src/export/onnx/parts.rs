@@ -166,7 +166,7 @@ pub fn whole(loaded: &LoadedModel, options: &Options) -> Result<(Model, &'static
         )));
     }
     let names = [name, boxes::port().name];
-    let mut layers = Layers::new(loaded, graph, Builder::new(&names), sizes.fixed);
+    let mut layers = Layers::new(loaded, graph, Builder::new(&names, options.half), sizes.fixed);
     let restoration = begin(&mut layers, &sizes, conditions, options);
     let mut y = layers.add(graph.output)?;
     layers.out.enter("output");
@@ -236,7 +236,8 @@ pub fn encoder(
     let nodes = needed(graph, graph.output, |_| false);
     let conditions = Conditions::of(graph, &nodes, false, options)?;
     let sizes = Sizes::of(graph, false);
-    let mut layers = Layers::new(loaded, graph, Builder::new(&[name, MEAN]), sizes.fixed);
+    let mut layers =
+        Layers::new(loaded, graph, Builder::new(&[name, MEAN], options.half), sizes.fixed);
     begin(&mut layers, &sizes, conditions, options);
     let mut y = layers.add(graph.output)?;
     let dims = graph.nodes[graph.output].dims;
@@ -332,7 +333,7 @@ pub fn decoder(loaded: &LoadedModel, options: &Options) -> Result<(Model, &'stat
     };
     let sized = nodes.iter().any(is_fixed);
     let (code, dims) = (graph.nodes[graph.code].dims, graph.nodes[graph.output].dims);
-    let mut layers = Layers::new(loaded, graph, Builder::new(&["output"]), sized);
+    let mut layers = Layers::new(loaded, graph, Builder::new(&["output"], options.half), sized);
     let [from, to] = if sized {
         [fixed(code), fixed(dims)]
     } else {

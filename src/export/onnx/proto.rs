@@ -19,6 +19,8 @@ pub enum ElementType {
     Int64 = 7,
     /// `bool`, a byte each
     Bool = 9,
+    /// `f16`
+    Half = 10,
     /// `f64`
     Double = 11,
 }
