@@ -35,6 +35,7 @@ mod finetune;
 mod generate;
 mod grid;
 mod guide;
+mod import;
 mod inspect;
 mod interrupt;
 mod keys;
@@ -132,7 +133,8 @@ commands! {
         Eval(eval::EvalArgs),
         Inspect(inspect::InspectArgs),
         Features(features::FeaturesArgs),
-        Export(export::ExportArgs),
+                Export(export::ExportArgs),
+        Import(import::ImportArgs),
         Probe(probe::ProbeArgs),
         Grid(grid::GridArgs),
         Sweep(sweep::SweepArgs),
@@ -239,8 +241,14 @@ fn plain_numbers(text: &str) -> String {
 /// The error of the command with the exit status: 2 for a usage error, 128 and the number of the
 /// signal after Ctrl-C and its like, and 1 otherwise.
 pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
-    // Without the flag `resume` starts the threads of its run. Commands without it compute nothing.
-    let resumes = matches!(cli.command, Command::Resume(_));
+    // Without the flag a command that continues a run starts the threads of that run. Commands
+    // that lack the flag compute nothing.
+    let resumes = match &cli.command {
+        Command::Resume(_) => true,
+        Command::Train(args) => args.may_resume(),
+        _ => false,
+    };
+
     if let Some(common) = cli.command.common()
         && (common.threads.is_some() || !resumes)
     {

@@ -117,6 +117,11 @@ pub struct TrainArgs {
 }
 
 impl TrainArgs {
+    /// Whether the command continues a run that is there. It then starts the threads itself.
+    pub const fn may_resume(&self) -> bool {
+        self.resume_if_there
+    }
+
     /// The keys that the user wrote: in a configuration file, not in a preset, and by --set.
     fn written_keys(&self) -> csae::internals::error::Result<BTreeSet<String>> {
         let text = self.config.as_deref().map(files::read_text).transpose()?;
@@ -206,6 +211,10 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     {
         return resume::continue_run(run.clone(), config, args.tensorboard, args.common);
     }
+    if args.may_resume() && args.common.threads.is_none() {
+        super::threads::start(None)?;
+    }
+
     let folder = run_folder(args.out.as_deref(), args.force)?;
     let mut job = Job::new(config, super::budget(args.max_memory.as_deref())?)?;
     job.tensorboard = args.tensorboard;

@@ -26,7 +26,7 @@ const MAX_SIDE: usize = 256;
 pub enum WholeSize {
     /// Exactly this size. Images of another size are an error.
     Exactly(Dims),
-    /// Images are resized, and their channels converted.
+    /// Images are resized, which their description says, and their channels converted.
     Resized(Dims),
     /// Images are resized, which their description says. Other channels are an error.
     Fitted(Dims),
@@ -155,8 +155,7 @@ impl Sample {
         let Opened { mut pixels, report, mut description } = open(source, &want, budget.data)?;
         let (dims, resize) = match size {
             WholeSize::Exactly(dims) => (dims, false),
-            WholeSize::Resized(dims) => (dims, true),
-            WholeSize::Fitted(dims) => {
+            WholeSize::Resized(dims) | WholeSize::Fitted(dims) => {
                 let odd = pixels.sizes().filter(|size| *size != dims.size()).count();
                 if odd > 0 {
                     let which = if odd == pixels.len() { String::new() } else { format!("{odd} ") };

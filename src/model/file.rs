@@ -80,8 +80,8 @@ pub struct LoadedModel {
     /// What a user should know about it, such as that its run has not finished.
     pub note: Option<String>,
     /// The file or bundled model, for errors.
-    place: String,
-    tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    pub(super) place: String,
+    pub(super) tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
 impl LoadedModel {

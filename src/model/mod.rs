@@ -11,6 +11,7 @@ pub mod keys;
 pub(crate) mod layers;
 mod params;
 mod receptive;
+mod state_dict;
 mod store;
 mod summary;
 mod values;

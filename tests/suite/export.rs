@@ -381,3 +381,26 @@ fn wrong_input_is_refused_with_advice() {
     export("denoise", "--force").succeed();
     assert_ne!(bytes(&out), before);
 }
+
+#[test]
+fn a_model_takes_the_values_of_a_state_dict() {
+    let folder = TempFolder::new("import");
+    let (model, out) = (digits(), folder.path("out.safetensors"));
+    let state = format!("{model}/model.safetensors");
+    let import =
+        |state: &str| Command::new("import").arg(state).option("--like", model).out(&out).quiet();
+    // The tensors of a model file have the names that those of a state_dict can have.
+    import(&state).succeed();
+    assert!(bytes(&out) == bytes(&state));
+    import(&state).fails(2, &["--force"]);
+    let wrong = |name: &str, bytes: &[u8], words: &[&str]| {
+        import(&folder.write(name, bytes)).force().fails(2, words);
+    };
+    wrong("a.pt", b"PK\x03\x04", &["a.pt: a pickle of PyTorch", "save_file"]);
+    wrong("a.safetensors", b"nothing", &["a.safetensors: not a safetensors file"]);
+    let other = Command::new("import").arg(&state).option("--like", "denoise").out(&out).force();
+    other.fails(2, &["tensors that the model does not have"]);
+    let ending = Command::new("import").arg(&state).option("--like", model);
+    ending.out(folder.path("a.onnx")).fails(2, &["ends in .safetensors"]);
+    assert!(bytes(&out) == bytes(&state));
+}

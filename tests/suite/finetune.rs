@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::support::files::exists;
 use crate::support::images::plain;
 use crate::support::models::sparse_digits;
-use crate::support::{Command, TempFolder, gpu, is_file, json, model_bytes, text};
+use crate::support::{Command, TempFolder, bytes, gpu, is_file, json, model_bytes, text};
 
 /// Finetunes the shared encoder on data.
 fn finetune(data: &str, out: &str) -> Command {
@@ -151,7 +151,14 @@ fn images_of_another_size_are_resized_and_this_is_said() {
         |image: &str| Command::new("classify").arg(&classifier().run).arg(image).on_cpu();
     let note = "resized to 8x8, the input of the model";
     classify(&large).warns(&[note]);
+    classify(&large).flags("--resize").warns(&[note]);
     assert!(!classify("digits").messages().contains(note));
+    // Images of several sizes in one folder.
+    folder.write("mixed/large.png", bytes(&large));
+    image::GrayImage::new(8, 8).save(folder.path("mixed/own.png")).unwrap();
+    for flags in ["", "--resize"] {
+        classify(&folder.path("mixed")).flags(flags).warns(&[&format!("; 1 {note}")]);
+    }
     // The result is that of an image of the model's size.
     assert_eq!(classify(&large).succeed(), classify(&large).flags("--resize").succeed());
 }

@@ -253,8 +253,8 @@ fn spectrograms_of_any_length_suit_the_default_model() {
     let run = folder.path("run");
     let train = Command::train(folder.path("wav")).steps(1).batch(2).on_cpu().out(&run);
     train.set("data.spectrogram=log-mel").set("data.spectrogram_hop=240").warns(&[
-        "4 images of 64x38",
-        "as 1x64x36 (cropped: the strides of the model do not divide 64x38)",
+        "4 images of 38x64",
+        "as 1x64x36 (cropped: the strides of the model do not divide 38x64)",
         "flips also mirror the spectrograms",
     ]);
 }
