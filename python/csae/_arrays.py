@@ -215,5 +215,5 @@ class Pictures:
             return np.ascontiguousarray(found, self.dtype.newbyteorder("="))
         # As the program rounds: half away from 0. The sum is exact in 64 bits.
         levels = (found * np.float32(scale)).astype(np.float64)
-        levels = np.floor(levels.clip(0.0, scale) + 0.5)
+        levels = np.floor(np.clip(levels, 0.0, scale) + 0.5)
         return np.ascontiguousarray(levels, self.dtype.newbyteorder("="))

@@ -26,7 +26,6 @@ try:
             tags = super().__sklearn_tags__()
             # Results are 32-bit floats, as the models compute.
             tags.transformer_tags.preserves_dtype = ["float32"]
-            tags.input_tags.three_d_array = False
             return tags
 
     def check_input(estimator: Any, x: ArrayLike, *, fits: bool) -> NDArray[Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _csae
+from ._drivers import without_displays
 from ._model import Model, load
 
 #: A model, the path of one, or the name of a bundled one.
@@ -112,7 +113,8 @@ def devices() -> list[str]:
 
     The CPU path is always available, as "cpu", and not in the list.
     """
-    return _csae.devices()
+    with without_displays():
+        return _csae.devices()
 
 
 def bundled_models() -> list[str]:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _csae
 from ._arrays import Pictures, batch, codes, flat, numbers, pack, unpack
+from ._drivers import without_displays
 
 __all__ = ["Model", "load"]
 
@@ -216,7 +217,8 @@ def load(
         # Python's own error if the file must not be read.
         open(place, "rb").close()
     device = str(device)
-    return Model(_csae.Core.load(place, device, max_memory), device, max_memory)
+    with without_displays():
+        return Model(_csae.Core.load(place, device, max_memory), device, max_memory)
 
 
 def create(
@@ -227,19 +229,21 @@ def create(
     device: str,
 ) -> Model:
     """A model with random parameters. The values of `settings` are TOML."""
-    core = _csae.Core.create(description, list(settings.items()), size, seed, device, None)
+    with without_displays():
+        core = _csae.Core.create(description, list(settings.items()), size, seed, device, None)
     return Model(core, device, None)
 
 
 def _of_bytes(content: bytes, device: str, max_memory: int | None) -> Model:
     """A model from its bytes. Where its device does not exist, `auto` chooses one."""
-    try:
-        core = _csae.Core.of_bytes(content, device, max_memory)
-    except RuntimeError:
-        if device in ("auto", "cpu"):
-            raise
-        device = "auto"
-        core = _csae.Core.of_bytes(content, device, max_memory)
+    with without_displays():
+        try:
+            core = _csae.Core.of_bytes(content, device, max_memory)
+        except RuntimeError:
+            if device in ("auto", "cpu"):
+                raise
+            device = "auto"
+            core = _csae.Core.of_bytes(content, device, max_memory)
     return Model(core, device, max_memory)
 
 

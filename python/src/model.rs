@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use csae::{Array, DeviceChoice, ErrorKind, Image, Model, ModelBuilder, Noise, Result, Size, TrainOptions};
+use csae::{
+    Array, DeviceChoice, ErrorKind, Image, Model, ModelBuilder, Noise, Result, Size, TrainOptions,
+};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict};
 
@@ -56,9 +58,8 @@ impl Core {
         let [c, h, w] = input;
         Self::open(py, device, memory, move |builder| {
             let builder = builder.seed(seed).input(c, Size::new(h, w));
-            let set = |builder: ModelBuilder, (key, value): &(String, String)| {
-                builder.set(key, value)
-            };
+            let set =
+                |builder: ModelBuilder, (key, value): &(String, String)| builder.set(key, value);
             settings.iter().fold(builder, set).from_toml(&description)
         })
     }

@@ -186,7 +186,7 @@ def test_verbose_prints(capsys: pytest.CaptureFixture[str]) -> None:
         ({"batch_size": 0}, "batch_size"),
         ({"learning_rate": -0.1}, "lr"),
         ({"preset": "sparse"}, "preset"),
-        ({"settings": {"optimizer.knd": "sgd"}}, "did you mean"),
+        ({"settings": {"optimizer.sigmma": 1}}, "sigmma"),
         ({"settings": {"train.batch": object()}}, "settings"),
     ],
 )
@@ -201,7 +201,7 @@ def test_a_missing_device_and_wrong_presets() -> None:
         quick(device="no-such-card").fit(x)
     images = pictures(4, 1, 16, 16)
     with pytest.raises(ValueError, match="did you mean sparse"):
-        quick(preset="sparze").fit(images)
+        quick(preset="sparce").fit(images)
     with pytest.raises(ValueError, match="top-k"):
         quick(None, n_active=3).fit(images)
     with pytest.raises(ValueError, match=r"\(N, C, H, W\)"):
