@@ -201,7 +201,8 @@ fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
-/// Prints clap's message: help and version unchanged, an error as one line. Returns the exit status.
+/// Prints clap's message: help and version unchanged, an error as one line. Returns the exit
+/// status.
 fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
     use clap::error::ErrorKind::{
         DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,

@@ -16,7 +16,7 @@
 //! | [Clusters][clusters] | Batch jobs: signals, resuming, memory limits. |
 //! | [File formats][file_formats] | Every file that csae reads and writes. |
 //! | [Model file][model_file] | What a model file holds, and how to read it. |
-//! | [Python][python] | Use csae from Python: numpy arrays, scikit-learn, PyTorch. |
+//! | [Python][python] | From Python: numpy arrays, scikit-learn, PyTorch. |
 //! | [Questions][faq] | Short answers to frequent questions. |
 //! | [Glossary][glossary] | The words of this guide. |
 
