@@ -15,6 +15,9 @@ use crate::worker::Worker;
 type Given<'py> = ([usize; 4], Bound<'py, PyBytes>);
 type Returned<'py> = ([usize; 4], Bound<'py, PyByteArray>);
 
+/// The name of a layer, and the shape (C, H, W) of its output.
+type Layer = (String, (usize, usize, usize));
+
 /// A bundled model, to find out whether a device can be opened.
 const SMALL: &str = "denoise";
 
@@ -85,7 +88,7 @@ impl Core {
         self.worker.call(py, |model| Ok(model.code_shape().into()))
     }
 
-    fn layers(&self, py: Python<'_>) -> PyResult<Vec<(String, (usize, usize, usize))>> {
+    fn layers(&self, py: Python<'_>) -> PyResult<Vec<Layer>> {
         self.worker.call(py, |model| {
             let layers = model.layers().into_iter();
             Ok(layers.map(|layer| (layer.name, layer.shape.into())).collect())
