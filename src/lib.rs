@@ -43,6 +43,7 @@
 //! `tests/suite/rooms.rs` reads this table and checks every import.
 //!
 //! ```text
+//! cli        the command line, one file per command
 //! api        the documented interface of the library: Model, Array, Image
 //! bench      times of training steps and kernels; profiles by kernel
 //! verify     tests of a device: the case table, stored PyTorch cases, central differences
@@ -82,7 +83,9 @@
 //! guide      the pages of the guide
 //! ```
 //!
-//! The binary (`main.rs` and `cli/`, one file per command) uses only the library.
+//! The binary (`main.rs`) calls `cli`, and owns what concerns the whole process: its allocator and
+//! its environment. The Python package (`python/`) is a crate of its own, which calls `api` and
+//! `cli`.
 //!
 //! # Conventions
 //!
@@ -137,6 +140,8 @@ mod annotations;
 mod bench;
 mod budget;
 mod cache;
+#[cfg(feature = "cli")]
+mod cli;
 mod data;
 mod device;
 mod error;
@@ -197,6 +202,11 @@ pub mod internals {
     }
     pub mod cache {
         pub use crate::cache::*;
+    }
+    /// The program, for `main.rs` and for the Python package.
+    #[cfg(feature = "cli")]
+    pub mod cli {
+        pub use crate::cli::{Allocator, main, share_heap, without_displays};
     }
     pub mod data {
         pub use crate::data::*;

@@ -40,7 +40,36 @@ pub fn write(path: &Path, tensors: Vec<Tensor<'_>>, key: &str, text: String) -> 
 /// # Panics
 /// If a shape and a number of values differ.
 pub fn stage(path: &Path, tensors: Vec<Tensor<'_>>, key: &str, text: String) -> Result<Partial> {
-    let mut tensors = tensors;
+    let (header, tensors) = begin(tensors, key, text).map_err(|error| error.at(path.display()))?;
+    let mut file = Partial::create(path)?;
+    file.write(&header)?;
+    for Tensor { values, .. } in tensors {
+        file.write(&bytes(values))?;
+    }
+    Ok(file)
+}
+
+/// The bytes of the file that [`write()`] writes.
+///
+/// # Errors
+/// If the names and `text` are too long for a header.
+///
+/// # Panics
+/// If a shape and a number of values differ.
+pub fn encode(tensors: Vec<Tensor<'_>>, key: &str, text: String) -> Result<Vec<u8>> {
+    let (mut file, tensors) = begin(tensors, key, text)?;
+    for Tensor { values, .. } in tensors {
+        file.extend_from_slice(&bytes(values));
+    }
+    Ok(file)
+}
+
+/// The first bytes of a file, and the tensors in the order in which they follow.
+fn begin<'t>(
+    mut tensors: Vec<Tensor<'t>>,
+    key: &str,
+    text: String,
+) -> Result<(Vec<u8>, Vec<Tensor<'t>>)> {
     // The order of `safetensors::serialize`, so that files are equal to those that it writes.
     tensors.sort_by(|a, b| a.name.cmp(b.name));
     let mut end = 0;
@@ -59,18 +88,13 @@ pub fn stage(path: &Path, tensors: Vec<Tensor<'_>>, key: &str, text: String) -> 
     header.resize(header.len().next_multiple_of(8), b' ');
     // Readers refuse longer headers.
     if header.len() > 100_000_000 {
-        return Err(Error::failed(format!(
-            "{}: the names and descriptions are too long for a safetensors file",
-            path.display()
-        )));
+        return Err(Error::failed(
+            "the names and descriptions are too long for a safetensors file",
+        ));
     }
-    let mut file = Partial::create(path)?;
-    file.write(&(header.len() as u64).to_le_bytes())?;
-    file.write(&header)?;
-    for Tensor { values, .. } in tensors {
-        file.write(&bytes(values))?;
-    }
-    Ok(file)
+    let mut first = (header.len() as u64).to_le_bytes().to_vec();
+    first.append(&mut header);
+    Ok((first, tensors))
 }
 
 /// The values as little-endian bytes; a copy only where memory has the other order.
@@ -108,6 +132,7 @@ mod tests {
             });
             let metadata = HashMap::from([("key".to_owned(), text.to_owned())]);
             let wanted = safetensors::serialize(views, Some(metadata)).unwrap();
+            assert_eq!(encode(tensors.clone(), "key", text.to_owned()).unwrap(), wanted);
             write(&path, tensors, "key", text.to_owned()).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), wanted, "{text:?}");
         }

@@ -1,5 +1,8 @@
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::array::Array;
 use super::device::DeviceChoice;
@@ -45,6 +48,8 @@ pub struct Model {
     pub(super) device: Device,
     /// Whether restoration averages over all flips and rotations by 90 degrees.
     pub(super) ensemble: bool,
+    /// Whether to stop the work, see [`Model::set_stop`].
+    pub(super) stop: Option<Arc<AtomicBool>>,
 }
 
 /// A layer of a [`Model`].
@@ -72,6 +77,7 @@ pub struct ModelBuilder {
     max_memory: Option<u64>,
     seed: Option<u64>,
     input: Option<[usize; 3]>,
+    set: Vec<String>,
 }
 
 impl ModelBuilder {
@@ -101,6 +107,26 @@ impl ModelBuilder {
         Self { input: Some([channels, size.h, size.w]), ..self }
     }
 
+    /// Sets any key of the description of [`ModelBuilder::from_toml`] to a value in TOML. A layer's
+    /// key is `model.layers.NAME.KEY`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use csae::{Model, Size};
+    ///
+    /// let builder = Model::builder().device("cpu").input(1, Size::new(8, 8));
+    /// let model =
+    ///     builder.set("model.layers.code.units", 32).from_toml(csae::preset("sparse")?)?;
+    /// assert_eq!(model.code_shape(), [32, 1, 1]);
+    /// # Ok::<(), csae::Error>(())
+    /// ```
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Display) -> Self {
+        self.set.push(format!("{key}={value}"));
+        self
+    }
+
     /// Reads a model file that this library or the program wrote, or the model of a run folder.
     ///
     /// # Errors
@@ -108,6 +134,15 @@ impl ModelBuilder {
     /// parameters do not fit into its memory.
     pub fn load(self, path: impl AsRef<Path>) -> Result<Model> {
         self.open(&model::load(path.as_ref())?)
+    }
+
+    /// Reads a model from the bytes of a model file, see [`Model::to_bytes`].
+    ///
+    /// # Errors
+    /// When the bytes are not a model file, the device cannot be opened, or the parameters do not
+    /// fit into its memory.
+    pub fn from_bytes(self, bytes: &[u8]) -> Result<Model> {
+        self.open(&model::load_bytes(bytes, "model in memory")?)
     }
 
     /// Loads a model that is part of the library: one of [`bundled_models`](crate::bundled_models).
@@ -131,7 +166,7 @@ impl ModelBuilder {
     /// When the description is invalid (the message names the key), the model is not an
     /// autoencoder, or the device cannot be opened.
     pub fn from_toml(self, text: &str) -> Result<Model> {
-        let mut config = Config::parse(text, "model description", &[])?;
+        let mut config = Config::parse(text, "model description", &self.set)?;
         config.seed = self.seed.unwrap_or(config.seed);
         let [c, h, w] = self.input.or(config.model.input).ok_or_else(|| {
             Error::usage(
@@ -151,7 +186,7 @@ impl ModelBuilder {
                 .and_then(|loaded| loaded.copy_matching(&mut device, &graph, &store))
                 .map_err(|error| error.at("train.from"))?;
         }
-        Ok(Model { config, graph, store, device, ensemble: false })
+        Ok(Model { config, graph, store, device, ensemble: false, stop: None })
     }
 
     fn open(self, loaded: &LoadedModel) -> Result<Model> {
@@ -159,7 +194,7 @@ impl ModelBuilder {
         let graph = loaded.graph.clone();
         let store = loaded.place(&mut device, &graph, Purpose::Infer)?;
         let config = default_config(&graph.spec);
-        Ok(Model { config, graph, store, device, ensemble: false })
+        Ok(Model { config, graph, store, device, ensemble: false, stop: None })
     }
 
     fn open_device(&self) -> Result<Device> {
@@ -268,6 +303,34 @@ impl Model {
         model::save(path.as_ref(), &mut self.device, &self.graph, &self.store)
     }
 
+    /// The bytes of the file that [`Model::save`] writes, for [`ModelBuilder::from_bytes`].
+    ///
+    /// # Errors
+    /// When the device fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use csae::Model;
+    ///
+    /// let mut model = Model::builder().device("cpu").bundled("denoise")?;
+    /// let bytes = model.to_bytes()?;
+    /// let mut copy = Model::builder().device("cpu").from_bytes(&bytes)?;
+    /// assert_eq!(copy.to_bytes()?, bytes);
+    /// # Ok::<(), csae::Error>(())
+    /// ```
+    pub fn to_bytes(&mut self) -> Result<Vec<u8>> {
+        model::to_bytes(&mut self.device, &self.graph, &self.store)
+    }
+
+    /// Sets a flag that stops the model's work when another thread sets it to `true`.
+    ///
+    /// Training then ends after its step, as if its callback returned `Break`. Methods that compute
+    /// on images fail between two batches, images or strips of an image. The flag is not reset.
+    pub fn set_stop(&mut self, flag: Arc<AtomicBool>) {
+        self.stop = Some(flag);
+    }
+
     /// Display name of the device: the adapter's name, or the CPU with its number of threads.
     pub fn device(&self) -> String {
         self.device.label()
@@ -310,7 +373,9 @@ impl Model {
     pub fn encode(&mut self, images: &Array) -> Result<Array> {
         let graph = resized(&self.graph, images)?;
         let dims = graph.nodes[graph.code].dims;
-        let codes = pass(&mut self.device, &graph, &self.store, images, Inference::run_code)?;
+        let stop = self.stop.as_deref();
+        let codes =
+            pass(&mut self.device, &graph, &self.store, (images, stop), Inference::run_code)?;
         Ok(Array::of_samples(dims, &codes))
     }
 
@@ -349,12 +414,13 @@ impl Model {
         let (dims, input) = (images.dims(), self.graph.nodes[0].dims);
         check_channels(input, images)?;
         let output = if dims == input {
-            let Self { device, graph, store, .. } = self;
-            pass(device, graph, store, images, Inference::run_output)?
+            let Self { device, graph, store, stop, .. } = self;
+            pass(device, graph, store, (images, stop.as_deref()), Inference::run_output)?
         } else {
             let mut inference = Inference::new(&self.graph, &self.store);
             let mut all = Vec::with_capacity(images.values().len());
             for pixels in inputs(&self.graph, images).chunks_exact(dims.len()) {
+                check_stop(self.stop.as_deref())?;
                 let (device, inference) = (&mut self.device, &mut inference);
                 all.extend(reconstruct::image(device, inference, pixels, dims.size())?);
             }
@@ -397,8 +463,8 @@ impl Model {
         // The encoder has a part of the model's parameters, with other indices.
         let store = Store::new(&mut self.device, &encoder, Purpose::Infer)?;
         let copied = self.store.copy_matching(&mut self.device, &self.graph, &store, &encoder);
-        let values = copied
-            .and_then(|()| pass(&mut self.device, &graph, &store, images, Inference::run_code));
+        let (device, input) = (&mut self.device, (images, self.stop.as_deref()));
+        let values = copied.and_then(|()| pass(device, &graph, &store, input, Inference::run_code));
         Ok(Array::of_samples(graph.nodes[graph.output].dims, &values?))
     }
 }
@@ -415,18 +481,29 @@ type Pass<'a> = fn(
     &[crate::infer::conditions::Condition],
 ) -> Result<Vec<f32>>;
 
+/// Whether the work is to be stopped.
+pub(super) fn is_set(stop: Option<&AtomicBool>) -> bool {
+    stop.is_some_and(|stop| stop.load(Ordering::Relaxed))
+}
+
+/// Fails if the work is to be stopped.
+pub(super) fn check_stop(stop: Option<&AtomicBool>) -> Result<()> {
+    if is_set(stop) { Err(Error::failed("stopped before the end of the work")) } else { Ok(()) }
+}
+
 /// Runs images batch by batch; the result has the channels innermost.
 fn pass<'a>(
     device: &mut Device,
     graph: &'a Graph,
     store: &Store,
-    images: &Array,
+    (images, stop): (&Array, Option<&AtomicBool>),
     run: Pass<'a>,
 ) -> Result<Vec<f32>> {
     let mut inference = Inference::new(graph, store);
     let batch = inference.batch(device) * graph.nodes[0].dims.len();
     let mut all = Vec::new();
     for samples in inputs(graph, images).chunks(batch) {
+        check_stop(stop)?;
         all.extend(run(&mut inference, device, samples, &[])?);
     }
     Ok(all)

@@ -1,5 +1,5 @@
 use super::image::Image;
-use super::model::Model;
+use super::model::{Model, check_stop};
 use crate::error::{Error, Result};
 use crate::infer::conditions::Condition;
 use crate::infer::restore::{Restorer, check_task};
@@ -140,7 +140,9 @@ impl Model {
             let at = |column: usize| dims.offset(0, y, column);
             row.extend_from_slice(&pixels[at(columns.start)..at(columns.end)]);
         };
+        let stop = self.stop.as_deref();
         image::restore(&restorer, &mut self.device, dims, how, read, |_, rows| {
+            check_stop(stop)?;
             restored.extend_from_slice(rows);
             Ok(())
         })?;

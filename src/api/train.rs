@@ -3,7 +3,7 @@ use std::fmt::Display;
 use std::ops::ControlFlow;
 
 use super::array::Array;
-use super::model::Model;
+use super::model::{Model, is_set};
 use crate::data::{Images, SampleType, patches};
 use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
@@ -218,6 +218,7 @@ impl Model {
             if let (Some(progress), Some(callback)) = (log.take_progress(), &mut callback) {
                 stopped = callback(&public(&progress)).is_break();
             }
+            stopped |= is_set(self.stop.as_deref());
         }
         // Fails if a parameter is not finite.
         trainer.capture(&mut self.device, &mut log)?;

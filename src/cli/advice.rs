@@ -1,6 +1,6 @@
 //! The flags that do what the library's messages advise.
 
-use csae::internals::advice::Advice;
+use crate::advice::Advice;
 
 /// The program's words for advice of the library: they name the flag or the command.
 const fn with_flag(advice: Advice) -> &'static str {

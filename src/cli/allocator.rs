@@ -7,12 +7,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use csae::internals::budget::failure_is_handled;
+use crate::budget::failure_is_handled;
 
 /// The system's allocator with a message when memory runs out.
 ///
 /// Large buffers are allocated so that a failure is an error of the library
-/// (`csae::internals::budget::zeroed`). This is for all other allocations, also those of
+/// (`crate::budget::zeroed`). This is for all other allocations, also those of
 /// dependencies.
 pub struct Allocator;
 

@@ -3,19 +3,19 @@
 
 use std::time::Instant;
 
-use csae::internals::budget::Budget;
-use csae::internals::data::{AnnotatedImages, Subset};
-use csae::internals::device::Device;
-use csae::internals::error::Result;
-use csae::internals::model::Graph;
-use csae::internals::spec::Config;
-use csae::internals::train::checkpoint::Checkpoint;
-use csae::internals::train::run::Task;
-use csae::internals::train::{Run, RunFolder};
 use serde_json::{Value, json};
 
 use super::Common;
 use super::learning::{Begin, best_validation, run_to_end, split, write_results};
+use crate::budget::Budget;
+use crate::data::{AnnotatedImages, Subset};
+use crate::device::Device;
+use crate::error::Result;
+use crate::model::Graph;
+use crate::spec::Config;
+use crate::train::checkpoint::Checkpoint;
+use crate::train::run::Task;
+use crate::train::{Run, RunFolder};
 
 /// The images of a run.
 pub struct RunImages<S> {

@@ -4,22 +4,22 @@ use std::cell::RefCell;
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::internals::bench::compare::{self, Earlier};
-use csae::internals::bench::grow::{self, GrowResult};
-use csae::internals::bench::roofline::{self, Calibration, RooflineRow};
-use csae::internals::bench::{
-    self, KernelBench, KernelEvent, KernelResult, KnownGpu, Peak, Trace, WORKLOADS, Workload, tune,
-};
-use csae::internals::cache;
-use csae::internals::device::Device;
-use csae::internals::error::{Error, Result, did_you_mean};
-use csae::internals::files;
-use csae::internals::gpu::{Adapter, Tuned};
-use csae::internals::spec::Precision;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{CommandArgs, Common, refuse_existing, with_flags};
+use crate::bench::compare::{self, Earlier};
+use crate::bench::grow::{self, GrowResult};
+use crate::bench::roofline::{self, Calibration, RooflineRow};
+use crate::bench::{
+    self, KernelBench, KernelEvent, KernelResult, KnownGpu, Peak, Trace, WORKLOADS, Workload, tune,
+};
+use crate::cache;
+use crate::device::Device;
+use crate::error::{Error, Result, did_you_mean};
+use crate::files;
+use crate::gpu::{Adapter, Tuned};
+use crate::spec::Precision;
 
 /// Time training steps and kernels on your device, and show where the time goes.
 ///

@@ -5,17 +5,17 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use csae::internals::data::{Sample, WholeSize, patches};
-use csae::internals::error::Error;
-use csae::internals::infer::batches::{Inference, MemoryInUse};
-use csae::internals::model::Purpose;
-use csae::internals::report::confusion::Confusion;
-use csae::internals::tasks::finetune::best;
 use serde_json::json;
 
 use super::reading::ReadArgs;
 use super::targets::{ImagePath, distinct_names, open_each};
 use super::{CommandArgs, Common, counted};
+use crate::data::{Sample, WholeSize, patches};
+use crate::error::Error;
+use crate::infer::batches::{Inference, MemoryInUse};
+use crate::model::Purpose;
+use crate::report::confusion::Confusion;
+use crate::tasks::finetune::best;
 
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

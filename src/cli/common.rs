@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
-use csae::internals::cache;
-use csae::internals::device::Device;
-use csae::internals::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
-use csae::internals::model::LoadedModel;
-use csae::internals::spec::{Config, Precision};
-use csae::internals::train::load_model;
-use csae::internals::verify::check_units_once;
 
 use super::drivers::quietly;
 use super::{not_a_model, out};
+use crate::cache;
+use crate::device::Device;
+use crate::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
+use crate::model::LoadedModel;
+use crate::spec::{Config, Precision};
+use crate::train::load_model;
+use crate::verify::check_units_once;
 
 /// Which kernel variant to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -87,7 +87,7 @@ impl Common {
     ///
     /// # Errors
     /// If there is no such device, or it does not support the kernel variant.
-    pub fn open(&self) -> csae::internals::error::Result<Device> {
+    pub fn open(&self) -> crate::error::Result<Device> {
         self.open_for(Precision::F32)
     }
 
@@ -97,7 +97,7 @@ impl Common {
     ///
     /// # Errors
     /// As [`Common::open`].
-    pub fn open_for(&self, precision: Precision) -> csae::internals::error::Result<Device> {
+    pub fn open_for(&self, precision: Precision) -> crate::error::Result<Device> {
         let mut read = Ok(None);
         // Cooperative matrices are experimental, so they are enabled only if a flag or the table
         // asks for them, or in half precision, where a check comes first.
@@ -137,12 +137,12 @@ impl Common {
     pub fn open_with(
         &self,
         matrices: impl FnOnce(&Adapter) -> Matrices,
-    ) -> csae::internals::error::Result<Device> {
+    ) -> crate::error::Result<Device> {
         quietly(self.verbose, || Device::open_with(self.device(), matrices))
     }
 
     /// Decides whether products in half precision run on the adapter's cooperative matrices.
-    fn check_units(&self, device: &mut Device) -> csae::internals::error::Result<()> {
+    fn check_units(&self, device: &mut Device) -> crate::error::Result<()> {
         if device.as_gpu().is_none_or(|gpu| gpu.traits().matrices == Matrices::None) {
             return Ok(());
         }
@@ -168,7 +168,7 @@ impl Common {
     pub fn open_untuned(
         &self,
         matrices: impl FnOnce(&Adapter) -> Matrices,
-    ) -> csae::internals::error::Result<Device> {
+    ) -> crate::error::Result<Device> {
         let mut device = self.open_with(matrices)?;
         if let Some(gpu) = device.as_gpu() {
             gpu.choose(self.kernels.into())?;
@@ -181,7 +181,7 @@ impl Common {
     }
 
     /// The user's kernel table for an adapter, if it is enabled.
-    fn table(&self, adapter: &Adapter) -> csae::internals::error::Result<Option<Tuned>> {
+    fn table(&self, adapter: &Adapter) -> crate::error::Result<Option<Tuned>> {
         let identity = adapter.identity();
         let path = Tuned::path(&identity).filter(|_| self.kernels == Kernels::Auto);
         path.map_or(Ok(None), |path| Tuned::read(&path, &identity))
@@ -192,7 +192,7 @@ impl Common {
     fn take_table(
         &self,
         gpu: &mut Gpu,
-        read: csae::internals::error::Result<Option<Tuned>>,
+        read: crate::error::Result<Option<Tuned>>,
         path: Option<std::path::PathBuf>,
     ) {
         let (table, ignored) = match read {
@@ -248,10 +248,7 @@ impl Common {
                 }
             }
             None => {
-                errln!(
-                    "{label}: matrix products with {}",
-                    csae::internals::linalg::gemm::instructions()
-                );
+                errln!("{label}: matrix products with {}", crate::linalg::gemm::instructions());
             }
         }
     }
@@ -273,7 +270,7 @@ impl Common {
     ///
     /// # Errors
     /// As [`load_model`].
-    pub fn load_model(&self, path: &Path) -> csae::internals::error::Result<LoadedModel> {
+    pub fn load_model(&self, path: &Path) -> crate::error::Result<LoadedModel> {
         let loaded = load_model(path).map_err(|error| not_a_model::explain(path, error))?;
         if let Some(note) = &loaded.note {
             self.status(&format!("note: {note}"));

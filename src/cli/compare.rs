@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::bail_usage;
-use csae::internals::error::Result;
-use csae::internals::report::runs::run_folders;
-use csae::internals::tasks::compare::{Comparison, FILE_NAMES, Shown, TABLE};
-use csae::internals::train::RunFolder;
 use serde_json::json;
 
 use super::{CommandArgs, Common};
+use crate::bail_usage;
+use crate::error::Result;
+use crate::report::runs::run_folders;
+use crate::tasks::compare::{Comparison, FILE_NAMES, Shown, TABLE};
+use crate::train::RunFolder;
 
 /// Compare runs: their best results, their curves, and the settings in which they differ.
 ///
@@ -48,7 +48,7 @@ impl CommandArgs for CompareArgs {
         if let Some(out) = &self.out {
             super::outputs::check_folder(out)?;
             if RunFolder::is_run(out) {
-                return Err(csae::internals::error::Error::usage(format!(
+                return Err(crate::error::Error::usage(format!(
                     "-o {}: a run, whose page would be overwritten; name another folder",
                     out.display()
                 ))

@@ -1,11 +1,11 @@
 //! `csae devices`: lists adapters.
 
 use clap::Args;
-use csae::internals::gpu::{self, Adapter};
 use serde_json::json;
 
 use super::drivers::quietly;
 use super::{CommandArgs, Common};
+use crate::gpu::{self, Adapter};
 
 /// List every adapter, and which one `auto` chooses and why.
 #[derive(Debug, Args)]

@@ -1,6 +1,33 @@
 //! Hides what graphics drivers print on standard error while adapters are listed and opened: they
 //! look for displays, and complain over SSH, in containers and on clusters.
 
+/// The folder of Wayland's sockets. OpenGL's drivers look for a display there, and complain on
+/// standard error if the variable is missing or names no absolute path: over SSH, in containers and
+/// on clusters. [`quietly`] hides other messages, but with --verbose it does not.
+#[cfg(unix)]
+const DISPLAYS: &str = "XDG_RUNTIME_DIR";
+
+/// Names a folder without displays if none is named, so that drivers find none in silence. Call it
+/// before other threads start: it changes the environment.
+#[cfg(unix)]
+pub fn without_displays() {
+    if std::env::var_os(DISPLAYS).is_some_and(|folder| std::path::Path::new(&folder).is_absolute())
+    {
+        return;
+    }
+    // A temporary folder that is not absolute would bring the complaint back.
+    let folder = Some(std::env::temp_dir()).filter(|folder| folder.is_absolute());
+    // SAFETY: no other thread runs yet that could read the environment.
+    #[allow(unsafe_code, reason = "the standard library has no safe way to set a variable")]
+    unsafe {
+        std::env::set_var(DISPLAYS, folder.unwrap_or_else(|| "/".into()));
+    }
+}
+
+/// Other systems have no such variable.
+#[cfg(not(unix))]
+pub const fn without_displays() {}
+
 /// Runs `work` without the messages of drivers. With `verbose` they are shown.
 pub fn quietly<R>(verbose: bool, work: impl FnOnce() -> R) -> R {
     let _hidden = (!verbose).then(Hidden::new);

@@ -2,17 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use csae::internals::device::Device;
-use csae::internals::error::Result;
-use csae::internals::model::{ModelSummary, summary};
-use csae::internals::spec::Config;
-use csae::internals::train::{Log, RunFolder, Trainer};
 use indicatif::HumanDuration;
 use serde_json::{Value, json};
 
 use super::inspect::print_model_summary;
 use super::training::Job;
 use super::{Common, counted};
+use crate::device::Device;
+use crate::error::Result;
+use crate::model::{ModelSummary, summary};
+use crate::spec::Config;
+use crate::train::{Log, RunFolder, Trainer};
 
 /// Number of steps that are timed at most. The clock's error is then well below that of the load
 /// of the machine.

@@ -3,22 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::{Layout, LoadOptions, NanName, Sample};
-use csae::internals::error::Error;
-use csae::internals::infer::batches::{Inference, MemoryInUse};
-use csae::internals::infer::conditions::Condition;
-use csae::internals::infer::evaluate::evaluate_sample;
-use csae::internals::infer::restore::{Restorer, check_task};
-use csae::internals::model::Purpose;
-use csae::internals::raster::fill::fill;
-use csae::internals::raster::resample::imresize;
-use csae::internals::report::picture::Picture;
-use csae::internals::shape::Dims;
-use csae::internals::tasks::restore::protocol;
-use csae::internals::tasks::restore::protocol::{Degradation, Protocol, Restored};
 
 use super::reading::parse_nan;
 use super::{CommandArgs, Common};
+use crate::data::{Layout, LoadOptions, NanName, Sample};
+use crate::error::Error;
+use crate::infer::batches::{Inference, MemoryInUse};
+use crate::infer::conditions::Condition;
+use crate::infer::evaluate::evaluate_sample;
+use crate::infer::restore::{Restorer, check_task};
+use crate::model::Purpose;
+use crate::raster::fill::fill;
+use crate::raster::resample::imresize;
+use crate::report::picture::Picture;
+use crate::shape::Dims;
+use crate::tasks::restore::protocol;
+use crate::tasks::restore::protocol::{Degradation, Protocol, Restored};
 
 /// Evaluate a model on images: PSNR, SSIM, losses, L0, dead units, explained variance.
 ///

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use csae::bail_usage;
-use csae::internals::error::Result;
-use csae::internals::export::onnx::{self, Options, Part, Sigma};
-use csae::internals::files;
-use csae::internals::model::bundled;
 use serde_json::{Value, json};
 
 use super::{CommandArgs, Common};
+use crate::bail_usage;
+use crate::error::Result;
+use crate::export::onnx::{self, Options, Part, Sigma};
+use crate::files;
+use crate::model::bundled;
 
 /// The part of a model to export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

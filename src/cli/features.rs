@@ -3,20 +3,20 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use csae::bail_usage;
-use csae::internals::data::{Sample, WholeSize};
-use csae::internals::error::{Error, Result};
-use csae::internals::infer::batches::MemoryInUse;
-use csae::internals::model::{self, Graph, GridPooling, LoadedModel, PoolKind, Purpose};
-use csae::internals::shape::{Dims, Size};
-use csae::internals::spec::ModelSpec;
-use csae::internals::tasks::features::{Extractor, FeatureFormat, FeatureSource, Writer};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::interrupt::{self, Interrupted};
 use super::reading::ReadArgs;
 use super::{CommandArgs, Common};
+use crate::bail_usage;
+use crate::data::{Sample, WholeSize};
+use crate::error::{Error, Result};
+use crate::infer::batches::MemoryInUse;
+use crate::model::{self, Graph, GridPooling, LoadedModel, PoolKind, Purpose};
+use crate::shape::{Dims, Size};
+use crate::spec::ModelSpec;
+use crate::tasks::features::{Extractor, FeatureFormat, FeatureSource, Writer};
 
 /// How maps are pooled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -1,10 +1,10 @@
 //! Messages about files that are skipped or read in part.
 
-use csae::internals::data::FileReport;
-use csae::internals::data::file_report::refusal;
 use serde_json::json;
 
 use super::{Common, counted, with_flags};
+use crate::data::FileReport;
+use crate::data::file_report::refusal;
 
 impl Common {
     /// Reports the files of a source that are not read, or not as a whole. With `-v` also the

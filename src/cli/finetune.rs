@@ -5,19 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use csae::internals::budget::Budget;
-use csae::internals::data::{LoadOptions, NanName, Sample, Subset, WholeSize};
-use csae::internals::device::Device;
-use csae::internals::error::{Error, Result};
-use csae::internals::files;
-use csae::internals::model::{self, Graph};
-use csae::internals::report::chart;
-use csae::internals::report::confusion::Confusion;
-use csae::internals::report::runs::{State, write_page};
-use csae::internals::spec::{ClassifySpec, Config, HeadKind, HeadStart};
-use csae::internals::tasks::finetune::{Curve, Labelled, Point, begin_training, draw, split};
-use csae::internals::tasks::probe::match_labels;
-use csae::internals::train::RunFolder;
 use serde_json::{Value, json};
 
 use super::features::{Encoder, PoolChoice, Reading, same_size};
@@ -26,6 +13,19 @@ use super::learning::{
     Begin, Learning, absolute, best_validation, check_unconditioned, run_to_end, write_results,
 };
 use super::{CommandArgs, Common};
+use crate::budget::Budget;
+use crate::data::{LoadOptions, NanName, Sample, Subset, WholeSize};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::model::{self, Graph};
+use crate::report::chart;
+use crate::report::confusion::Confusion;
+use crate::report::runs::{State, write_page};
+use crate::spec::{ClassifySpec, Config, HeadKind, HeadStart};
+use crate::tasks::finetune::{Curve, Labelled, Point, begin_training, draw, split};
+use crate::tasks::probe::match_labels;
+use crate::train::RunFolder;
 
 /// How the head is initialised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -490,7 +490,7 @@ fn member(
         return Ok(serde_json::from_str(&text)?);
     }
     let newest = if there { folder.newest()? } else { None };
-    let from = newest.as_deref().map(csae::internals::train::checkpoint::load).transpose()?;
+    let from = newest.as_deref().map(crate::train::checkpoint::load).transpose()?;
     let begin = if there {
         let lock = folder.lock()?;
         Begin::Resume { folder, lock, from: from.as_ref(), rewrite: false, tensorboard }
@@ -530,7 +530,7 @@ fn occurring(data: &Labelled) -> NonZeroUsize {
 
 /// The output line of a point of a curve.
 fn describe(point: &Point) -> String {
-    let arm = |arm: &csae::internals::tasks::finetune::Arm| {
+    let arm = |arm: &crate::tasks::finetune::Arm| {
         format!("{:.2} ± {:.2} %", 100.0 * arm.mean, 100.0 * arm.std)
     };
     let p = point.p.map_or(String::new(), |p| format!("  p {p:.4}"));

@@ -4,21 +4,21 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use csae::bail_usage;
-use csae::internals::error::Result;
-use csae::internals::files;
-use csae::internals::model::Graph;
-use csae::internals::report::history::Kind;
-use csae::internals::report::runs::measures;
-use csae::internals::spec::{self, Config, Precision};
-use csae::internals::train::RunFolder;
-use csae::internals::train::data::{self, Prepared};
 use serde_json::{Value, json};
 
 use super::compare;
 use super::interrupt;
 use super::members::{self, EachRun, Member, Training};
 use super::{CommandArgs, Common};
+use crate::bail_usage;
+use crate::error::Result;
+use crate::files;
+use crate::model::Graph;
+use crate::report::history::Kind;
+use crate::report::runs::measures;
+use crate::spec::{self, Config, Precision};
+use crate::train::RunFolder;
+use crate::train::data::{self, Prepared};
 
 /// Train a model for every combination of values, and compare the runs.
 ///
@@ -165,7 +165,7 @@ fn run(args: &GridArgs) -> anyhow::Result<()> {
     let axes = args.set.iter().map(|set| Axis::parse(set)).collect::<Result<Vec<_>>>()?;
     let count: usize = axes.iter().map(|axis| axis.values.len()).product();
     if count > MAX_RUNS {
-        return Err(csae::internals::error::Error::usage(format!(
+        return Err(crate::error::Error::usage(format!(
             "--set: {count} combinations of values, more than {MAX_RUNS}; give fewer values"
         ))
         .into());
@@ -176,7 +176,7 @@ fn run(args: &GridArgs) -> anyhow::Result<()> {
     // All configurations are checked before the first training begins.
     for set in combinations(&axes) {
         let name = folder_name(&set, &axes);
-        let place = |error: csae::internals::error::Error| error.at(&name);
+        let place = |error: crate::error::Error| error.at(&name);
         let base = args.each.base(&args.data, &args.preset, &set);
         let mut config = base.map_err(place)?;
         config.model.undoes = config.corruption.clone();
@@ -193,7 +193,7 @@ fn run(args: &GridArgs) -> anyhow::Result<()> {
         let member = Member { config, folder: RunFolder::at(&args.out.join(&name)) };
         member.check(args.each.force)?;
         if members.iter().any(|other| other.folder.path() == member.folder.path()) {
-            return Err(csae::internals::error::Error::usage(format!(
+            return Err(crate::error::Error::usage(format!(
                 "--set: two combinations have the folder {name}; write their values differently"
             ))
             .into());

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use crate::bail_usage;
+use crate::device::Device;
+use crate::error::Result;
+use crate::files;
+use crate::model::{self, Purpose};
 use clap::Args;
-use csae::bail_usage;
-use csae::internals::device::Device;
-use csae::internals::error::Result;
-use csae::internals::files;
-use csae::internals::model::{self, Purpose};
 use serde_json::json;
 
 use super::{CommandArgs, Common};

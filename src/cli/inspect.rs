@@ -3,21 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::{Layout, LoadOptions, NanName, Sample};
-use csae::internals::infer::batches::{Inference, MemoryInUse};
-use csae::internals::infer::evaluate::EvaluationReport;
-use csae::internals::infer::top_patches::TopPatches;
-use csae::internals::metrics::statistics::quantiles;
-use csae::internals::model::{LayerRow, ModelSummary, Purpose};
-use csae::internals::report::history::{Entry, History};
-use csae::internals::spec::PenaltyName;
-use csae::internals::tasks::inspect::{
-    Inspection, ModelPaths, QUANTILES, RunRecord, conflicting_file, percent, plot_bytes,
-};
 use serde_json::json;
 
 use super::reading::{ShowArgs, parse_nan};
 use super::{CommandArgs, Common};
+use crate::data::{Layout, LoadOptions, NanName, Sample};
+use crate::infer::batches::{Inference, MemoryInUse};
+use crate::infer::evaluate::EvaluationReport;
+use crate::infer::top_patches::TopPatches;
+use crate::metrics::statistics::quantiles;
+use crate::model::{LayerRow, ModelSummary, Purpose};
+use crate::report::history::{Entry, History};
+use crate::spec::PenaltyName;
+use crate::tasks::inspect::{
+    Inspection, ModelPaths, QUANTILES, RunRecord, conflicting_file, percent, plot_bytes,
+};
 
 /// Inspect a model: its layers, its training history, its filters, what its units reconstruct, and
 /// with --data how often they fire.

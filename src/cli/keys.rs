@@ -1,12 +1,12 @@
 //! `csae keys`: lists the keys of a configuration.
 
 use clap::Args;
-use csae::bail_usage;
-use csae::internals::error::{Result, did_you_mean};
-use csae::internals::spec::keys::{self, Key, find, keys, meant};
 use serde_json::json;
 
 use super::{CommandArgs, Common};
+use crate::bail_usage;
+use crate::error::{Result, did_you_mean};
+use crate::spec::keys::{self, Key, find, keys, meant};
 
 /// List the keys of a configuration: meaning, values, default.
 ///

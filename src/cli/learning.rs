@@ -5,25 +5,25 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::bail_usage;
-use csae::internals::budget::Budget;
-use csae::internals::data::pattern;
-use csae::internals::device::Device;
-use csae::internals::error::{Error, Result};
-use csae::internals::files::{self, Lock};
-use csae::internals::model::{self, Decoder, Graph, LoadedModel};
-use csae::internals::rng::Stream;
-use csae::internals::shape::Dims;
-use csae::internals::spec::{Config, HeadKind, ModelSpec, written_keys};
-use csae::internals::tasks::inspect::ModelPaths;
-use csae::internals::tasks::segment::Segmenter;
-use csae::internals::train::checkpoint::Checkpoint;
-use csae::internals::train::run::Task;
-use csae::internals::train::{Log, Origin, Outcome, Run, RunFolder, Summary};
 use serde_json::Value;
 
 use super::Common;
 use super::interrupt::{self, Interrupted};
+use crate::bail_usage;
+use crate::budget::Budget;
+use crate::data::pattern;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files::{self, Lock};
+use crate::model::{self, Decoder, Graph, LoadedModel};
+use crate::rng::Stream;
+use crate::shape::Dims;
+use crate::spec::{Config, HeadKind, ModelSpec, written_keys};
+use crate::tasks::inspect::ModelPaths;
+use crate::tasks::segment::Segmenter;
+use crate::train::checkpoint::Checkpoint;
+use crate::train::run::Task;
+use crate::train::{Log, Origin, Outcome, Run, RunFolder, Summary};
 
 /// Flags that give the configuration of a run without its model.
 #[derive(Debug, Args)]

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
 use clap_mangen::Man;
-use csae::internals::error::{Error, Result};
-use csae::internals::files;
 
 use super::{CommandArgs, Common};
+use crate::error::{Error, Result};
+use crate::files;
 
 /// Write manual pages: one for the program and one for each command and subcommand.
 #[derive(Debug, Args)]

@@ -4,20 +4,20 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::budget::Budget;
-use csae::internals::device::Device;
-use csae::internals::error::{Error, Result};
-use csae::internals::files;
-use csae::internals::model::Graph;
-use csae::internals::spec::{self, Config};
-use csae::internals::tasks::compare::Comparison;
-use csae::internals::train::checkpoint;
-use csae::internals::train::data::Prepared;
-use csae::internals::train::{Log, Origin, Outcome, Run, RunFolder};
 use serde_json::Value;
 
 use super::Common;
 use super::interrupt::{self, Interrupted};
+use crate::budget::Budget;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::model::Graph;
+use crate::spec::{self, Config};
+use crate::tasks::compare::Comparison;
+use crate::train::checkpoint;
+use crate::train::data::Prepared;
+use crate::train::{Log, Origin, Outcome, Run, RunFolder};
 
 /// A run of a set.
 pub struct Member {

@@ -15,7 +15,7 @@ macro_rules! errln {
 }
 
 mod advice;
-pub mod allocator;
+mod allocator;
 mod annotated;
 mod anomaly;
 mod bench;
@@ -61,16 +61,20 @@ mod training;
 mod verify;
 mod watch;
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use csae::internals::budget;
-use csae::internals::budget::Budget;
-use csae::internals::error::{Error, ErrorKind};
+
+use crate::budget;
+use crate::budget::Budget;
+use crate::error::{Error, ErrorKind};
 
 pub use advice::with_flags;
+pub use allocator::{Allocator, share_heap};
 pub use common::{Common, Kernels};
+pub use drivers::without_displays;
 
 /// Convolutional sparse autoencoders on any GPU.
 ///
@@ -164,22 +168,44 @@ fn counted(n: usize, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
+/// Runs the program: parses the command line, runs the command, prints its error, and returns the
+/// exit status. The first of the arguments is the name of the program.
+///
+/// A process can run it once, because it starts the threads of the CPU path.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let status = match parse(&arguments) {
+        Err(error) => refuse(&error, &arguments),
+        Ok(parsed) => match run(parsed) {
+            Ok(()) => 0,
+            Err((error, status)) => {
+                errln!("csae: {}", with_flags(&format!("{error:#}")));
+                status
+            }
+        },
+    };
+    // In another program, such as Python, nothing else flushes it.
+    let _ = std::io::Write::flush(&mut std::io::stdout());
+    status
+}
+
 /// Parses the command line. A negative number is always a value, never an unknown flag, so that the
 /// flag it belongs to can name its range.
 ///
 /// # Errors
 /// If the command line is invalid, or asks for help or the version.
-pub fn parse() -> Result<Cli, clap::Error> {
+fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     fn with_negative(command: clap::Command) -> clap::Command {
         command.mut_subcommands(with_negative).allow_negative_numbers(true)
     }
     let mut command = with_negative(Cli::command());
-    let mut matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    let mut matches = command.try_get_matches_from_mut(arguments)?;
     Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
-/// Prints clap's message: help and version unchanged, an error as one line.
-pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
+/// Prints clap's message: help and version unchanged, an error as one line. Returns the exit
+/// status.
+fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
     use clap::error::ErrorKind::{
         DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand, DisplayVersion,
     };
@@ -191,11 +217,11 @@ pub fn refuse(error: &clap::Error) -> std::process::ExitCode {
         let _ = error.print();
     } else {
         let arguments: Vec<String> =
-            std::env::args_os().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
+            arguments.iter().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
         let advice = near_miss::advice(error, Cli::command(), &arguments);
         errln!("csae: {}", in_one_line(&error.to_string(), advice.as_deref()));
     }
-    std::process::ExitCode::from(error.exit_code() as u8)
+    error.exit_code() as u8
 }
 
 /// Joins clap's paragraphs (error, tips, usage, hint) into one line. `advice` replaces its tips.
@@ -240,7 +266,7 @@ fn plain_numbers(text: &str) -> String {
 /// # Errors
 /// The error of the command with the exit status: 2 for a usage error, 128 and the number of the
 /// signal after Ctrl-C and its like, and 1 otherwise.
-pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
+fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     // Without the flag a command that continues a run starts the threads of that run. Commands
     // that lack the flag compute nothing.
     let resumes = match &cli.command {
@@ -248,7 +274,6 @@ pub fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
         Command::Train(args) => args.may_resume(),
         _ => false,
     };
-
     if let Some(common) = cli.command.common()
         && (common.threads.is_some() || !resumes)
     {
@@ -269,7 +294,7 @@ fn with_status(error: anyhow::Error) -> (anyhow::Error, u8) {
 }
 
 /// The memory budget of `--max-memory`.
-fn budget(given: Option<&str>) -> csae::internals::error::Result<Budget> {
+fn budget(given: Option<&str>) -> crate::error::Result<Budget> {
     let all =
         given.map(budget::parse_bytes).transpose().map_err(|error| error.at("--max-memory"))?;
     Ok(Budget::new(all))
@@ -303,7 +328,7 @@ fn out_raw(bytes: &[u8]) {
 ///
 /// # Errors
 /// If they are not, and `partial` does not allow it.
-pub fn require_most(used: usize, all: usize, partial: bool) -> csae::internals::error::Result<()> {
+pub fn require_most(used: usize, all: usize, partial: bool) -> crate::error::Result<()> {
     if partial || 10 * used >= 9 * all {
         return Ok(());
     }
@@ -317,7 +342,7 @@ pub fn require_most(used: usize, all: usize, partial: bool) -> csae::internals::
 ///
 /// # Errors
 /// If it exists and `force` is not set.
-pub fn refuse_existing(path: &Path, force: bool) -> csae::internals::error::Result<()> {
+pub fn refuse_existing(path: &Path, force: bool) -> crate::error::Result<()> {
     if path.exists() && !force {
         return Err(Error::usage(format!(
             "{} already exists; choose another path, or overwrite it with --force",

@@ -3,7 +3,8 @@
 
 use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use csae::internals::spec::keys::meant;
+
+use crate::spec::keys::meant;
 
 /// What a word means here.
 #[derive(Clone, Copy, Debug)]

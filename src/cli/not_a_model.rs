@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use csae::internals::data::formats::content::Content;
-use csae::internals::data::formats::idx::named_idx;
-use csae::internals::data::{bundled, find, pattern};
-use csae::internals::error::Error;
+use crate::data::formats::content::Content;
+use crate::data::formats::idx::named_idx;
+use crate::data::{bundled, find, pattern};
+use crate::error::Error;
 
 /// What a path is, if it is recognisably not a model.
 fn description(path: &Path) -> Option<&'static str> {

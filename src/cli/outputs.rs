@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use csae::bail_usage;
-use csae::internals::error::Result;
+use crate::bail_usage;
+use crate::error::Result;
 
 /// Extensions of image files. A path that ends in one of them names a file, not a folder.
 const IMAGES: [&str; 14] = [

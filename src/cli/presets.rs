@@ -1,12 +1,12 @@
 //! `csae presets`: lists and prints configurations.
 
 use clap::Args;
-use csae::bail_usage;
-use csae::internals::error::{Result, did_you_mean};
-use csae::internals::spec::{Expectation, HeadKind, preset_expectation, preset_names, preset_text};
 use serde_json::json;
 
 use super::{CommandArgs, Common};
+use crate::bail_usage;
+use crate::error::{Result, did_you_mean};
+use crate::spec::{Expectation, HeadKind, preset_expectation, preset_names, preset_text};
 
 /// List the presets, or print one: a configuration to start from.
 ///

@@ -5,20 +5,18 @@ use std::time::Instant;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use csae::internals::data::Sample;
-use csae::internals::device::Device;
-use csae::internals::files;
-use csae::internals::infer::batches::MemoryInUse;
-use csae::internals::model::{LoadedModel, Purpose, Store};
-use csae::internals::tasks::features::{self, Extractor};
-use csae::internals::tasks::inspect::ModelPaths;
-use csae::internals::tasks::probe::{
-    self, ClassifierKind, FittedProbe, ProbeFeatures, ProbeRow, ProbeTask,
-};
 use serde_json::json;
 
 use super::features::{Encoder, PoolChoice, Reading, bar, same_size};
 use super::{CommandArgs, Common};
+use crate::data::Sample;
+use crate::device::Device;
+use crate::files;
+use crate::infer::batches::MemoryInUse;
+use crate::model::{LoadedModel, Purpose, Store};
+use crate::tasks::features::{self, Extractor};
+use crate::tasks::inspect::ModelPaths;
+use crate::tasks::probe::{self, ClassifierKind, FittedProbe, ProbeFeatures, ProbeRow, ProbeTask};
 
 /// Which classifiers to fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -137,7 +135,7 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
     let task = ProbeTask::new(&train, &test, args.seed)?;
     let max = args.labels_per_class.iter().max();
     if let (Some(max), Some(labels)) = (max, train.labels()) {
-        csae::internals::data::split::per_class(&labels.of, &labels.classes, max.get(), args.seed)
+        crate::data::split::per_class(&labels.of, &labels.classes, max.get(), args.seed)
             .map_err(|error| error.at("--labels-per-class"))?;
     }
     let width = encoder.dims().len();
@@ -178,7 +176,7 @@ fn extract(
     encoder: &Encoder,
     store: &Store,
     what: &str,
-) -> csae::internals::error::Result<ProbeFeatures> {
+) -> crate::error::Result<ProbeFeatures> {
     let mut extractor = Extractor::new(&encoder.graph, store, encoder.pooling)?;
     let width = encoder.dims().len();
     extractor.fit(
@@ -205,7 +203,7 @@ fn stored(
     paths: [&PathBuf; 2],
     encoder: &Encoder,
     loaded: &LoadedModel,
-) -> csae::internals::error::Result<ProbeFeatures> {
+) -> crate::error::Result<ProbeFeatures> {
     let mut paths = paths.into_iter();
     task.gather(encoder.dims().len(), |sample, take| {
         let path = paths.next().expect("one file for each set");
@@ -223,7 +221,7 @@ struct Probes<'a> {
 }
 
 impl Probes<'_> {
-    fn evaluate(&mut self, name: &str, rows: &ProbeFeatures) -> csae::internals::error::Result<()> {
+    fn evaluate(&mut self, name: &str, rows: &ProbeFeatures) -> crate::error::Result<()> {
         let classes = &self.task.classes;
         for kind in self.args.classifier.kinds() {
             let start = Instant::now();
@@ -351,7 +349,7 @@ mod tests {
             classifier: ClassifierKind::Svm.name(),
             lambda: Some(0.01),
             held_out: Some(0.08),
-            test: Some(csae::internals::report::confusion::Rate::new(746, 10_000)),
+            test: Some(crate::report::confusion::Rate::new(746, 10_000)),
             draws: None,
             seconds: 3.2,
         };

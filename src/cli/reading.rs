@@ -1,12 +1,13 @@
 //! Flags of commands that read data.
 
 use clap::Args;
-use csae::internals::budget::Budget;
-use csae::internals::data::{Layout, LoadOptions, NanName};
-use csae::internals::error::Result;
-use csae::internals::model::ModelSpec;
-use csae::internals::report::rendering::check_channels;
-use csae::internals::shape::Dims;
+
+use crate::budget::Budget;
+use crate::data::{Layout, LoadOptions, NanName};
+use crate::error::Result;
+use crate::model::ModelSpec;
+use crate::report::rendering::check_channels;
+use crate::shape::Dims;
 
 /// How data are read.
 #[derive(Args, Clone, Debug)]

@@ -3,23 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::image_file::{Depth, ImageFile, is_tiff_name};
-use csae::internals::data::numbers::npy_header::encode as npy_header;
-use csae::internals::data::{Encoding, Handles, LoadOptions, Pixels, SampleType};
-use csae::internals::error::{Error, Result};
-use csae::internals::files;
-use csae::internals::infer::batches::{Inference, MemoryInUse};
-use csae::internals::infer::reconstruct;
-use csae::internals::metrics::quality;
-use csae::internals::model::{ModelSpec, Purpose};
-use csae::internals::report::picture::Picture;
-use csae::internals::report::signals;
-use csae::internals::shape::{Dims, to_nchw};
 use serde_json::json;
 
 use super::reading::{ReadArgs, ShowArgs};
 use super::targets::{Job, Results, Targets};
 use super::{CommandArgs, Common};
+use crate::data::image_file::{Depth, ImageFile, is_tiff_name};
+use crate::data::numbers::npy_header::encode as npy_header;
+use crate::data::{Encoding, Handles, LoadOptions, Pixels, SampleType};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::infer::batches::{Inference, MemoryInUse};
+use crate::infer::reconstruct;
+use crate::metrics::quality;
+use crate::model::{ModelSpec, Purpose};
+use crate::report::picture::Picture;
+use crate::report::signals;
+use crate::shape::{Dims, to_nchw};
 
 /// Reconstruct images of any size with an autoencoder, and write the results as PNG or TIFF files,
 /// or as one array.

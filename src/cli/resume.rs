@@ -3,20 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::error::Error;
-use csae::internals::model::Graph;
-use csae::internals::priors::file::path_of;
-use csae::internals::report::runs::{differences, settings};
-use csae::internals::shape::Dims;
-use csae::internals::spec::{Config, HeadKind};
-use csae::internals::train::checkpoint::{self, Checkpoint};
-use csae::internals::train::{RunFolder, Trainer};
 use serde_json::json;
 
 use super::annotated;
 use super::learning::Begin;
 use super::training::Job;
 use super::{CommandArgs, Common};
+use crate::error::Error;
+use crate::model::Graph;
+use crate::priors::file::path_of;
+use crate::report::runs::{differences, settings};
+use crate::shape::Dims;
+use crate::spec::{Config, HeadKind};
+use crate::train::checkpoint::{self, Checkpoint};
+use crate::train::{RunFolder, Trainer};
 
 /// Continue a run where it stopped.
 ///
@@ -49,7 +49,7 @@ pub struct ResumeArgs {
 
 impl ResumeArgs {
     /// The configuration with the number of epochs or steps that the flags give.
-    fn lengthen(&self, mut config: Config) -> csae::internals::error::Result<Config> {
+    fn lengthen(&self, mut config: Config) -> crate::error::Result<Config> {
         if let Some(epochs) = self.epochs {
             (config.train.epochs, config.train.steps) = (epochs, 0);
         }
@@ -189,10 +189,7 @@ pub fn continue_run(
 }
 
 /// Refuses a configuration that differs from that of a run in more than the number of steps.
-fn refuse_other_settings(
-    recorded: &Config,
-    mut wanted: Config,
-) -> csae::internals::error::Result<()> {
+fn refuse_other_settings(recorded: &Config, mut wanted: Config) -> crate::error::Result<()> {
     // A run records what its data decided.
     let model = &mut wanted.model;
     model.undoes = wanted.corruption.clone();
@@ -217,7 +214,7 @@ fn refuse_other_settings(
 const FROM_START: &str = "no checkpoint yet; starting from the beginning";
 
 /// The input size in a run's configuration.
-pub fn input(config: &Config) -> csae::internals::error::Result<Dims> {
+pub fn input(config: &Config) -> crate::error::Result<Dims> {
     let [c, h, w] = config.model.input.ok_or_else(|| {
         Error::usage("model.input is missing; restore the config.toml that the run started with")
     })?;
@@ -230,7 +227,7 @@ fn report_if_finished(
     folder: &RunFolder,
     config: &Config,
     checkpoint: &Checkpoint,
-) -> csae::internals::error::Result<bool> {
+) -> crate::error::Result<bool> {
     let header = &checkpoint.header;
     let total =
         Trainer::total_steps(config, usize::try_from(header.steps_per_epoch).unwrap_or(usize::MAX));

@@ -4,19 +4,19 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use csae::internals::error::Error;
-use csae::internals::files;
-use csae::internals::model::Graph;
-use csae::internals::report::chart;
-use csae::internals::spec::{Config, Precision, SparsityRule};
-use csae::internals::tasks::sweep::{Member, Sweep};
-use csae::internals::train::RunFolder;
-use csae::internals::train::data::{self, Prepared};
 use serde_json::{Value, json};
 
 use super::interrupt;
 use super::members::{self, EachRun, Training};
 use super::{CommandArgs, Common};
+use crate::error::Error;
+use crate::files;
+use crate::model::Graph;
+use crate::report::chart;
+use crate::spec::{Config, Precision, SparsityRule};
+use crate::tasks::sweep::{Member, Sweep};
+use crate::train::RunFolder;
+use crate::train::data::{self, Prepared};
 
 /// Compare sparsity rules: train a model with several rules at several strengths, and compare
 /// reconstructions at the same L0.
@@ -77,16 +77,12 @@ struct Planned {
 }
 
 impl SweepArgs {
-    fn base(&self) -> csae::internals::error::Result<Config> {
+    fn base(&self) -> crate::error::Result<Config> {
         self.each.base(&self.data, &self.preset, &self.set)
     }
 
     /// The models to train, on the prepared data.
-    fn planned(
-        &self,
-        base: &Config,
-        prepared: &Prepared,
-    ) -> csae::internals::error::Result<Vec<Planned>> {
+    fn planned(&self, base: &Config, prepared: &Prepared) -> crate::error::Result<Vec<Planned>> {
         let of = [
             ("lambda", &self.lambda, "l1"),
             ("k", &self.k, "top_k"),
@@ -209,11 +205,7 @@ fn run(args: SweepArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn found(
-    planned: &Planned,
-    report: &Value,
-    seconds: f64,
-) -> csae::internals::error::Result<Member> {
+fn found(planned: &Planned, report: &Value, seconds: f64) -> crate::error::Result<Member> {
     let number = |key: &str| {
         let folder = planned.member.folder.path().display();
         report[key].as_f64().ok_or_else(|| {

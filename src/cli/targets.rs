@@ -3,16 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Component, Path, PathBuf};
 
-use csae::internals::budget::Budget;
-use csae::internals::data::image_file::is_tiff_name;
-use csae::internals::data::{self, Handles, LoadOptions, Pixels, SampleType, pattern};
-use csae::internals::error::{Error, Result};
-use csae::internals::model::ModelSpec;
-use csae::internals::report::rendering::{Rendering, Source, check_channels};
-use csae::internals::shape::{Dims, Size};
-
 use super::Common;
 use super::outputs::single_file;
+use crate::budget::Budget;
+use crate::data::image_file::is_tiff_name;
+use crate::data::{self, Handles, LoadOptions, Pixels, SampleType, pattern};
+use crate::error::{Error, Result};
+use crate::model::ModelSpec;
+use crate::report::rendering::{Rendering, Source, check_channels};
+use crate::shape::{Dims, Size};
 
 /// Number of values of images that the colours of pictures are chosen for. More take longer to read
 /// and hardly change the colours.

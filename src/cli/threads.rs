@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Mutex;
 
-use csae::internals::error::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Threads beside those of the CPU path: for signals, for reading images ahead, and the driver's.
 const OTHERS: usize = 6;

@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::{Layout, NanName, bundled};
-use csae::internals::error::Error;
-use csae::internals::files;
-use csae::internals::spec::{self, Config, CorruptionSpec, Task};
-use csae::internals::train::{Origin, RunFolder};
 use serde_json::json;
 
 use super::reading::{ShowArgs, parse_nan};
 use super::training::Job;
 use super::{CommandArgs, Common, dry_run, resume};
+use crate::data::{Layout, NanName, bundled};
+use crate::error::Error;
+use crate::files;
+use crate::spec::{self, Config, CorruptionSpec, Task};
+use crate::train::{Origin, RunFolder};
 
 /// Train a model.
 ///
@@ -123,13 +123,13 @@ impl TrainArgs {
     }
 
     /// The keys that the user wrote: in a configuration file, not in a preset, and by --set.
-    fn written_keys(&self) -> csae::internals::error::Result<BTreeSet<String>> {
+    fn written_keys(&self) -> crate::error::Result<BTreeSet<String>> {
         let text = self.config.as_deref().map(files::read_text).transpose()?;
         Ok(spec::written_keys(text.as_deref(), &self.set))
     }
 
     /// The configuration: the preset or file, changed by --set, then by the other flags.
-    fn config(&self) -> csae::internals::error::Result<Config> {
+    fn config(&self) -> crate::error::Result<Config> {
         let (text, place) = match (&self.config, &self.preset) {
             (Some(path), _) => (files::read_text(path)?, path.display().to_string()),
             (None, preset) => {
@@ -269,7 +269,7 @@ Bundled sets: {}",
 ///
 /// # Errors
 /// If `wanted` exists and `force` is not set.
-pub fn run_folder(wanted: Option<&Path>, force: bool) -> csae::internals::error::Result<RunFolder> {
+pub fn run_folder(wanted: Option<&Path>, force: bool) -> crate::error::Result<RunFolder> {
     if let Some(wanted) = wanted {
         super::outputs::check_folder(wanted)?;
         if !force && RunFolder::is_run(wanted) {

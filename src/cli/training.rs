@@ -3,22 +3,21 @@
 
 use std::path::Path;
 
-use csae::internals::budget::Budget;
-use csae::internals::device::Device;
-use csae::internals::error::{ErrorKind, Result};
-use csae::internals::files::Lock;
-use csae::internals::infer::evaluate::EvaluationReport;
-use csae::internals::infer::reconstruct::encodes_whole_images;
-use csae::internals::model::{Graph, ParamRole};
-use csae::internals::report::rendering::check_channels;
-use csae::internals::spec::Config;
-use csae::internals::train::checkpoint::Checkpoint;
-use csae::internals::train::data::{self, Prepared};
-use csae::internals::train::reconstruction::Reconstruction;
-use csae::internals::train::{Log, Outcome, Run, RunFolder, Summary, Trainer};
-
 use super::Common;
 use super::interrupt::{self, Interrupted};
+use crate::budget::Budget;
+use crate::device::Device;
+use crate::error::{ErrorKind, Result};
+use crate::files::Lock;
+use crate::infer::evaluate::EvaluationReport;
+use crate::infer::reconstruct::encodes_whole_images;
+use crate::model::{Graph, ParamRole};
+use crate::report::rendering::check_channels;
+use crate::spec::Config;
+use crate::train::checkpoint::Checkpoint;
+use crate::train::data::{self, Prepared};
+use crate::train::reconstruction::Reconstruction;
+use crate::train::{Log, Outcome, Run, RunFolder, Summary, Trainer};
 
 /// The checked data and model of a run.
 pub struct Job {

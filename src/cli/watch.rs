@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::internals::tasks::watch::Watch;
 use serde_json::json;
 
 use super::{CommandArgs, Common};
+use crate::tasks::watch::Watch;
 
 /// Follow runs in a browser: a page with charts, results, settings and pictures.
 ///

@@ -16,6 +16,7 @@
 //! | [Clusters][clusters] | Batch jobs: signals, resuming, memory limits. |
 //! | [File formats][file_formats] | Every file that csae reads and writes. |
 //! | [Model file][model_file] | What a model file holds, and how to read it. |
+//! | [Python][python] | From Python: numpy arrays, scikit-learn, PyTorch. |
 //! | [Questions][faq] | Short answers to frequent questions. |
 //! | [Glossary][glossary] | The words of this guide. |
 
@@ -60,6 +61,7 @@ macro_rules! pages {
             #[doc = "[Clusters]: self::clusters"]
             #[doc = "[File formats]: self::file_formats"]
             #[doc = "[Model file]: self::model_file"]
+            #[doc = "[Python]: self::python"]
             #[doc = "[Questions]: self::faq"]
             #[doc = "[Glossary]: self::glossary"]
             #[doc = ""]
@@ -89,6 +91,7 @@ pages! {
     clusters "clusters",
     file_formats "file-formats",
     model_file "model-file",
+    python "python",
     faq "faq",
     glossary "glossary",
 }

@@ -53,6 +53,24 @@ fn hash<'t, Bytes: AsRef<[u8]>>(
 /// # Errors
 /// When the device fails or the file cannot be written.
 pub fn save(path: &Path, device: &mut Device, graph: &Graph, store: &Store) -> Result<()> {
+    content(device, graph, store, |tensors, text| tensor_file::write(path, tensors, KEY, text))
+}
+
+/// The bytes of a model file.
+///
+/// # Errors
+/// When the device fails.
+pub fn to_bytes(device: &mut Device, graph: &Graph, store: &Store) -> Result<Vec<u8>> {
+    content(device, graph, store, |tensors, text| tensor_file::encode(tensors, KEY, text))
+}
+
+/// Passes what a model file holds to `write`: its tensors and the text of its header.
+fn content<R>(
+    device: &mut Device,
+    graph: &Graph,
+    store: &Store,
+    write: impl FnOnce(Vec<Tensor<'_>>, String) -> Result<R>,
+) -> Result<R> {
     let all = store.read_all(device, graph)?;
     let hash = hash(all.iter().map(|(param, values)| {
         (param.name.as_str(), &param.shape[..], tensor_file::bytes(values))
@@ -67,7 +85,7 @@ pub fn save(path: &Path, device: &mut Device, graph: &Graph, store: &Store) -> R
     let json = serde_json::to_value(&header)
         .and_then(|value| serde_json::to_string(&value))
         .expect("a header is JSON");
-    tensor_file::write(path, tensors.collect(), KEY, json)
+    write(tensors.collect(), json)
 }
 
 /// A model read from a file: its graph, and its tensors in natural order.

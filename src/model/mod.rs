@@ -21,7 +21,7 @@ pub use decoder::{Decoder, decoder};
 pub(crate) use description::spelling_for_signals;
 pub use description::{LabelReading, LayerSpec, ModelSpec};
 pub use encoder::{GridPooling, HEAD, POOL, PoolKind, classifier, encoder, feature_layer};
-pub use file::{LoadedModel, bundled, bundled_names, load, load_bytes, restorer, save};
+pub use file::{LoadedModel, bundled, bundled_names, load, load_bytes, restorer, save, to_bytes};
 pub use graph::{Graph, Node};
 pub use layers::{
     ActivationSpec, AddSpec, AvgPool2dSpec, BatchTopKSpec, ConcatSpec, Conv2dSpec,

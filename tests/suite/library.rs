@@ -2,6 +2,8 @@
 //! much of it there is.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use csae::{Array, DeviceChoice, Image, Model, Noise, Size, TrainOptions};
 
@@ -294,6 +296,45 @@ fn a_callback_ends_training() {
     let report =
         model.train(&images, options.on_progress(|_| std::ops::ControlFlow::Break(()))).unwrap();
     assert!(report.stopped && report.steps < 20, "{report:?}");
+}
+
+/// The flag ends training after a step, and other work before its first batch, image or strip.
+#[test]
+fn a_flag_stops_the_work() {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut model = convolutions();
+    model.set_stop(Arc::clone(&stop));
+    let images = constant([2, 1, 8, 8], 0.5);
+    model.encode(&images).unwrap();
+    let mut restorer = bundled("denoise");
+    restorer.set_stop(Arc::clone(&stop));
+    let image = square(24, 0.5);
+    restorer.denoise(&image, Noise::Sigma(10.0)).unwrap();
+    stop.store(true, Ordering::Relaxed);
+    assert_refused(model.encode(&images), &["stopped"]);
+    assert_refused(model.features(&images, None), &["stopped"]);
+    assert_refused(model.reconstruct(&images), &["stopped"]);
+    assert_refused(model.reconstruct(&constant([1, 1, 12, 20], 0.5)), &["stopped"]);
+    assert_refused(restorer.denoise(&image, Noise::Sigma(10.0)), &["stopped"]);
+    let report = model.train(&images, TrainOptions::new().steps(1000).batch(2)).unwrap();
+    assert_eq!((report.steps, report.stopped), (1, true));
+    stop.store(false, Ordering::Relaxed);
+    model.encode(&images).unwrap();
+}
+
+#[test]
+fn bytes_and_keys_make_models() {
+    let mut model = bundled("denoise");
+    let bytes = model.to_bytes().unwrap();
+    let builder = || Model::builder().device(DeviceChoice::Cpu);
+    assert!(bytes == builder().from_bytes(&bytes).unwrap().to_bytes().unwrap());
+    assert_refused(builder().from_bytes(&bytes[..500]), &["model in memory", "not a model file"]);
+    let sparse = csae::preset("sparse").unwrap();
+    let builder = || builder().input(1, Size::new(8, 8));
+    let small = builder().set("model.layers.code.units", 9).from_toml(sparse).unwrap();
+    assert_eq!(small.code_shape(), [9, 1, 1]);
+    let wrong = builder().set("model.layers.code.unit", 9).from_toml(sparse);
+    assert_refused(wrong, &["did you mean units"]);
 }
 
 /// Images of one value.

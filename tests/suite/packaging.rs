@@ -1,5 +1,6 @@
 //! Files of a release: they exist, and versions that are written twice agree.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::support::text;
@@ -48,6 +49,36 @@ fn versions_agree() {
     has("src/guide/getting-started.md", &format!("{rust} or newer"));
     has("CITATION.cff", &format!("version: {}", env!("CARGO_PKG_VERSION")));
     has("CHANGELOG.md", env!("CARGO_PKG_VERSION"));
+}
+
+/// The packages of a lock file, with their versions.
+fn locked(file: &str) -> BTreeSet<(String, String)> {
+    let lock: toml::Table = toml::from_str(&text(root().join(file))).unwrap();
+    let word = |package: &toml::Value, key: &str| package[key].as_str().unwrap().to_owned();
+    let packages = lock["package"].as_array().unwrap().iter();
+    packages.map(|package| (word(package, "name"), word(package, "version"))).collect()
+}
+
+/// The wheel is the same program: it is built from the same versions with the same profiles.
+#[test]
+fn the_python_crate_is_built_as_this_one() {
+    let (own, python) = (locked("Cargo.lock"), locked("python/Cargo.lock"));
+    let is_here = |name: &str| own.iter().any(|(known, _)| known == name);
+    let others: Vec<_> = python.difference(&own).filter(|(name, _)| is_here(name)).collect();
+    assert!(others.is_empty(), "copy Cargo.lock to python/ and build there: {others:?}");
+    assert!(python.len() > 100 && !is_here("pyo3") && python.iter().any(|one| one.0 == "pyo3"));
+    let crate_of_python: toml::Table =
+        toml::from_str(&text(root().join("python/Cargo.toml"))).unwrap();
+    let own = manifest();
+    for key in ["version", "edition", "rust-version", "license"] {
+        assert_eq!(crate_of_python["package"][key], own["package"][key], "{key}");
+    }
+    let profile = |table: &toml::Table, name: &str, key: &str| table["profile"][name][key].clone();
+    for key in ["inherits", "lto", "codegen-units"] {
+        assert_eq!(profile(&crate_of_python, "dist", key), profile(&own, "dist", key), "{key}");
+    }
+    let of_release = |table| profile(table, "release", "strip");
+    assert_eq!(of_release(&crate_of_python), of_release(&own));
 }
 
 /// The crate has what it compiles in, and is far below the limit of the registry (10 MB).

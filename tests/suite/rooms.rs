@@ -1,5 +1,5 @@
 //! The rooms of the library: imports only point down the picture in `src/lib.rs`, no room holds too
-//! much of the code, and no text names a flag of the program.
+//! much of the code, and only the command line names flags of the program.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -102,7 +102,7 @@ fn library() -> (String, BTreeMap<PathBuf, (String, String)>) {
     for path in sources(&root) {
         let inside = path.strip_prefix(&root).unwrap().to_owned();
         let room = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
-        if !["lib", "main", "cli", "testing"].contains(&room) {
+        if !["lib", "main", "testing"].contains(&room) {
             let source = std::fs::read_to_string(&path).unwrap();
             files.insert(inside.clone(), (room.to_owned(), source));
         }
@@ -208,14 +208,14 @@ fn flags(source: &str) -> Vec<(usize, &str)> {
     literals(untested(source)).into_iter().filter(|(_, text)| names_flag(text)).collect()
 }
 
-/// A user of the library cannot set a flag. See `src/advice.rs`.
+/// A user of the library cannot set a flag: only the command line names them. See `src/advice.rs`.
 #[test]
 fn no_text_of_the_library_names_a_flag() {
     let (lib, files) = library();
     let mut found: Vec<String> =
         flags(&lib).into_iter().map(|(line, text)| format!("lib.rs:{line}: {text}")).collect();
-    for (file, (_, source)) in &files {
-        if file.to_string_lossy().ends_with("_tests.rs") {
+    for (file, (room, source)) in &files {
+        if room == "cli" || file.to_string_lossy().ends_with("_tests.rs") {
             continue;
         }
         let named = flags(source).into_iter();

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::internals::data::LoadOptions;
-use csae::internals::tasks::anomaly::{
-    Evaluation, Image, LabelledSet, Report, VIEWS, ViewExtractor, evaluate,
-};
 use serde_json::{Value, json};
 
 use super::Fitted;
 use crate::cli::{CommandArgs, Common, budget, counted, features};
+use crate::data::LoadOptions;
+use crate::tasks::anomaly::{
+    Evaluation, Image, LabelledSet, Report, VIEWS, ViewExtractor, evaluate,
+};
 
 /// Upper limit of the false-positive rate up to which per-region overlap is integrated, as
 /// published (Bergmann et al., "MVTec AD", 2019).
@@ -115,17 +115,13 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let dims = fitted.tiled.dims();
-    let held = set.sets().map(csae::internals::data::Pixels::held_bytes).sum::<u64>();
+    let held = set.sets().map(crate::data::Pixels::held_bytes).sum::<u64>();
     let peak = set.sets().map(|set| {
         set.sizes().map(|size| Image::bytes(dims, size)).max().unwrap_or(0) + set.reading_bytes()
     });
     let reserved = held + peak.max().unwrap_or(0);
     let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;
-    let bar = features::bar(
-        &args.common,
-        "images",
-        set.sets().map(csae::internals::data::Pixels::len).sum(),
-    );
+    let bar = features::bar(&args.common, "images", set.sets().map(crate::data::Pixels::len).sum());
     let report =
         evaluate(&mut device, &mut extractor, &fitted.detector, &set, args.strict, |done| {
             bar.set_position(done as u64)

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::bail_usage;
-use csae::internals::data::{self, LoadOptions};
-use csae::internals::error::Error;
-use csae::internals::files;
-use csae::internals::model::{self, Purpose};
-use csae::internals::tasks::anomaly::{
+use serde_json::json;
+
+use crate::bail_usage;
+use crate::data::{self, LoadOptions};
+use crate::error::Error;
+use crate::files;
+use crate::model::{self, Purpose};
+use crate::tasks::anomaly::{
     Detector, DetectorOptions, FILE_NAME, Image, TiledModel, VIEWS, ViewExtractor,
 };
-use serde_json::json;
 
 use crate::cli::reading::ReadArgs;
 use crate::cli::{CommandArgs, Common, features, refuse_existing};
@@ -66,7 +67,7 @@ pub struct FitArgs {
 }
 
 impl FitArgs {
-    fn options(&self) -> csae::internals::error::Result<DetectorOptions> {
+    fn options(&self) -> crate::error::Result<DetectorOptions> {
         if !(2..=1 << 20).contains(&self.bank) {
             bail_usage!("--bank {}: give a number from 2 to {}", self.bank, 1 << 20);
         }

@@ -8,13 +8,13 @@ mod score;
 use std::path::Path;
 
 use clap::Args;
-use csae::bail_usage;
-use csae::internals::error::Result;
-use csae::internals::model::{self, Graph, LoadedModel};
-use csae::internals::shape::Size;
-use csae::internals::tasks::anomaly::{Detector, TiledModel};
 
 use super::{CommandArgs, Common, commands, not_a_model};
+use crate::bail_usage;
+use crate::error::Result;
+use crate::model::{self, Graph, LoadedModel};
+use crate::shape::Size;
+use crate::tasks::anomaly::{Detector, TiledModel};
 
 /// Find anomalies in images with a model trained on normal images only: heat maps, scores, and
 /// thresholds at a chosen false-alarm rate.

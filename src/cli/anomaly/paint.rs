@@ -3,15 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data;
-use csae::internals::data::Handles;
-use csae::internals::error::{Error, Result};
-use csae::internals::files;
-use csae::internals::raster::corrupt;
-use csae::internals::report::picture;
-use csae::internals::shape::{Dims, Size};
-use csae::internals::tasks::anomaly::{Defect, Image, MIN_SIDE, PaintedDefect, paint};
 use serde_json::json;
+
+use crate::data;
+use crate::data::Handles;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::raster::corrupt;
+use crate::report::picture;
+use crate::shape::{Dims, Size};
+use crate::tasks::anomaly::{Defect, Image, MIN_SIDE, PaintedDefect, paint};
 
 use crate::cli::outputs::check_folder;
 use crate::cli::reading::ReadArgs;
@@ -49,7 +50,7 @@ pub struct PaintArgs {
 
 /// The part of an image of `size` with the first row and column `start`.
 fn crop(image: &Image, start: (usize, usize), size: Size) -> Image {
-    let pixels = csae::internals::raster::crop(&image.pixels, image.dims, start, size);
+    let pixels = crate::raster::crop(&image.pixels, image.dims, start, size);
     Image { pixels, dims: Dims::of(size, image.dims.c) }
 }
 

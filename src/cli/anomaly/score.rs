@@ -3,21 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::{Handles, LoadOptions};
-use csae::internals::error::Result;
-use csae::internals::files;
-use csae::internals::model::ModelSpec;
-use csae::internals::report::picture::{self, Picture};
-use csae::internals::report::rendering::Rendering;
-use csae::internals::report::signals;
-use csae::internals::shape::Dims;
-use csae::internals::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
 use serde_json::json;
 
 use super::Fitted;
 use crate::cli::reading::{ReadArgs, ShowArgs};
 use crate::cli::targets::{Job, Results, Targets};
 use crate::cli::{CommandArgs, Common};
+use crate::data::{Handles, LoadOptions};
+use crate::error::Result;
+use crate::files;
+use crate::model::ModelSpec;
+use crate::report::picture::{self, Picture};
+use crate::report::rendering::Rendering;
+use crate::report::signals;
+use crate::shape::Dims;
+use crate::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
 
 /// Score images of any size: how anomalous each is, whether it exceeds the threshold, and where.
 ///

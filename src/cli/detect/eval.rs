@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::internals::data::LoadOptions;
-use csae::internals::model::Purpose;
-use csae::internals::tasks::detect::{Detector, evaluate};
 use serde_json::json;
 
 use super::{Boxes, as_json, load, print, report_set};
 use crate::cli::{CommandArgs, Common, budget, features, require_most};
+use crate::data::LoadOptions;
+use crate::model::Purpose;
+use crate::tasks::detect::{Detector, evaluate};
 
 /// Evaluate a detector on images with boxes: average precision of each class, mAP@0.5 and
 /// mAP@[.5:.95], as defined by COCO.

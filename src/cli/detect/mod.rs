@@ -9,16 +9,16 @@ pub use train::Detect;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::annotations::box_set::{Annotations, DetectionSet};
-use csae::internals::annotations::findings::Finding;
-use csae::internals::data::LoadOptions;
-use csae::internals::error::Result;
-use csae::internals::metrics::precision::AveragePrecision;
-use csae::internals::model::LoadedModel;
-use csae::internals::tasks::detect::Detector;
 use serde_json::{Value, json};
 
 use super::{CommandArgs, Common, commands, counted};
+use crate::annotations::box_set::{Annotations, DetectionSet};
+use crate::annotations::findings::Finding;
+use crate::data::LoadOptions;
+use crate::error::Result;
+use crate::metrics::precision::AveragePrecision;
+use crate::model::LoadedModel;
+use crate::tasks::detect::Detector;
 
 /// Detect objects in images: boxes and classes, with an encoder that was trained without labels and
 /// a grid head trained on boxes.

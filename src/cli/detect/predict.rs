@@ -3,22 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::bail_usage;
-use csae::internals::annotations::box_files::to_voc;
-use csae::internals::annotations::boxes::{Bounds, Detection};
-use csae::internals::annotations::label_image::class_colour;
-use csae::internals::data::{Handles, LoadOptions};
-use csae::internals::error::Result;
-use csae::internals::files;
-use csae::internals::model::Purpose;
-use csae::internals::report::picture;
-use csae::internals::shape::Dims;
-use csae::internals::tasks::detect::Detector;
 use serde_json::{Value, json};
 
 use super::load;
+use crate::annotations::box_files::to_voc;
+use crate::annotations::boxes::{Bounds, Detection};
+use crate::annotations::label_image::class_colour;
+use crate::bail_usage;
 use crate::cli::targets::{Job, Results, Targets};
 use crate::cli::{CommandArgs, Common, budget, refuse_existing};
+use crate::data::{Handles, LoadOptions};
+use crate::error::Result;
+use crate::files;
+use crate::model::Purpose;
+use crate::report::picture;
+use crate::shape::Dims;
+use crate::tasks::detect::Detector;
 
 /// The file of all detections.
 const ALL: &str = "detections.json";

@@ -4,24 +4,24 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use csae::internals::annotations::box_set::{Annotations, DetectionSet};
-use csae::internals::budget::Budget;
-use csae::internals::data::{LoadOptions, Subset};
-use csae::internals::device::Device;
-use csae::internals::error::Result;
-use csae::internals::metrics::precision::AveragePrecision;
-use csae::internals::model::{Decoder, Graph};
-use csae::internals::ops::CELL;
-use csae::internals::spec::{Config, DetectSpec, HeadKind, Objectness as Loss, PoseAugment};
-use csae::internals::tasks::detect::{Detecting, begin_training, evaluate};
-use csae::internals::train::checkpoint::Checkpoint;
-use csae::internals::train::{Run, RunFolder};
 use serde_json::Value;
 
 use super::{Boxes, as_json, print, report_set};
+use crate::annotations::box_set::{Annotations, DetectionSet};
+use crate::budget::Budget;
 use crate::cli::annotated::{AnnotatedTask, RunImages, default_epochs, train};
 use crate::cli::learning::{Begin, Encoding, Learning, absolute};
 use crate::cli::{CommandArgs, Common, budget};
+use crate::data::{LoadOptions, Subset};
+use crate::device::Device;
+use crate::error::Result;
+use crate::metrics::precision::AveragePrecision;
+use crate::model::{Decoder, Graph};
+use crate::ops::CELL;
+use crate::spec::{Config, DetectSpec, HeadKind, Objectness as Loss, PoseAugment};
+use crate::tasks::detect::{Detecting, begin_training, evaluate};
+use crate::train::checkpoint::Checkpoint;
+use crate::train::{Run, RunFolder};
 
 /// The loss of objectness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

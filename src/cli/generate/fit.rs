@@ -3,26 +3,26 @@
 use std::path::Path;
 use std::time::Instant;
 
-use csae::bail_usage;
-use csae::internals::budget::Budget;
-use csae::internals::data::Sample;
-use csae::internals::device::Device;
-use csae::internals::error::Result;
-use csae::internals::infer::batches::Inference;
-use csae::internals::model::{Graph, ModelSpec};
-use csae::internals::priors::codes::Codes;
-use csae::internals::priors::masked::graph;
-use csae::internals::priors::mixture::{MAX_COMPONENTS, MixtureScore};
-use csae::internals::priors::prior::{Prior, fitting_bytes};
-use csae::internals::priors::sparse::Untrained;
-use csae::internals::priors::training::{self, PriorData};
-use csae::internals::spec::{Config, HeadKind};
-use csae::internals::train::RunFolder;
 use serde_json::json;
 
 use super::{GenerateArgs, Reading};
+use crate::bail_usage;
+use crate::budget::Budget;
 use crate::cli::learning::{Begin, absolute, best_validation, run_to_end, write_results};
 use crate::cli::{Common, features};
+use crate::data::Sample;
+use crate::device::Device;
+use crate::error::Result;
+use crate::infer::batches::Inference;
+use crate::model::{Graph, ModelSpec};
+use crate::priors::codes::Codes;
+use crate::priors::masked::graph;
+use crate::priors::mixture::{MAX_COMPONENTS, MixtureScore};
+use crate::priors::prior::{Prior, fitting_bytes};
+use crate::priors::sparse::Untrained;
+use crate::priors::training::{self, PriorData};
+use crate::spec::{Config, HeadKind};
+use crate::train::RunFolder;
 
 /// Name of the file of results.
 const RESULTS: &str = "prior.json";

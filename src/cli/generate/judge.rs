@@ -2,24 +2,24 @@
 
 use std::path::Path;
 
-use csae::bail_usage;
-use csae::internals::budget::Budget;
-use csae::internals::data::{Patch, Sample, patches};
-use csae::internals::device::Device;
-use csae::internals::error::{Error, Result};
-use csae::internals::files;
-use csae::internals::infer::batches::{Inference, MemoryInUse};
-use csae::internals::metrics::frechet as measure;
-use csae::internals::metrics::frechet::{Features, Likeness};
-use csae::internals::model::{self, Graph, LoadedModel, Purpose, Store};
-use csae::internals::priors::prior::{Prior, PriorKind};
-use csae::internals::rng::Stream;
-use csae::internals::shape::Dims;
-use csae::internals::tasks::generate::gallery::{self, Row, Section};
 use serde_json::json;
 
 use super::{GenerateArgs, show};
+use crate::bail_usage;
+use crate::budget::Budget;
 use crate::cli::Common;
+use crate::data::{Patch, Sample, patches};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::infer::batches::{Inference, MemoryInUse};
+use crate::metrics::frechet as measure;
+use crate::metrics::frechet::{Features, Likeness};
+use crate::model::{self, Graph, LoadedModel, Purpose, Store};
+use crate::priors::prior::{Prior, PriorKind};
+use crate::rng::Stream;
+use crate::shape::Dims;
+use crate::tasks::generate::gallery::{self, Row, Section};
 
 /// Name of the random numbers that choose the images. Results depend on it, so it must not change.
 const EVALUATED_IMAGES: &str = "judged";

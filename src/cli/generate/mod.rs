@@ -8,21 +8,21 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use csae::bail_usage;
-use csae::internals::budget::{Budget, free};
-use csae::internals::data::{LoadOptions, Sample, WholeSize};
-use csae::internals::error::{Error, Result};
-use csae::internals::infer::batches::{Inference, MemoryInUse};
-use csae::internals::model::{Graph, ModelSpec, Purpose};
-use csae::internals::priors::file::path_of;
-use csae::internals::priors::prior::{
-    MAX_UNITS, Prior, PriorKind, SWEEP_COMPONENTS, SampleRequest, interpolate,
-};
-use csae::internals::spec::{Config, Precision};
-use csae::internals::tasks::inspect::ModelPaths;
 
 use super::learning::{Begin, Settings};
 use super::{CommandArgs, Common, budget, refuse_existing};
+use crate::bail_usage;
+use crate::budget::{Budget, free};
+use crate::data::{LoadOptions, Sample, WholeSize};
+use crate::error::{Error, Result};
+use crate::infer::batches::{Inference, MemoryInUse};
+use crate::model::{Graph, ModelSpec, Purpose};
+use crate::priors::file::path_of;
+use crate::priors::prior::{
+    MAX_UNITS, Prior, PriorKind, SWEEP_COMPONENTS, SampleRequest, interpolate,
+};
+use crate::spec::{Config, Precision};
+use crate::tasks::inspect::ModelPaths;
 use show::{Heading, Samples};
 
 /// A prior on codes.
@@ -566,7 +566,7 @@ fn read_one(args: &GenerateArgs, graph: &Graph, source: &str, budget: Budget) ->
     }
     let mut pixels = Vec::new();
     sample.each_part(|images, chosen| {
-        pixels = csae::internals::data::patches::cut(images, chosen, size.size());
+        pixels = crate::data::patches::cut(images, chosen, size.size());
         Ok(())
     })?;
     Ok(pixels)

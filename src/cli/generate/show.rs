@@ -3,17 +3,17 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use csae::internals::data::{Sample, patches};
-use csae::internals::error::{Error, Result};
-use csae::internals::files;
-use csae::internals::metrics::frechet::Nearest;
-use csae::internals::report::picture;
-use csae::internals::report::titled::titled;
-use csae::internals::shape::Dims;
-use csae::internals::tasks::generate::gallery::{self, Section};
 use serde_json::json;
 
 use super::GenerateArgs;
+use crate::data::{Sample, patches};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::metrics::frechet::Nearest;
+use crate::report::picture;
+use crate::report::titled::titled;
+use crate::shape::Dims;
+use crate::tasks::generate::gallery::{self, Section};
 
 /// The picture of all images.
 pub const PICTURE: &str = "samples.png";

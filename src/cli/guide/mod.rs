@@ -6,11 +6,11 @@ mod wrap;
 use std::io::IsTerminal;
 
 use clap::Args;
-use csae::bail_usage;
-use csae::guide::{PAGES, Page};
-use csae::internals::error::{Result, did_you_mean};
 
 use super::{CommandArgs, Common};
+use crate::bail_usage;
+use crate::error::{Result, did_you_mean};
+use crate::guide::{PAGES, Page};
 use markdown::Style;
 
 /// Width of the text if standard output is not a terminal and `COLUMNS` is not set.

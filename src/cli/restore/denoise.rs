@@ -1,16 +1,16 @@
 //! `csae denoise`: denoising.
 
 use clap::Args;
-use csae::internals::data::image_file::ImageFile;
-use csae::internals::error::Result;
-use csae::internals::infer::conditions::Condition;
-use csae::internals::spec::Task;
-use csae::internals::tasks::restore::image as restore;
-use csae::internals::tasks::restore::noise_level::{self, NoiseLevel};
 use serde_json::json;
 
 use super::{Input, RestoreArgs};
 use crate::cli::{CommandArgs, Common};
+use crate::data::image_file::ImageFile;
+use crate::error::Result;
+use crate::infer::conditions::Condition;
+use crate::spec::Task;
+use crate::tasks::restore::image as restore;
+use crate::tasks::restore::noise_level::{self, NoiseLevel};
 
 /// Remove noise from images of any size: gray or colour; 8 bits, 16 bits or floats; transparency is
 /// kept.

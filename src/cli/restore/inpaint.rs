@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::data::image_file::{Depth, ImageFile, Levels};
-use csae::internals::error::{Error, Result};
-use csae::internals::infer::conditions::Condition;
-use csae::internals::raster::corrupt::Mask;
-use csae::internals::shape::Dims;
-use csae::internals::spec::Task;
-use csae::internals::tasks::restore::image::{fill_hidden, guess, marked};
 use serde_json::json;
 
 use super::jobs::Job;
 use super::{Input, RestoreArgs};
 use crate::cli::{CommandArgs, Common};
+use crate::data::image_file::{Depth, ImageFile, Levels};
+use crate::error::{Error, Result};
+use crate::infer::conditions::Condition;
+use crate::raster::corrupt::Mask;
+use crate::shape::Dims;
+use crate::spec::Task;
+use crate::tasks::restore::image::{fill_hidden, guess, marked};
 
 /// Fill missing pixels of images: pixels that a mask marks, or pixels of a given colour. Other
 /// pixels stay unchanged, except in JPEG files, which are encoded again.

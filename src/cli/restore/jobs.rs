@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use csae::internals::data::formats::content::{self, Content, EXTENSIONS};
-use csae::internals::data::image_file::{is_jpeg_name, is_tiff_name};
-use csae::internals::data::{find, several};
-use csae::internals::error::{Error, Result};
+use crate::data::formats::content::{self, Content, EXTENSIONS};
+use crate::data::image_file::{is_jpeg_name, is_tiff_name};
+use crate::data::{find, several};
+use crate::error::{Error, Result};
 
 use image::ImageFormat;
 

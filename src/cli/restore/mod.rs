@@ -10,29 +10,27 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::internals::budget;
-use csae::internals::data::formats::decode::Limit;
-use csae::internals::data::image_file::{
-    self, Depth, ImageFile, Levels, is_jpeg_name, is_tiff_name,
-};
-use csae::internals::device::Device;
-use csae::internals::error::{Error, Result};
-use csae::internals::files;
-use csae::internals::infer::conditions::Condition;
-use csae::internals::infer::restore::{Restorer, check_task};
-use csae::internals::metrics::quality;
-use csae::internals::model::{self, LoadedModel, Purpose};
-use csae::internals::report::titled::strip;
-use csae::internals::shape::{Dims, Size};
-use csae::internals::spec::Task;
-use csae::internals::tasks::restore::image;
-use csae::internals::train::shows_bar;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use self::jobs::Job;
 use super::Common;
 use super::targets::reason;
+use crate::budget;
+use crate::data::formats::decode::Limit;
+use crate::data::image_file::{self, Depth, ImageFile, Levels, is_jpeg_name, is_tiff_name};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::files;
+use crate::infer::conditions::Condition;
+use crate::infer::restore::{Restorer, check_task};
+use crate::metrics::quality;
+use crate::model::{self, LoadedModel, Purpose};
+use crate::report::titled::strip;
+use crate::shape::{Dims, Size};
+use crate::spec::Task;
+use crate::tasks::restore::image;
+use crate::train::shows_bar;
 
 /// Flags of the restoration commands.
 #[derive(Debug, Args)]

@@ -1,16 +1,16 @@
 //! `csae upscale`: super-resolution.
 
 use clap::Args;
-use csae::internals::data::image_file::ImageFile;
-use csae::internals::error::Result;
-use csae::internals::infer::conditions::Condition;
-use csae::internals::shape::Dims;
-use csae::internals::spec::Task;
-use csae::internals::tasks::restore::image as restore;
 use serde_json::json;
 
 use super::{Input, RestoreArgs};
 use crate::cli::{CommandArgs, Common};
+use crate::data::image_file::ImageFile;
+use crate::error::Result;
+use crate::infer::conditions::Condition;
+use crate::shape::Dims;
+use crate::spec::Task;
+use crate::tasks::restore::image as restore;
 
 /// Enlarge images and restore the detail that plain interpolation lacks. A gray model restores only
 /// the brightness of colour images.

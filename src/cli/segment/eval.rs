@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use csae::internals::data::LoadOptions;
-use csae::internals::tasks::segment::evaluate;
 use serde_json::json;
 
 use super::{Labels, as_json, check_memory, load, placed, print, report_set};
 use crate::cli::{CommandArgs, Common, budget, features, require_most};
+use crate::data::LoadOptions;
+use crate::tasks::segment::evaluate;
 
 /// Evaluate a segmenter on images with label images: intersection over union and Dice of each
 /// class, pixel accuracy.

@@ -9,17 +9,17 @@ pub use train::Segment;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::annotations::label_set::{LabelOptions, SegmentationSet};
-use csae::internals::budget::Budget;
-use csae::internals::data::LoadOptions;
-use csae::internals::device::Device;
-use csae::internals::error::Result;
-use csae::internals::model::{LabelReading, LoadedModel, Purpose};
-use csae::internals::shape::Size;
-use csae::internals::tasks::segment::{SegmentationScores, Segmenter};
 use serde_json::{Value, json};
 
 use super::{CommandArgs, Common, commands, counted};
+use crate::annotations::label_set::{LabelOptions, SegmentationSet};
+use crate::budget::Budget;
+use crate::data::LoadOptions;
+use crate::device::Device;
+use crate::error::Result;
+use crate::model::{LabelReading, LoadedModel, Purpose};
+use crate::shape::Size;
+use crate::tasks::segment::{SegmentationScores, Segmenter};
 
 /// Segment images: classify every pixel, with an encoder that was trained without labels and a
 /// decoder trained on label images.
@@ -129,7 +129,7 @@ fn check_memory(
     let pictures = (size.area() * PICTURE_BYTES) as u64;
     let needed = held + segmenter.planned_bytes(device, size)? + pictures;
     match budget.all {
-        Some(all) if needed > all => Err(csae::internals::error::Error::usage(format!(
+        Some(all) if needed > all => Err(crate::error::Error::usage(format!(
             "segmenting an image of {size} needs {} MiB, more than the memory budget of {} MiB; \
              raise --max-memory",
             needed.div_ceil(1 << 20),

@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::internals::annotations::label_image::{class_colour, write_labels};
-use csae::internals::data::{Handles, LoadOptions};
-use csae::internals::error::Result;
-use csae::internals::files;
-use csae::internals::report::picture;
-use csae::internals::shape::Dims;
-use csae::internals::tasks::features::npy_header;
-use csae::internals::tasks::segment::most_likely;
 use serde_json::{Value, json};
 
 use super::{check_memory, load, placed};
+use crate::annotations::label_image::{class_colour, write_labels};
 use crate::cli::targets::{Job, Results, Targets};
 use crate::cli::{CommandArgs, Common, budget};
+use crate::data::{Handles, LoadOptions};
+use crate::error::Result;
+use crate::files;
+use crate::report::picture;
+use crate::shape::Dims;
+use crate::tasks::features::npy_header;
+use crate::tasks::segment::most_likely;
 
 /// Extension of the overlays.
 const OVERLAY: &str = "overlay.png";

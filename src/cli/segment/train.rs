@@ -4,24 +4,24 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use csae::internals::annotations::label_set::{LabelOptions, SegmentationSet};
-use csae::internals::budget::Budget;
-use csae::internals::data::{LoadOptions, Subset};
-use csae::internals::device::Device;
-use csae::internals::error::{Error, Result};
-use csae::internals::model::{Decoder, Graph, LabelReading};
-use csae::internals::spec::{Config, HeadKind, SegmentAugment, SegmentSpec};
-use csae::internals::tasks::segment::{
-    Segmentation, SegmentationScores, begin_training, check_class_weights, evaluate, samples,
-};
-use csae::internals::train::checkpoint::Checkpoint;
-use csae::internals::train::{Run, RunFolder};
 use serde_json::Value;
 
 use super::{Labels, as_json, print, report_set};
+use crate::annotations::label_set::{LabelOptions, SegmentationSet};
+use crate::budget::Budget;
 use crate::cli::annotated::{AnnotatedTask, RunImages, default_epochs, train};
 use crate::cli::learning::{Begin, Encoding, Learning, absolute};
 use crate::cli::{CommandArgs, Common, budget};
+use crate::data::{LoadOptions, Subset};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::{Decoder, Graph, LabelReading};
+use crate::spec::{Config, HeadKind, SegmentAugment, SegmentSpec};
+use crate::tasks::segment::{
+    Segmentation, SegmentationScores, begin_training, check_class_weights, evaluate, samples,
+};
+use crate::train::checkpoint::Checkpoint;
+use crate::train::{Run, RunFolder};
 
 /// How the decoder upsamples maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -8,21 +8,21 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use csae::bail_usage;
-use csae::internals::data::image_file::ImageFile;
-use csae::internals::data::pattern;
-use csae::internals::device::Device;
-use csae::internals::error::{Error, Result};
-use csae::internals::model::Store;
-use csae::internals::report::picture::Picture;
-use csae::internals::shape::{Dims, Size};
-use csae::internals::tasks::restore::image::fill_hidden;
-use csae::internals::tasks::synthesis::Synthesizer;
-use csae::internals::tasks::synthesis::{Method, Progress};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::outputs::single_file;
 use super::{Common, budget, interrupt, refuse_existing};
+use crate::bail_usage;
+use crate::data::image_file::ImageFile;
+use crate::data::pattern;
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::model::Store;
+use crate::report::picture::Picture;
+use crate::shape::{Dims, Size};
+use crate::tasks::restore::image::fill_hidden;
+use crate::tasks::synthesis::Synthesizer;
+use crate::tasks::synthesis::{Method, Progress};
 
 /// The page that shows all results.
 const GALLERY: &str = "gallery.html";

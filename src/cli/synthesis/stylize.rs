@@ -4,26 +4,26 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use csae::bail_usage;
-use csae::internals::data::image_file::{Depth, ImageFile};
-use csae::internals::device::Device;
-use csae::internals::files;
-use csae::internals::model::Store;
-use csae::internals::report::picture::Picture;
-use csae::internals::shape::{Dims, Size};
-use csae::internals::tasks::synthesis::Method;
-use csae::internals::tasks::synthesis::gallery;
-use csae::internals::tasks::synthesis::gallery::StyleEntry;
-use csae::internals::tasks::synthesis::{
-    StyleOptions, StyledPicture, Synthesizer, brightness, check_style_memory, stylize,
-};
 use serde_json::json;
 
 use super::{
     SynthesisArgs, check_distinct, check_files_exist, expand_patterns, read_rgb, result_files, stem,
 };
+use crate::bail_usage;
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::{CommandArgs, Common};
+use crate::data::image_file::{Depth, ImageFile};
+use crate::device::Device;
+use crate::files;
+use crate::model::Store;
+use crate::report::picture::Picture;
+use crate::shape::{Dims, Size};
+use crate::tasks::synthesis::Method;
+use crate::tasks::synthesis::gallery;
+use crate::tasks::synthesis::gallery::StyleEntry;
+use crate::tasks::synthesis::{
+    StyleOptions, StyledPicture, Synthesizer, brightness, check_style_memory, stylize,
+};
 
 /// Give pictures the style of others: the content of one, the colours and strokes of another.
 ///
@@ -83,7 +83,7 @@ struct Job {
 }
 
 impl StylizeArgs {
-    fn method(&self) -> csae::internals::error::Result<Method> {
+    fn method(&self) -> crate::error::Result<Method> {
         if !(0.0..=1.0).contains(&self.strength) {
             bail_usage!("--strength {}: give a number from 0 to 1", self.strength);
         }
@@ -97,7 +97,7 @@ impl StylizeArgs {
     }
 
     /// Every content with every style, or with all of them at once.
-    fn jobs(&self) -> csae::internals::error::Result<Vec<Job>> {
+    fn jobs(&self) -> crate::error::Result<Vec<Job>> {
         let name =
             |content: usize, style: &str| format!("{}.in.{style}", stem(&self.content[content]));
         let mut named = Vec::new();
@@ -153,9 +153,9 @@ impl StylizeArgs {
         synthesizers: &[(Synthesizer, Store)],
         jobs: &[Job],
         styles: &[Picture],
-    ) -> csae::internals::error::Result<()> {
+    ) -> crate::error::Result<()> {
         let sizes = (0..self.content.len()).map(|content| self.content_size(content));
-        let sizes = sizes.collect::<csae::internals::error::Result<Vec<Size>>>()?;
+        let sizes = sizes.collect::<crate::error::Result<Vec<Size>>>()?;
         // The page of results holds every picture once. The styles are held three times: as read,
         // for the page, and for the job.
         let bytes = |area: usize| (area * 3 * size_of::<f32>()) as u64;
@@ -182,16 +182,13 @@ impl StylizeArgs {
     }
 
     /// The size of a content in the result.
-    fn content_size(&self, content: usize) -> csae::internals::error::Result<Size> {
+    fn content_size(&self, content: usize) -> crate::error::Result<Size> {
         let own = ImageFile::read(&self.content[content])?.size();
         Ok(self.size.map_or(own, |longer| scaled(own, longer)))
     }
 
     /// A content at the requested size, and its transparency.
-    fn read_content(
-        &self,
-        content: usize,
-    ) -> csae::internals::error::Result<(Picture, Option<Vec<f32>>)> {
+    fn read_content(&self, content: usize) -> crate::error::Result<(Picture, Option<Vec<f32>>)> {
         let (picture, file) = read_rgb(&self.synthesis.common, &self.content[content])?;
         let alpha = file.alpha();
         let Some(size) = self.size else { return Ok((picture, alpha)) };
@@ -213,17 +210,13 @@ fn scaled(own: Size, longer: usize) -> Size {
 
 /// Resizes values (H,W,C) on the 0–1 scale, with clipping.
 fn resized(values: &[f32], from: Dims, to: Size) -> Vec<f32> {
-    let mut values = csae::internals::raster::resample::imresize_to(values, from, to);
+    let mut values = crate::raster::resample::imresize_to(values, from, to);
     values.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
     values
 }
 
 /// A mask resized to a picture: the share of the style at each pixel.
-fn read_mask(
-    common: &Common,
-    path: &std::path::Path,
-    to: Size,
-) -> csae::internals::error::Result<Vec<f32>> {
+fn read_mask(common: &Common, path: &std::path::Path, to: Size) -> crate::error::Result<Vec<f32>> {
     let (mask, _) = read_rgb(common, path)?;
     Ok(resized(&brightness(&mask.pixels), Dims { c: 1, ..mask.dims }, to))
 }
@@ -257,7 +250,7 @@ fn run(mut args: StylizeArgs) -> anyhow::Result<()> {
         .style
         .iter()
         .map(|path| Ok(read_rgb(&args.synthesis.common, path)?.0))
-        .collect::<csae::internals::error::Result<Vec<_>>>()?;
+        .collect::<crate::error::Result<Vec<_>>>()?;
     let options = StyleOptions { method, strength: args.strength, keep_color: args.keep_color };
     let (mut device, synthesizers) = args.synthesis.open()?;
     args.check_memory(&device, &synthesizers, &jobs, &styles)?;

@@ -4,12 +4,6 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use csae::internals::error::Result;
-use csae::internals::files;
-use csae::internals::report::picture::Picture;
-use csae::internals::tasks::synthesis::gallery;
-use csae::internals::tasks::synthesis::gallery::TextureEntry;
-use csae::internals::tasks::synthesis::{TextureOptions, check_texture_memory, texture};
 use serde_json::json;
 
 use super::{
@@ -18,6 +12,12 @@ use super::{
 };
 use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::{CommandArgs, Common};
+use crate::error::Result;
+use crate::files;
+use crate::report::picture::Picture;
+use crate::tasks::synthesis::gallery;
+use crate::tasks::synthesis::gallery::TextureEntry;
+use crate::tasks::synthesis::{TextureOptions, check_texture_memory, texture};
 
 /// Synthesize a texture of any size from a small exemplar.
 ///

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use csae::internals::error::Error;
-use csae::internals::files;
-use csae::internals::gpu::{Adapter, Choice, Matrices, Unit};
-use csae::internals::verify::{self, Outcome};
 use serde_json::json;
 
 use super::{CommandArgs, Common, Kernels, refuse_existing, with_flags};
+use crate::error::Error;
+use crate::files;
+use crate::gpu::{Adapter, Choice, Matrices, Unit};
+use crate::verify::{self, Outcome};
 
 /// Check every kernel, forward and backward, on your device.
 ///

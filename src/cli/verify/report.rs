@@ -4,13 +4,14 @@ use std::fmt::Write;
 use std::path::Path;
 
 use clap::ValueEnum;
-use csae::internals::bench::{self, WORKLOADS};
-use csae::internals::device::Device;
-use csae::internals::error::Result;
-use csae::internals::files;
-use csae::internals::verify::Outcome;
-use csae::internals::view::Precision;
 use serde_json::Value;
+
+use crate::bench::{self, WORKLOADS};
+use crate::device::Device;
+use crate::error::Result;
+use crate::files;
+use crate::verify::Outcome;
+use crate::view::Precision;
 
 use crate::cli::{Common, devices, with_flags};
 

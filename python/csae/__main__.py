@@ -1,0 +1,5 @@
+"""`python -m csae` runs the program."""
+
+from ._program import main
+
+main()
