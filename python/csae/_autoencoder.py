@@ -168,8 +168,11 @@ class Autoencoder(Base):
         text, settings = self._description(shape)
         batch = min(int(self._batch(text)), len(images))
         settings["train.batch"] = toml(batch)
-        settings["train.log_every"] = toml(min(EVERY, len(images) // batch))
-        model = create(text, settings, size, seed(self.random_state), str(self.device))
+        settings.setdefault("train.log_every", toml(min(EVERY, len(images) // batch)))
+        number = seed(self.random_state)
+        if number < 0:
+            raise ValueError(f"random_state: {number} is not a seed; use 0 or more")
+        model = create(text, settings, size, number, str(self.device))
         report = model._core.train(pack(images), [], self._on_progress(callback))
         self.model_, self.report_, self.sample_shape_ = model, report, shape
         self._n_features_out = int(np.prod(model.code_shape))

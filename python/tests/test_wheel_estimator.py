@@ -186,6 +186,7 @@ def test_verbose_prints(capsys: pytest.CaptureFixture[str]) -> None:
         ({"batch_size": 0}, "batch_size"),
         ({"learning_rate": -0.1}, "lr"),
         ({"preset": "sparse"}, "preset"),
+        ({"random_state": -1}, "random_state"),
         ({"settings": {"optimizer.sigmma": 1}}, "sigmma"),
         ({"settings": {"train.batch": object()}}, "settings"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 #: The program to compare with: `CSAE_PROGRAM`, or the one of the wheel.
 GIVEN = os.environ.get("CSAE_PROGRAM")
 #: The program that the wheel installs.
-SCRIPT = Path(sys.executable).parent / ("csae.exe" if os.name == "nt" else "csae")
+SCRIPT = Path(sysconfig.get_path("scripts")) / ("csae.exe" if os.name == "nt" else "csae")
 ENVIRONMENT = {"CSAE_CACHE": "off", "XDG_RUNTIME_DIR": "/tmp"}
 
 
