@@ -54,11 +54,14 @@ impl LoadedModel {
         };
         let mut given: HashMap<String, TensorView<'_>> = HashMap::new();
         for (name, view) in file.tensors() {
-            let own = PREFIXES.iter().fold(&name[..], |name, prefix| {
-                name.strip_prefix(prefix)
-                    .filter(|_| !self.tensors.contains_key(name))
-                    .unwrap_or(name)
+            let own = PREFIXES.iter().fold(&name[..], |own, prefix| {
+                if self.tensors.contains_key(own) {
+                    own
+                } else {
+                    own.strip_prefix(prefix).unwrap_or(own)
+                }
             });
+            let own = if self.tensors.contains_key(own) { own } else { &name[..] };
             if given.insert(own.to_owned(), view).is_some() {
                 return bad(format!("tensor {own} is in the file twice"));
             }
