@@ -16,6 +16,7 @@
 //! | [Clusters][clusters] | Batch jobs: signals, resuming, memory limits. |
 //! | [File formats][file_formats] | Every file that csae reads and writes. |
 //! | [Model file][model_file] | What a model file holds, and how to read it. |
+//! | [Models for other programs][export] | ONNX files, and pages that run in a browser. |
 //! | [Questions][faq] | Short answers to frequent questions. |
 //! | [Glossary][glossary] | The words of this guide. |
 
@@ -60,6 +61,7 @@ macro_rules! pages {
             #[doc = "[Clusters]: self::clusters"]
             #[doc = "[File formats]: self::file_formats"]
             #[doc = "[Model file]: self::model_file"]
+            #[doc = "[Models for other programs]: self::export"]
             #[doc = "[Questions]: self::faq"]
             #[doc = "[Glossary]: self::glossary"]
             #[doc = ""]
@@ -89,6 +91,7 @@ pages! {
     clusters "clusters",
     file_formats "file-formats",
     model_file "model-file",
+    export "export",
     faq "faq",
     glossary "glossary",
 }
