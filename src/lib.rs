@@ -50,8 +50,8 @@
 //! tasks      the tasks of users, one folder per task
 //! priors     probability models of codes, to sample new codes
 //! train      batches, the recorded training step, log, validation, checkpoints, run folders
+//! export     a model as a file for other programs: ONNX, a page for browsers
 //! report     pictures, charts, pages, the training history
-//! export     a model as a file for other programs: ONNX
 //! infer      running a trained model on batches and on images of any size; evaluation
 //! metrics    image quality, ranking, detection, segmentation, distances between sets
 //! spec       TOML → Config: model, data, loss, sparsity, optimiser, schedule; presets; --set

@@ -1,16 +1,18 @@
-//! `csae export`: a model as a file for other programs.
+//! `csae export`: a model as a file for other programs, or as a page for browsers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{CommandArgs, Common};
 use crate::bail_usage;
+use crate::data::image_file::ImageFile;
 use crate::error::Result;
 use crate::export::onnx::{self, Options, Part, Sigma};
+use crate::export::web;
 use crate::files;
-use crate::model::bundled;
+use crate::model::{LoadedModel, bundled};
 
 /// The part of a model to export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -23,55 +25,71 @@ enum PartChoice {
     Decoder,
 }
 
-/// Write a model as an ONNX file, which other programs run without csae.
+/// Write a model as an ONNX file for other programs, or as a page that runs it in a browser.
 ///
-/// The file takes arrays N×C×H×W of 32-bit floats: samples as they are, since a normalization is a
-/// part of it; without one, values from 0 to 1. Height and width are free if the layers allow it.
-/// Results are not clipped. The metadata of the file have the task, the range of the input, the
+/// The ONNX file takes arrays N×C×H×W of 32-bit floats: samples as they are, since a normalization
+/// is a part of it; without one, values from 0 to 1. Height and width are free if the layers allow
+/// it. Results are not clipped. The metadata of the file have the task, the range of the input, the
 /// labels of classes and the version.
 ///
 /// An autoencoder returns reconstructions, a restorer restored images, and a classifier or
 /// segmenter probabilities. A detector returns its raw grid, or boxes with --score. A model that
 /// depends on the noise level has an input sigma. One that fills missing pixels has an input mask:
 /// 1 at missing pixels, which can hold any values in the images.
+///
+/// The page (--web) is one HTML file that needs no network and no server. It shows what the model
+/// makes of an image: restored images, the units of an autoencoder with sliders, or the classes of
+/// an image or of its pixels. It runs in browsers with WebGPU.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae export runs/001 -o model.onnx
   csae export runs/001 -o encoder.onnx --part encoder
   csae export denoise -o denoise-25.onnx --sigma 25
-  csae export upscale -o upscale-2.onnx --scale 2")]
+  csae export upscale -o upscale-2.onnx --scale 2
+  csae export denoise --web denoise.html")]
 pub struct ExportArgs {
     /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, paint-1,
     /// paint-2, paint-3
     model: PathBuf,
     /// File to write: .onnx
-    #[arg(short, long, value_name = "FILE")]
-    out: PathBuf,
-    /// Part of the model
-    #[arg(long, value_enum, default_value_t = PartChoice::Model)]
+    #[arg(short, long, value_name = "FILE", required_unless_present = "web")]
+    out: Option<PathBuf>,
+    /// Page to write: .html
+    #[arg(long, value_name = "FILE")]
+    web: Option<PathBuf>,
+    /// Part of the model, for -o
+    #[arg(long, value_enum, default_value_t = PartChoice::Model, requires = "out")]
     part: PartChoice,
-    /// Export the layers up to this one; its output is the result
-    #[arg(long, value_name = "NAME", conflicts_with = "part")]
+    /// Export the layers up to this one, for -o; its output is the result
+    #[arg(long, value_name = "NAME", conflicts_with = "part", requires = "out")]
     layer: Option<String>,
     /// Noise level of a denoiser: a standard deviation where white is 255; input for a second
     /// input; or channel for one more channel of the images, on their scale [default: input]
-    #[arg(long, value_name = "S|input|channel", value_parser = parse_sigma)]
+    #[arg(long, requires = "out", value_name = "S|input|channel", value_parser = parse_sigma)]
     sigma: Option<Sigma>,
     /// Factor by which a model for super-resolution enlarges images: the file then takes small
     /// images [default: it takes enlarged images, and a second input scale]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=8))]
+    #[arg(
+        long,
+        requires = "out",
+        value_name = "N",
+        value_parser = clap::value_parser!(u8).range(2..=8)
+    )]
     scale: Option<u8>,
     /// Take colour images (Nx3xHxW) for a model that restores gray ones: each channel is restored
     /// by itself, of enlarged images only the brightness
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     rgb: bool,
     /// Minimum score of the boxes of a detector: the file then returns boxes instead of the grid,
     /// at most 300 of a class, without those that overlap better ones
-    #[arg(long, value_name = "S", value_parser = parse_score)]
+    #[arg(long, requires = "out", value_name = "S", value_parser = parse_score)]
     score: Option<f64>,
     /// Store the parameters in 16 bits: the file has half the size. Programs still compute with 32
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     half: bool,
+    /// Image that the page shows first [default: a bundled picture]
+    #[arg(long, value_name = "IMAGE", requires = "web")]
+    example: Option<PathBuf>,
     /// Licence of the model, for the metadata [default: that of a bundled model]
     #[arg(long, value_name = "TEXT")]
     licence: Option<String>,
@@ -112,22 +130,74 @@ impl CommandArgs for ExportArgs {
     }
 }
 
-fn run(args: ExportArgs) -> Result<()> {
-    let is_onnx = |ending: &std::ffi::OsStr| ending.eq_ignore_ascii_case("onnx");
-    if !args.out.extension().is_some_and(is_onnx) {
-        bail_usage!("-o {}: use a name that ends in .onnx", args.out.display());
+/// Checks the name of a file that is to be written.
+fn check_name(flag: &str, path: &Path, ending: &str, force: bool) -> Result<()> {
+    if !path.extension().is_some_and(|own| own.eq_ignore_ascii_case(ending)) {
+        bail_usage!("{flag} {}: use a name that ends in .{ending}", path.display());
     }
-    super::refuse_existing(&args.out, args.force)?;
+    super::refuse_existing(path, force)
+}
+
+fn run(args: ExportArgs) -> Result<()> {
+    args.out.iter().try_for_each(|out| check_name("-o", out, "onnx", args.force))?;
+    args.web.iter().try_for_each(|page| check_name("--web", page, "html", args.force))?;
     let loaded = args.common.load_model(&args.model)?;
-    let part = match (args.layer, args.part) {
-        (Some(layer), _) => Part::Layer(layer),
+    // The bundled models have the licences of the program.
+    let is_bundled = !args.model.exists() && args.model.to_str().and_then(bundled).is_some();
+    let own = || is_bundled.then(|| env!("CARGO_PKG_LICENSE").to_owned());
+    let licence = args.licence.clone().or_else(own);
+    if let Some(out) = &args.out {
+        write_onnx(&args, &loaded, licence.clone(), out)?;
+    }
+    args.web.iter().try_for_each(|page| write_page(&args, &loaded, licence.clone(), page))
+}
+
+/// Writes a page.
+fn write_page(
+    args: &ExportArgs,
+    loaded: &LoadedModel,
+    licence: Option<String>,
+    path: &Path,
+) -> Result<()> {
+    let name = args.model.file_name().unwrap_or(args.model.as_os_str());
+    let example = args.example.as_ref().map(|path| ImageFile::read(path)).transpose()?;
+    let example = example.map(|image| (image.pixels(), image.dims));
+    let options = web::Options { name: name.to_string_lossy().into_owned(), licence, example };
+    let page = web::export(loaded, &options).map_err(|error| error.at(args.model.display()))?;
+    files::write_atomically(path, page.html.as_bytes())?;
+    let (task, bytes) = (page.task.name(), page.html.len());
+    if args.common.json {
+        let file = path.display().to_string();
+        let values = page.values;
+        outln!(
+            "{}",
+            json!({
+                "kind": "export_page", "file": file, "task": task, "bytes": bytes, "values": values
+            })
+        );
+        return Ok(());
+    }
+    args.common.report_written(format_args!(
+        "{}  a page to {task}, {:.1} MB; open it in a browser",
+        path.display(),
+        bytes as f64 / 1e6
+    ));
+    Ok(())
+}
+
+/// Writes an ONNX file.
+fn write_onnx(
+    args: &ExportArgs,
+    loaded: &LoadedModel,
+    licence: Option<String>,
+    out: &Path,
+) -> Result<()> {
+    let part = match (&args.layer, args.part) {
+        (Some(layer), _) => Part::Layer(layer.clone()),
         (None, PartChoice::Model) => Part::Model,
         (None, PartChoice::Encoder) => Part::Encoder,
         (None, PartChoice::Decoder) => Part::Decoder,
     };
-    // The bundled models have the licences of the program.
-    let is_bundled = !args.model.exists() && args.model.to_str().and_then(bundled).is_some();
-    let own = || is_bundled.then(|| env!("CARGO_PKG_LICENSE").to_owned());
     let options = Options {
         part,
         sigma: args.sigma,
@@ -135,10 +205,10 @@ fn run(args: ExportArgs) -> Result<()> {
         rgb: args.rgb,
         score: args.score,
         half: args.half,
-        licence: args.licence.or_else(own),
+        licence,
     };
-    let file = onnx::export(&loaded, &options).map_err(|error| error.at(args.model.display()))?;
-    files::write_atomically(&args.out, &file.bytes)?;
+    let file = onnx::export(loaded, &options).map_err(|error| error.at(args.model.display()))?;
+    files::write_atomically(out, &file.bytes)?;
     if args.common.json {
         let list = |ports: &[[String; 2]]| -> Vec<Value> {
             ports.iter().map(|[name, axes]| json!({"name": name, "axes": axes})).collect()
@@ -146,7 +216,7 @@ fn run(args: ExportArgs) -> Result<()> {
         outln!(
             "{}",
             json!({
-                "kind": "export", "file": args.out.display().to_string(), "task": file.task,
+                "kind": "export", "file": out.display().to_string(), "task": file.task,
                 "inputs": list(&file.inputs), "outputs": list(&file.outputs),
                 "bytes": file.bytes.len()
             })
@@ -159,7 +229,7 @@ fn run(args: ExportArgs) -> Result<()> {
     };
     args.common.report_written(format_args!(
         "{}  {}: {} to {}",
-        args.out.display(),
+        out.display(),
         file.task,
         list(&file.inputs),
         list(&file.outputs)

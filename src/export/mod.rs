@@ -1,3 +1,4 @@
 //! Models as files for other programs.
 
 pub mod onnx;
+pub mod web;

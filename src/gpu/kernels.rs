@@ -85,6 +85,7 @@ const COMMON: &[(&str, &str)] = snippets![
     "conv2d_fwd_store",
     "conv2d_fwd_sum",
     "conv2d_fwd_windows",
+    "fixed_step",
     "fours",
     "fours_int64",
     "gate",
@@ -134,6 +135,8 @@ pub struct Storage {
     pub single: bool,
     /// Invocations sum 8 by 4 elements of a tile ([`super::Choice::Tiled8x4`]).
     pub tiles_8x4: bool,
+    /// The parameters of a step are constants: their values outside of training.
+    pub fixed_step: bool,
 }
 
 impl Storage {
@@ -143,6 +146,7 @@ impl Storage {
             ("fours", Self { int64: true, .. }) => "fours_int64",
             ("map", Self { half: true, .. }) => "map_half",
             ("workgroup_tile", Self { tiles_8x4: true, .. }) => "workgroup_tile_8x4",
+            ("step", Self { fixed_step: true, .. }) => "fixed_step",
             ("matrix", Self { emulated: true, .. }) => "matrix_emulated",
             ("matrix", Self { single: true, .. }) => "matrix_8x8",
             ("matrix_memory", Self { single: true, .. }) => "matrix_memory_8x8",

@@ -22,7 +22,7 @@ pub use device::{Counters, Gpu};
 pub use kernels::{Kernel, Source, Storage};
 pub use matrices::{Matrices, Unit};
 pub use passes::{Use, passes, uses};
-pub use plan::Plan;
+pub use plan::{Plan, fold};
 pub use readback::Ticket;
 pub(crate) use record::params;
 pub use record::{Building, Dispatch, FLAT, Params, Record, Recorder, Waiting};

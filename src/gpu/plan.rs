@@ -243,7 +243,7 @@ impl Plan {
 /// Folds a count of workgroups into a grid of two dimensions, each at most `limit`. The grid may
 /// hold a few more workgroups than `count`, which the kernels' bounds checks skip. None if two
 /// dimensions are not enough.
-fn fold(count: u64, limit: u32) -> Option<[u32; 3]> {
+pub fn fold(count: u64, limit: u32) -> Option<[u32; 3]> {
     let limit = u64::from(limit);
     if count <= limit {
         return Some([count as u32, 1, 1]);

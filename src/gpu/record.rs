@@ -40,6 +40,8 @@ pub struct Dispatch {
     pub constants: Vec<(&'static str, f64)>,
     /// Its storage bindings, by their names in the shader.
     pub bindings: Vec<(&'static str, View)>,
+    /// Bindings that the kernel does not use with these constants.
+    pub unused: Vec<&'static str>,
     /// Bytes of its uniform `p`.
     pub params: Vec<u8>,
     /// Fields of its uniform `p`.
@@ -180,6 +182,7 @@ impl Recorder {
             kernel,
             constants: Vec::new(),
             bindings: Vec::new(),
+            unused: Vec::new(),
             params: bytemuck::bytes_of(params).to_vec(),
             fields: P::FIELDS,
             workgroups: 0,
@@ -188,7 +191,7 @@ impl Recorder {
             tiles_8x4: false,
             shared: false,
         };
-        Building { recorder: self, dispatch, unused: Vec::new() }
+        Building { recorder: self, dispatch }
     }
 }
 
@@ -197,8 +200,6 @@ impl Recorder {
 pub struct Building<'a> {
     recorder: &'a mut Recorder,
     dispatch: Dispatch,
-    /// Bindings that the kernel does not use.
-    unused: Vec<&'static str>,
 }
 
 impl Building<'_> {
@@ -218,8 +219,14 @@ impl Building<'_> {
     /// Binds `view` to a variable that the kernel does not use with these constants. Every variable
     /// needs a binding.
     pub fn bind_unused(mut self, name: &'static str, view: View) -> Self {
-        self.unused.push(name);
+        self.dispatch.unused.push(name);
         self.bind(name, view)
+    }
+
+    /// Binds `view` to a variable that the kernel uses with these constants only if `used`: of two
+    /// variables for the same memory, as scalars and as vec4s, it uses one.
+    pub fn bind_if(self, used: bool, name: &'static str, view: View) -> Self {
+        if used { self.bind(name, view) } else { self.bind_unused(name, view) }
     }
 
     /// Binds `view`. If there is none, the kernel does not use this variable, and `instead` is
@@ -247,7 +254,8 @@ impl Building<'_> {
         assert!(count > 0, "{:?}: no workgroups to dispatch", self.dispatch.kernel);
         self.dispatch.workgroups = count;
         self.dispatch.workgroup_size = size;
-        let used = self.dispatch.bindings.iter().filter(|(name, _)| !self.unused.contains(name));
+        let Dispatch { bindings, unused, .. } = &self.dispatch;
+        let used = bindings.iter().filter(|(name, _)| !unused.contains(name));
         let uses = |one: &Waiting| used.clone().any(|(_, view)| one.conflicts(*view));
         if self.recorder.later.waiting.iter().any(uses) {
             self.recorder.finish();

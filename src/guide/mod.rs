@@ -17,6 +17,7 @@
 //! | [File formats][file_formats] | Every file that csae reads and writes. |
 //! | [Model file][model_file] | What a model file holds, and how to read it. |
 //! | [Python][python] | From Python: numpy arrays, scikit-learn, PyTorch. |
+//! | [Models for other programs][export] | ONNX files, and pages for browsers. |
 //! | [Questions][faq] | Short answers to frequent questions. |
 //! | [Glossary][glossary] | The words of this guide. |
 
@@ -62,6 +63,7 @@ macro_rules! pages {
             #[doc = "[File formats]: self::file_formats"]
             #[doc = "[Model file]: self::model_file"]
             #[doc = "[Python]: self::python"]
+            #[doc = "[Models for other programs]: self::export"]
             #[doc = "[Questions]: self::faq"]
             #[doc = "[Glossary]: self::glossary"]
             #[doc = ""]
@@ -92,6 +94,7 @@ pages! {
     file_formats "file-formats",
     model_file "model-file",
     python "python",
+    export "export",
     faq "faq",
     glossary "glossary",
 }

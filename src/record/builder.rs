@@ -215,33 +215,57 @@ impl<'a> Builder<'a> {
     }
 
     /// Records only the decoder: from the code to the output. Returns `None` if the decoder reads a
-    /// node before the code (a skip connection).
+    /// node before the code (a skip connection). It can read means of the input that the caller
+    /// gives ([`Builder::give_input_mean`]).
     pub fn decode(&mut self, code: View) -> Option<View> {
         self.values[self.graph.code] = Some(code);
         self.forward_after(self.graph.code)?;
         self.values[self.graph.output]
     }
 
-    /// Records the nodes between `start` and the output.
+    /// Records the nodes between `start` and the output, and those that only depend on given means.
     fn forward_after(&mut self, start: usize) -> Option<()> {
+        let given = self.given();
+        // The values of the code and of given means are there.
+        let has_value = |b: &Self, node: usize| {
+            node == start || b.input_mean.is_some() && b.graph.input_means().any(|at| at == node)
+        };
         let mut live = vec![false; self.graph.nodes.len()];
         live[self.graph.output] = true;
-        for node in (start + 1..live.len()).rev() {
-            if live[node] {
+        for node in (1..live.len()).rev() {
+            if live[node] && !has_value(self, node) {
                 let node = &self.graph.nodes[node];
                 for input in node.inputs.iter().chain(&node.switches) {
-                    if *input < start {
+                    if *input < start && !given[*input] {
                         return None;
                     }
                     live[*input] = true;
                 }
             }
         }
-        for node in (start + 1..live.len()).filter(|node| live[*node]) {
-            let value = layers::forward(self, node);
-            self.values[node] = Some(value);
+        for node in (1..live.len()).filter(|node| live[*node]) {
+            if !has_value(self, node) {
+                let value = layers::forward(self, node);
+                self.values[node] = Some(value);
+            }
         }
         Some(())
+    }
+
+    /// Whether each node depends on nothing but means of the input that the caller gives. Sets the
+    /// values of the nodes that are such means.
+    fn given(&mut self) -> Vec<bool> {
+        let mut given = vec![false; self.graph.nodes.len()];
+        let Some(mean) = self.input_mean else { return given };
+        for node in self.graph.input_means() {
+            self.values[node] = Some(mean);
+            given[node] = true;
+        }
+        for (at, node) in self.graph.nodes.iter().enumerate() {
+            let depends = node.switches.is_some() || node.inputs.is_empty();
+            given[at] |= !depends && node.inputs.iter().all(|input| given[*input]);
+        }
+        given
     }
 
     /// Records, before the optimiser, the projection of gradients of unit-norm atoms: it removes

@@ -73,3 +73,5 @@ mod sweep;
 mod synthesis;
 mod tuned;
 mod unfinished;
+#[cfg(unix)]
+mod web;

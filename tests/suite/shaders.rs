@@ -57,6 +57,7 @@ fn forms(kernel: Kernel) -> Vec<String> {
         Storage { int64: true, ..Storage::default() },
         half,
         Storage { tiles_8x4: true, ..Storage::default() },
+        Storage { fixed_step: true, ..Storage::default() },
         Storage { single: true, ..Storage::default() },
         Storage { single: true, ..half },
         Storage { emulated: true, ..half },
@@ -357,6 +358,7 @@ fn no_shader_is_an_orphan() {
         kernels().flat_map(|kernel| includes(kernel.text())).collect();
     // These replace others.
     let replacing = [
+        "fixed_step",
         "fours_int64",
         "map_half",
         "matrix_8x8",
@@ -691,6 +693,7 @@ fn browsers_compile_every_variant() {
     let emulated = Storage { emulated: true, single: true, ..Storage::default() };
     let variants = recorded::variants().into_iter().flat_map(|(kernel, constants)| {
         let mut storages = vec![emulated, Storage { tiles_8x4: true, ..emulated }];
+        storages.push(Storage { fixed_step: true, ..emulated });
         // A kernel without maps has no half precision.
         if Source::of(kernel).text.contains("Map") {
             storages.push(Storage { half: true, ..emulated });

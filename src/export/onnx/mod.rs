@@ -15,6 +15,7 @@ mod parts;
 mod proto;
 mod sizes;
 
+pub(super) use parts::Output;
 use proto::{Axis, Port};
 
 use crate::error::{Error, Result};

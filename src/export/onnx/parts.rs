@@ -104,7 +104,7 @@ fn in_units(layers: &mut Layers, y: Name) -> Name {
 
 /// What the output of a model is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
+pub enum Output {
     /// Samples like the input.
     Samples,
     /// The reconstruction of the output of a layer, or any other values.
@@ -118,7 +118,8 @@ enum Output {
 }
 
 impl Output {
-    fn of(graph: &Graph) -> Self {
+    /// What the output of the model of a graph is.
+    pub fn of(graph: &Graph) -> Self {
         let (input, output) = (graph.nodes[0].dims, graph.nodes[graph.output].dims);
         let classes = graph.spec.classes.len();
         let is_head = graph.nodes[graph.output].name == HEAD;

@@ -92,7 +92,7 @@ impl Page {
 
 /// The style sheet within a page that loads nothing, and pictures only from itself. `more` is CSS
 /// of this page.
-pub(in crate::report) fn offline_head(more: &str) -> String {
+pub(crate) fn offline_head(more: &str) -> String {
     format!(
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; \
          style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n<style>\n{STYLE}{more}</style>\n"
@@ -100,13 +100,7 @@ pub(in crate::report) fn offline_head(more: &str) -> String {
 }
 
 /// The frame of a page. `head`, `facts`, `main` and `scripts` are HTML.
-pub(in crate::report) fn frame(
-    title: &str,
-    head: &str,
-    facts: &str,
-    main: &str,
-    scripts: &str,
-) -> String {
+pub(crate) fn frame(title: &str, head: &str, facts: &str, main: &str, scripts: &str) -> String {
     let (title, words) = (escaped(title), words::glossary());
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

@@ -7,7 +7,7 @@ mod words;
 
 pub use date::{date, now};
 pub use frame::{Page, STYLE, figure};
-pub(in crate::report) use frame::{frame, offline_head};
+pub(crate) use frame::{frame, offline_head};
 pub use sheet::{Sheet, image};
 
 use base64::Engine;

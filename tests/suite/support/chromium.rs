@@ -20,11 +20,13 @@ use super::{TempFolder, skip};
 /// Names of the program.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 /// Flags of the browser: no window, no network of its own, and nothing of the user's profile. The
-/// sandbox does not start in containers, and the pages are those of this program.
-const FLAGS: [&str; 11] = [
+/// sandbox does not start in containers, and the pages are those of this program. WebGPU runs on
+/// the browser's own software adapter.
+const FLAGS: [&str; 12] = [
     "--headless",
     "--no-sandbox",
-    "--disable-gpu",
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -192,8 +194,39 @@ impl Browser {
         }
     }
 
+    /// Takes WebGPU away from pages that are opened from now on.
+    pub fn remove_webgpu(&mut self) {
+        let source = "Object.defineProperty(navigator, 'gpu', { value: undefined })";
+        self.command("Page.addScriptToEvaluateOnNewDocument", json!({ "source": source }));
+    }
+
+    /// Opens a page and waits until it is loaded.
+    pub fn open_page(&mut self, url: &str) {
+        self.command("Page.navigate", json!({"url": "about:blank"}));
+        self.events.clear();
+        let answer = self.command("Page.navigate", json!({"url": url}));
+        assert!(answer.get("errorText").is_none(), "{url}: {answer}");
+        while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
+            let event = self.next();
+            self.events.push(event);
+        }
+    }
+
+    /// Waits until the expression `ready` is true in the page. Returns whether it becomes true.
+    pub fn is_complete(&mut self, ready: &str) -> bool {
+        let looks = self.looks;
+        // Timers run in the order of their time, so that those of the page come before the last.
+        let wait = format!(
+            "new Promise((resolve) => {{ let left = {looks}; const look = () => {{ \
+             if (({ready}) || (left -= 1) < 0) setTimeout(() => resolve(left >= 0), 0); \
+             else setTimeout(look, 50); \
+             }}; look(); }})"
+        );
+        self.value(&wait) == true
+    }
+
     /// The value of an expression in the page. A promise is waited for.
-    fn value(&mut self, expression: &str) -> Value {
+    pub fn value(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "returnByValue": true, "awaitPromise": true});
         let answer = self.command("Runtime.evaluate", params);
         assert!(answer.get("exceptionDetails").is_none(), "{expression}: {answer}");
@@ -203,45 +236,39 @@ impl Browser {
     /// Everything that is wrong with a page, in each width and each theme. The page is complete
     /// when the expression `ready` is true. `name` is the name of its screenshots.
     pub fn faults(&mut self, name: &str, url: &str, ready: &str) -> Vec<String> {
+        self.looks_of(name, |browser| {
+            browser.open_page(url);
+            browser.is_complete(ready)
+        })
+    }
+
+    /// As [`Browser::faults`], of the page that is open. It is not loaded again.
+    pub fn faults_of_open_page(&mut self, name: &str) -> Vec<String> {
+        self.looks_of(name, |_| true)
+    }
+
+    /// Opens a page by `open`, which returns whether it is complete, for each width and each theme.
+    /// Returns its faults.
+    fn looks_of(&mut self, name: &str, mut open: impl FnMut(&mut Self) -> bool) -> Vec<String> {
         let mut found = Vec::new();
         for width in WIDTHS {
             for theme in ["light", "dark"] {
-                let faults = self.visit(url, ready, width, theme);
+                let size =
+                    json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
+                self.command("Emulation.setDeviceMetricsOverride", size);
+                let value = json!([{"name": "prefers-color-scheme", "value": theme}]);
+                self.command("Emulation.setEmulatedMedia", json!({ "features": value }));
+                let complete = open(self);
+                let look = LOOK.replace("MIN_TEXT", &MIN_TEXT.to_string());
+                let mut faults: Vec<String> = serde_json::from_value(self.value(&look)).unwrap();
+                if !complete {
+                    faults.push("incomplete".to_owned());
+                }
+                faults.extend(self.events.iter().filter_map(error));
                 found.extend(faults.into_iter().map(|fault| format!("{width} {theme}: {fault}")));
                 self.screenshot(&format!("{name}-{width}-{theme}.png"));
             }
         }
-        found
-    }
-
-    fn visit(&mut self, url: &str, ready: &str, width: u32, theme: &str) -> Vec<String> {
-        let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
-        self.command("Emulation.setDeviceMetricsOverride", size);
-        let theme = json!({"features": [{"name": "prefers-color-scheme", "value": theme}]});
-        self.command("Emulation.setEmulatedMedia", theme);
-        self.command("Page.navigate", json!({"url": "about:blank"}));
-        self.events.clear();
-        let answer = self.command("Page.navigate", json!({"url": url}));
-        assert!(answer.get("errorText").is_none(), "{url}: {answer}");
-        while !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
-            let event = self.next();
-            self.events.push(event);
-        }
-        let looks = self.looks;
-        // Timers run in the order of their time, so that those of the page come before the last.
-        let wait = format!(
-            "new Promise((resolve) => {{ let left = {looks}; const look = () => {{ \
-             if (({ready}) || (left -= 1) < 0) setTimeout(() => resolve(left >= 0), 0); \
-             else setTimeout(look, 50); \
-             }}; look(); }})"
-        );
-        let complete = self.value(&wait);
-        let look = LOOK.replace("MIN_TEXT", &MIN_TEXT.to_string());
-        let mut found: Vec<String> = serde_json::from_value(self.value(&look)).unwrap();
-        if complete != true {
-            found.push(format!("incomplete: {ready}"));
-        }
-        found.extend(self.events.iter().filter_map(error));
         found
     }
 

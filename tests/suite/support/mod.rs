@@ -25,6 +25,8 @@ pub mod recorded;
 pub mod spirv;
 pub mod training;
 pub mod watching;
+#[cfg(unix)]
+pub mod web;
 
 pub use command::{Command, Output};
 pub use files::{bytes, is_file, model_bytes, text};
