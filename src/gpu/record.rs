@@ -223,6 +223,12 @@ impl Building<'_> {
         self.bind(name, view)
     }
 
+    /// Binds `view` to a variable that the kernel uses with these constants only if `used`: of two
+    /// variables for the same memory, as scalars and as vec4s, it uses one.
+    pub fn bind_if(self, used: bool, name: &'static str, view: View) -> Self {
+        if used { self.bind(name, view) } else { self.bind_unused(name, view) }
+    }
+
     /// Binds `view`. If there is none, the kernel does not use this variable, and `instead` is
     /// bound.
     pub fn bind_or(self, name: &'static str, view: Option<View>, instead: View) -> Self {

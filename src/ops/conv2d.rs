@@ -326,8 +326,8 @@ impl Conv2dFwd {
                 .bind("w", self.w)
                 .bind("w4", self.w)
                 .bind("b", self.w)
-                .bind("partials", self.partials)
-                .bind("partials4", self.partials);
+                .bind_if(!vec4(g.y.c), "partials", self.partials)
+                .bind_if(vec4(g.y.c), "partials4", self.partials);
             tile.dispatch(dispatch, split.count as u64 * tile.groups(pixels, g.y.c));
             return split.epilogue(r, self.partials, self.b, self.gate(), [self.x, self.y]);
         }
@@ -338,6 +338,7 @@ impl Conv2dFwd {
             Choice::Registers => Kernel::Conv2dFwdRegs,
             _ => Kernel::Conv2dFwd,
         };
+        let wide = choice != Choice::Plain && vec4(g.y.c);
         let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
         dispatch = self
             .gate()
@@ -345,7 +346,7 @@ impl Conv2dFwd {
             .bind("x", self.x)
             .bind("w", self.w)
             .bind("b", self.b.unwrap_or(self.w))
-            .bind("y", self.y);
+            .bind_if(!wide, "y", self.y);
         if choice == Choice::Plain {
             return dispatch.threads(pixels * g.y.c);
         }
@@ -354,7 +355,7 @@ impl Conv2dFwd {
             .constant("VEC_K", vec4(g.y.c))
             .bind("x4", self.x)
             .bind("w4", self.w);
-        dispatch = dispatch.bind("y4", self.y);
+        dispatch = dispatch.bind_if(wide, "y4", self.y);
         match tile {
             Some(tile) => tile.dispatch(dispatch, tile.groups(pixels, g.y.c)),
             None => dispatch
@@ -442,8 +443,8 @@ impl Conv2dBwdInput {
                 .bind("w", self.w)
                 .bind("w4", self.w)
                 .bind("b", self.w)
-                .bind("partials", self.partials)
-                .bind("partials4", self.partials);
+                .bind_if(!vec4(g.x.c), "partials", self.partials)
+                .bind_if(vec4(g.x.c), "partials4", self.partials);
             tile.dispatch(dispatch, split.count as u64 * phase_tiles(&tile, g));
             return split.epilogue(r, self.partials, self.b, self.gate(), [self.y, self.x]);
         }
@@ -454,6 +455,8 @@ impl Conv2dBwdInput {
             Choice::Registers => Kernel::Conv2dBwdInputRegs,
             _ => Kernel::Conv2dBwdInput,
         };
+        // Kernels without tiles have no x4.
+        let wide = tile.is_some() && vec4(g.x.c);
         let mut dispatch = r.kernel(kernel, &params).constant("ACTIVATION", self.activation.code());
         dispatch = self
             .gate()
@@ -461,7 +464,7 @@ impl Conv2dBwdInput {
             .bind("y", self.y)
             .bind("w", self.w)
             .bind("b", self.b.unwrap_or(self.w))
-            .bind("x", self.x);
+            .bind_if(!wide, "x", self.x);
         if choice == Choice::Plain {
             return dispatch.threads(g.n * g.x.len());
         }
@@ -471,7 +474,8 @@ impl Conv2dBwdInput {
         dispatch = dispatch.constant("VEC_K", vec4(g.y.c)).bind("y4", self.y).bind("w4", self.w);
         match tile {
             Some(tile) => {
-                let dispatch = dispatch.constant("VEC_C", vec4(g.x.c)).bind("x4", self.x);
+                let dispatch = dispatch.constant("VEC_C", vec4(g.x.c));
+                let dispatch = dispatch.bind_if(wide, "x4", self.x);
                 tile.dispatch(dispatch, phase_tiles(&tile, g));
             }
             None => dispatch

@@ -77,7 +77,8 @@ class SegmentView {
     const keys = found.sort((a, b) => counts[b] - counts[a]).map((number) => {
       const swatch = element('i');
       swatch.style.background = `rgb(${this.model.colours[number].join(' ')})`;
-      return element('li', {}, swatch, `${classes[number]} ${percent(counts[number] / this.best.length)}`);
+      const share = percent(counts[number] / this.best.length);
+      return element('li', {}, swatch, `${classes[number]} ${share}`);
     });
     this.key.replaceChildren(...keys);
     this.show();

@@ -57,19 +57,28 @@ class CodeView {
     }
     draw(this.after.canvas, decoded);
     const quality = `PSNR ${psnr(decoded.pixels, image.pixels).toFixed(1)} dB`;
-    this.after.text.textContent = `${changes ? 'Decoded from the changed code' : 'Decoded'}: ${quality}`;
+    const what = changes ? 'Decoded from the changed code' : 'Decoded';
+    this.after.text.textContent = `${what}: ${quality}`;
   }
 
   // Finds the units with the largest sums of magnitudes and shows them.
   async showUnits(runner) {
-    const { code } = this.encoded;
-    const [units, height, width] = this.model.code;
+    const { code, image } = this.encoded;
+    const { code: [units, ...sides], sizes: [[tileWidth, tileHeight]] } = this.model;
+    // Positions beyond the image belong to its mirrored part.
+    const height = Math.ceil((sides[0] * image.height) / tileHeight);
+    const width = Math.ceil((sides[1] * image.width) / tileWidth);
     const strength = new Float64Array(units);
     let active = 0;
-    code.forEach((value, i) => {
-      strength[i % units] += Math.abs(value);
-      active += value === 0 ? 0 : 1;
-    });
+    for (let y = 0; y < height; y += 1) {
+      for (let x = 0; x < width; x += 1) {
+        for (let unit = 0; unit < units; unit += 1) {
+          const value = code[(y * sides[1] + x) * units + unit];
+          strength[unit] += Math.abs(value);
+          active += value === 0 ? 0 : 1;
+        }
+      }
+    }
     const order = Array.from(strength.keys()).sort((a, b) => strength[b] - strength[a]);
     this.chosen = order.slice(0, UNITS).filter((unit) => strength[unit] > 0);
     this.gains = this.chosen.map(() => 1);
@@ -78,7 +87,7 @@ class CodeView {
       ? 'Beside each unit its atom: what the unit adds to the image, scaled on its own; gray is 0. '
         + 'A slider multiplies the unit.'
       : 'The decoder also reads layers before the code, so that the units cannot be changed alone.';
-    this.note.textContent = `${active} of ${code.length} values of the code are not 0 `
+    this.note.textContent = `${active} of ${units * height * width} values of the code are not 0 `
       + `(${units} units${positions}). ${atoms}`;
     this.sliders = [];
     const parts = [];
@@ -119,7 +128,8 @@ async function atomOf(runner, unit) {
       [top, bottom] = [Math.min(top, y), Math.max(bottom, y + 1)];
     }
   });
-  const whole = { pixels: pixels.map((value) => 0.5 + 0.5 * (value / largest)), width, height, channels };
+  const gray = pixels.map((value) => 0.5 + 0.5 * (value / largest));
+  const whole = { pixels: gray, width, height, channels };
   return right > left ? crop(whole, left, top, right - left, bottom - top) : whole;
 }
 

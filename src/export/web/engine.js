@@ -39,7 +39,8 @@ class Engine {
     engine.device = device;
     device.pushErrorScope('validation');
     device.pushErrorScope('out-of-memory');
-    const [parameters, states] = [values.subarray(0, model.values[0]), values.subarray(model.values[0])];
+    const [count] = model.values;
+    const [parameters, states] = [values.subarray(0, count), values.subarray(count)];
     engine.shared = [
       engine.buffer(4 * parameters.length),
       engine.buffer(4 * states.length),

@@ -42,7 +42,7 @@ class Page {
       element('label', {}, 'Image: ', file), 'or drop one here, paste one, or show the', example);
     this.listen(drop);
     app.replaceChildren(drop, this.message,
-      element('div', { class: 'steps' }, ...this.view.controls), ...this.view.content, this.time);
+      element('div', { class: 'steps' }, ...this.view.controls), this.time, ...this.view.content);
   }
 
   // Takes images that are dropped anywhere or pasted.
@@ -92,16 +92,21 @@ class Page {
       return;
     }
     this.running = true;
+    const slow = setTimeout(() => {
+      this.time.textContent = 'Running…';
+    }, 300);
     try {
       do {
         this.again = false;
-        const began = performance.now();
+        this.runner.spent = 0;
         await this.view.run(this.runner);
-        this.time.textContent = `${(performance.now() - began).toFixed(0)} ms for this image`;
+        clearTimeout(slow);
+        this.time.textContent = `${this.runner.spent.toFixed(0)} ms for this image`;
       } while (this.again);
     } catch (error) {
       this.report(`The model could not run: ${error.message}`);
     } finally {
+      clearTimeout(slow);
       this.running = false;
     }
   }
@@ -112,7 +117,9 @@ async function start() {
   const values = document.getElementById('values').textContent;
   const runner = await Runner.open(navigator.gpu, model, values);
   status.textContent = '';
-  runner.lost.then(({ message }) => fail(new Error(`The graphics adapter was lost: ${message} Reload the page.`)));
+  runner.lost.then(({ message }) => {
+    fail(new Error(`The graphics adapter was lost: ${message} Reload the page.`));
+  });
   const page = new Page(runner);
   await page.example();
   return runner;

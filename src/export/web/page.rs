@@ -107,7 +107,8 @@ pub fn write(model: &Model, task: PageTask, values: &[f32], options: &Options) -
         "<p class=\"intro\">{intro} {} Nothing leaves this computer.</p>\n\
          <noscript><p class=\"card\">This page needs JavaScript.</p></noscript>\n\
          <div id=\"app\"></div>\n\
-         <img id=\"example\" alt=\"the example\" hidden src=\"data:image/jpeg;base64,{picture}\">\n",
+         <img id=\"example\" alt=\"the example\" hidden \
+         src=\"data:image/jpeg;base64,{picture}\">\n",
         sizes(model)
     );
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();

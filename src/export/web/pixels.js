@@ -127,8 +127,8 @@ function withBrightness(image, luma) {
   return { ...image, pixels };
 }
 
-// Replaces missing values of a plane by a smooth guess: pull-push (Gortler et al. 1996). `known` has
-// 1 for known values.
+// Replaces missing values of a plane by a smooth guess: pull-push (Gortler et al. 1996). `known`
+// has 1 for known values.
 function fillPlane(values, known, width, height) {
   if (width * height === 1) {
     return known[0] ? values : new Float32Array(1);

@@ -93,8 +93,8 @@ fn sizes(graph: &Graph, wanted: Wanted) -> (Fit, Vec<Size>) {
 /// Records the passes of a model.
 ///
 /// # Errors
-/// When a pass needs more memory than WebGPU guarantees, even for the smallest tiles, or a tensor of
-/// the model is missing.
+/// When a pass needs more memory than WebGPU guarantees, even for the smallest tiles, or a tensor
+/// of the model is missing.
 pub fn record(loaded: &LoadedModel, wanted: Wanted) -> Result<Recorded> {
     let mut device = Device::cpu();
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;

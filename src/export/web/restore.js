@@ -49,7 +49,8 @@ class DenoiseView {
     const result = await runner.run(this.image, { sigma: this.sigma });
     draw(this.after.canvas, result);
     if (this.added > 0 && result.width === this.clean.width) {
-      const [before, after] = [this.image, result].map(({ pixels }) => psnr(pixels, this.clean.pixels));
+      const quality = ({ pixels }) => psnr(pixels, this.clean.pixels);
+      const [before, after] = [this.image, result].map(quality);
       this.before.text.textContent = `Before: PSNR ${before.toFixed(1)} dB`;
       this.after.text.textContent = `After: PSNR ${after.toFixed(1)} dB`;
     } else {
@@ -62,7 +63,7 @@ class DenoiseView {
 class InpaintView {
   constructor(model, changed) {
     this.changed = changed;
-    this.before = figure('Before: missing pixels are magenta. Paint with the pointer to mark more.');
+    this.before = figure('Before: missing pixels are magenta. Paint to mark more.');
     this.after = figure('After');
     this.before.canvas.classList.add('paint');
     this.brush = slider('Brush', { min: 1, max: 40, step: 1, value: 6 }, () => {});
@@ -107,8 +108,12 @@ class InpaintView {
   dot(x, y) {
     const radius = Number(this.brush.input.value);
     const { width, height } = this.image;
-    for (let row = Math.max(0, Math.floor(y - radius)); row <= Math.min(height - 1, y + radius); row += 1) {
-      for (let at = Math.max(0, Math.floor(x - radius)); at <= Math.min(width - 1, x + radius); at += 1) {
+    const range = (middle, side) => {
+      return [Math.max(0, Math.ceil(middle - radius)), Math.min(side - 1, middle + radius)];
+    };
+    const [[top, bottom], [left, right]] = [range(y, height), range(x, width)];
+    for (let row = top; row <= bottom; row += 1) {
+      for (let at = left; at <= right; at += 1) {
         if ((at - x) ** 2 + (row - y) ** 2 <= radius * radius) {
           this.missing[row * width + at] = 1;
         }
@@ -165,14 +170,17 @@ class UpscaleView {
     this.scale = model.scales[0];
     this.before = figure('Enlarged by bicubic interpolation');
     this.after = figure('Enlarged by the model');
-    const options = model.scales.map((scale) => element('option', { value: scale }, `${scale} times`));
+    const options = model.scales.map((scale) => {
+      return element('option', { value: scale }, `${scale} times`);
+    });
     const select = element('select', {
       change: () => {
         this.scale = Number(select.value);
         changed();
       },
     }, ...options);
-    this.controls = [element('label', {}, 'Factor', select), saveButton(this.after.canvas, 'enlarged.png')];
+    const save = saveButton(this.after.canvas, 'enlarged.png');
+    this.controls = [element('label', {}, 'Factor', select), save];
     this.content = [element('div', { class: 'pictures' }, this.before.figure, this.after.figure)];
   }
 

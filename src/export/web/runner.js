@@ -27,10 +27,23 @@ class Runner {
     return runner;
   }
 
-  // The result for an image: a restored image or a reconstruction, the probabilities of the classes,
-  // or those of the classes of each pixel, as channels. `options` has the standard deviation `sigma`
-  // of noise (0 to 255), the factor `scale`, or the array `missing`, 1 for each missing pixel.
-  async run(image, options = {}) {
+  // The result for an image: a restored image or a reconstruction, the probabilities of the
+  // classes, or those of the classes of each pixel, as channels. `options` has the standard
+  // deviation `sigma` of noise (0 to 255), the factor `scale`, or the array `missing`, 1 for each
+  // missing pixel.
+  run(image, options = {}) {
+    return this.timed(() => this.compute(image, options));
+  }
+
+  // The result of some work, whose time in milliseconds is then `spent`.
+  async timed(work) {
+    const began = performance.now();
+    const result = await work();
+    this.spent = performance.now() - began;
+    return result;
+  }
+
+  async compute(image, options) {
     switch (this.model.task) {
       case 'denoise': {
         const { sigma } = options;
@@ -184,7 +197,11 @@ class Runner {
   }
 
   // Code and reconstruction of an image, and what the decoder needs besides the code.
-  async encode(image) {
+  encode(image) {
+    return this.timed(() => this.encoded(image));
+  }
+
+  async encoded(image) {
     const small = this.prepared(image);
     const { width, height } = small;
     const tiles = this.tiles(width, height);
@@ -195,8 +212,8 @@ class Runner {
   }
 
   // The image that a code decodes to, in the size of the encoded image.
-  async decode(code, { mean, tiles }) {
-    return this.shown(await this.decoded(code, mean), tiles);
+  decode(code, { mean, tiles }) {
+    return this.timed(async () => this.shown(await this.decoded(code, mean), tiles));
   }
 
   async decoded(code, mean) {

@@ -8,7 +8,8 @@ import { pathToFileURL } from 'node:url';
 import { runInThisContext } from 'node:vm';
 
 const [, , folder, page] = process.argv;
-const { create } = await import(pathToFileURL(resolve(folder, 'node_modules/webgpu/index.js')).href);
+const dawn = resolve(folder, 'node_modules/webgpu/index.js');
+const { create } = await import(pathToFileURL(dawn).href);
 // The object must stay alive as long as the device.
 const gpu = create([]);
 const html = readFileSync(page, 'utf8');
