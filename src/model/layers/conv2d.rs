@@ -296,6 +296,7 @@ impl Layer for ConvTranspose2dSpec {
         LayerCase { name: "even_kernel", keys: r#"{"stride": [2, 2], "padding": [1, 1]}"#, x: &[2, 16, 8, 8], tensors: &[("weight", &[16, 3, 4, 4]), ("bias", &[3])] },
         LayerCase { name: "groups_dilation", keys: r#"{"groups": 2, "dilation": [2, 3], "padding": [2, 1]}"#, x: &[2, 4, 6, 5], tensors: &[("weight", &[4, 3, 3, 2]), ("bias", &[6])] },
         LayerCase { name: "wide", keys: r#"{"stride": [2, 2], "padding": [1, 1]}"#, x: &[2, 64, 8, 8], tensors: &[("weight", &[64, 32, 4, 4]), ("bias", &[32])] },
+        LayerCase { name: "slices", keys: r#"{"stride": [2, 2], "padding": [3, 3], "output_padding": [1, 1]}"#, x: &[1, 64, 8, 8], tensors: &[("weight", &[64, 1, 7, 7]), ("bias", &[1])] },
         LayerCase { name: "to_gray", keys: r#"{"stride": [2, 2]}"#, x: &[3, 16, 14, 14], tensors: &[("weight", &[16, 1, 2, 2]), ("bias", &[1])] },
     ];
 }
