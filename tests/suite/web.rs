@@ -64,39 +64,35 @@ fn computed(loaded: &LoadedModel, pixels: &[f32]) -> Vec<f32> {
     Inference::new(&loaded.graph, &store).run_output(&mut device, pixels, &[]).unwrap()
 }
 
-fn denoise_cases() -> Vec<Case> {
-    let loaded = model::bundled("denoise").unwrap();
+/// A restorer without thresholds below 0: there a layer jumps at 0, where rounding decides. Bundled
+/// models have some.
+fn restorer(folder: &TempFolder, task: Task) -> LoadedModel {
+    let mut spec = parse(preset_text(task.name()).unwrap());
+    spec.undoes = CorruptionSpec::for_task(task);
+    write_model(folder, &format!("random-{task}"), &spec, Dims::new(1, 32, 32))
+}
+
+fn denoise_cases(loaded: &LoadedModel) -> Vec<Case> {
     let case = |dims: Dims, sigma: f64| {
         let pixels = image(dims);
-        let want = restored(&loaded, &pixels, dims, (&Condition::noise(sigma), false));
+        let want = restored(loaded, &pixels, dims, (&Condition::noise(sigma), false));
         Case { pixels, dims, options: json!({ "sigma": sigma }), want }
     };
     // Below 4 a part of the noise stays.
-    vec![case(Dims::of(LARGE, 1), 25.0), case(Dims::new(3, 128, 128), 3.0)]
+    vec![case(Dims::of(LARGE, 1), 25.0), case(Dims::new(1, 128, 128), 3.0)]
 }
 
-fn upscale_cases() -> Vec<Case> {
-    let loaded = model::bundled("upscale").unwrap();
-    let case = |dims: Dims, scale: usize| {
-        let pixels = image(dims);
-        let (large, size) = imresize(&pixels, dims, scale as f64).unwrap();
-        let condition = Condition::enlarged(scale);
-        let want = restored(&loaded, &large, Dims::of(size, dims.c), (&condition, true));
-        Case { pixels, dims, options: json!({ "scale": scale }), want }
-    };
-    vec![case(Dims::new(3, 64, 64), 2)]
-}
-
-/// A model for missing pixels without thresholds below 0: there a layer jumps at 0, where rounding
-/// decides.
-fn inpaint(folder: &TempFolder) -> LoadedModel {
-    let mut spec = parse(preset_text("inpaint").unwrap());
-    spec.undoes = CorruptionSpec::for_task(Task::Inpaint);
-    write_model(folder, "random-inpaint", &spec, Dims::new(1, 32, 32))
+fn upscale_cases(loaded: &LoadedModel) -> Vec<Case> {
+    let (dims, scale) = (Dims::new(3, 64, 64), 2);
+    let pixels = image(dims);
+    let (large, size) = imresize(&pixels, dims, scale as f64).unwrap();
+    let condition = Condition::enlarged(scale);
+    let want = restored(loaded, &large, Dims::of(size, dims.c), (&condition, true));
+    vec![Case { pixels, dims, options: json!({ "scale": scale }), want }]
 }
 
 fn inpaint_cases(loaded: &LoadedModel) -> Vec<Case> {
-    let dims = Dims::of(LARGE, 1);
+    let dims = Dims::new(1, 128, 128);
     let mut stream = Stream::new(5, "mask");
     let missing: Vec<u8> = (0..dims.area()).map(|_| u8::from(stream.uniform() < 0.3)).collect();
     let mask = Mask { size: dims.size(), missing: missing.clone() };
@@ -149,12 +145,14 @@ fn autoencoder() -> (LoadedModel, Vec<Case>) {
 
 /// Every kind of page, with what it must compute.
 fn pages(folder: &TempFolder) -> Vec<(&'static str, LoadedModel, Vec<Case>)> {
-    let inpaint = inpaint(folder);
+    let [denoise, upscale, inpaint] =
+        [Task::Denoise, Task::Upscale, Task::Inpaint].map(|task| restorer(folder, task));
+    let (denoised, enlarged) = (denoise_cases(&denoise), upscale_cases(&upscale));
     let filled = inpaint_cases(&inpaint);
     let (digits, reconstructed) = autoencoder();
     let mut all = vec![
-        ("denoise", model::bundled("denoise").unwrap(), denoise_cases()),
-        ("upscale", model::bundled("upscale").unwrap(), upscale_cases()),
+        ("denoise", denoise, denoised),
+        ("upscale", upscale, enlarged),
         ("inpaint", inpaint, filled),
         ("reconstruct", digits, reconstructed),
     ];
