@@ -27,9 +27,9 @@ enum PartChoice {
 
 /// Write a model as an ONNX file for other programs, or as a page that runs it in a browser.
 ///
-/// The ONNX file takes arrays N×C×H×W of 32-bit floats: samples as they are, since a normalization is a
-/// part of it; without one, values from 0 to 1. Height and width are free if the layers allow it.
-/// Results are not clipped. The metadata of the file have the task, the range of the input, the
+/// The ONNX file takes arrays N×C×H×W of 32-bit floats: samples as they are, since a normalization
+/// is a part of it; without one, values from 0 to 1. Height and width are free if the layers allow
+/// it. Results are not clipped. The metadata of the file have the task, the range of the input, the
 /// labels of classes and the version.
 ///
 /// An autoencoder returns reconstructions, a restorer restored images, and a classifier or
@@ -69,7 +69,12 @@ pub struct ExportArgs {
     sigma: Option<Sigma>,
     /// Factor by which a model for super-resolution enlarges images: the file then takes small
     /// images [default: it takes enlarged images, and a second input scale]
-    #[arg(long, requires = "out", value_name = "N", value_parser = clap::value_parser!(u8).range(2..=8))]
+    #[arg(
+        long,
+        requires = "out",
+        value_name = "N",
+        value_parser = clap::value_parser!(u8).range(2..=8)
+    )]
     scale: Option<u8>,
     /// Take colour images (Nx3xHxW) for a model that restores gray ones: each channel is restored
     /// by itself, of enlarged images only the brightness

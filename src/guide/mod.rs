@@ -16,7 +16,7 @@
 //! | [Clusters][clusters] | Batch jobs: signals, resuming, memory limits. |
 //! | [File formats][file_formats] | Every file that csae reads and writes. |
 //! | [Model file][model_file] | What a model file holds, and how to read it. |
-//! | [Models for other programs][export] | ONNX files, and pages that run in a browser. |
+//! | [Models for other programs][export] | ONNX files, and pages for browsers. |
 //! | [Questions][faq] | Short answers to frequent questions. |
 //! | [Glossary][glossary] | The words of this guide. |
 

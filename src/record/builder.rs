@@ -226,10 +226,14 @@ impl<'a> Builder<'a> {
     /// Records the nodes between `start` and the output, and those that only depend on given means.
     fn forward_after(&mut self, start: usize) -> Option<()> {
         let given = self.given();
+        // The values of the code and of given means are there.
+        let has_value = |b: &Self, node: usize| {
+            node == start || b.input_mean.is_some() && b.graph.input_means().any(|at| at == node)
+        };
         let mut live = vec![false; self.graph.nodes.len()];
         live[self.graph.output] = true;
-        for node in (1..live.len()).rev().filter(|node| *node != start) {
-            if live[node] && self.values[node].is_none() {
+        for node in (1..live.len()).rev() {
+            if live[node] && !has_value(self, node) {
                 let node = &self.graph.nodes[node];
                 for input in node.inputs.iter().chain(&node.switches) {
                     if *input < start && !given[*input] {
@@ -240,7 +244,7 @@ impl<'a> Builder<'a> {
             }
         }
         for node in (1..live.len()).filter(|node| live[*node]) {
-            if self.values[node].is_none() {
+            if !has_value(self, node) {
                 let value = layers::forward(self, node);
                 self.values[node] = Some(value);
             }

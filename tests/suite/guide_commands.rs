@@ -180,6 +180,7 @@ pages! {
     runs_runs "runs",
     gpus_and_speed_runs "gpus-and-speed",
     clusters_runs "clusters",
+    export_runs "export",
     faq_runs "faq",
 }
 

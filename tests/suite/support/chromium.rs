@@ -20,8 +20,8 @@ use super::{TempFolder, skip};
 /// Names of the program.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 /// Flags of the browser: no window, no network of its own, and nothing of the user's profile. The
-/// sandbox does not start in containers, and the pages are those of this program. WebGPU runs on the
-/// browser's own software adapter.
+/// sandbox does not start in containers, and the pages are those of this program. WebGPU runs on
+/// the browser's own software adapter.
 const FLAGS: [&str; 12] = [
     "--headless",
     "--no-sandbox",
@@ -247,8 +247,8 @@ impl Browser {
         self.looks_of(name, |_| true)
     }
 
-    /// What is wrong with a page that `open` opens for each width and each theme. It returns
-    /// whether the page is complete.
+    /// Opens a page by `open`, which returns whether it is complete, for each width and each theme.
+    /// Returns its faults.
     fn looks_of(&mut self, name: &str, mut open: impl FnMut(&mut Self) -> bool) -> Vec<String> {
         let mut found = Vec::new();
         for width in WIDTHS {
