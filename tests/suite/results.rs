@@ -7,7 +7,7 @@ use crate::support::text;
 /// Columns of a row: task, measured, value, peer, command, device, note.
 const COLUMNS: usize = 7;
 /// The device of a row begins with one of these.
-const DEVICES: [&str; 3] = ["CPU path, ", "lavapipe, ", "H200"];
+const DEVICES: [&str; 4] = ["CPU path, ", "lavapipe, ", "SwiftShader, ", "H200"];
 /// Commands of rows begin with one of these.
 const PROGRAMS: [&str; 3] = ["csae ", "cargo ", "benches/"];
 

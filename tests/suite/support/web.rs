@@ -68,7 +68,7 @@ impl Case {
 /// A page of a model, written to a file.
 pub fn page(folder: &TempFolder, name: &str, loaded: &LoadedModel) -> (File, String) {
     // A small example: the software adapter takes seconds for a tile.
-    let dims = Dims::new(loaded.graph.nodes[0].dims.c, 60, 80);
+    let dims = Dims::new(loaded.graph.nodes[0].dims.c, 45, 60);
     let example = to_nhwc(&images(dims, 1), dims);
     let options =
         Options { name: name.to_owned(), example: Some((example, dims)), ..Options::default() };
