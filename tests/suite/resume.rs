@@ -117,7 +117,7 @@ fn one_command_starts_or_continues_a_run() {
     train(&part, 150).fails(2, &["already has 200 steps"]);
     let changed = train(&part, 210).set("optimizer.lr=0.5").set("sparsity.lambda=0.25");
     changed.fails(2, &[&part, "other settings: optimizer.lr, sparsity.lambda;"]);
-    train(&part, 210).batch(8).fails(2, &["other settings: train.batch;"]);
+    train(&part, 210).set("data.crop=9").fails(2, &["other settings: data.crop;"]);
     assert_equal(&part, &whole);
     train(&part, 210).succeed();
 
