@@ -57,6 +57,7 @@ mod packaging;
 mod pages;
 mod pictures;
 mod presets;
+mod random_products;
 mod reconstruct;
 mod refused_data;
 mod restore;
