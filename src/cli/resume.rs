@@ -196,7 +196,11 @@ fn refuse_other_settings(recorded: &Config, mut wanted: Config) -> crate::error:
     model.normalization.clone_from(&recorded.model.normalization);
     model.spectrogram.clone_from(&recorded.model.spectrogram);
     let [c, h, w] = model.input.map_or_else(|| input(recorded).map(|d| [d.c, d.h, d.w]), Ok)?;
-    wanted.model = Graph::new(&wanted.model, Dims::new(c, h, w))?.spec;
+    // A model for other data does not fit the size of these samples. It stays incomplete, and so
+    // differs.
+    if let Ok(graph) = Graph::new(&wanted.model, Dims::new(c, h, w)) {
+        wanted.model = graph.spec;
+    }
     (wanted.train.epochs, wanted.train.steps) = (recorded.train.epochs, recorded.train.steps);
     let (own, other) = (settings(&recorded.to_toml()), settings(&wanted.to_toml()));
     let keys: Vec<String> = differences(&[&own, &other]).into_iter().map(|(key, _)| key).collect();

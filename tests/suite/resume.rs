@@ -118,6 +118,8 @@ fn one_command_starts_or_continues_a_run() {
     let changed = train(&part, 210).set("optimizer.lr=0.5").set("sparsity.lambda=0.25");
     changed.fails(2, &[&part, "other settings: optimizer.lr, sparsity.lambda;"]);
     train(&part, 210).set("data.crop=9").fails(2, &["other settings: data.crop;"]);
+    let other = Command::train("photos").flags("--resume-if-there --preset signals");
+    other.out(&part).on_cpu().fails(2, &["holds a run with other settings"]);
     assert_equal(&part, &whole);
     train(&part, 210).succeed();
 
