@@ -327,7 +327,7 @@ def wav():
 
     rng = np.random.default_rng(3)
     wave = rng.uniform(-1, 1, (7, 2))
-    axes = ["channels", "samples"]
+    axes = ["C", "L"]
     # soundfile reads PCM into the upper bits of 32-bit integers.
     for subtype, dtype, shift in [("PCM_U8", "i1", 24), ("PCM_16", "i2", 16), ("PCM_24", "i4", 8),
                                   ("PCM_32", "i4", 0)]:
