@@ -161,8 +161,8 @@ fn images_of_types_that_do_not_fit_each_other() {
             (
                 "nan",
                 "",
-                "DIR/nan: no image can be used; DIR/nan/a.tif: the value at row 3, column 2, channel \
-                 0 is NaN; replace it, or use --nan zero or --nan mask",
+                "DIR/nan: no image can be used; DIR/nan/a.tif: the value at row 3, column 2, \
+                 channel 0 is NaN; replace it, or use --nan zero or --nan mask",
             ),
         ],
     );
