@@ -316,8 +316,8 @@ pub struct SparsitySpec {
     pub revive_patience: usize,
     /// Weight α of the auxiliary loss, by which dead units of a `top_k` or `batch_top_k` code
     /// reconstruct the residual (Gao et al., "Scaling and evaluating sparse autoencoders", 2024);
-    /// 0 turns it off. That paper uses 1/32 with an error normalised by its variance. For
-    /// `sum_squares` a value near 1 works.
+    /// 0 turns it off. That paper uses 1/32 with an error normalised by its variance. Together
+    /// with `revive_strength` it leaves fewer units dead than alone.
     #[serde(skip_serializing_if = "is_zero_f64")]
     pub aux_alpha: f64,
     /// Active elements of each sample in the auxiliary loss; 0: the k of the code.

@@ -18,15 +18,9 @@ use csae::internals::verify::{self, Case};
 use csae::internals::view::StepParams;
 
 use crate::support::cases::{failures, stored};
-use crate::support::gpu::{name, open, turn};
+use crate::support::gpu::{name, open, open_with_matrices, turn};
 use crate::support::training::{SMALL, Training, small};
 use crate::support::{TempFolder, skip, text};
-
-/// The adapter, opened with its cooperative matrices or emulated ones.
-fn open_with_matrices() -> Device {
-    Device::open_with(&name(), Adapter::matrices_or_emulated)
-        .unwrap_or_else(|error| panic!("{error}"))
-}
 
 /// Asserts that cases pass with every choice of kernels.
 fn assert_passed(cases: &[Case]) {

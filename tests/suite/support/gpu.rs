@@ -5,6 +5,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use csae::internals::device::{Device, Selected, select};
+use csae::internals::gpu::Adapter;
 
 use super::skip;
 
@@ -42,4 +43,10 @@ pub fn name() -> String {
 /// Opens the adapter.
 pub fn open() -> Device {
     Device::open(&name()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Opens the adapter with its cooperative matrices or emulated ones.
+pub fn open_with_matrices() -> Device {
+    Device::open_with(&name(), Adapter::matrices_or_emulated)
+        .unwrap_or_else(|error| panic!("{error}"))
 }
