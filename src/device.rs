@@ -17,7 +17,9 @@ use crate::gpu::{self, Adapter, Gpu, Matrices};
 use crate::linalg::real::Real;
 use crate::profile::{Clock, Profile, Timed};
 use crate::program::Call;
+use crate::ranks::Group;
 use crate::reference::Memory;
+
 use crate::view::{Precision, StepParams, View};
 
 /// A device and its buffers.
@@ -27,6 +29,8 @@ pub struct Device {
     buffers: Buffers,
     /// The user's limit on its memory, in bytes.
     limit: Option<u64>,
+    /// The processes that a training on this device is shared with.
+    ranks: Option<Arc<Group>>,
 }
 
 #[derive(Debug)]
@@ -108,7 +112,17 @@ pub fn select(wanted: &str) -> Result<Selected> {
 
 impl Device {
     fn of(kind: Kind) -> Self {
-        Self { kind, buffers: Buffers::new(), limit: None }
+        Self { kind, buffers: Buffers::new(), limit: None, ranks: None }
+    }
+
+    /// Shares every training on this device with other processes.
+    pub fn share(&mut self, group: Arc<Group>) {
+        self.ranks = Some(group);
+    }
+
+    /// The processes that a training on this device is shared with, if there are several.
+    pub fn ranks(&self) -> Option<Arc<Group>> {
+        self.ranks.clone()
     }
 
     /// The CPU path in f32.

@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Diverged,
     /// An image file that training reads has changed or gone since training began. Exit status 1.
     Data,
+    /// Another process of the same training has failed or ended. Exit status 1.
+    Rank,
 }
 
 /// An error of the library.

@@ -71,6 +71,7 @@
 //! view       ranges of buffers, and the parameters of a step
 //! sample_type  the types of stored samples: bytes, 16 bits, floats
 //! shape      every size formula
+//! ranks      processes that train together: MPI loaded at run time, sockets on one machine
 //! cache      measurements of this machine's adapters, kept between runs
 //! tensor_file  safetensors files, written part by part
 //! protobuf   messages of protocol buffers
@@ -163,8 +164,11 @@ mod profile;
 mod program;
 #[cfg(feature = "cli")]
 mod protobuf;
+mod ranks;
+
 mod raster;
 mod record;
+
 mod reference;
 #[cfg(feature = "cli")]
 mod report;

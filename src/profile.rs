@@ -99,6 +99,18 @@ impl Profile {
         self.timed.iter().map(Timed::duration).sum()
     }
 
+    /// Appends the profile of a program that ran afterwards.
+    pub fn append(&mut self, later: Self) {
+        let (calls, end) = (self.operations.len(), self.timed.last().map_or(0.0, |last| last.end));
+        self.operations = self.operations.iter().chain(&*later.operations).cloned().collect();
+        self.timed.extend(later.timed.into_iter().map(|timed| Timed {
+            call: timed.call + calls,
+            start: timed.start + end,
+            end: timed.end + end,
+            ..timed
+        }));
+    }
+
     /// The minimum work of each dispatch. If a call has several dispatches (for example a split-K
     /// product and its reduction), the longest one gets the work of the call and the others get
     /// none.

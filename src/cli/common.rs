@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
 use super::drivers::quietly;
-use super::{not_a_model, out};
+use super::{not_a_model, out, ranks};
 use crate::cache;
 use crate::device::Device;
 use crate::gpu::{Adapter, BuiltIn, Choice, Gpu, Matrices, Tuned};
@@ -125,7 +126,18 @@ impl Common {
         {
             self.take_table(gpu, read, Tuned::path(&gpu.adapter().identity()));
         }
-        self.status(&format!("device: {}", device.label()));
+        match ranks::group() {
+            Some(group) => {
+                device.share(Arc::clone(group));
+                self.status(&format!(
+                    "device: {}, and those of {} other processes; connected by {}",
+                    device.label(),
+                    group.size - 1,
+                    group.transport()
+                ));
+            }
+            None => self.status(&format!("device: {}", device.label())),
+        }
         Ok(device)
     }
 
@@ -138,7 +150,8 @@ impl Common {
         &self,
         matrices: impl FnOnce(&Adapter) -> Matrices,
     ) -> crate::error::Result<Device> {
-        quietly(self.verbose, || Device::open_with(self.device(), matrices))
+        let wanted = ranks::device(self.device());
+        quietly(self.verbose, || Device::open_with(&wanted, matrices))
     }
 
     /// Decides whether products in half precision run on the adapter's cooperative matrices.

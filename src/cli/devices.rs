@@ -9,8 +9,14 @@ use crate::gpu::{self, Adapter};
 
 /// List every adapter, and which one `auto` chooses and why.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  csae devices\n  csae devices -v\n  csae devices --json")]
+#[command(
+    after_help = "Examples:\n  csae devices\n  csae devices -v\n  csae devices --json\n  csae devices --ranks"
+)]
 pub struct DevicesArgs {
+    /// List the MPI libraries that are found, for training by several processes, and what started
+    /// this one
+    #[arg(long)]
+    ranks: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -30,6 +36,9 @@ impl CommandArgs for DevicesArgs {
 }
 
 fn run(args: DevicesArgs) -> anyhow::Result<()> {
+    if args.ranks {
+        return Ok(super::ranks::list(args.common.json)?);
+    }
     let adapters = quietly(args.common.verbose, gpu::adapters);
     print(&args, &adapters);
     // Drivers print as they are closed, too.

@@ -12,6 +12,7 @@ use super::interrupt::Interrupted;
 use super::learning::{
     Begin, Learning, absolute, best_validation, check_unconditioned, run_to_end, write_results,
 };
+use super::ranks::{self, RanksArgs};
 use super::{CommandArgs, Common};
 use crate::budget::Budget;
 use crate::data::{LoadOptions, NanName, Sample, Subset, WholeSize};
@@ -227,6 +228,10 @@ impl CommandArgs for FinetuneArgs {
         true
     }
 
+    fn ranks(&self) -> Option<&RanksArgs> {
+        Some(&self.learning.ranks)
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }
@@ -234,6 +239,12 @@ impl CommandArgs for FinetuneArgs {
 
 fn run(args: FinetuneArgs) -> anyhow::Result<()> {
     args.check()?;
+    if !args.curve.is_empty() && ranks::count() > 1 {
+        return Err(Error::usage(
+            "--curve trains many classifiers, one after the other; run it as one process",
+        )
+        .into());
+    }
     let (common, learning) = (&args.common, &args.learning);
     let folder = if args.curve.is_empty() {
         learning.folder()?
@@ -493,6 +504,7 @@ fn member(
     let from = newest.as_deref().map(crate::train::checkpoint::load).transpose()?;
     let begin = if there {
         let lock = folder.lock()?;
+        let lock = Some(lock);
         Begin::Resume { folder, lock, from: from.as_ref(), rewrite: false, tensorboard }
     } else {
         Begin::New { folder, force: true, tensorboard }

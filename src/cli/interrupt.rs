@@ -5,20 +5,40 @@
 //! its group. These are one request.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-static REQUESTED: AtomicBool = AtomicBool::new(false);
-/// Number of the signal that made the first request.
-static SIGNAL: AtomicU8 = AtomicU8::new(INTERRUPT);
+/// Number of the signal that made the first request; 0 without one.
+static SIGNAL: AtomicU8 = AtomicU8::new(0);
+/// When the first request came.
+static FIRST: Mutex<Option<Instant>> = Mutex::new(None);
+
 /// The number of SIGINT, which Ctrl-C sends.
 const INTERRUPT: u8 = 2;
 /// A request within this time of the first is the same request.
 const AGAIN: Duration = Duration::from_secs(1);
+/// For so long a stopping process waits for others that train with it.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Exit status of a command that a signal stopped: 128 + the signal, as in shells.
 pub fn status() -> u8 {
-    128 + SIGNAL.load(Ordering::SeqCst)
+    let own = signal();
+    let of_another = super::ranks::group().map_or(0, |group| group.signal());
+    128 + [own, of_another].into_iter().find(|signal| *signal > 0).unwrap_or(INTERRUPT)
+}
+
+/// Number of the signal that asked this process to end; 0 without one.
+pub fn signal() -> u8 {
+    SIGNAL.load(Ordering::SeqCst)
+}
+
+/// Whether the program was asked to end so long ago that it should not wait for other processes.
+pub fn overdue() -> bool {
+    requested() && first().is_some_and(|first| first.elapsed() >= PATIENCE)
+}
+
+fn first() -> std::sync::MutexGuard<'static, Option<Instant>> {
+    FIRST.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// A command that stopped because of Ctrl-C.
@@ -42,18 +62,16 @@ pub fn watch() {
 
 /// Whether the program was asked to end.
 pub fn requested() -> bool {
-    REQUESTED.load(Ordering::SeqCst)
+    signal() > 0
 }
 
 /// A signal has come. `insists`: whether it ends the program at once if it comes again.
 fn received(signal: u8, insists: bool) {
-    static FIRST: Mutex<Option<Instant>> = Mutex::new(None);
-    let mut first = FIRST.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut first = first();
     match *first {
         None => {
             *first = Some(Instant::now());
             SIGNAL.store(signal, Ordering::SeqCst);
-            REQUESTED.store(true, Ordering::SeqCst);
             errln!(
                 "finishing this step and saving; press Ctrl-C again after a second to stop at once"
             );

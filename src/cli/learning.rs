@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Common;
 use super::interrupt::{self, Interrupted};
+use super::ranks::{self, Followed, RanksArgs};
 use crate::bail_usage;
 use crate::budget::Budget;
 use crate::data::pattern;
@@ -160,6 +161,8 @@ pub struct Learning {
     /// folder
     #[arg(long)]
     pub tensorboard: bool,
+    #[command(flatten)]
+    pub ranks: RanksArgs,
 }
 
 /// Flags that select the encoder and the training images.
@@ -248,6 +251,7 @@ impl Learning {
             config.optimizer.encoder_lr = 1.0;
         }
         config.seed = self.seed.unwrap_or(config.seed);
+        config.train.accumulate = ranks::parts(config.train.accumulate);
         data(&mut config);
         Config::parse(&config.to_toml(), &place, &[])
     }
@@ -377,8 +381,8 @@ pub enum Begin<'a> {
     Resume {
         /// Folder of the run.
         folder: RunFolder,
-        /// Lock of the folder, held during training.
-        lock: Lock,
+        /// Lock of the folder, held during training. A process that follows another one has none.
+        lock: Option<Lock>,
         /// The checkpoint to continue from; `None` starts from the beginning.
         from: Option<&'a Checkpoint>,
         /// Whether the configuration has changed and must be written again.
@@ -437,7 +441,7 @@ impl Begin<'_> {
                 if rewrite {
                     folder.write_config(config)?;
                 }
-                Ok((folder, lock))
+                Ok((folder, lock.expect("the process that leads has locked the folder")))
             }
         }
     }
@@ -454,6 +458,9 @@ pub fn run_to_end<T: Task>(
     begin: Begin,
     (config, budget): (&Config, Budget),
 ) -> anyhow::Result<(RunFolder, Lock, Summary<T::Validation>)> {
+    if !run.join(device)? {
+        return Err(Followed(run.follow(device)?).into());
+    }
     common.status(&format!("memory: {}", run.trainer.memory));
     if common.verbose && device.as_gpu().is_some() {
         errln!("step: {} dispatches", run.trainer.dispatches());

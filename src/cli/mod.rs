@@ -8,10 +8,7 @@ macro_rules! outln {
 /// `eprintln!` that does not panic if standard error is closed or its disk is full: work goes on
 /// without messages.
 macro_rules! errln {
-    ($($arg:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($arg)*);
-    }};
+    ($($arg:tt)*) => { crate::cli::err(format_args!($($arg)*)) };
 }
 
 mod advice;
@@ -47,6 +44,7 @@ mod not_a_model;
 mod outputs;
 mod presets;
 mod probe;
+mod ranks;
 mod reading;
 mod reconstruct;
 mod restore;
@@ -98,6 +96,11 @@ trait CommandArgs {
     /// has closed the pipe.
     fn writes_files(&self) -> bool;
 
+    /// The flag of a command that trains, and so can share its work with other processes.
+    fn ranks(&self) -> Option<&ranks::RanksArgs> {
+        None
+    }
+
     /// Runs the command.
     fn run(self) -> anyhow::Result<()>;
 }
@@ -115,6 +118,10 @@ macro_rules! commands {
 
             fn writes_files(&self) -> bool {
                 match self { $(Self::$command(args) => args.writes_files()),* }
+            }
+
+                        fn ranks(&self) -> Option<&crate::cli::ranks::RanksArgs> {
+                match self { $(Self::$command(args) => args.ranks()),* }
             }
 
             fn run(self) -> anyhow::Result<()> {
@@ -177,10 +184,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let status = match parse(&arguments) {
         Err(error) => refuse(&error, &arguments),
         Ok(parsed) => match run(parsed) {
-            Ok(()) => 0,
+            Ok(()) => ranks::conclude(0, None),
+            Err((error, status)) if error.is::<ranks::Followed>() => ranks::conclude(status, None),
             Err((error, status)) => {
-                errln!("csae: {}", with_flags(&format!("{error:#}")));
-                status
+                let message = with_flags(&format!("{error:#}"));
+                errln!("csae: {message}");
+                ranks::conclude(status, Some(&message))
             }
         },
     };
@@ -267,6 +276,9 @@ fn plain_numbers(text: &str) -> String {
 /// The error of the command with the exit status: 2 for a usage error, 128 and the number of the
 /// signal after Ctrl-C and its like, and 1 otherwise.
 fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
+    if let Some(args) = cli.command.ranks() {
+        ranks::join(args).map_err(|error| with_status(error.into()))?;
+    }
     // Without the flag a command that continues a run starts the threads of that run. Commands
     // that lack the flag compute nothing.
     let resumes = match &cli.command {
@@ -288,6 +300,9 @@ fn with_status(error: anyhow::Error) -> (anyhow::Error, u8) {
     let status = match error.downcast_ref::<Error>() {
         Some(error) if error.kind == ErrorKind::Usage => 2,
         None if error.is::<interrupt::Interrupted>() => interrupt::status(),
+        None if error.is::<ranks::Followed>() => {
+            error.downcast_ref::<ranks::Followed>().map_or(1, |followed| followed.0)
+        }
         _ => 1,
     };
     (error, status)
@@ -298,6 +313,17 @@ fn budget(given: Option<&str>) -> crate::error::Result<Budget> {
     let all =
         given.map(budget::parse_bytes).transpose().map_err(|error| error.at("--max-memory"))?;
     Ok(Budget::new(all))
+}
+
+/// Whether this process prints nothing, because it follows another one that does.
+static SILENT: AtomicBool = AtomicBool::new(false);
+
+/// Prints a line on standard error. If that is closed or its disk is full, nothing happens.
+fn err(line: std::fmt::Arguments) {
+    use std::io::Write;
+    if !SILENT.load(Ordering::Relaxed) {
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
 }
 
 /// Prints a line on standard output.
@@ -312,6 +338,9 @@ static WRITES_FILES: AtomicBool = AtomicBool::new(false);
 /// other ends: quietly if the reader has left.
 fn out_raw(bytes: &[u8]) {
     use std::io::Write;
+    if SILENT.load(Ordering::Relaxed) {
+        return;
+    }
     let mut standard = std::io::stdout().lock();
     match standard.write_all(bytes).and_then(|()| standard.flush()) {
         Ok(()) => {}

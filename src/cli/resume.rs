@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::annotated;
 use super::learning::Begin;
+use super::ranks::RanksArgs;
 use super::training::Job;
-use super::{CommandArgs, Common};
+use super::{CommandArgs, Common, ranks};
 use crate::error::Error;
 use crate::model::Graph;
 use crate::priors::file::path_of;
@@ -44,6 +45,8 @@ pub struct ResumeArgs {
     #[arg(long)]
     tensorboard: bool,
     #[command(flatten)]
+    ranks: RanksArgs,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -69,6 +72,10 @@ impl CommandArgs for ResumeArgs {
         true
     }
 
+    fn ranks(&self) -> Option<&RanksArgs> {
+        Some(&self.ranks)
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }
@@ -77,8 +84,10 @@ impl CommandArgs for ResumeArgs {
 fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
     let (folder, recorded, origin) = RunFolder::open(&args.run)?;
     let config = args.lengthen(recorded.clone())?;
-    let lock = folder.lock()?;
-    let newest = folder.newest()?;
+    refuse_other_number_of_ranks(&config)?;
+    // Rank 0 locks the folder, and sends the others its state.
+    let lock = (!ranks::follows()).then(|| folder.lock()).transpose()?;
+    let newest = if ranks::follows() { None } else { folder.newest()? };
     let from = newest.as_deref().map(checkpoint::load).transpose()?;
     if let Some(checkpoint) = &from {
         let place = newest.unwrap_or_default();
@@ -105,7 +114,9 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         to_load.data.validation_source =
             origin.validation_source.or(to_load.data.validation_source);
         budget = origin.budget;
-        args.common.device.get_or_insert(origin.device);
+        if ranks::count() == 1 {
+            args.common.device.get_or_insert(origin.device);
+        }
         threads = origin.threads.and_then(std::num::NonZeroUsize::new);
         started_by = (origin.csae != env!("CARGO_PKG_VERSION")).then_some(origin.csae);
     }
@@ -165,8 +176,21 @@ fn run(mut args: ResumeArgs) -> anyhow::Result<()> {
         if config != recorded {
             folder.write_config(&config)?;
         }
-        Ok((folder.clone(), lock))
+        Ok((folder.clone(), lock.expect("the process that leads has locked the folder")))
     })
+}
+
+/// Refuses a run whose batches do not split over the processes.
+fn refuse_other_number_of_ranks(config: &Config) -> crate::error::Result<()> {
+    let (parts, count) = (config.train.accumulate, ranks::count());
+    if parts.is_multiple_of(count) {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "the run computes each batch in {} (train.accumulate), which {count} processes cannot \
+         share; continue with a number of processes that divides it",
+        super::counted(parts, "part", "parts")
+    )))
 }
 
 /// Continues the run in a folder up to the steps of `wanted`, for a command that would start a run
@@ -178,14 +202,14 @@ pub fn continue_run(
     run: PathBuf,
     wanted: Config,
     tensorboard: bool,
-    common: Common,
+    (ranks, common): (RanksArgs, Common),
 ) -> anyhow::Result<()> {
     let (_, recorded, _) = RunFolder::open(&run)?;
     let (epochs, steps) = (wanted.train.epochs, wanted.train.steps);
     refuse_other_settings(&recorded, wanted).map_err(|error| error.at(run.display()))?;
     let steps = Some(steps).filter(|steps| *steps > 0);
     let epochs = Some(epochs).filter(|_| steps.is_none());
-    self::run(ResumeArgs { run, epochs, steps, tensorboard, common })
+    self::run(ResumeArgs { run, epochs, steps, tensorboard, ranks, common })
 }
 
 /// Refuses a configuration that differs from that of a run in more than the number of steps.

@@ -24,7 +24,9 @@ pub fn start(wanted: Option<NonZeroUsize>) -> Result<()> {
     }
     // rayon's own variable.
     let usual = || std::env::var("RAYON_NUM_THREADS").ok()?.parse().ok().filter(|n| *n > 0);
-    let wanted = wanted.map(NonZeroUsize::get).or_else(usual).unwrap_or(cores);
+    // Processes that train together on the same cores share them.
+    let share = (cores / super::ranks::sharing_cores()).max(1);
+    let wanted = wanted.map(NonZeroUsize::get).or_else(usual).unwrap_or(share);
     let allowed = allowed(wanted + OTHERS);
     let threads = wanted.min(allowed.saturating_sub(OTHERS)).max(1);
     if threads < wanted {

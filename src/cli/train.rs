@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::json;
 
+use super::ranks::RanksArgs;
 use super::reading::{ShowArgs, parse_nan};
 use super::training::Job;
-use super::{CommandArgs, Common, dry_run, resume};
+use super::{CommandArgs, Common, dry_run, ranks, resume};
 use crate::data::{Layout, NanName, bundled};
 use crate::error::Error;
 use crate::files;
@@ -113,6 +114,8 @@ pub struct TrainArgs {
     #[arg(long)]
     tensorboard: bool,
     #[command(flatten)]
+    ranks: RanksArgs,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -182,6 +185,7 @@ impl TrainArgs {
         if let Some(seed) = self.seed {
             config.seed = seed;
         }
+        config.train.accumulate = ranks::parts(config.train.accumulate);
         // Checks the configuration again, now with the values of the flags.
         Config::parse(&config.to_toml(), &place, &[])
     }
@@ -194,6 +198,10 @@ impl CommandArgs for TrainArgs {
 
     fn writes_files(&self) -> bool {
         true
+    }
+
+    fn ranks(&self) -> Option<&RanksArgs> {
+        Some(&self.ranks)
     }
 
     fn run(self) -> anyhow::Result<()> {
@@ -209,7 +217,8 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     if let Some(run) = args.out.as_ref().filter(|_| args.resume_if_there)
         && RunFolder::is_run(run)
     {
-        return resume::continue_run(run.clone(), config, args.tensorboard, args.common);
+        let (ranks, common) = (args.ranks, args.common);
+        return resume::continue_run(run.clone(), config, args.tensorboard, (ranks, common));
     }
     if args.may_resume() && args.common.threads.is_none() {
         super::threads::start(None)?;

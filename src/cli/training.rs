@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Common;
 use super::interrupt::{self, Interrupted};
+use super::ranks::Followed;
 use crate::budget::Budget;
 use crate::device::Device;
 use crate::error::{ErrorKind, Result};
@@ -127,6 +128,9 @@ impl Job {
         begin: impl FnOnce(&Device) -> Result<(RunFolder, Lock)>,
     ) -> anyhow::Result<()> {
         let mut run = self.set_up(device, folder, from)?;
+        if !run.join(device)? {
+            return Err(Followed(run.follow(device)?).into());
+        }
         self.report_start(common, device, &run.trainer);
         let (folder, _lock) = begin(device)?;
         run.set_folder(&folder);

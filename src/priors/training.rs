@@ -117,6 +117,8 @@ struct CodeBatches<'a> {
     parts: usize,
     /// The codes of the current batch.
     numbers: Vec<usize>,
+    /// The step that was prepared last.
+    step: Option<u32>,
 }
 
 impl Batches for CodeBatches<'_> {
@@ -131,7 +133,7 @@ impl Batches for CodeBatches<'_> {
         part: usize,
         inputs: &Inputs,
     ) -> Result<()> {
-        if part == 0 {
+        if self.step.replace(params.step) != Some(params.step) {
             self.numbers = self.epochs.batch(u64::from(params.step));
         }
         let n = self.numbers.len() / self.parts;
@@ -216,7 +218,13 @@ pub fn begin<'a>(
     // Repeated codes would be fitted more closely than others: with filled-up batches, the loss on
     // held-out codes was 1.5 nats higher (1797 codes, mean of 10 seeds).
     let epochs = Epochs::of_whole_batches(fit.to_vec(), config.train.batch, config.seed);
-    let batches = CodeBatches { rows, epochs, parts: config.train.accumulate, numbers: Vec::new() };
+    let batches = CodeBatches {
+        rows,
+        epochs,
+        parts: config.train.accumulate,
+        numbers: Vec::new(),
+        step: None,
+    };
     // Bytes of the codes and of the mask.
     let host = 4 * (data.codes.values.len() + factors.len()) as u64;
     let (batches, starts) = (Box::new(batches), from.is_none());

@@ -1,5 +1,6 @@
 //! Sources of batches: the training set on the device, in the host's memory, or in its files.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -97,7 +98,14 @@ enum Placement {
         x: Allocation,
     },
     /// The images stay in their files: threads read upcoming batches.
-    Stream { prefetch: Prefetch, encoding: Encoding, channels: usize, batch: Vec<u8> },
+    Stream {
+        prefetch: Prefetch,
+        encoding: Encoding,
+        channels: usize,
+        batch: Vec<u8>,
+        /// The step whose batch this is.
+        held: Option<u32>,
+    },
 }
 
 /// Supplies the batches of a training run.
@@ -142,7 +150,7 @@ impl Feed {
         samples: Samples,
         dims: Dims,
         config: &Config,
-        ahead: Ahead,
+        (ahead, own_parts): (Ahead, Range<usize>),
     ) -> Result<Self> {
         let (spec, seed, batch, parts) =
             (&config.data, config.seed, config.train.batch, config.train.accumulate);
@@ -158,6 +166,7 @@ impl Feed {
                     catalogue: Arc::clone(catalogue),
                     samples,
                     batch,
+                    own: own_parts.start * batch / parts..own_parts.end * batch / parts,
                     seed,
                     dims,
                     augment,
@@ -167,6 +176,7 @@ impl Feed {
                     encoding: catalogue.encoding.clone(),
                     channels: dims.c,
                     batch: Vec::new(),
+                    held: None,
                 }
             }
             Pixels::Resident(images)
@@ -274,13 +284,16 @@ impl Batches for Feed {
         params.cursor = ((u64::from(params.step) % self.steps_per_epoch as u64) as usize
             * self.batch
             + part * n) as u32;
-        if let Placement::Stream { prefetch, encoding, channels, batch } = &mut self.placement {
-            if part == 0 {
+        if let Placement::Stream { prefetch, encoding, channels, batch, held } = &mut self.placement
+        {
+            if *held != Some(params.step) {
                 let asked = Instant::now();
                 batch.clear();
                 prefetch.take(u64::from(params.step), batch)?;
+                *held = Some(params.step);
                 self.waited += asked.elapsed();
             }
+
             let length = x.len * encoding.sample.size();
             let stored = &batch[part * length..][..length];
             device.write(x, &encoding.decode(stored, *channels));

@@ -24,6 +24,7 @@ mod rows;
 pub mod run;
 mod schedule;
 pub mod step;
+mod together;
 #[cfg(test)]
 mod toy;
 mod trainer;
@@ -39,6 +40,7 @@ pub use memory::MemoryPlan;
 #[cfg(feature = "cli")]
 pub use run::{Outcome, Run, Summary};
 pub use schedule::Schedule;
+pub use together::end;
 pub use trainer::{Finished, Trainer};
 #[cfg(feature = "cli")]
 pub use unfinished::load_model;

@@ -2,6 +2,7 @@
 //! of the epoch's order.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -21,6 +22,8 @@ pub struct Source {
     pub samples: Arc<Samples>,
     /// Number of samples of a batch.
     pub batch: usize,
+    /// The samples of a batch that this process needs. The others are not read and stay 0.
+    pub own: Range<usize>,
     /// Seed of order, crops and flips.
     pub seed: u64,
     /// Dimensions of a sample.
@@ -50,7 +53,8 @@ impl Source {
         let len = self.dims.area() * c;
         let entries = order.groups[group]..order.groups[group + 1];
         let start = entries.start;
-        let mut by_image: Vec<usize> = entries.clone().collect();
+        let mut by_image: Vec<usize> =
+            entries.clone().filter(|entry| self.own.contains(&(entry % self.batch))).collect();
         by_image.sort_by_key(|entry| order.images[*entry]);
         let images: Vec<usize> =
             by_image.iter().map(|entry| order.images[*entry] as usize).collect();
@@ -349,6 +353,7 @@ mod tests {
             catalogue: Arc::clone(&catalogue),
             samples: Arc::clone(&samples),
             batch: 150,
+            own: 0..150,
             seed: 3,
             dims,
             augment,
@@ -358,6 +363,7 @@ mod tests {
             let source = Source {
                 catalogue: Arc::clone(&source.catalogue),
                 samples: Arc::clone(&samples),
+                own: source.own.clone(),
                 ..source
             };
             let mut prefetch = Prefetch::new(source, ahead).unwrap();

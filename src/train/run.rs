@@ -209,6 +209,31 @@ impl<'a, T: Task> Run<'a, T> {
         })
     }
 
+    /// Meets the other processes of the training, if there are any, before the first step. Returns
+    /// whether this process leads. If not, [`Run::follow`] comes next instead of [`Run::train`].
+    ///
+    /// # Errors
+    /// If another process failed, or trains something else.
+    pub fn join(&mut self, device: &mut Device) -> Result<bool> {
+        let Some(group) = device.ranks() else { return Ok(true) };
+        let facts = [
+            ("version of csae", env!("CARGO_PKG_VERSION").to_owned()),
+            ("configuration", format!("{:x}", checkpoint::config_hash(self.config))),
+            ("number of steps", self.trainer.total.to_string()),
+            ("set of training data", format!("{:x}", self.data)),
+        ];
+        self.trainer.join(device, &facts)?;
+        Ok(group.leads())
+    }
+
+    /// Follows the process that leads, to its end. Returns the exit status that it asks for.
+    ///
+    /// # Errors
+    /// If a process fails.
+    pub fn follow(&mut self, device: &mut Device) -> Result<u8> {
+        self.trainer.follow(device)
+    }
+
     /// Changes the folder, if another run took the chosen one before this run created it.
     pub fn set_folder(&mut self, folder: &RunFolder) {
         self.folder = folder.clone();
@@ -234,6 +259,8 @@ impl<'a, T: Task> Run<'a, T> {
         let outcome = self.work(device, log, stop).map_err(|error| match error.kind {
             Kind::Adapter => self.after_adapter_error(error),
             Kind::Data => self.after_read_error(error, device, log),
+            Kind::Rank => self.after_rank_error(error, device, log),
+
             _ => error,
         });
         if !matches!(outcome, Ok(Outcome::Finished(_))) {
@@ -264,6 +291,24 @@ impl<'a, T: Task> Run<'a, T> {
             "{kept}restore the file, then run: csae resume {}",
             self.folder.path().display()
         ))
+    }
+
+    /// Writes a checkpoint after another process has failed, and adds to the error how to resume.
+    fn after_rank_error(&mut self, error: Error, device: &mut Device, log: &mut Log) -> Error {
+        log.finish();
+        let Trainer { done, total, .. } = self.trainer;
+        let error = error.at(format!("after step {done} of {total}"));
+        if done == 0 {
+            return error;
+        }
+        match self.capture(device, log).and_then(|state| self.keep(state, log)) {
+            Ok(()) => error.and(format!(
+                "progress is saved in {}; continue with: csae resume {}",
+                self.folder.checkpoint(done).display(),
+                self.folder.path().display()
+            )),
+            Err(other) => error.and(format!("the checkpoint could not be written either: {other}")),
+        }
     }
 
     /// Adds to an adapter's error the step at which it failed and how to resume.
@@ -380,7 +425,7 @@ impl<'a, T: Task> Run<'a, T> {
             }
             found = Some(report);
         }
-        let stopping = stop();
+        let stopping = stop() || self.trainer.another_stops();
         if !ended && (stopping || self.due()) {
             self.untimed(device, |run, device| {
                 let checkpoint = run.stage(device, log)?;
@@ -522,11 +567,29 @@ impl<'a, T: Task> Run<'a, T> {
         Ok(checkpoint)
     }
 
-    /// Writes a checkpoint of the steps done to a temporary file.
+    /// Writes a checkpoint of the steps done to a temporary file. Checks before that all processes
+    /// have the same parameters.
     fn stage(&mut self, device: &mut Device, log: &mut Log) -> Result<Staged> {
+        if let Some(other) = self.trainer.align(device)? {
+            log.say(&format!(
+                "note: {other} rounds differently, so it took the parameters of rank 0; use \
+                 devices of one kind for results that can be repeated"
+            ));
+        }
         let checkpoint = self.capture(device, log)?;
+        Self::staged(&self.folder, &checkpoint)
+    }
+
+    fn staged(folder: &RunFolder, checkpoint: &Checkpoint) -> Result<Staged> {
         let step = checkpoint.header.step;
-        Ok(Staged { step, file: checkpoint::stage(&self.folder.checkpoint(step), &checkpoint)? })
+        Ok(Staged { step, file: checkpoint::stage(&folder.checkpoint(step), checkpoint)? })
+    }
+
+    /// Writes a checkpoint.
+    fn keep(&mut self, checkpoint: Checkpoint, log: &mut Log) -> Result<()> {
+        let staged = Self::staged(&self.folder, &checkpoint)?;
+        drop(checkpoint);
+        self.publish(staged, log)
     }
 
     /// Writes the log of the steps done, gives the checkpoint its name, and removes old ones.

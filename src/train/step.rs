@@ -181,24 +181,46 @@ impl<'a> StepSpec<'a> {
         (max / WINDOW * WINDOW).max(WINDOW)
     }
 
-    /// Calls that accumulate the gradients of a part.
-    fn gathered(&self, part: usize) -> Vec<Call> {
+    /// Calls that copy the gradients of the first part to the sum, or add those of a later part.
+    fn gathered(&self, first: bool) -> Vec<Call> {
         let Store { grads, sum, .. } = *self.store;
         let both = grads.windows(self.window()).zip(sum.windows(self.window()));
-        both.map(|(grads, sum)| match part {
-            0 => Combine { alpha: 1.0, beta: 0.0, a: grads, b: None, y: sum }.into(),
-            _ => AddAssign { x: grads, y: sum }.into(),
+        both.map(|(grads, sum)| match first {
+            true => Combine { alpha: 1.0, beta: 0.0, a: grads, b: None, y: sum }.into(),
+            false => AddAssign { x: grads, y: sum }.into(),
         })
         .collect()
     }
+
+    /// Calls that divide the sum of the gradients by the number of parts.
+    fn averaged(&self) -> Vec<Call> {
+        let Store { grads, sum, .. } = *self.store;
+        let alpha = 1.0 / self.parts as f64;
+        let both = grads.windows(self.window()).zip(sum.windows(self.window()));
+        both.map(|(grads, sum)| Combine { alpha, beta: 0.0, a: sum, b: None, y: grads }.into())
+            .collect()
+    }
+}
+
+/// The passes of a batch that is processed in parts, besides the gradients of a part.
+#[derive(Debug)]
+pub struct Split<P> {
+    /// Copies the gradients of the first part to the sum.
+    pub first: P,
+    /// Adds the gradients of a later part to the sum.
+    pub later: P,
+    /// Updates the parameters with the mean of the gradients.
+    pub update: P,
 }
 
 /// A recorded step.
 #[derive(Debug)]
 pub struct Recorded {
-    /// Calls for the parts of a batch: the first, the middle ones (one shared list) and the last,
-    /// which includes the update. One list if the batch has one part.
-    pub passes: Vec<Vec<Call>>,
+    /// The gradients of a part, and, if the batch has one part, the update.
+    pub part: Vec<Call>,
+    /// What a batch of several parts needs besides.
+    pub split: Option<Split<Vec<Call>>>,
+
     /// Update of the layers before the head, if these have their own learning rate.
     pub encoder: Vec<Call>,
     /// Samples of a part.
@@ -212,18 +234,26 @@ pub struct Recorded {
 impl Recorded {
     /// Compiles the step.
     pub fn compile(self, device: &mut Device) -> Result<Step> {
-        let passes =
-            self.passes.into_iter().map(|calls| device.compile(calls)).collect::<Result<_>>()?;
+        let part = device.compile(self.part)?;
+        let split = match self.split {
+            Some(Split { first, later, update }) => Some(Split {
+                first: device.compile(first)?,
+                later: device.compile(later)?,
+                update: device.compile(update)?,
+            }),
+            None => None,
+        };
         let encoder =
             (!self.encoder.is_empty()).then(|| device.compile(self.encoder)).transpose()?;
-        Ok(Step { passes, encoder })
+        Ok(Step { part, split, encoder })
     }
 }
 
 /// A step ready to run.
 #[derive(Debug)]
 pub struct Step {
-    passes: Vec<Program>,
+    part: Program,
+    split: Option<Split<Program>>,
     encoder: Option<Program>,
 }
 
@@ -236,7 +266,26 @@ impl Step {
         parts: usize,
         params: &StepParams,
     ) -> Result<()> {
-        device.run(self.pass(part, parts), params)
+        device.run(&self.part, params)?;
+        let Some(split) = &self.split else { return Ok(()) };
+        device.run(if part == 0 { &split.first } else { &split.later }, params)?;
+        if part + 1 == parts { device.run(&split.update, params) } else { Ok(()) }
+    }
+
+    /// Computes the gradients of a part and does nothing with them.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run_part(&self, device: &mut Device, params: &StepParams) -> Result<()> {
+        device.run(&self.part, params)
+    }
+
+    /// Updates the parameters with the sum of the gradients of all parts.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run_update(&self, device: &mut Device, params: &StepParams) -> Result<()> {
+        self.split.as_ref().map_or(Ok(()), |split| device.run(&split.update, params))
     }
 
     /// Updates the layers before the head with the gradients of the last step, if these layers have
@@ -256,19 +305,24 @@ impl Step {
         parts: usize,
         params: &StepParams,
     ) -> Result<Profile> {
-        device.profile(self.pass(part, parts), params)
-    }
-
-    fn pass(&self, part: usize, parts: usize) -> &Program {
-        let last = self.passes.len() - 1;
-        &self.passes[if part + 1 == parts { last } else { part.min(last - 1) }]
+        let mut profile = device.profile(&self.part, params)?;
+        if let Some(split) = &self.split {
+            let gather = if part == 0 { &split.first } else { &split.later };
+            profile.append(device.profile(gather, params)?);
+            if part + 1 == parts {
+                profile.append(device.profile(&split.update, params)?);
+            }
+        }
+        Ok(profile)
     }
 
     /// Number of dispatches of a whole step, 0 on the CPU path.
     pub fn dispatches(&self, parts: usize) -> usize {
-        let count = Program::dispatches;
-        let between = if self.passes.len() > 2 { (parts - 3) * count(&self.passes[1]) } else { 0 };
-        self.passes.iter().map(count).sum::<usize>() + between
+        let Some(Split { first, later, update }) = &self.split else {
+            return self.part.dispatches();
+        };
+        let gathering = first.dispatches() + (parts - 1) * later.dispatches();
+        parts * self.part.dispatches() + gathering + update.dispatches()
     }
 }
 
@@ -282,19 +336,12 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
     let mut kept: Vec<&mut View> = std::iter::once(&mut x).chain(&mut labels).collect();
     let (mut calls, memory) = b.tape.allocate(device, &mut kept)?;
     if spec.parts == 1 {
-        return Ok(Recorded { passes: vec![calls], encoder, x, labels, memory });
+        return Ok(Recorded { part: calls, split: None, encoder, x, labels, memory });
     }
     let update = calls.split_off(update);
-    let mut passes: Vec<Vec<Call>> =
-        (0..spec.parts.min(3)).map(|part| [calls.clone(), spec.gathered(part)].concat()).collect();
-    let last = passes.last_mut().expect("there are at least two parts");
-    let Store { grads, sum, .. } = *spec.store;
-    let alpha = 1.0 / spec.parts as f64;
-    for (grads, sum) in grads.windows(spec.window()).zip(sum.windows(spec.window())) {
-        last.push(Combine { alpha, beta: 0.0, a: sum, b: None, y: grads }.into());
-    }
-    last.extend(update);
-    Ok(Recorded { passes, encoder, x, labels, memory })
+    let update = [spec.averaged(), update].concat();
+    let split = Split { first: spec.gathered(true), later: spec.gathered(false), update };
+    Ok(Recorded { part: calls, split: Some(split), encoder, x, labels, memory })
 }
 
 /// Scales atoms that must have unit norm to unit norm, before the first step.

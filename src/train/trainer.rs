@@ -1,6 +1,8 @@
 //! Training: sets up everything needed before the first step, then runs steps.
 
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::{self, Checkpoint};
@@ -11,11 +13,14 @@ use super::memory::{self, Intended, MemoryPlan};
 use super::plan;
 use super::schedule::Schedule;
 use super::step::{self, LabelLoss, Step, WIDTH};
-use super::whiten;
+use super::{together, whiten};
+
 use crate::device::{Allocation, Device, Pending};
 use crate::error::{Error, ErrorKind as Kind, Result};
 use crate::model::{Graph, Purpose, Store};
+use crate::ranks::Group;
 use crate::spec::Config;
+use crate::view::StepParams;
 
 /// A training run in progress.
 #[derive(Debug)]
@@ -33,22 +38,26 @@ pub struct Trainer<'a> {
     pub steps_per_epoch: usize,
     /// Steps done.
     pub done: u64,
-    batches: Box<dyn Batches + 'a>,
+    pub(super) batches: Box<dyn Batches + 'a>,
     /// Learning rate schedule.
     pub schedule: Schedule,
-    program: Step,
-    inputs: Inputs,
+    pub(super) program: Step,
+    pub(super) inputs: Inputs,
     /// Logged terms of a step: name and index among its scalars.
     terms: Vec<(&'static str, usize)>,
     /// Number of leading terms that belong to the loss and must be finite.
     losses: usize,
-    encoder_lr: f64,
-    scalars: Allocation,
+    pub(super) encoder_lr: f64,
+    pub(super) scalars: Allocation,
     slots: u64,
     log_every: u64,
     batch: usize,
     /// Number of parts that a batch is split into.
-    parts: usize,
+    pub(super) parts: usize,
+    /// The processes that share the training, if there are several.
+    pub(super) ranks: Option<Arc<Group>>,
+    /// The parts that this process computes.
+    pub(super) own_parts: Range<usize>,
     /// Factor on gradients, with maps in half precision.
     half: Option<f64>,
     pending: Option<(u64, u64, Pending)>,
@@ -74,6 +83,8 @@ struct Layout {
     losses: usize,
     data: u64,
     total: u64,
+    ranks: Option<Arc<Group>>,
+    own_parts: Range<usize>,
 }
 
 fn purpose(config: &Config) -> Purpose {
@@ -127,6 +138,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         let batch = config.train.batch;
         plan::check(config, graph)?;
+        let (ranks, own_parts) = together::share(device, &config.train)?;
         device.takes(config.train.precision).map_err(|error| error.at("train.precision"))?;
         let purpose = purpose(config);
         let dims = graph.nodes[0].dims;
@@ -134,7 +146,8 @@ impl<'a> Trainer<'a> {
         let intended = Intended { config, graph, purpose, prepared, samples: &samples };
         let ahead = memory::check(device, &intended)?;
         let data = memory::data_bytes(&intended, ahead);
-        let feed = Feed::new(device, &prepared.train, samples, dims, config, ahead)?;
+        let own = own_parts.clone();
+        let feed = Feed::new(device, &prepared.train, samples, dims, config, (ahead, own))?;
         let steps_per_epoch = feed.steps_per_epoch;
         let total = Self::total_steps(config, steps_per_epoch);
         if total > u64::from(u32::MAX) {
@@ -156,7 +169,18 @@ impl<'a> Trainer<'a> {
         ];
         let half = spec.half;
         let recorded = step::record(device, &spec)?;
-        let layout = Layout { store, copied, scalars, half, terms, losses: 2, data, total };
+        let layout = Layout {
+            store,
+            copied,
+            scalars,
+            half,
+            terms,
+            losses: 2,
+            data,
+            total,
+            ranks,
+            own_parts,
+        };
         Self::assemble(device, config, graph, Box::new(feed), recorded, layout)
     }
 
@@ -176,6 +200,7 @@ impl<'a> Trainer<'a> {
         initialise: bool,
     ) -> Result<Self> {
         plan::check_batch(config, graph)?;
+        let (ranks, own_parts) = together::share(device, &config.train)?;
         if let Some(why) = loss.needs_whole_batch().filter(|_| config.train.accumulate > 1) {
             return Err(Error::usage(format!(
                 "train.accumulate = {}: {why} needs the whole batch at once; set it to 1",
@@ -200,7 +225,8 @@ impl<'a> Trainer<'a> {
         let terms: Vec<_> = loss.terms().iter().enumerate().map(|(i, name)| (*name, i)).collect();
         let losses = terms.len();
         let recorded = step::record(device, &spec)?;
-        let layout = Layout { store, copied, scalars, half, terms, losses, data, total };
+        let layout =
+            Layout { store, copied, scalars, half, terms, losses, data, total, ranks, own_parts };
         Self::assemble(device, config, graph, batches, recorded, layout)
     }
 
@@ -212,7 +238,8 @@ impl<'a> Trainer<'a> {
         recorded: step::Recorded,
         layout: Layout,
     ) -> Result<Self> {
-        let Layout { store, copied, scalars, half, terms, losses, data, total } = layout;
+        let Layout { store, copied, scalars, half, terms, losses, data, total, ranks, own_parts } =
+            layout;
         let inputs = Inputs { x: recorded.x, labels: recorded.labels.clone() };
         let memory = MemoryPlan {
             parameters: store.bytes(),
@@ -245,6 +272,8 @@ impl<'a> Trainer<'a> {
             log_every,
             batch: config.train.batch,
             parts: config.train.accumulate,
+            ranks,
+            own_parts,
             half,
             pending: None,
             logged: 0,
@@ -286,15 +315,10 @@ impl<'a> Trainer<'a> {
             self.begun = true;
             (self.started, self.interval) = (Instant::now(), Instant::now());
         }
-        let mut params = self.schedule.params(self.done);
-        for part in 0..self.parts {
-            params.slot = ((self.done % self.slots) as usize * self.parts + part) as u32;
-            params.first_sample = (part * self.batch / self.parts) as u32;
-            self.batches.advance(device, &mut params, part, &self.inputs)?;
-            self.program.run(device, part, self.parts, &params)?;
+        match self.ranks.clone() {
+            Some(group) => self.step_together(device, &group)?,
+            None => self.step_alone(device)?,
         }
-        params.lr = (self.schedule.lr(self.done) * self.encoder_lr) as f32;
-        self.program.update_encoder(device, &params)?;
         self.done += 1;
         if self.done.is_multiple_of(self.log_every) || self.done == self.total {
             self.flush_losses(device, log)?;
@@ -307,6 +331,31 @@ impl<'a> Trainer<'a> {
             self.flush_losses(device, log)?;
         }
         Ok(())
+    }
+
+    fn step_alone(&mut self, device: &mut Device) -> Result<()> {
+        let mut params = self.schedule.params(self.done);
+        for part in 0..self.parts {
+            params = self.params_of(part);
+            self.batches.advance(device, &mut params, part, &self.inputs)?;
+            self.program.run(device, part, self.parts, &params)?;
+        }
+        params.lr = (self.schedule.lr(self.done) * self.encoder_lr) as f32;
+        self.program.update_encoder(device, &params)
+    }
+
+    /// The parameters of a part of the next step.
+    pub(super) fn params_of(&self, part: usize) -> StepParams {
+        StepParams {
+            slot: self.slot(part),
+            first_sample: (part * self.batch / self.parts) as u32,
+            ..self.schedule.params(self.done)
+        }
+    }
+
+    /// The row of a part of the next step in the ring of scalars.
+    pub(super) fn slot(&self, part: usize) -> u32 {
+        ((self.done % self.slots) as usize * self.parts + part) as u32
     }
 
     /// Excludes time spent on other work, such as validation, from the timing.
@@ -400,7 +449,7 @@ impl<'a> Trainer<'a> {
         }
         self.restore(device, checkpoint)?;
         (self.first, self.schedule.retried, self.saved) = (first, retried + 1, saved);
-        Ok(())
+        if self.leads_others() { self.send_state(device) } else { Ok(()) }
     }
 
     /// Records that a checkpoint holds the state after `step` steps.

@@ -107,8 +107,8 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
         ..SparsitySpec::default()
     };
     let spec = StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, *scalars);
-    let mut recorded = step::record(device, &spec)?;
-    let calls = recorded.passes.remove(0);
+    let recorded = step::record(device, &spec)?;
+    let calls = recorded.part;
     let lr = rule["lr"]
         .as_f64()
         .ok_or_else(|| Error::usage(format!("{}: optimizer.lr is missing", case.id())))?;

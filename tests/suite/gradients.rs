@@ -164,12 +164,12 @@ fn step_error(layers: &serde_json::Value, sparsity: &SparsitySpec) -> (f64, Vec<
     let store = Store::new(&mut device, &graph, Purpose::train(1)).unwrap();
     let scalars = device.alloc_real("scalars", step::WIDTH).unwrap();
     let optimizer = OptimizerSpec { kind: OptimizerName::Sgd, ..OptimizerSpec::default() };
-    let mut recorded = step::record(
+    let recorded = step::record(
         &mut device,
         &StepSpec::plain(&graph, &store, n, sparsity, &optimizer, *scalars),
     )
     .unwrap();
-    let calls = recorded.passes.remove(0);
+    let calls = recorded.part;
     let mut draw = Stream::new(3, &layers.to_string());
     let mut normals = |len: usize, scale: f64| -> Vec<f64> {
         (0..len).map(|_| scale * f64::from(draw.normal())).collect()
@@ -321,12 +321,12 @@ fn the_auxiliary_loss_has_its_gradient() {
     let mut gradients = Vec::new();
     for alpha in [alpha, 0.0] {
         let sparsity = sparsity(alpha);
-        let mut recorded = step::record(
+        let recorded = step::record(
             &mut device,
             &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, *scalars),
         )
         .unwrap();
-        let program = device.compile(recorded.passes.remove(0)).unwrap();
+        let program = device.compile(recorded.part).unwrap();
         device.write_f64(recorded.x, &samples);
         device.write_f64(store.idle, &idle);
         device.run(&program, &StepParams::default()).unwrap();
@@ -361,12 +361,12 @@ fn the_auxiliary_loss_has_its_gradient() {
     // Without dead units, nothing is added.
     device.write_f64(store.idle, &[0.0; 9]);
     let sparsity = sparsity(alpha);
-    let mut recorded = step::record(
+    let recorded = step::record(
         &mut device,
         &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, *scalars),
     )
     .unwrap();
-    let program = device.compile(recorded.passes.remove(0)).unwrap();
+    let program = device.compile(recorded.part).unwrap();
     device.write_f64(recorded.x, &samples);
     device.run(&program, &StepParams::default()).unwrap();
     for (i, plain) in gradients[1].iter().enumerate() {

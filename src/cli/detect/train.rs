@@ -11,6 +11,7 @@ use crate::annotations::box_set::{Annotations, DetectionSet};
 use crate::budget::Budget;
 use crate::cli::annotated::{AnnotatedTask, RunImages, default_epochs, train};
 use crate::cli::learning::{Begin, Encoding, Learning, absolute};
+use crate::cli::ranks::RanksArgs;
 use crate::cli::{CommandArgs, Common, budget};
 use crate::data::{LoadOptions, Subset};
 use crate::device::Device;
@@ -238,6 +239,10 @@ impl CommandArgs for TrainArgs {
 
     fn writes_files(&self) -> bool {
         true
+    }
+
+    fn ranks(&self) -> Option<&RanksArgs> {
+        Some(&self.learning.ranks)
     }
 
     fn run(self) -> anyhow::Result<()> {

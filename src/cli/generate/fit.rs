@@ -9,6 +9,7 @@ use super::{GenerateArgs, Reading};
 use crate::bail_usage;
 use crate::budget::Budget;
 use crate::cli::learning::{Begin, absolute, best_validation, run_to_end, write_results};
+use crate::cli::ranks;
 use crate::cli::{Common, features};
 use crate::data::Sample;
 use crate::device::Device;
@@ -83,6 +84,7 @@ pub fn config(
     let (text, place) = args.settings.text(HeadKind::Prior)?;
     training::config((&text, &place), codes, network, &args.settings.set, |config| {
         apply_flags(args, model, config);
+        config.train.accumulate = ranks::parts(config.train.accumulate);
     })
 }
 

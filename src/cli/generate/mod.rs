@@ -13,6 +13,7 @@ use super::learning::{Begin, Settings};
 use super::{CommandArgs, Common, budget, refuse_existing};
 use crate::bail_usage;
 use crate::budget::{Budget, free};
+use crate::cli::ranks::RanksArgs;
 use crate::data::{LoadOptions, Sample, WholeSize};
 use crate::error::{Error, Result};
 use crate::infer::batches::{Inference, MemoryInUse};
@@ -155,6 +156,8 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
+    ranks: RanksArgs,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -174,6 +177,9 @@ impl GenerateArgs {
         self.settings.check(&["data.source", "prior.model"])?;
         if self.fit.is_none() && self.settings.are_given() {
             bail_usage!("--config, --set: they configure how priors are fitted; add --fit DATA");
+        }
+        if self.fit.is_none() && self.ranks.are_given() {
+            bail_usage!("--devices: only fitting priors can use several; add --fit DATA");
         }
         if self.n == Some(0) {
             bail_usage!("--n 0: give at least 1");
@@ -402,6 +408,10 @@ impl CommandArgs for GenerateArgs {
 
     fn writes_files(&self) -> bool {
         true
+    }
+
+    fn ranks(&self) -> Option<&RanksArgs> {
+        self.fit.is_some().then_some(&self.ranks)
     }
 
     fn run(self) -> anyhow::Result<()> {

@@ -121,6 +121,7 @@ pub fn begin_training<'a>(
         handles: Handles::default(),
         squares: Vec::new(),
         positives: 1,
+        step: None,
     };
     let hash = data_hash(fit).with(&data_hash(&held).value().to_le_bytes()).value();
     let trainer =
@@ -239,6 +240,8 @@ struct Squares<'a> {
     squares: Vec<Square>,
     /// Number of cells of the current step that have an object; at least 1.
     positives: usize,
+    /// The step that was prepared last.
+    step: Option<u32>,
 }
 
 impl Batches for Squares<'_> {
@@ -254,7 +257,7 @@ impl Batches for Squares<'_> {
         part: usize,
         inputs: &Inputs,
     ) -> Result<()> {
-        if part == 0 {
+        if self.step.replace(params.step) != Some(params.step) {
             self.read_squares(u64::from(params.step))?;
         }
         let n = self.batch / self.parts;

@@ -113,6 +113,7 @@ pub fn begin_training<'a>(
         epochs: Epochs::new(fit.indices.clone(), config.train.batch, config.seed),
         samples: Vec::new(),
         pixels: Vec::new(),
+        step: None,
     };
     let hash = [fit, &held].iter().fold(Hash::default(), |hash, part| {
         let words: Vec<u64> = part
@@ -222,6 +223,8 @@ struct Classes<'a> {
     /// The images of the current step, and their pixels.
     samples: Vec<usize>,
     pixels: Vec<f32>,
+    /// The step that was prepared last.
+    step: Option<u32>,
 }
 
 impl Batches for Classes<'_> {
@@ -236,7 +239,7 @@ impl Batches for Classes<'_> {
         part: usize,
         inputs: &Inputs,
     ) -> Result<()> {
-        if part == 0 {
+        if self.step.replace(params.step) != Some(params.step) {
             let step = u64::from(params.step);
             self.samples = self.epochs.batch(step);
             self.pixels = self.data.augmented(&self.samples, self.augment, self.seed, step);

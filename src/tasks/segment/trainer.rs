@@ -123,6 +123,7 @@ pub fn begin_training<'a>(
         handles: Handles::default(),
         crops: Vec::new(),
         weights: Vec::new(),
+        step: None,
     };
     let hash = data_hash(fit).with(&data_hash(&held).value().to_le_bytes()).value();
     let trainer =
@@ -296,6 +297,8 @@ struct Crops<'a> {
     /// The crops of the current step, and the weights of their pixels.
     crops: Vec<Crop>,
     weights: Vec<f32>,
+    /// The step that was prepared last.
+    step: Option<u32>,
 }
 
 impl Batches for Crops<'_> {
@@ -311,7 +314,7 @@ impl Batches for Crops<'_> {
         part: usize,
         inputs: &Inputs,
     ) -> Result<()> {
-        if part == 0 {
+        if self.step.replace(params.step) != Some(params.step) {
             self.cut(u64::from(params.step))?;
         }
         let n = self.batch / self.parts;

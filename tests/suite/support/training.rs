@@ -145,10 +145,10 @@ impl Training {
             half: (config.train.precision == Precision::F16).then_some(n as f64),
             binding,
         };
-        let mut recorded = step::record(&mut device, &spec)?;
+        let recorded = step::record(&mut device, &spec)?;
         Ok(Self {
             device,
-            calls: recorded.passes.remove(0),
+            calls: recorded.part,
             graph,
             store,
             _memory: recorded.memory,
