@@ -277,8 +277,7 @@ impl Group {
 
 /// The error when other ranks no longer answer.
 fn lost(what: impl std::fmt::Display) -> Error {
-    Error::failed(format!("{what}; see the messages of the other processes above"))
-        .of(ErrorKind::Rank)
+    Error::failed(what.to_string()).of(ErrorKind::Rank)
 }
 
 /// The name of this machine.

@@ -201,8 +201,9 @@ fn functions(library: &Library, place: &Path) -> std::result::Result<Functions, 
     // SAFETY: each name has the type that the MPI standard gives it. In Open MPI handles are
     // addresses of variables.
     unsafe {
-        let address =
-            |name: &[u8]| library.get::<*mut c_void>(name).ok().map(|symbol| symbol.into_raw() as Handle);
+        let address = |name: &[u8]| {
+            library.get::<*mut c_void>(name).ok().map(|symbol| symbol.into_raw() as Handle)
+        };
         let own = address(b"ompi_mpi_comm_world\0").zip(address(b"ompi_mpi_byte\0"));
         let is_standard = place
             .file_name()

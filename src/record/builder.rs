@@ -40,8 +40,10 @@ pub struct Builder<'a> {
     pub graph: &'a Graph,
     /// The values of its parameters and states.
     pub store: &'a Store,
-    /// Batch size.
+    /// Number of samples: of the batch, or of a part of it.
     pub n: usize,
+    /// Number of parts of the batch. Selections among all samples count those of all parts.
+    pub parts: usize,
     /// Training or inference.
     pub mode: Mode,
     /// The calls recorded so far.
@@ -88,6 +90,7 @@ impl<'a> Builder<'a> {
             graph,
             store,
             n,
+            parts: 1,
             mode,
             tape: Tape::default(),
             input_gradient: false,

@@ -226,7 +226,7 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
         }
         _ => 0,
     };
-    let in_parts = if plan::needs_whole_batch(config, graph).is_some() {
+    let in_parts = if plan::has_whole_batch(config, graph) {
         0
     } else {
         max_samples(&Allowed { one, own: allowed.own.map(|own| own.saturating_sub(summed)) })?

@@ -15,6 +15,7 @@ pub mod labelled;
 mod log;
 mod memory;
 pub mod order;
+mod parts;
 mod plan;
 pub mod prefetch;
 #[cfg(feature = "cli")]
@@ -32,6 +33,7 @@ mod trainer;
 mod unfinished;
 mod validation_result;
 mod whiten;
+pub mod whole_batch;
 
 #[cfg(feature = "cli")]
 pub use folder::{Origin, RunFolder};

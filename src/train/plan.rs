@@ -109,7 +109,6 @@ pub fn check(config: &Config, graph: &Graph) -> Result<()> {
         )));
     }
     check_batch(config, graph)?;
-    let parts = config.train.accumulate;
     if config.data.nan == NanName::Mask {
         if config.train.precision == Precision::F16 {
             return Err(Error::usage(
@@ -135,49 +134,17 @@ pub fn check(config: &Config, graph: &Graph) -> Result<()> {
             "optimizer.encoder_lr: an autoencoder has no head; remove this setting",
         ));
     }
-    match needs_whole_batch(config, graph) {
-        Some(whole) if parts > 1 => Err(Error::usage(format!(
-            "train.accumulate = {parts}: {} needs the whole batch at once; set train.accumulate to \
-             1 and train.batch to {}, or {}",
-            whole.what,
-            config.train.batch / parts,
-            whole.instead
-        ))),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
-/// What computes with all samples of a batch at once.
-#[derive(Debug)]
-pub struct WholeBatch {
-    what: String,
-    /// What to use instead, which computes with each sample on its own.
-    instead: String,
-}
-
-/// What computes with all samples of a batch at once, so that a batch cannot be processed in parts:
-/// a part does not have the other parts' samples.
-pub fn needs_whole_batch(config: &Config, graph: &Graph) -> Option<WholeBatch> {
-    let layer = graph.nodes.iter().find_map(|node| {
-        let op = node.op.as_ref()?;
-        let selection = op.selection().filter(|selection| selection.over_batch)?;
-        let name = &node.name;
-        let instead = if selection.kept.is_some() {
-            format!("set model.layers.{name}.op to top_k, which selects in each sample")
-        } else {
-            format!("remove layer {name}")
-        };
-        let what = format!("layer {name} ({}, which selects among all samples)", op.name());
-        Some(WholeBatch { what, instead })
-    });
-    let penalty =
-        (config.sparsity.penalty == PenaltyName::Kl && config.sparsity.beta > 0.0).then(|| {
-            WholeBatch {
-                what: "the KL penalty".to_owned(),
-                instead: "set sparsity.penalty to l1 or none".to_owned(),
-            }
-        });
-    layer.or(penalty)
+/// Whether an operation computes with all samples of a batch. In a batch of several parts it needs
+/// memory for all of them (see [`super::whole_batch`]).
+pub fn has_whole_batch(config: &Config, graph: &Graph) -> bool {
+    let selects = graph
+        .nodes
+        .iter()
+        .any(|node| node.op.as_ref().and_then(|op| op.selection()).is_some_and(|of| of.over_batch));
+    selects || (config.sparsity.penalty == PenaltyName::Kl && config.sparsity.beta > 0.0)
 }
 
 /// Fails unless the batch splits into equal parts and some parameter is learned.

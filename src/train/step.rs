@@ -1,5 +1,6 @@
 //! One training step as calls: batch, forward, loss, backward, optimiser.
 
+use super::whole_batch::{self, WholeCall};
 use crate::device::{Device, Program};
 use crate::error::Result;
 use crate::model::{Graph, Store};
@@ -93,11 +94,6 @@ pub trait LabelLoss: std::fmt::Debug {
     /// Approximate divisor of the loss over a batch of `n` samples. It is the default scale of
     /// half-precision gradients.
     fn divisor(&self, n: usize) -> f64;
-
-    /// Returns the reason why the gradients of parts of a batch cannot be averaged, if they cannot.
-    fn needs_whole_batch(&self) -> Option<&'static str> {
-        None
-    }
 }
 
 /// Buffers that a loss against labels reads and writes.
@@ -216,8 +212,12 @@ pub struct Split<P> {
 /// A recorded step.
 #[derive(Debug)]
 pub struct Recorded {
-    /// The gradients of a part, and, if the batch has one part, the update.
-    pub part: Vec<Call>,
+    /// The gradients of a part, and, if the batch has one part, the update. Operations on the whole
+    /// batch are left out: the list has a segment before the first of them, and one after each.
+    pub segments: Vec<Vec<Call>>,
+    /// The operations on the whole batch, for a batch of several parts.
+    pub wholes: Vec<(Vec<Call>, WholeCall)>,
+
     /// What a batch of several parts needs besides.
     pub split: Option<Split<Vec<Call>>>,
 
@@ -234,7 +234,13 @@ pub struct Recorded {
 impl Recorded {
     /// Compiles the step.
     pub fn compile(self, device: &mut Device) -> Result<Step> {
-        let part = device.compile(self.part)?;
+        let segments =
+            self.segments.into_iter().map(|calls| device.compile(calls)).collect::<Result<_>>()?;
+        let wholes = self
+            .wholes
+            .into_iter()
+            .map(|(calls, whole)| Ok((device.compile(calls)?, whole)))
+            .collect::<Result<_>>()?;
         let split = match self.split {
             Some(Split { first, later, update }) => Some(Split {
                 first: device.compile(first)?,
@@ -245,20 +251,24 @@ impl Recorded {
         };
         let encoder =
             (!self.encoder.is_empty()).then(|| device.compile(self.encoder)).transpose()?;
-        Ok(Step { part, split, encoder })
+        Ok(Step { segments, wholes, split, encoder })
     }
 }
 
 /// A step ready to run.
 #[derive(Debug)]
 pub struct Step {
-    part: Program,
+    /// The gradients of a part, see [`Recorded::segments`].
+    pub(super) segments: Vec<Program>,
+    /// The operations on the whole batch.
+    pub(super) wholes: Vec<(Program, WholeCall)>,
     split: Option<Split<Program>>,
     encoder: Option<Program>,
 }
 
 impl Step {
-    /// Runs a part of the batch; the last part also updates the parameters.
+    /// Runs a part of the batch; the last part also updates the parameters. No operation needs the
+    /// whole batch.
     pub fn run(
         &self,
         device: &mut Device,
@@ -266,18 +276,19 @@ impl Step {
         parts: usize,
         params: &StepParams,
     ) -> Result<()> {
-        device.run(&self.part, params)?;
-        let Some(split) = &self.split else { return Ok(()) };
-        device.run(if part == 0 { &split.first } else { &split.later }, params)?;
-        if part + 1 == parts { device.run(&split.update, params) } else { Ok(()) }
+        debug_assert!(self.wholes.is_empty());
+        device.run(&self.segments[0], params)?;
+        self.gather(device, part, params)?;
+        if part + 1 == parts { self.run_update(device, params) } else { Ok(()) }
     }
 
-    /// Computes the gradients of a part and does nothing with them.
+    /// Adds the gradients of a part to the sum, if the batch has several parts.
     ///
     /// # Errors
     /// When the device fails.
-    pub fn run_part(&self, device: &mut Device, params: &StepParams) -> Result<()> {
-        device.run(&self.part, params)
+    pub fn gather(&self, device: &mut Device, part: usize, params: &StepParams) -> Result<()> {
+        let Some(split) = &self.split else { return Ok(()) };
+        device.run(if part == 0 { &split.first } else { &split.later }, params)
     }
 
     /// Updates the parameters with the sum of the gradients of all parts.
@@ -305,7 +316,8 @@ impl Step {
         parts: usize,
         params: &StepParams,
     ) -> Result<Profile> {
-        let mut profile = device.profile(&self.part, params)?;
+        debug_assert!(self.wholes.is_empty());
+        let mut profile = device.profile(&self.segments[0], params)?;
         if let Some(split) = &self.split {
             let gather = if part == 0 { &split.first } else { &split.later };
             profile.append(device.profile(gather, params)?);
@@ -318,30 +330,43 @@ impl Step {
 
     /// Number of dispatches of a whole step, 0 on the CPU path.
     pub fn dispatches(&self, parts: usize) -> usize {
+        let of_part: usize = self.segments.iter().map(Program::dispatches).sum();
+        let of_wholes: usize = self.wholes.iter().map(|(program, _)| program.dispatches()).sum();
         let Some(Split { first, later, update }) = &self.split else {
-            return self.part.dispatches();
+            return of_part;
         };
         let gathering = first.dispatches() + (parts - 1) * later.dispatches();
-        parts * self.part.dispatches() + gathering + update.dispatches()
+        parts * of_part + of_wholes + gathering + update.dispatches()
     }
 }
 
 /// Records a training step on a device's buffers.
 pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
-    let Built { mut b, mut x, mut labels, update } = build(spec)?;
+    let Built { mut b, mut x, mut labels, mut wholes, update } = build(spec)?;
     if !matches!(&spec.objective, Objective::Reconstruction(of) if of.resident.is_some()) {
         b.tape.keep(x);
     }
     let encoder = encoder_update(spec);
-    let mut kept: Vec<&mut View> = std::iter::once(&mut x).chain(&mut labels).collect();
+    let of_wholes = wholes.iter_mut().flat_map(WholeCall::views);
+    let mut kept: Vec<&mut View> =
+        std::iter::once(&mut x).chain(&mut labels).chain(of_wholes).collect();
     let (mut calls, memory) = b.tape.allocate(device, &mut kept)?;
     if spec.parts == 1 {
-        return Ok(Recorded { part: calls, split: None, encoder, x, labels, memory });
+        let (segments, wholes) = (vec![calls], Vec::new());
+        return Ok(Recorded { segments, wholes, split: None, encoder, x, labels, memory });
     }
     let update = calls.split_off(update);
     let update = [spec.averaged(), update].concat();
     let split = Split { first: spec.gathered(true), later: spec.gathered(false), update };
-    Ok(Recorded { part: calls, split: Some(split), encoder, x, labels, memory })
+    let (mut segments, mut cut) = (Vec::new(), Vec::new());
+    for whole in wholes.into_iter().rev() {
+        segments.push(calls.split_off(whole.at + 1));
+        cut.push((calls.split_off(whole.at), whole));
+    }
+    segments.push(calls);
+    segments.reverse();
+    cut.reverse();
+    Ok(Recorded { segments, wholes: cut, split: Some(split), encoder, x, labels, memory })
 }
 
 /// Scales atoms that must have unit norm to unit norm, before the first step.
@@ -389,6 +414,8 @@ struct Built<'a> {
     b: Builder<'a>,
     x: View,
     labels: Vec<View>,
+    /// The operations on the whole batch, for a batch of several parts.
+    wholes: Vec<WholeCall>,
     /// Index of the update's first call.
     update: usize,
 }
@@ -397,6 +424,7 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<Built<'a>> {
     let StepSpec { graph, store, n, .. } = *spec;
     let mut b = Builder::new(graph, store, n, Mode::Train);
     b.tape.rests = true;
+    b.parts = spec.parts;
     (b.tape.half, b.grad_scale) = (spec.half.is_some(), spec.half.unwrap_or(1.0));
     let x = b.input();
     let (labels, update) = match &spec.objective {
@@ -410,7 +438,12 @@ fn build<'a>(spec: &StepSpec<'a>) -> Result<Built<'a>> {
     if let Objective::Labels(loss) = &spec.objective {
         loss.constrain(&mut b);
     }
-    Ok(Built { b, x, labels, update })
+    let (wholes, update) = if spec.parts > 1 {
+        whole_batch::spread(&mut b.tape, spec.parts, update)
+    } else {
+        (Vec::new(), update)
+    };
+    Ok(Built { b, x, labels, wholes, update })
 }
 
 /// Records the passes of a model with a head and returns the views of the labels.

@@ -9,6 +9,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::parts::Shares;
 use super::step::WIDTH;
 use super::trainer::Trainer;
 use crate::device::Device;
@@ -204,12 +205,21 @@ impl Trainer<'_> {
             Request::Step.send(group)?;
         }
         let own = self.own_parts.clone();
-        let computed =
-            own.clone().map(|part| self.gradients_of(device, part)).collect::<Result<Vec<_>>>();
-        let scalars = match &computed {
-            Ok(parts) => parts.iter().flat_map(|part| part.scalars).collect(),
-            Err(_) => vec![0.0; WIDTH * own.len()],
+        let shares = self.shares(device, Some(group));
+        let computed = match &shares {
+            Ok(Some(shares)) => {
+                own.clone().map(|part| self.gradients_of(device, part, shares)).collect()
+            }
+            // Another rank failed; it says so next.
+            Ok(None) => Ok(Vec::new()),
+            Err(error) => Err(error.clone()),
         };
+        let computed: Result<Vec<Computed>> = computed;
+        let mut scalars: Vec<f32> = match &computed {
+            Ok(parts) => parts.iter().flat_map(|part| part.scalars).collect(),
+            Err(_) => Vec::new(),
+        };
+        scalars.resize(WIDTH * own.len(), 0.0);
         let report = Report { failed: computed.is_err(), signal: group.own_signal(), scalars };
         let length = report.bytes().len();
         let all = group.gather_equal(report.bytes())?;
@@ -243,10 +253,13 @@ impl Trainer<'_> {
     }
 
     /// Computes the gradients and the scalars of a part.
-    fn gradients_of(&mut self, device: &mut Device, part: usize) -> Result<Computed> {
-        let mut params = self.params_of(part);
-        self.batches.advance(device, &mut params, part, &self.inputs)?;
-        self.program.run_part(device, &params)?;
+    fn gradients_of(
+        &mut self,
+        device: &mut Device,
+        part: usize,
+        shares: &Shares,
+    ) -> Result<Computed> {
+        let params = self.run_part(device, part, shares)?;
         let gradients = device.fetch(self.store.grads)?;
         let row = device.fetch(self.scalars.part(params.slot as usize * WIDTH, WIDTH))?;
         let gradients = device.collect(gradients)?;

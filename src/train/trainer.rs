@@ -201,12 +201,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         plan::check_batch(config, graph)?;
         let (ranks, own_parts) = together::share(device, &config.train)?;
-        if let Some(why) = loss.needs_whole_batch().filter(|_| config.train.accumulate > 1) {
-            return Err(Error::usage(format!(
-                "train.accumulate = {}: {why} needs the whole batch at once; set it to 1",
-                config.train.accumulate
-            )));
-        }
+
         device.takes(config.train.precision).map_err(|error| error.at("train.precision"))?;
         let purpose = purpose(config);
         let total = Self::total_steps(config, batches.steps_per_epoch());
@@ -335,10 +330,19 @@ impl<'a> Trainer<'a> {
 
     fn step_alone(&mut self, device: &mut Device) -> Result<()> {
         let mut params = self.schedule.params(self.done);
-        for part in 0..self.parts {
-            params = self.params_of(part);
-            self.batches.advance(device, &mut params, part, &self.inputs)?;
-            self.program.run(device, part, self.parts, &params)?;
+        if self.program.wholes.is_empty() {
+            for part in 0..self.parts {
+                params = self.params_of(part);
+                self.batches.advance(device, &mut params, part, &self.inputs)?;
+                self.program.run(device, part, self.parts, &params)?;
+            }
+        } else {
+            let shares = self.shares(device, None)?.expect("there is no other process");
+            for part in 0..self.parts {
+                params = self.run_part(device, part, &shares)?;
+                self.program.gather(device, part, &params)?;
+            }
+            self.program.run_update(device, &params)?;
         }
         params.lr = (self.schedule.lr(self.done) * self.encoder_lr) as f32;
         self.program.update_encoder(device, &params)

@@ -108,7 +108,7 @@ pub(super) fn prepare(device: &mut Device, case: &Case) -> Result<Prepared> {
     };
     let spec = StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, *scalars);
     let recorded = step::record(device, &spec)?;
-    let calls = recorded.part;
+    let calls = recorded.segments.concat();
     let lr = rule["lr"]
         .as_f64()
         .ok_or_else(|| Error::usage(format!("{}: optimizer.lr is missing", case.id())))?;

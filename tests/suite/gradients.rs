@@ -169,7 +169,7 @@ fn step_error(layers: &serde_json::Value, sparsity: &SparsitySpec) -> (f64, Vec<
         &StepSpec::plain(&graph, &store, n, sparsity, &optimizer, *scalars),
     )
     .unwrap();
-    let calls = recorded.part;
+    let calls = recorded.segments.concat();
     let mut draw = Stream::new(3, &layers.to_string());
     let mut normals = |len: usize, scale: f64| -> Vec<f64> {
         (0..len).map(|_| scale * f64::from(draw.normal())).collect()
@@ -326,7 +326,7 @@ fn the_auxiliary_loss_has_its_gradient() {
             &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, *scalars),
         )
         .unwrap();
-        let program = device.compile(recorded.part).unwrap();
+        let program = device.compile(recorded.segments.concat()).unwrap();
         device.write_f64(recorded.x, &samples);
         device.write_f64(store.idle, &idle);
         device.run(&program, &StepParams::default()).unwrap();
@@ -366,7 +366,7 @@ fn the_auxiliary_loss_has_its_gradient() {
         &StepSpec::plain(&graph, &store, n, &sparsity, &optimizer, *scalars),
     )
     .unwrap();
-    let program = device.compile(recorded.part).unwrap();
+    let program = device.compile(recorded.segments.concat()).unwrap();
     device.write_f64(recorded.x, &samples);
     device.run(&program, &StepParams::default()).unwrap();
     for (i, plain) in gradients[1].iter().enumerate() {

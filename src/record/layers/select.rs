@@ -172,7 +172,7 @@ impl Passes for LifetimeWtaSpec {
         if b.mode == Mode::Infer {
             return identity(b, node);
         }
-        let (n, dims, winners) = (b.n, b.node(node).dims, self.winners(b.n));
+        let (n, dims, winners) = (b.n, b.node(node).dims, self.winners(b.n * b.parts));
         let sums = b.tape.real("sums of maps", n * dims.c);
         select(b, node, |_, x, mask| LifetimeWtaMask { n, dims, winners, x, mask, sums }.into())
     }

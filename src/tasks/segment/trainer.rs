@@ -262,10 +262,6 @@ impl LabelLoss for PixelLoss {
     fn divisor(&self, n: usize) -> f64 {
         (n * self.area) as f64
     }
-
-    fn needs_whole_batch(&self) -> Option<&'static str> {
-        (self.dice > 0.0).then_some("the Dice loss (segment.dice)")
-    }
 }
 
 /// An image with the class of each of its pixels.

@@ -148,7 +148,7 @@ impl Training {
         let recorded = step::record(&mut device, &spec)?;
         Ok(Self {
             device,
-            calls: recorded.part,
+            calls: recorded.segments.concat(),
             graph,
             store,
             _memory: recorded.memory,
