@@ -7,6 +7,8 @@ pub mod grow;
 mod kernels;
 mod peak;
 mod profile;
+pub mod ranks;
+
 pub mod roofline;
 mod singles;
 mod trace;

@@ -7,9 +7,11 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::ranks::RanksArgs;
 use super::{CommandArgs, Common, refuse_existing, with_flags};
 use crate::bench::compare::{self, Earlier};
 use crate::bench::grow::{self, GrowResult};
+use crate::bench::ranks;
 use crate::bench::roofline::{self, Calibration, RooflineRow};
 use crate::bench::{
     self, KernelBench, KernelEvent, KernelResult, KnownGpu, Peak, Trace, WORKLOADS, Workload, tune,
@@ -39,6 +41,7 @@ use crate::spec::Precision;
   csae bench --grow --seconds 0.3 -o growth/
   csae bench --tune --device gpu
   csae bench --tune --precision f16 --device gpu
+    csae bench --ranks --devices cpu,cpu --workload w1
   csae bench --roofline h200 --workload w2 --batch 128 -v")]
 pub struct BenchArgs {
     /// Time only the training steps of these workloads: w1, w2, w3, comma-separated
@@ -106,6 +109,13 @@ pub struct BenchArgs {
         requires = "roofline"
     )]
     calibrate: Option<Calibration>,
+    /// Time the exchange of gradients between the processes of --devices or of a launcher, and
+    /// predict training on 2 to 1,024 processes that a network of 1 to 100 Gbit/s connects
+    #[arg(
+        long,
+        conflicts_with_all = ["profile", "grow", "tune", "compare", "filter", "roofline"]
+    )]
+    ranks: bool,
     /// Overwrite existing files of --trace and --out
     #[arg(long)]
     force: bool,
@@ -113,6 +123,8 @@ pub struct BenchArgs {
     /// flagged
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
+    #[command(flatten)]
+    devices: RanksArgs,
     #[command(flatten)]
     common: Common,
     /// Every result reported so far.
@@ -231,6 +243,10 @@ impl CommandArgs for BenchArgs {
         self.trace.is_some() || self.out.is_some() || self.tune
     }
 
+    fn ranks(&self) -> Option<&RanksArgs> {
+        self.ranks.then_some(&self.devices)
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }
@@ -255,12 +271,17 @@ fn run(args: BenchArgs) -> anyhow::Result<()> {
     if args.calibrate.is_some() && args.roofline.is_none() {
         return Err(Error::usage("--calibrate needs --roofline").into());
     }
+    if args.devices.are_given() && !args.ranks {
+        return Err(Error::usage("--devices needs --ranks").into());
+    }
     let earlier = args.compare.as_deref().map(Earlier::read).transpose()?;
     let jobs = args.workloads()?;
     if let Some(gpu) = args.roofline {
         return Ok(roofline(&args, gpu, &jobs)?);
     }
-    let mut device = if args.tune {
+    let mut device = if args.ranks {
+        together(&args, &jobs)?
+    } else if args.tune {
         tune(&args, &jobs)?
     } else if args.grow {
         grow(&args)?
@@ -344,6 +365,45 @@ fn times(
     }
     if !kernels.is_empty() {
         time_kernels(args, &mut device, &kernels)?;
+    }
+    Ok(device)
+}
+
+/// Times training steps and the exchange of their gradients between processes.
+fn together(args: &BenchArgs, jobs: &[(Workload, usize)]) -> Result<Device> {
+    let mut device = args.common.open_for(args.precision.unwrap_or_default())?;
+    let precision = args.precision(&device)?;
+    for (workload, batch) in jobs {
+        let (seconds, windows) = (args.seconds, usize::from(args.windows));
+        let step = bench::train_step(&mut device, *workload, *batch, precision, seconds, windows)?;
+        let megabytes = 4.0 * step.params as f64 / 1e6;
+        let heading = format!(
+            "{}, batch {} for each process: {megabytes:.1} MB of gradients; a step takes {:.2} ms",
+            step.workload, step.batch, step.ms
+        );
+        args.report(&step, &heading);
+        if let Some(group) = super::ranks::group() {
+            let found = ranks::exchange(group, &step, windows)?;
+            let line = format!(
+                "exchange between {} processes: {:.2} ms ({:.2}–{:.2}), {:.1} % of the step is \
+                 work; by {}",
+                found.processes,
+                found.ms,
+                found.min,
+                found.max,
+                100.0 * found.efficiency,
+                found.transport
+            );
+            args.report(&found, &line);
+        }
+        let rows = ranks::scaling(&step);
+        if args.common.json {
+            rows.iter().for_each(|row| outln!("{}", json!(row)));
+        } else {
+            outln!("predicted, if each process has such a device and a connection of its own:");
+            outln!("share of a step that is work, and batch from which on it is 80 %");
+            ranks::table(&rows).iter().for_each(|line| outln!("{line}"));
+        }
     }
     Ok(device)
 }

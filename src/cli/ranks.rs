@@ -65,7 +65,8 @@ fn same_kind(adapters: &[Adapter]) -> Vec<String> {
 
 /// The processes that train together, and the devices that the flag names.
 struct Ranks {
-    group: Arc<Group>,
+    /// `None` for a single process.
+    group: Option<Arc<Group>>,
     devices: Vec<String>,
 }
 
@@ -73,7 +74,7 @@ static RANKS: OnceLock<Ranks> = OnceLock::new();
 
 /// The processes that train together, if there are several.
 pub fn group() -> Option<&'static Arc<Group>> {
-    RANKS.get().map(|ranks| &ranks.group)
+    RANKS.get()?.group.as_ref()
 }
 
 /// Number of processes.
@@ -133,13 +134,15 @@ pub fn join(args: &RanksArgs) -> Result<()> {
             let sockets = sockets::start(size, sockets::own_arguments())?;
             (Launched { by: Launcher::Own, rank, size }, Box::new(sockets))
         }
-        // One device needs no other process; `device` returns it.
-        None => return Ok(()),
+        None => {
+            let _ = RANKS.set(Ranks { group: None, devices });
+            return Ok(());
+        }
     };
     let Launched { rank, size, .. } = launched;
     let place = (host(), cores());
     let group = Group::meet(rank, size, transport, place, interrupt::signal)?;
-    let _ = RANKS.set(Ranks { group: Arc::new(group), devices });
+    let _ = RANKS.set(Ranks { group: Some(Arc::new(group)), devices });
     Ok(())
 }
 
@@ -170,12 +173,12 @@ fn by_mpi(_: Launched) -> Result<Box<dyn Transport>> {
 /// GPU, by its number among the processes of the machine.
 pub fn device(wanted: &str) -> String {
     let Some(Ranks { group, devices }) = RANKS.get() else { return wanted.to_owned() };
-    if let Some(own) = devices.get(group.rank) {
+    if let Some(own) = devices.get(group.as_ref().map_or(0, |group| group.rank)) {
         return own.clone();
     }
-    if !["auto", "gpu"].contains(&wanted) {
+    let Some(group) = group.as_ref().filter(|_| ["auto", "gpu"].contains(&wanted)) else {
         return wanted.to_owned();
-    }
+    };
     let gpus = same_kind(&gpu::adapters());
     match gpus.len() {
         0 => wanted.to_owned(),

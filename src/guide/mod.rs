@@ -13,7 +13,7 @@
 //! | [Configuration][configuration] | Presets, keys, run folders, resuming, memory. |
 //! | [Runs][runs] | Follow a training, compare runs, try several values. |
 //! | [GPUs and speed][gpus_and_speed] | Choose, check and time a device; what was measured. |
-//! | [Clusters][clusters] | Batch jobs: signals, resuming, memory limits. |
+//! | [Clusters][clusters] | Batch jobs, several GPUs and machines, signals. |
 //! | [File formats][file_formats] | Every file that csae reads and writes. |
 //! | [Model file][model_file] | What a model file holds, and how to read it. |
 //! | [Python][python] | From Python: numpy arrays, scikit-learn, PyTorch. |

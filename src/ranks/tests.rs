@@ -126,3 +126,46 @@ fn ranks_know_their_neighbours() {
     // Each has cores of its own.
     assert!(found.iter().all(|(_, sharing, name)| *sharing == 1 && name == "rank 3 of 5 (host-1)"));
 }
+
+/// What each rank gets to know if the second says something else than the others.
+fn agreed(other: &Ready) -> Vec<std::result::Result<bool, String>> {
+    let usual = Ready::of(&[("version", "1".to_owned()), ("set of training data", "a".to_owned())]);
+    on_each(3, |group| {
+        let own = if group.rank == 1 { other } else { &usual };
+        group.agree(own).map_err(|error| error.to_string())
+    })
+}
+
+#[test]
+fn ranks_agree_on_what_they_train() {
+    let fact = |version: &str, data: &str| {
+        Ready::of(&[("version", version.to_owned()), ("set of training data", data.to_owned())])
+    };
+    assert!(agreed(&fact("1", "a")).iter().all(|result| *result == Ok(true)));
+    let cases = [
+        (fact("2", "a"), "rank 1 of 3 (host-0) has another version than rank 0"),
+        (fact("1", "b"), "rank 1 of 3 (host-0) has another set of training data"),
+        (Ready::Failed("no such file".to_owned()), "rank 1 of 3 (host-0): no such file"),
+        (Ready::Done, "has another task"),
+    ];
+    for (other, words) in cases {
+        for result in agreed(&other) {
+            let error = result.unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
+
+#[test]
+fn ranks_that_fail_alike_say_it_once() {
+    let same = Ready::Failed("no such file".to_owned());
+    for result in on_each(2, |group| group.agree(&same).map_err(|error| error.to_string())) {
+        assert_eq!(result, Err("no such file".to_owned()));
+    }
+    // A finished run: rank 0 has nothing to do, and the others wait for it.
+    let yes = Ready::of(&[]);
+    let done = on_each(3, |group| group.agree(if group.leads() { &Ready::Done } else { &yes }));
+    assert!(done.into_iter().all(|result| result.is_ok_and(|others| others)));
+    let done = on_each(3, |group| group.agree(&Ready::Done));
+    assert!(done.into_iter().all(|result| result.is_ok_and(|others| !others)));
+}

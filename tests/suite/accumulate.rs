@@ -68,7 +68,10 @@ fn apart(a: &Trained, b: &Trained) -> f64 {
     let distance = |a: &[f32], b: &[f32]| {
         a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
     };
-    let relative = |key| (json::number(&a.logged, key) / json::number(&b.logged, key) - 1.0).abs();
+    let relative = |key| {
+        let (a, b) = (json::number(&a.logged, key), json::number(&b.logged, key));
+        if a == b { 0.0 } else { (a / b - 1.0).abs() }
+    };
     let logged = ["reconstruction", "sparsity", "l0"].map(relative).into_iter().fold(0.0, f64::max);
     (distance(&a.last, &b.last) / distance(&b.first, &b.last)).max(logged)
 }
@@ -195,36 +198,39 @@ fn a_number_of_parts_must_divide_the_batch() {
     assert!(!exists(&out));
 }
 
+/// Operations that compute with all samples of a batch: the KL penalty, a selection of the largest
+/// values, and units that compete for samples. Each has a setting that makes a difference.
 #[test]
-fn a_penalty_on_batch_means_refuses_parts() {
-    let folder = TempFolder::new("whole-batch");
-    let out = folder.path("run");
-    Command::train("digits")
-        .out(&out)
-        .flags("--batch 8 --accumulate 2")
-        .set("sparsity.penalty=kl")
-        .set("sparsity.beta=1")
-        .set("model.layers.code.activation=sigmoid")
-        .quiet()
-        .fails(2, &["KL penalty"]);
-    assert!(!exists(&out));
+fn operations_on_the_whole_batch_see_it_in_parts() {
+    let base = ["data.source=textures", "data.crop=16", "train.batch=24", "train.steps=12"];
+    let kl = ["sparsity.penalty=kl", "sparsity.beta=2", "model.layers.code.activation=sigmoid"];
+    let cases: [(&str, &[&str], &str); 3] = [
+        ("article", &kl, "sparsity.beta=2.1"),
+        ("photographs", &[], "model.layers.code.per_position=3.4"),
+        ("wta", &[], "model.layers.code.rate=0.1"),
+    ];
+    for (preset, more, other) in cases {
+        let run = |parts: usize, change: &[&str], device: Device| {
+            let set = [&base, more, change].concat();
+            let parts = format!("train.accumulate={parts}");
+            let set: Vec<String> = set.iter().map(|set| (*set).to_owned()).chain([parts]).collect();
+            let config = Config::parse(preset_text(preset).unwrap(), preset, &set).unwrap();
+            trained(device, &config)
+        };
+        let whole = run(1, &["train.log_every=4"], Device::cpu());
+        for parts in [2, 3, 24] {
+            let found = apart(&run(parts, &["train.log_every=4"], Device::cpu()), &whole);
+            assert!(found < 1e-4, "{preset}, {parts} parts: {found:.1e} apart");
+        }
+        let changed = apart(&run(3, &["train.log_every=4", other], Device::cpu()), &whole);
+        assert!(changed > 1e-3, "{preset}, {other}: {changed:.1e} apart");
+        let Some(_turn) = gpu::turn() else { continue };
+        let found = apart(&run(3, &["train.log_every=4"], gpu::open()), &whole);
+        assert!(found < 1e-3, "{preset}, on a GPU: {found:.1e} apart");
+    }
 }
 
-/// BatchTopK selects among all samples of a batch, so that parts are refused with what to change.
-#[test]
-fn the_default_preset_in_parts_is_refused_with_advice_that_works() {
-    let folder = TempFolder::new("parts-of-the-default");
-    let out = folder.path("run");
-    let train = Command::new("train photos").out(&out).steps(1).on_cpu().quiet();
-    let parts = train.clone().flags("--batch 4 --accumulate 2");
-    let words = ["layer code", "batch_top_k", "train.batch to 2", "model.layers.code.op to top_k"];
-    parts.clone().fails(2, &words);
-    assert!(!exists(&out));
-    parts.set("model.layers.code.op=top_k").succeed();
-    train.batch(2).force().succeed();
-}
-
-/// The units of BatchTopK compete within a batch: only a smaller batch helps.
+/// A selection among all samples needs memory for all of them: only a smaller batch helps.
 #[test]
 fn a_batch_that_cannot_be_divided_is_refused_with_a_smaller_one() {
     let folder = TempFolder::new("undivided");

@@ -86,7 +86,7 @@ fn prior() -> Kind {
 impl Kind {
     /// A run of the short length in a folder that [`Kind::folder`] returned.
     fn run(&self, run: &str) -> Command {
-        self.run_for(run, self.length)
+        self.run_for(run, self.length).on_cpu()
     }
 
     fn run_for(&self, run: &str, length: &str) -> Command {
@@ -97,7 +97,7 @@ impl Kind {
         } else {
             command.out(run)
         };
-        command.set("train.checkpoint_every=3").on_cpu().quiet()
+        command.set("train.checkpoint_every=3").quiet()
     }
 }
 
@@ -251,7 +251,7 @@ fn a_batch_in_parts_learns_the_same_classification() {
 #[test]
 fn a_batch_in_parts_learns_the_same_segmentation() {
     // The Dice loss needs the whole batch.
-    assert_parts_learn_the_same(&segment(), "--dice 0");
+    assert_parts_learn_the_same(&segment(), "");
 }
 
 #[test]
@@ -262,6 +262,20 @@ fn a_batch_in_parts_learns_the_same_detection() {
 #[test]
 fn a_batch_in_parts_learns_the_same_prior() {
     assert_parts_learn_the_same(&prior(), "");
+}
+
+/// Several processes train to the bytes of parts of a batch.
+#[test]
+fn processes_learn_every_head_to_the_bytes_of_parts() {
+    for kind in [finetune(), segment(), detect(), prior()] {
+        let folder = TempFolder::new("heads-ranks");
+        let (parts, processes) = (folder.path("parts"), (kind.folder)(&folder));
+        kind.run(&processes).set("train.accumulate=2").succeed();
+        std::fs::rename(&processes, &parts).unwrap();
+        let again = kind.run_for(&processes, kind.length).flags("--devices cpu,cpu");
+        again.succeed();
+        assert_equal(&processes, &parts);
+    }
 }
 
 #[track_caller]

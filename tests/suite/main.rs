@@ -58,6 +58,7 @@ mod pages;
 mod pictures;
 mod presets;
 mod random_products;
+mod ranks;
 mod reconstruct;
 mod refused_data;
 mod restore;
