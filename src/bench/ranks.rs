@@ -15,8 +15,8 @@ pub const NETWORKS: [f64; 4] = [1.0, 10.0, 25.0, 100.0];
 /// Numbers of processes.
 pub const COUNTS: [usize; 10] = [2, 4, 8, 16, 32, 64, 128, 256, 512, 1024];
 
-/// Seconds from the start of a small message to its arrival: TCP over Ethernet.
-const LATENCY: f64 = 30e-6;
+/// Microseconds from the start of a small message to its arrival: TCP over Ethernet.
+pub const LATENCY: f64 = 30.0;
 
 /// The share of a step that is not communication, in a good training.
 const GOOD: f64 = 0.8;
@@ -107,20 +107,22 @@ pub fn exchange(group: &Group, step: &StepResult, windows: usize) -> Result<Exch
 /// each of both either in n − 1 rounds with a slice each, or in log₂ n rounds with half of all
 /// bytes each (Bruck et al. 1997; for the second, slices double from round to round). The faster
 /// one counts.
-pub fn exchange_seconds(bytes: f64, processes: usize, rate: f64) -> f64 {
-    let (n, rate) = (processes as f64, rate * 1e9 / 8.0);
+///
+/// `latency` is in microseconds.
+pub fn exchange_seconds(bytes: f64, processes: usize, rate: f64, latency: f64) -> f64 {
+    let (n, rate, latency) = (processes as f64, rate * 1e9 / 8.0, latency / 1e6);
     let rounds = n.log2().ceil();
-    let in_rings = 2.0 * (n - 1.0) * (LATENCY + bytes / n / rate);
-    let slices = rounds * (LATENCY + bytes / 2.0 / rate);
-    let sums = rounds * LATENCY + bytes * (n - 1.0) / n / rate;
+    let in_rings = 2.0 * (n - 1.0) * (latency + bytes / n / rate);
+    let slices = rounds * (latency + bytes / 2.0 / rate);
+    let sums = rounds * latency + bytes * (n - 1.0) / n / rate;
     in_rings.min(slices + sums)
 }
 
 /// Predictions from a measured step.
-pub fn scaling(step: &StepResult) -> Vec<ScalingRow> {
+pub fn scaling(step: &StepResult, latency: f64) -> Vec<ScalingRow> {
     let each = 1.0 / step.images_per_s;
     let row = |network: f64, processes: usize| {
-        let exchange = exchange_seconds(4.0 * step.params as f64, processes, network);
+        let exchange = exchange_seconds(4.0 * step.params as f64, processes, network, latency);
         let compute = each * step.batch as f64;
         let batch = processes as f64 * exchange * GOOD / (1.0 - GOOD) / each;
         ScalingRow {
@@ -165,12 +167,12 @@ mod tests {
     fn an_exchange_moves_the_gradients_twice() {
         // A gigabit network carries 125 MB/s. 2·(n − 1)/n of 68 MB, and latency.
         for (processes, share) in [(2, 1.0), (4, 1.5)] {
-            let seconds = exchange_seconds(68e6, processes, 1.0);
+            let seconds = exchange_seconds(68e6, processes, 1.0, LATENCY);
             let expected = share * 68e6 / 125e6;
             assert!((seconds / expected - 1.0).abs() < 0.01, "{processes}: {seconds}");
         }
         // Many small slices take rounds, not bytes.
-        let many = exchange_seconds(1e3, 1024, 100.0);
-        assert!((many / (20.0 * LATENCY) - 1.0).abs() < 0.01, "{many}");
+        let many = exchange_seconds(1e3, 1024, 100.0, LATENCY);
+        assert!((many / (20.0 * LATENCY / 1e6) - 1.0).abs() < 0.01, "{many}");
     }
 }

@@ -116,6 +116,9 @@ pub struct BenchArgs {
         conflicts_with_all = ["profile", "grow", "tune", "compare", "filter", "roofline"]
     )]
     ranks: bool,
+    /// With --ranks: time of a small message in µs, for the predictions
+    #[arg(long, value_name = "US", default_value_t = ranks::LATENCY, requires = "ranks")]
+    latency: f64,
     /// Overwrite existing files of --trace and --out
     #[arg(long)]
     force: bool,
@@ -271,6 +274,13 @@ fn run(args: BenchArgs) -> anyhow::Result<()> {
     if args.calibrate.is_some() && args.roofline.is_none() {
         return Err(Error::usage("--calibrate needs --roofline").into());
     }
+    if !(args.latency > 0.0 && args.latency <= 1e6) {
+        return Err(Error::usage(format!(
+            "--latency {}: give microseconds above 0 and up to a million",
+            args.latency
+        ))
+        .into());
+    }
     if args.devices.are_given() && !args.ranks {
         return Err(Error::usage("--devices needs --ranks").into());
     }
@@ -396,7 +406,7 @@ fn together(args: &BenchArgs, jobs: &[(Workload, usize)]) -> Result<Device> {
             );
             args.report(&found, &line);
         }
-        let rows = ranks::scaling(&step);
+        let rows = ranks::scaling(&step, args.latency);
         if args.common.json {
             rows.iter().for_each(|row| outln!("{}", json!(row)));
         } else {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Common;
 use super::interrupt::{self, Interrupted};
-use super::ranks::{self, Followed, RanksArgs};
+use super::ranks::{self, RanksArgs};
 use crate::bail_usage;
 use crate::budget::Budget;
 use crate::data::pattern;
@@ -459,7 +459,7 @@ pub fn run_to_end<T: Task>(
     (config, budget): (&Config, Budget),
 ) -> anyhow::Result<(RunFolder, Lock, Summary<T::Validation>)> {
     if !run.join(device)? {
-        return Err(Followed(run.follow(device)?).into());
+        return Err(ranks::follow(run, device));
     }
     common.status(&format!("memory: {}", run.trainer.memory));
     if common.verbose && device.as_gpu().is_some() {

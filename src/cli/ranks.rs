@@ -8,11 +8,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::{SILENT, interrupt};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::gpu::{self, Adapter};
 use crate::ranks::launcher::{self, Launched, Launcher};
 use crate::ranks::{Group, Ready, Transport, cores, host, sockets};
-use crate::train::end;
+use crate::train::run::Task;
+use crate::train::{Run, end};
 
 /// The flag of commands that train.
 #[derive(Clone, Debug, Default, Args)]
@@ -103,6 +105,16 @@ impl std::fmt::Display for Followed {
 }
 
 impl std::error::Error for Followed {}
+
+/// Follows rank 0 to its end, and returns that end as an error, because nothing remains to do.
+pub fn follow<T: Task>(run: &mut Run<'_, T>, device: &mut Device) -> anyhow::Error {
+    // A signal to this process reaches rank 0 with the next step.
+    interrupt::watch();
+    match run.follow(device) {
+        Ok(status) => Followed(status).into(),
+        Err(error) => error.into(),
+    }
+}
 
 /// Connects this process with the others, if a launcher started several or the flag names several
 /// devices.

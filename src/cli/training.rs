@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::Common;
 use super::interrupt::{self, Interrupted};
-use super::ranks::Followed;
+use super::ranks;
 use crate::budget::Budget;
 use crate::device::Device;
 use crate::error::{ErrorKind, Result};
@@ -129,7 +129,7 @@ impl Job {
     ) -> anyhow::Result<()> {
         let mut run = self.set_up(device, folder, from)?;
         if !run.join(device)? {
-            return Err(Followed(run.follow(device)?).into());
+            return Err(ranks::follow(&mut run, device));
         }
         self.report_start(common, device, &run.trainer);
         let (folder, _lock) = begin(device)?;

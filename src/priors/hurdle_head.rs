@@ -168,6 +168,7 @@ mod tests {
             encoder: 0,
             scalars,
             half: None,
+            pieces: 1,
             binding: device.max_elements(),
         };
         step::record(device, &spec).unwrap()

@@ -159,6 +159,7 @@ pub fn bytes(sizes: Sizes, codes: usize) -> u64 {
         encoder: 0,
         scalars: store.weights,
         half: None,
+        pieces: 1,
         binding: u64::MAX,
     };
     let step = step::planned_bytes(&step).expect("the loss fits the graph").total;

@@ -50,6 +50,23 @@ impl Trainer<'_> {
         part: usize,
         shares: &Shares,
     ) -> Result<StepParams> {
+        let params = self.begin_part(device, part, shares)?;
+        for program in &self.program.tail {
+            device.run(program, &params)?;
+        }
+        Ok(params)
+    }
+
+    /// As [`Trainer::run_part`], without the tail of the last segment.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn begin_part(
+        &mut self,
+        device: &mut Device,
+        part: usize,
+        shares: &Shares,
+    ) -> Result<StepParams> {
         let last = self.program.wholes.len();
         // A process with one part has run the earlier segments for the operations on the batch.
         let first = if self.own_parts.len() == 1 { last } else { 0 };

@@ -8,6 +8,9 @@ use crate::model::{self, Graph, ParamRole, Store};
 use crate::spec::{Config, PenaltyName, Precision, TrainSpec};
 use crate::view::View;
 
+/// Number of pieces in which gradients are sent to other processes while the backward pass goes on.
+const PIECES: usize = 4;
+
 /// Builds the step of an autoencoder from a configuration.
 pub fn reconstruction_step<'s>(
     device: &Device,
@@ -42,6 +45,7 @@ pub fn reconstruction_step<'s>(
         optimizer: &config.optimizer,
         encoder: 0,
         scalars,
+        pieces: if device.ranks().is_some() { PIECES } else { 1 },
         binding: device.max_elements(),
     })
 }
@@ -75,6 +79,7 @@ pub fn labelled_step<'s>(
         optimizer: &config.optimizer,
         encoder: store.weight(head).start,
         scalars,
+        pieces: if device.ranks().is_some() { PIECES } else { 1 },
         binding: device.max_elements(),
     })
 }

@@ -1,5 +1,7 @@
 //! One training step as calls: batch, forward, loss, backward, optimiser.
 
+use std::ops::Range;
+
 use super::whole_batch::{self, WholeCall};
 use crate::device::{Device, Program};
 use crate::error::Result;
@@ -20,7 +22,7 @@ use crate::shape::Dims;
 use crate::spec::{
     CorruptionSpec, NO_CORRUPTION, OptimizerSpec, PenaltyName, SparsitySpec, Update,
 };
-use crate::view::{StepParams, View};
+use crate::view::{Access, StepParams, View};
 
 /// Number of scalars that one step reserves in the ring of scalars.
 pub const WIDTH: usize = 8;
@@ -130,6 +132,9 @@ pub struct StepSpec<'a> {
     /// With maps in half precision, the factor on gradients during the backward pass; `None` in
     /// single precision.
     pub half: Option<f64>,
+    /// Number of pieces of the backward pass of a part, after each of which more gradients can be
+    /// sent to other processes; 1 if there are none.
+    pub pieces: usize,
     /// Maximum number of elements of one binding. The optimiser updates larger parameter buffers in
     /// windows.
     pub binding: u64,
@@ -164,6 +169,7 @@ impl<'a> StepSpec<'a> {
             encoder: 0,
             scalars,
             half: None,
+            pieces: 1,
             binding: u64::MAX,
         }
     }
@@ -215,6 +221,10 @@ pub struct Recorded {
     /// The gradients of a part, and, if the batch has one part, the update. Operations on the whole
     /// batch are left out: the list has a segment before the first of them, and one after each.
     pub segments: Vec<Vec<Call>>,
+    /// The rest of the last segment, in pieces after each of which more gradients are ready.
+    pub tail: Vec<Vec<Call>>,
+    /// The gradients that are ready after the last segment, and after each piece of the tail.
+    pub ready: Vec<Range<usize>>,
     /// The operations on the whole batch, for a batch of several parts.
     pub wholes: Vec<(Vec<Call>, WholeCall)>,
 
@@ -236,6 +246,9 @@ impl Recorded {
     pub fn compile(self, device: &mut Device) -> Result<Step> {
         let segments =
             self.segments.into_iter().map(|calls| device.compile(calls)).collect::<Result<_>>()?;
+        let tail =
+            self.tail.into_iter().map(|calls| device.compile(calls)).collect::<Result<_>>()?;
+        let ready = self.ready;
         let wholes = self
             .wholes
             .into_iter()
@@ -251,7 +264,7 @@ impl Recorded {
         };
         let encoder =
             (!self.encoder.is_empty()).then(|| device.compile(self.encoder)).transpose()?;
-        Ok(Step { segments, wholes, split, encoder })
+        Ok(Step { segments, tail, ready, wholes, split, encoder })
     }
 }
 
@@ -260,6 +273,11 @@ impl Recorded {
 pub struct Step {
     /// The gradients of a part, see [`Recorded::segments`].
     pub(super) segments: Vec<Program>,
+    /// The rest of the last segment, see [`Recorded::tail`].
+    pub(super) tail: Vec<Program>,
+    /// The gradients that are ready after each of them, see [`Recorded::ready`].
+    pub(super) ready: Vec<Range<usize>>,
+
     /// The operations on the whole batch.
     pub(super) wholes: Vec<(Program, WholeCall)>,
     split: Option<Split<Program>>,
@@ -276,7 +294,7 @@ impl Step {
         parts: usize,
         params: &StepParams,
     ) -> Result<()> {
-        debug_assert!(self.wholes.is_empty());
+        debug_assert!(self.wholes.is_empty() && self.tail.is_empty());
         device.run(&self.segments[0], params)?;
         self.gather(device, part, params)?;
         if part + 1 == parts { self.run_update(device, params) } else { Ok(()) }
@@ -316,7 +334,7 @@ impl Step {
         parts: usize,
         params: &StepParams,
     ) -> Result<Profile> {
-        debug_assert!(self.wholes.is_empty());
+        debug_assert!(self.wholes.is_empty() && self.tail.is_empty());
         let mut profile = device.profile(&self.segments[0], params)?;
         if let Some(split) = &self.split {
             let gather = if part == 0 { &split.first } else { &split.later };
@@ -330,7 +348,7 @@ impl Step {
 
     /// Number of dispatches of a whole step, 0 on the CPU path.
     pub fn dispatches(&self, parts: usize) -> usize {
-        let of_part: usize = self.segments.iter().map(Program::dispatches).sum();
+        let of_part: usize = self.segments.iter().chain(&self.tail).map(Program::dispatches).sum();
         let of_wholes: usize = self.wholes.iter().map(|(program, _)| program.dispatches()).sum();
         let Some(Split { first, later, update }) = &self.split else {
             return of_part;
@@ -352,8 +370,17 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
         std::iter::once(&mut x).chain(&mut labels).chain(of_wholes).collect();
     let (mut calls, memory) = b.tape.allocate(device, &mut kept)?;
     if spec.parts == 1 {
-        let (segments, wholes) = (vec![calls], Vec::new());
-        return Ok(Recorded { segments, wholes, split: None, encoder, x, labels, memory });
+        return Ok(Recorded {
+            segments: vec![calls],
+            tail: Vec::new(),
+            ready: Vec::new(),
+            wholes: Vec::new(),
+            split: None,
+            encoder,
+            x,
+            labels,
+            memory,
+        });
     }
     let update = calls.split_off(update);
     let update = [spec.averaged(), update].concat();
@@ -366,7 +393,52 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
     segments.push(calls);
     segments.reverse();
     cut.reverse();
-    Ok(Recorded { segments, wholes: cut, split: Some(split), encoder, x, labels, memory })
+    let last = segments.pop().expect("there is one segment at least");
+    let mut pieces = pieces(last, spec.store.grads, spec.pieces);
+    let ready = pieces.iter().map(|(_, ready)| ready.clone()).collect();
+    segments.push(pieces.remove(0).0);
+    let tail = pieces.into_iter().map(|(calls, _)| calls).collect();
+    let split = Some(split);
+    Ok(Recorded { segments, tail, ready, wholes: cut, split, encoder, x, labels, memory })
+}
+
+/// Cuts the backward pass into at most `count` pieces, after each of which an equal share of the
+/// gradients is ready. The gradients of the last layers, which are last in memory, are ready first.
+/// Returns the calls of each piece, and the gradients that are ready after it.
+fn pieces(calls: Vec<Call>, grads: View, count: usize) -> Vec<(Vec<Call>, Range<usize>)> {
+    let writes = |call: &Call| -> Option<Range<usize>> {
+        let mut all: Option<Range<usize>> = None;
+        call.clone().visit(&mut |view, access| {
+            if view.buffer == grads.buffer && access != Access::Read {
+                let own = view.start - grads.start..view.start - grads.start + view.len;
+                let known = all.take().unwrap_or(own.clone());
+                all = Some(known.start.min(own.start)..known.end.max(own.end));
+            }
+        });
+        all
+    };
+    // After call i, the gradients from `ends[i]` on do not change any more.
+    let mut ends = vec![0; calls.len()];
+    let mut end = 0;
+    for (i, call) in calls.iter().enumerate().rev() {
+        ends[i] = end;
+        if let Some(range) = writes(call) {
+            end = end.max(range.end);
+        }
+    }
+    let (share, mut ready) = (grads.len.div_ceil(count).max(1), grads.len);
+    let mut pieces = vec![(Vec::new(), 0..ready)];
+    let last = calls.len().saturating_sub(1);
+    for (i, call) in calls.into_iter().enumerate() {
+        let piece = pieces.last_mut().expect("there is one");
+        piece.0.push(call);
+        if i < last && ends[i] > 0 && ready - ends[i].min(ready) >= share {
+            piece.1 = ends[i]..ready;
+            ready = ends[i];
+            pieces.push((Vec::new(), 0..ready));
+        }
+    }
+    pieces
 }
 
 /// Scales atoms that must have unit norm to unit norm, before the first step.

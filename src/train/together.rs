@@ -7,7 +7,7 @@
 //! requests.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use super::parts::Shares;
 use super::step::WIDTH;
@@ -18,7 +18,7 @@ use crate::hash::Hash;
 use crate::model::Store;
 use crate::ranks::{Group, Ready};
 use crate::spec::TrainSpec;
-use crate::view::View;
+use crate::view::{StepParams, View};
 
 /// What rank 0 asks of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,22 +204,20 @@ impl Trainer<'_> {
         if group.leads() {
             Request::Step.send(group)?;
         }
-        let own = self.own_parts.clone();
         let shares = self.shares(device, Some(group));
-        let computed = match &shares {
-            Ok(Some(shares)) => {
-                own.clone().map(|part| self.gradients_of(device, part, shares)).collect()
-            }
-            // Another rank failed; it says so next.
-            Ok(None) => Ok(Vec::new()),
-            Err(error) => Err(error.clone()),
-        };
-        let computed: Result<Vec<Computed>> = computed;
-        let mut scalars: Vec<f32> = match &computed {
-            Ok(parts) => parts.iter().flat_map(|part| part.scalars).collect(),
-            Err(_) => Vec::new(),
-        };
-        scalars.resize(WIDTH * own.len(), 0.0);
+        // Gradients that are ready are summed while the others are computed.
+        let (sums, computed) = std::thread::scope(|scope| {
+            let (send, ready) = mpsc::channel::<Vec<Vec<f32>>>();
+            let sums = scope.spawn(move || {
+                ready.iter().map(|parts| group.sum_in_order(&parts)).collect::<Result<Vec<_>>>()
+            });
+            let computed = self.send_gradients(device, shares, &send);
+            drop(send);
+            (sums.join().expect("sums do not panic"), computed)
+        });
+        let sums = sums?;
+        let mut scalars = computed.as_ref().cloned().unwrap_or_default();
+        scalars.resize(WIDTH * self.own_parts.len(), 0.0);
         let report = Report { failed: computed.is_err(), signal: group.own_signal(), scalars };
         let length = report.bytes().len();
         let all = group.gather_equal(report.bytes())?;
@@ -228,19 +226,14 @@ impl Trainer<'_> {
             return Err(first_failure(group, &reports, computed.err()));
         }
         group.note_signal(reports.iter().map(|report| report.signal).max().unwrap_or(0));
-        // Counters of units that have not fired add up, too: only a unit that fired in no part
-        // counts as idle.
-        let mut gradients: Vec<Vec<f32>> =
-            computed?.into_iter().map(|part| part.gradients).collect();
-        let counted = device.read(self.store.unseen)?;
-        let last = gradients.len() - 1;
-        for (at, part) in gradients.iter_mut().enumerate() {
-            part.extend(counted.iter().map(|count| if at == last { *count } else { 0.0 }));
+        let sum = self.store.sum;
+        for (values, range) in sums.iter().zip(self.program.ready.clone()) {
+            let (of_gradients, of_unseen) = values.split_at(range.len());
+            device.write(sum.part(range.start, range.len()), of_gradients);
+            if !of_unseen.is_empty() {
+                device.write(self.store.unseen, of_unseen);
+            }
         }
-        let sum = group.sum_in_order(&gradients)?;
-        let (of_gradients, of_unseen) = sum.split_at(self.store.sum.len);
-        device.write(self.store.sum, of_gradients);
-        device.write(self.store.unseen, of_unseen);
         let rows: Vec<f32> = reports.iter().flat_map(|report| &report.scalars).copied().collect();
         let mut params = self.schedule.params(self.done);
         params.slot = self.slot(0);
@@ -252,27 +245,75 @@ impl Trainer<'_> {
         self.program.update_encoder(device, &params)
     }
 
-    /// Computes the gradients and the scalars of a part.
-    fn gradients_of(
+    /// Computes the gradients of the own parts, and sends pieces of them as they are ready: for each
+    /// piece the values of all own parts. Returns the scalars of the parts. If this process or
+    /// another one fails, the rest is 0, because all ranks must send the same number of pieces.
+    fn send_gradients(
         &mut self,
         device: &mut Device,
-        part: usize,
-        shares: &Shares,
-    ) -> Result<Computed> {
-        let params = self.run_part(device, part, shares)?;
-        let gradients = device.fetch(self.store.grads)?;
-        let row = device.fetch(self.scalars.part(params.slot as usize * WIDTH, WIDTH))?;
-        let gradients = device.collect(gradients)?;
-        let row = device.collect(row)?;
-        let scalars = row.try_into().expect("a row has this width");
-        Ok(Computed { gradients, scalars })
+        shares: Result<Option<Shares>>,
+        send: &mpsc::Sender<Vec<Vec<f32>>>,
+    ) -> Result<Vec<f32>> {
+        let ready = self.program.ready.clone();
+        let mut sent = 0;
+        let scalars = match shares {
+            Ok(Some(shares)) => self.compute_gradients(device, &shares, &mut |parts| {
+                sent += 1;
+                // The receiver lives as long as the sender, unless an exchange failed.
+                let _ = send.send(parts);
+            }),
+            // Another rank failed; it says so next.
+            Ok(None) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        };
+        for (at, range) in ready.iter().enumerate().skip(sent) {
+            let counts = if at + 1 == ready.len() { self.store.unseen.len } else { 0 };
+            let _ = send.send(vec![vec![0.0; range.len() + counts]; self.own_parts.len()]);
+        }
+        scalars
     }
-}
 
-/// The gradients of a part of a batch.
-struct Computed {
-    gradients: Vec<f32>,
-    scalars: [f32; WIDTH],
+    fn compute_gradients(
+        &mut self,
+        device: &mut Device,
+        shares: &Shares,
+        send: &mut dyn FnMut(Vec<Vec<f32>>),
+    ) -> Result<Vec<f32>> {
+        let (own, grads, ready) =
+            (self.own_parts.clone(), self.store.grads, self.program.ready.clone());
+        let (mut scalars, mut earlier) = (Vec::new(), Vec::new());
+        for part in own.start..own.end - 1 {
+            let params = self.run_part(device, part, shares)?;
+            earlier.push(device.read(grads)?);
+            scalars.extend(self.row(device, &params)?);
+        }
+        let params = self.begin_part(device, own.end - 1, shares)?;
+        for (at, range) in ready.iter().enumerate() {
+            if let Some(program) = at.checked_sub(1).map(|before| &self.program.tail[before]) {
+                device.run(program, &params)?;
+            }
+            let mut parts: Vec<Vec<f32>> =
+                earlier.iter().map(|values: &Vec<f32>| values[range.clone()].to_vec()).collect();
+            parts.push(device.read(grads.part(range.start, range.len()))?);
+            if at + 1 == ready.len() {
+                // Counters of units that have not fired add up, too: only a unit that fired in no
+                // part counts as idle.
+                let counts = device.read(self.store.unseen)?;
+                let last = parts.len() - 1;
+                for (at, part) in parts.iter_mut().enumerate() {
+                    part.extend(counts.iter().map(|count| if at == last { *count } else { 0.0 }));
+                }
+            }
+            send(parts);
+        }
+        scalars.extend(self.row(device, &params)?);
+        Ok(scalars)
+    }
+
+    /// The scalars of a part that was computed.
+    fn row(&self, device: &mut Device, params: &StepParams) -> Result<Vec<f32>> {
+        device.read(self.scalars.part(params.slot as usize * WIDTH, WIDTH))
+    }
 }
 
 /// The error of the first rank that failed. Every rank gets to know it.

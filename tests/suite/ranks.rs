@@ -235,7 +235,8 @@ fn wrong_processes_are_refused_in_one_line() {
     let run = folder.path("run");
     let command = || train("sparse", &run);
     command().flags("--devices cpu,nothing").fails(1, &["rank 1 of 2", "nothing", "auto, cpu"]);
-    command().batch(13).flags("--devices cpu,cpu").fails(2, &["13", "use 14"]);
+    let odd = Command::train("digits").batch(13).steps(1).out(&run).quiet();
+    odd.flags("--devices cpu,cpu").fails(2, &["13", "use 14"]);
     command().flags("--devices cpu,cpu --accumulate 3").fails(2, &["split over 2 processes"]);
     command().flags("--devices cpu,cpu --device cpu").fails(2, &["--device"]);
     command().arg("no-such-file").flags("--devices cpu,cpu").fails(2, &["no-such-file"]);

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{CommandArgs, Common, commands, counted};
 use crate::annotations::box_set::{Annotations, DetectionSet};
 use crate::annotations::findings::Finding;
+use crate::cli::ranks::RanksArgs;
 use crate::data::LoadOptions;
 use crate::error::Result;
 use crate::metrics::precision::AveragePrecision;
@@ -43,6 +44,10 @@ impl CommandArgs for DetectArgs {
 
     fn writes_files(&self) -> bool {
         self.command.writes_files()
+    }
+
+    fn ranks(&self) -> Option<&RanksArgs> {
+        self.command.ranks()
     }
 
     fn run(self) -> anyhow::Result<()> {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{CommandArgs, Common, commands, counted};
 use crate::annotations::label_set::{LabelOptions, SegmentationSet};
 use crate::budget::Budget;
+use crate::cli::ranks::RanksArgs;
 use crate::data::LoadOptions;
 use crate::device::Device;
 use crate::error::Result;
@@ -44,6 +45,10 @@ impl CommandArgs for SegmentArgs {
 
     fn writes_files(&self) -> bool {
         self.command.writes_files()
+    }
+
+    fn ranks(&self) -> Option<&RanksArgs> {
+        self.command.ranks()
     }
 
     fn run(self) -> anyhow::Result<()> {

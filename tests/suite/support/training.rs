@@ -143,6 +143,7 @@ impl Training {
             encoder: 0,
             scalars: *scalars,
             half: (config.train.precision == Precision::F16).then_some(n as f64),
+            pieces: 1,
             binding,
         };
         let recorded = step::record(&mut device, &spec)?;
