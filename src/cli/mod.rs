@@ -35,9 +35,11 @@ mod finetune;
 mod generate;
 mod grid;
 mod guide;
+mod image_names;
 mod import;
 mod inspect;
 mod interrupt;
+mod join;
 mod keys;
 mod learning;
 mod man;
@@ -52,10 +54,12 @@ mod reconstruct;
 mod restore;
 mod resume;
 mod segment;
+mod shard;
 mod sweep;
 mod synthesis;
 mod targets;
 mod threads;
+mod to_classify;
 mod train;
 mod training;
 mod verify;
@@ -137,7 +141,8 @@ commands! {
         Eval(eval::EvalArgs),
         Inspect(inspect::InspectArgs),
         Features(features::FeaturesArgs),
-                Export(export::ExportArgs),
+        Join(join::JoinArgs),
+        Export(export::ExportArgs),
         Import(import::ImportArgs),
         Probe(probe::ProbeArgs),
         Grid(grid::GridArgs),
