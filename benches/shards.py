@@ -3,11 +3,11 @@
     python3 benches/shards.py CSAE FOLDER [--images 10000] [--shards 8] [--seed 1]
         [--command denoise | --command 'reconstruct photographs']
 
-Makes noisy gray images of 64x64 pixels in FOLDER/in. One process processes all to FOLDER/whole, by
-the command. Then the shards process them to FOLDER/shards, two at a time. Each is killed (SIGKILL) once after a random
-number of results, and started again with --skip-existing. The results must be the same files with
-the same bytes, no result is written twice, and nothing else is left. Features are extracted in
-shards, too, killed at random moments, and joined.
+Makes noisy gray images of 64x64 pixels in FOLDER/in. One process runs the command for all of them,
+with results in FOLDER/whole. Then shards do so, two at a time, with results in FOLDER/shards. Each
+is killed (SIGKILL) once after a random number of results, and started again with --skip-existing. The
+results must be the same files with the same bytes, no result is written twice, and nothing else is
+left. Features are extracted in shards, too, killed at random moments, and joined.
 """
 
 import argparse
@@ -28,7 +28,8 @@ def png(pixels):
     rows = b"".join(b"\0" + pixels[y * SIDE:][:SIDE] for y in range(SIDE))
 
     def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        check = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + check
 
     header = struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0)
     parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows, 1)), (b"IEND", b"")]
@@ -148,7 +149,7 @@ def main():
     subprocess.run([args.csae, "join", *parts, "-o", table, "--quiet"], check=True)
     same = all(one.read_bytes() == other.read_bytes() for one, other in [
         (table, single), (folder / "features.names.txt", single.with_suffix(".names.txt"))])
-    print(f"features of {of} shards, {sum(runs)} killed while they ran: joined file the same: {same}")
+    print(f"features of {of} shards, {sum(runs)} killed while they ran; joined: same file: {same}")
     all_same = names[0] == names[1] and not differ and same
     raise SystemExit(0 if all_same and len(names[0]) == count else 1)
 

@@ -149,7 +149,7 @@ impl Results<'_> {
     }
 }
 
-/// What is known of a source before its images are opened.
+/// Facts of a source before its images are opened.
 struct Facts {
     channels: usize,
     sample: SampleType,

@@ -158,9 +158,6 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     }
     if let Some(table) = &mut table {
         targets.finished.iter().for_each(|job| table.keep(job.place, &job.name));
-        if args.out.is_some() {
-            table.start_journal()?;
-        }
     }
     if targets.jobs.is_empty() {
         return Ok(table.map_or(Ok(()), |table| table.finish(&targets.names))?);
@@ -173,6 +170,9 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let reserved = targets.bytes(|size| Image::bytes(dims, size));
     let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;
     let mut handles = Handles::default();
+    if let Some(table) = table.as_mut().filter(|_| args.out.is_some()) {
+        table.start_journal()?;
+    }
     let threshold = detector.calibration.image_threshold;
     for Job { source, image, place, name, target } in &targets.jobs {
         let image = Image::read(&targets.sources[*source], *image, &mut handles)?;

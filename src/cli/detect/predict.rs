@@ -157,7 +157,6 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     if targets.jobs.is_empty() {
         return Ok(table.finish(&targets.names)?);
     }
-    table.start_journal()?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
@@ -169,6 +168,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     )?;
     let classes = detector.classes();
     let mut handles = Handles::default();
+    table.start_journal()?;
     for Job { source, image, place, name, target } in &targets.jobs {
         let set = &targets.sources[*source];
         let dims = Dims::of(set.size(*image), channels);

@@ -254,9 +254,9 @@ mod tests {
             let part = shard.part_of(&folder.path.join("t.csv"));
             let rows: String =
                 names[shard.range(5)].iter().map(|name| format!("{name},1\n")).collect();
-            std::fs::write(&part, format!("image,score\n{rows}")).unwrap();
             let info = Info::new("classify", "abc", String::new(), shard).of_list(&names);
             info.write(&part).unwrap();
+            std::fs::write(&part, format!("image,score\n{rows}")).unwrap();
             parts.push(part);
         }
         parts
@@ -288,7 +288,11 @@ mod tests {
         assert!(refusal(&[parts[0].clone(), other]).contains("parts of different files"));
         assert!(refusal(&[out.clone()]).contains("not the name of a part"));
         let info = Info::read(&parts[1]).unwrap().unwrap();
+        let text = files::read(&parts[1]).unwrap();
         Info { model: "other".to_owned(), ..info }.write(&parts[1]).unwrap();
+        // A part is not left with the description of another.
+        assert!(refusal(&parts).contains("no such file"));
+        std::fs::write(&parts[1], text).unwrap();
         assert!(refusal(&parts).contains("differ in model (abc and other)"));
         std::fs::remove_file(Info::file(&parts[1])).unwrap();
         assert!(refusal(&parts).contains("write the part again"));
