@@ -246,7 +246,7 @@ fn ranks(variable: &dyn Fn(&str) -> Option<String>, is_array: bool) -> Result<Op
                  start the command with srun"
             );
         }
-        if size == 1 && is_array || is_script && is_array {
+        if is_array && (size == 1 || is_script) {
             return Ok(None);
         }
         return Ok(Some(shard));

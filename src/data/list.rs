@@ -19,7 +19,7 @@ const MAX_LIST: u64 = 1 << 30;
 /// If the list is invalid or [`load_files`] fails, or if the film cannot be read.
 pub(super) fn standard_input(want: &LoadOptions, limit: u64) -> Result<Opened> {
     match input(want, limit)? {
-        Input::Film(opened) => Ok(opened),
+        Input::Film(opened) => Ok(*opened),
         Input::Paths(files) => load(&files, STANDARD_INPUT, Path::new(""), want, limit),
     }
 }
@@ -30,7 +30,7 @@ pub(super) const STANDARD_INPUT: &str = "standard input";
 /// What standard input has.
 pub(super) enum Input {
     /// A film, which is opened.
-    Film(Opened),
+    Film(Box<Opened>),
     /// Paths of image files, relative to the working directory.
     Paths(Vec<PathBuf>),
 }
@@ -43,7 +43,8 @@ pub(super) fn input(want: &LoadOptions, limit: u64) -> Result<Input> {
     let (is_film, input) = detect(std::io::stdin().lock())
         .map_err(|e| Error::failed(format!("{STANDARD_INPUT}: cannot be read ({e})")))?;
     if is_film {
-        return film::open(input, STANDARD_INPUT, want, limit).map(Input::Film);
+        return film::open(input, STANDARD_INPUT, want, limit)
+            .map(|film| Input::Film(Box::new(film)));
     }
     parse(input, MAX_LIST).map(Input::Paths).map_err(|e| e.at(STANDARD_INPUT))
 }

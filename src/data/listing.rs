@@ -130,7 +130,7 @@ impl Listing {
             return match list::input(want, limit)? {
                 Input::Film(mut film) => {
                     film.normalize(want).map_err(|e| e.at(source))?;
-                    Ok(Self::opened(source, film))
+                    Ok(Self::opened(source, *film))
                 }
                 Input::Paths(files) => Self::of_files(
                     Found {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use csae::internals::rng::Stream;
 
+use crate::support::arrays::npy;
 use crate::support::files::{exists, list_all};
 use crate::support::images::{pattern, plain};
 use crate::support::models::{digits, patterns};
@@ -175,7 +176,8 @@ fn features_are_the_same() {
             data.to_owned()
         } else {
             // Sizes differ, so that all images get their median size.
-            (seven(&folder), images(&folder));
+            seven(&folder);
+            images(&folder);
             folder.path("")
         };
         let run = if data == "digits" { digits() } else { "photographs" };
@@ -225,6 +227,41 @@ fn tables_of_classes_are_the_same() {
         let folders = ["whole", "sharded"].map(|name| folder.path(&format!("{name}-{table}")));
         assert_same(&folders[0], &folders[1]);
     }
+}
+
+/// A folder, a list, a pattern and containers of arrays: the places are those of all images.
+#[test]
+fn every_kind_of_source_is_shared_out() {
+    use tiff::encoder::{TiffEncoder, colortype};
+    let folder = TempFolder::new("shards-sources");
+    for i in 0..3 {
+        plain(&folder.path(&format!("in/{i}.png")), 24, 60 * i as u8);
+    }
+    // The pages are samples, and are shared out one by one.
+    let mut stack =
+        TiffEncoder::new(std::fs::File::create(folder.path("in/s.tif")).unwrap()).unwrap();
+    for page in 0..4 {
+        stack.write_image::<colortype::Gray8>(24, 24, &[50 * page; 576]).unwrap();
+    }
+    drop(stack);
+    let list = folder.write("list.txt", "in/2.png\nin/s.tif\nin/0.png\n");
+    let npy = folder.write("x.npy", npy("|u1", "5, 24, 24", &[9; 5 * 576]));
+    let sources = [folder.path("in"), format!("@{list}"), format!("{}/*", folder.path("in")), npy];
+    for (number, source) in sources.iter().enumerate() {
+        let name = |kind: &str| folder.path(&format!("{kind}-{number}"));
+        let command = |out: &str| {
+            Command::reconstruct(&patterns().run, source).out(name(out)).on_cpu().quiet()
+        };
+        command("whole").succeed();
+        run_all(&command("sharded"), OF);
+        assert_same(&name("whole"), &name("sharded"));
+    }
+    let whole = files(&folder.path("whole-0"));
+    assert!(whole.contains_key("s_page4.png") || whole.contains_key("s_page4.tif"), "{whole:?}");
+    // Of seven images, the third shard has the last three: pages 2 to 4.
+    let third = Command::reconstruct(&patterns().run, &sources[0]).out(folder.path("third"));
+    third.on_cpu().quiet().flags("--shard 3/3").succeed();
+    assert_eq!(files(&folder.path("third")).len(), 3);
 }
 
 /// The control of the comparisons: one shard alone is not everything.
@@ -357,7 +394,7 @@ fn half_written_files_do_not_count() {
     let folder = TempFolder::new("shards-half");
     let images = seven(&folder);
     let [whole, out] = ["whole", "out"].map(|name| folder.path(name));
-    let denoise = |out: &str| on_images("denoise", &[images.clone()]).out(out);
+    let denoise = |out: &str| on_images("denoise", std::slice::from_ref(&images)).out(out);
     denoise(&whole).succeed();
     let whole_file = bytes(folder.path("whole/3.png"));
     folder.write("out/3.png.partial", &whole_file[..whole_file.len() / 2]);
@@ -435,27 +472,23 @@ fn the_part_comes_from_the_scheduler() {
     let folder = TempFolder::new("shards-auto");
     let images = seven(&folder);
     let whole = folder.path("whole");
-    on_images("denoise", &[images.clone()]).out(&whole).succeed();
-    // The variable of the number, its first value, and the others.
-    let schedulers: [(&str, &str, usize, &[(&str, &str)]); 5] = [
-        (
-            "auto",
-            "SLURM_ARRAY_TASK_ID",
-            4,
-            &[("SLURM_ARRAY_TASK_MIN", "4"), ("SLURM_ARRAY_TASK_COUNT", "2")],
-        ),
-        ("auto", "SLURM_PROCID", 0, &[("SLURM_NTASKS", "2")]),
-        ("auto", "OMPI_COMM_WORLD_RANK", 0, &[("OMPI_COMM_WORLD_SIZE", "2")]),
-        ("auto", "PMI_RANK", 0, &[("PMI_SIZE", "2")]),
-        ("auto/2", "JOB_COMPLETION_INDEX", 0, &[]),
+    on_images("denoise", std::slice::from_ref(&images)).out(&whole).succeed();
+    // The first number, its variable, and the others.
+    let schedulers = [
+        ("auto", 4, "SLURM_ARRAY_TASK_ID SLURM_ARRAY_TASK_MIN=4 SLURM_ARRAY_TASK_COUNT=2"),
+        ("auto", 0, "SLURM_PROCID SLURM_NTASKS=2"),
+        ("auto", 0, "OMPI_COMM_WORLD_RANK OMPI_COMM_WORLD_SIZE=2"),
+        ("auto", 0, "PMI_RANK PMI_SIZE=2"),
+        ("auto/2", 0, "JOB_COMPLETION_INDEX"),
     ];
-    for (value, name, first, others) in schedulers {
+    for (value, first, variables) in schedulers {
+        let (name, others) = variables.split_once(' ').unwrap_or((variables, ""));
         let out = folder.path(name);
         for number in [first, first + 1] {
-            let command = on_images("denoise", &[images.clone()]).out(&out);
+            let command = on_images("denoise", std::slice::from_ref(&images)).out(&out);
             let command = command.option("--shard", value).env(name, &number.to_string());
-            let set = |command: Command, (name, value): &(&str, &str)| command.env(name, value);
-            others.iter().fold(command, set).succeed();
+            let others = others.split_whitespace().filter_map(|pair| pair.split_once('='));
+            others.fold(command, |command, (name, value)| command.env(name, value)).succeed();
         }
         assert_same(&whole, &out);
     }

@@ -132,9 +132,6 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     let all =
         if names_image(&args.out) { args.out.with_extension("json") } else { args.out.join(ALL) };
     let all = work.file(&all);
-    if !work.skip_existing {
-        refuse_existing(&all, args.force)?;
-    }
     let settings = format!("score {}", args.score);
     let info = Info::new("detect", &loaded.hash, settings, work.shard());
     let mut table = Table::new(&all, Format::Json, String::new(), info);
@@ -150,6 +147,9 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         table: Some(&table),
     };
     let targets = Targets::plan(&args.common, &args.images, &results, &wanted, &budget)?;
+    if !work.skip_existing {
+        refuse_existing(&all, args.force)?;
+    }
     if targets.jobs.is_empty() && table.exists() {
         return Ok(());
     }

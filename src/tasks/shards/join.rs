@@ -269,7 +269,7 @@ mod tests {
         parts.swap(0, 2);
         parts.push(Info::file(&parts[0]));
         let out = folder.path.join("out.csv");
-        assert_eq!(join(&parts, &out, |_| Ok(())).unwrap(), [out.clone()]);
+        assert_eq!(join(&parts, &out, |_| Ok(())).unwrap(), std::slice::from_ref(&out));
         let text = files::read_text(&out).unwrap();
         assert_eq!(text, "image,score\n0,1\n1,1\n2,1\n3,1\n4,1\n");
     }
@@ -286,7 +286,7 @@ mod tests {
         assert!(refusal(&doubled).contains("both part 1/3"));
         let other = folder.path.join("u.part-01-of-03.csv");
         assert!(refusal(&[parts[0].clone(), other]).contains("parts of different files"));
-        assert!(refusal(&[out.clone()]).contains("not the name of a part"));
+        assert!(refusal(std::slice::from_ref(&out)).contains("not the name of a part"));
         let info = Info::read(&parts[1]).unwrap().unwrap();
         let text = files::read(&parts[1]).unwrap();
         Info { model: "other".to_owned(), ..info }.write(&parts[1]).unwrap();
