@@ -341,7 +341,8 @@ fn extract(
     let mut extractor = Extractor::new(&encoder.graph, &store, encoder.pooling)?;
     extractor.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: sample.bytes() })?;
     let bar = bar(&args.common, "features", sample.len());
-    let stopped = || format!("stopped; {} was not written", args.out.display());
+    let out = args.shard.work()?.file(&args.out);
+    let stopped = || format!("stopped; {} was not written", out.display());
     let all = extractor.each(&mut device, sample, |first, values| {
         if interrupt::requested() {
             return Err(Error::failed(stopped()));

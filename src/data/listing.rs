@@ -12,7 +12,7 @@ use super::formats::head::Head;
 use super::images::Images;
 use super::list::{self, Input};
 use super::storage::Page;
-use super::{FileReport, LoadOptions, Opened, Pixels, SampleType, bundled, find, formats, numbers};
+use super::{FileReport, LoadOptions, Opened, Pixels, SampleType, bundled, find, formats};
 use crate::error::{Error, Result};
 use crate::shape::Size;
 
@@ -104,7 +104,7 @@ impl Found {
         }
         #[cfg(feature = "cli")]
         if !path.exists() && super::pattern::is_pattern(source) {
-            if let (_, Some(_)) = numbers::split(source) {
+            if let (_, Some(_)) = super::numbers::split(source) {
                 return Ok(None);
             }
             let super::pattern::Matches { root, files, report } = super::pattern::expand(source)?;
