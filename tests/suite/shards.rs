@@ -334,7 +334,9 @@ fn kill_after(command: &Command, out: &str, count: usize, stream: &mut Stream) -
     while times(out).len() < before + count && child.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    std::thread::sleep(std::time::Duration::from_micros(stream.below(20_000) as u64));
+    // The first is killed at once, so that at least one is killed while it runs.
+    let delay = if count == 0 { 0 } else { stream.below(20_000) as u64 };
+    std::thread::sleep(std::time::Duration::from_micros(delay));
     let runs = child.try_wait().unwrap().is_none();
     if runs {
         send("-KILL", &child);
