@@ -95,6 +95,9 @@ impl Drop for Partial {
     }
 }
 
+/// Extension of a file that is not complete.
+pub const PARTIAL: &str = "partial";
+
 /// The temporary file of a write to `path`: `NAME.partial` in the same folder, because a rename is
 /// atomic only within one file system.
 fn temporary_path(path: &Path) -> Result<PathBuf> {
@@ -102,7 +105,8 @@ fn temporary_path(path: &Path) -> Result<PathBuf> {
         return Err(Error::usage(format!("{}: not the name of a file", path.display())));
     };
     let mut name = name.to_os_string();
-    name.push(".partial");
+    name.push(".");
+    name.push(PARTIAL);
     Ok(path.with_file_name(name))
 }
 

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::reading::ReadArgs;
-use super::targets::{ImagePath, distinct_names, open_each};
+use super::shard::{ShardArgs, Work};
+use super::to_classify::{self, Images};
 use super::{CommandArgs, Common, counted};
+use crate::bail_usage;
 use crate::data::{Sample, WholeSize, patches};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::infer::batches::{Inference, MemoryInUse};
 use crate::model::Purpose;
 use crate::report::confusion::Confusion;
 use crate::tasks::finetune::best;
+use crate::tasks::shards::{self, Info, Table, quoted};
 
 /// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -50,6 +53,9 @@ pub struct ClassifyArgs {
     /// Output format; --json is the same as json
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
+    /// Also write the table to a file: .csv or .jsonl, as --format csv and json print it
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
     /// If the images have labels: write the confusion matrix as a PNG file
     #[arg(long, value_name = "FILE")]
     confusion: Option<PathBuf>,
@@ -59,9 +65,11 @@ pub struct ClassifyArgs {
     resize: bool,
     #[command(flatten)]
     read: ReadArgs,
-    /// Overwrite an existing file
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    shard: ShardArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -72,7 +80,7 @@ impl CommandArgs for ClassifyArgs {
     }
 
     fn writes_files(&self) -> bool {
-        self.confusion.is_some()
+        self.confusion.is_some() || self.table.is_some()
     }
 
     fn run(self) -> anyhow::Result<()> {
@@ -99,18 +107,20 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
         );
         return Err(Error::usage(message).into());
     }
-    if let Some(path) = &args.confusion {
-        super::refuse_existing(path, args.force)?;
+    let work = args.shard.work()?;
+    let mut table = match &args.table {
+        Some(path) => Some(new_table(&args, work, path, &loaded.hash)?),
+        None => None,
+    };
+    if check_files(&args, work)? {
+        return Ok(());
     }
     let budget = args.read.budget()?;
     let size = graph.nodes[0].dims;
-    let samples = open_each(&args.common, &args.images, args.read.strict, |source| {
-        let want = args.read.options(&budget, Some(&graph.spec));
-        let whole = if args.resize { WholeSize::Resized(size) } else { WholeSize::Fitted(size) };
-        Sample::open_whole(source, whole, &want, budget)
-    })?;
-    let names = names(&args.images, &samples);
-    let samples: Vec<Sample> = samples.into_iter().map(|(_, sample)| sample).collect();
+    let whole = if args.resize { WholeSize::Resized(size) } else { WholeSize::Fitted(size) };
+    let want = args.read.options(&budget, Some(&graph.spec));
+    let data = (&args.common, &args.images[..]);
+    let Images { samples, names, all } = to_classify::open(data, work, whole, &want, budget)?;
     let truth: Vec<Truth> = samples.iter().map(|sample| Truth::new(classes, sample)).collect();
     if args.confusion.is_some() && truth.iter().all(|truth| truth.count() == 0) {
         let why = samples.iter().find_map(|sample| sample.report.outside.clone());
@@ -124,6 +134,9 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
         ))
         .into());
     }
+    if samples.iter().all(Sample::is_empty) {
+        return Ok(table.map_or(Ok(()), |table| table.finish(&all))?);
+    }
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
@@ -133,9 +146,9 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
     let format = if args.common.json { Format::Json } else { args.format };
     let top = args.top.get().min(classes.len());
     if format == Format::Csv {
-        let head: Vec<String> = (1..=top).map(|i| format!("label{i},probability{i}")).collect();
-        outln!("image,{}", head.join(","));
+        outln!("{}", csv_head(top));
     }
+    let mut place = 0;
     let (mut all_truth, mut all_found) = (Vec::new(), Vec::new());
     for ((sample, truth), names) in samples.iter().zip(&truth).zip(&names) {
         args.common.status(&format!("data: {}", sample.description));
@@ -150,10 +163,17 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
                     &[],
                 )?;
                 for logits in logits.chunks_exact(classes.len()) {
-                    outln!(
-                        "{}",
-                        output_line(format, &names[image], width, classes, &likeliest(logits, top))
-                    );
+                    let (name, found) = (&names[image], likeliest(logits, top));
+                    outln!("{}", output_line(format, name, width, classes, &found));
+                    if let Some(table) = &mut table {
+                        let format = match table.format() {
+                            shards::Format::Csv => Format::Csv,
+                            shards::Format::JsonLines | shards::Format::Json => Format::Json,
+                        };
+                        let line = output_line(format, name, width, classes, &found);
+                        table.push(place, name, line + "\n")?;
+                        place += 1;
+                    }
                     if let Some(Some(class)) = truth.of.get(image) {
                         all_truth.push(*class);
                         all_found.push(best(logits));
@@ -163,6 +183,9 @@ fn run(args: ClassifyArgs) -> anyhow::Result<()> {
             }
             Ok(())
         })?;
+    }
+    if let Some(table) = table {
+        table.finish(&all)?;
     }
     args.common.report_kernels(&mut device);
     report_unknown(&args.common, &truth, all_truth.len());
@@ -199,7 +222,7 @@ struct Truth {
 impl Truth {
     fn new(classes: &[String], sample: &Sample) -> Self {
         let mut truth = Self { of: Vec::new(), unknown: BTreeMap::new() };
-        let Some(labels) = sample.labels() else { return truth };
+        let Some(labels) = sample.labels_of_patches() else { return truth };
         let index = |name: &String| classes.iter().position(|class| class == name);
         let known: Vec<Option<usize>> = labels.classes.iter().map(index).collect();
         for class in labels.of.iter().map(|class| *class as usize) {
@@ -241,28 +264,31 @@ fn report_unknown(common: &Common, truth: &[Truth], counted_images: usize) {
     );
 }
 
-/// The names of the images of each sample. If samples have images of the same name, it starts with
-/// the folders that distinguish them.
-fn names(sources: &[String], samples: &[(usize, Sample)]) -> Vec<Vec<String>> {
-    let own = |sample: &Sample| (0..sample.len()).map(|image| sample.name(image)).collect();
-    let mut all: Vec<Vec<String>> = samples.iter().map(|(_, sample)| own(sample)).collect();
-    let paths: Vec<Vec<ImagePath>> = samples
-        .iter()
-        .zip(&all)
-        .map(|((source, _), all)| {
-            all.iter().map(|name| ImagePath::new(&sources[*source], name)).collect()
-        })
-        .collect();
-    let paths: Vec<&ImagePath> = paths.iter().flatten().collect();
-    let mut distinct = paths.iter().zip(distinct_names(&paths));
-    for own in all.iter_mut().flatten() {
-        if let Some((path, name)) = distinct.next()
-            && path.is_extended(&name)
-        {
-            *own = name.text;
-        }
+/// The first line of comma-separated values.
+fn csv_head(top: usize) -> String {
+    let head: Vec<String> = (1..=top).map(|i| format!("label{i},probability{i}")).collect();
+    format!("image,{}", head.join(","))
+}
+
+/// The table for --table.
+fn new_table(args: &ClassifyArgs, work: Work, path: &Path, model: &str) -> Result<Table> {
+    let format = shards::Format::of(path)?;
+    let settings = format!("top {}, resize {}", args.top, args.resize);
+    let info = Info::new("classify", model, settings, work.shard());
+    Ok(Table::new(&work.file(path), format, csv_head(args.top.get()) + "\n", info))
+}
+
+/// Checks the files to write. Returns whether they exist and are kept.
+fn check_files(args: &ClassifyArgs, work: Work) -> Result<bool> {
+    if work.is_shard() && args.confusion.is_some() {
+        bail_usage!("--confusion needs all images; omit it with --shard");
     }
-    all
+    let table = args.table.iter().map(|path| work.file(path));
+    let files: Vec<PathBuf> = table.chain(args.confusion.clone()).collect();
+    if files.is_empty() && work.skip_existing {
+        bail_usage!("--skip-existing needs a file of results: add --table");
+    }
+    Ok(!files.is_empty() && work.has_all(&args.common, &files, args.force)?)
 }
 
 /// The `top` most likely classes and their probabilities (softmax of the logits).
@@ -309,15 +335,6 @@ fn output_line(
             })
             .to_string()
         }
-    }
-}
-
-/// Quotes a field of comma-separated values if necessary (RFC 4180).
-fn quoted(field: &str) -> String {
-    if field.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", field.replace('"', "\"\""))
-    } else {
-        field.to_owned()
     }
 }
 

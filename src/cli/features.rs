@@ -8,15 +8,18 @@ use serde_json::json;
 
 use super::interrupt::{self, Interrupted};
 use super::reading::ReadArgs;
+use super::shard::{ShardArgs, Work};
 use super::{CommandArgs, Common};
 use crate::bail_usage;
-use crate::data::{Sample, WholeSize};
+use crate::budget::Budget;
+use crate::data::{Listing, LoadOptions, Sample, WholeSize};
 use crate::error::{Error, Result};
 use crate::infer::batches::MemoryInUse;
 use crate::model::{self, Graph, GridPooling, LoadedModel, PoolKind, Purpose};
 use crate::shape::{Dims, Size};
 use crate::spec::ModelSpec;
 use crate::tasks::features::{Extractor, FeatureFormat, FeatureSource, Writer};
+use crate::tasks::shards::Info;
 
 /// How maps are pooled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -224,6 +227,8 @@ pub struct FeaturesArgs {
     #[arg(long)]
     force: bool,
     #[command(flatten)]
+    shard: ShardArgs,
+    #[command(flatten)]
     reading: Reading,
     #[command(flatten)]
     common: Common,
@@ -245,12 +250,18 @@ impl CommandArgs for FeaturesArgs {
 
 fn run(args: FeaturesArgs) -> anyhow::Result<()> {
     let format = FeatureFormat::of(&args.out)?;
+    let work = args.shard.work()?;
+    let out = work.file(&args.out);
     let loaded = args.common.load_model(&args.model)?;
     let reading = &args.reading;
     let budget = reading.read.budget()?;
     let size = Encoder::input(&loaded, reading)?;
     let want = reading.read.options(&budget, Some(&loaded.graph.spec));
-    let sample = Sample::open_whole(&args.data, size, &want, budget)?;
+    // Before the images are opened. Whether there are labels is known only then.
+    if work.skip_existing && work.has_all(&args.common, &format.files(&out, false), false)? {
+        return Ok(());
+    }
+    let (sample, names) = open_part(&args, work, size, &want, budget)?;
     let encoder = Encoder::of(&loaded, sample.dims(), reading, args.pool)?;
     if args.pool != PoolChoice::None && encoder.pooling.is_none() {
         return Err(Error::usage(format!(
@@ -259,38 +270,25 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
         ))
         .into());
     }
-    let files = format.files(&args.out, sample.labels().is_some());
-    for file in &files {
-        super::refuse_existing(file, args.force)?;
+    let files = format.files(&out, sample.labels().is_some());
+    if !work.skip_existing {
+        work.has_all(&args.common, &files, args.force)?;
     }
     args.common.status(&format!("data: {}", sample.description));
     args.common.report_files(&sample.report);
     args.common.status(&format!("features: {encoder}"));
-    let mut device = args.common.open()?;
-    device.limit_memory(budget.all);
-    let store = loaded.place(&mut device, &encoder.graph, Purpose::Infer)?;
-    let mut extractor = Extractor::new(&encoder.graph, &store, encoder.pooling)?;
-    extractor.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: sample.bytes() })?;
     let described = encoder.describe(&loaded, sample.len());
+    if work.is_shard() {
+        let settings = format!("layer {}, pooling {}", described.layer, described.pooling);
+        let info = Info::new("features", &loaded.hash, settings, work.shard());
+        info.of_list(&names).write(&out)?;
+    }
     interrupt::watch();
-    let mut writer = Writer::create(&args.out, &described, &sample)?;
-    let bar = bar(&args.common, "features", sample.len());
-    let stopped = || format!("stopped; {} was not written", args.out.display());
-    let all = extractor.each(&mut device, &sample, |first, values| {
-        if interrupt::requested() {
-            return Err(Error::failed(stopped()));
-        }
-        writer.push(values)?;
-        bar.set_position((first + values.len() / described.dims.len()) as u64);
-        Ok(())
-    });
-    match all {
-        Err(_) if interrupt::requested() => return Err(Interrupted(stopped()).into()),
-        all => all?,
+    let mut writer = Writer::create(&out, &described, &sample)?;
+    if !sample.is_empty() {
+        extract(&args, (&loaded, &encoder), &sample, &mut writer, budget)?;
     }
     writer.finish()?;
-    bar.finish_and_clear();
-    args.common.report_kernels(&mut device);
     let names: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
     if args.common.json {
         let shape = [described.images, described.dims.c, described.dims.h, described.dims.w];
@@ -306,5 +304,58 @@ fn run(args: FeaturesArgs) -> anyhow::Result<()> {
             names.join(", ")
         ));
     }
+    Ok(())
+}
+
+/// The images of this process, and the names of all images if it has a part of them.
+fn open_part(
+    args: &FeaturesArgs,
+    work: Work,
+    size: WholeSize,
+    want: &LoadOptions,
+    budget: Budget,
+) -> Result<(Sample, Vec<String>)> {
+    let source = &args.data;
+    if !work.is_shard() {
+        return Ok((Sample::open_whole(source, size, want, budget)?, Vec::new()));
+    }
+    let wanted = LoadOptions { channels: size.channels(), ..*want };
+    let listing = Listing::of(source, &wanted, budget.data)?;
+    let names: Vec<String> = (0..listing.len()).map(|place| listing.name(place)).collect();
+    work.report(&args.common, names.len(), 0);
+    let places: Vec<usize> = work.range(names.len()).collect();
+    Ok((Sample::open_part(source, listing, &places, size, want, budget)?, names))
+}
+
+/// Writes the features of all images of a sample.
+fn extract(
+    args: &FeaturesArgs,
+    (loaded, encoder): (&LoadedModel, &Encoder),
+    sample: &Sample,
+    writer: &mut Writer,
+    budget: Budget,
+) -> anyhow::Result<()> {
+    let mut device = args.common.open()?;
+    device.limit_memory(budget.all);
+    let store = loaded.place(&mut device, &encoder.graph, Purpose::Infer)?;
+    let mut extractor = Extractor::new(&encoder.graph, &store, encoder.pooling)?;
+    extractor.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data: sample.bytes() })?;
+    let bar = bar(&args.common, "features", sample.len());
+    let out = args.shard.work()?.file(&args.out);
+    let stopped = || format!("stopped; {} was not written", out.display());
+    let all = extractor.each(&mut device, sample, |first, values| {
+        if interrupt::requested() {
+            return Err(Error::failed(stopped()));
+        }
+        writer.push(values)?;
+        bar.set_position((first + values.len() / encoder.dims().len()) as u64);
+        Ok(())
+    });
+    match all {
+        Err(_) if interrupt::requested() => return Err(Interrupted(stopped()).into()),
+        all => all?,
+    }
+    bar.finish_and_clear();
+    args.common.report_kernels(&mut device);
     Ok(())
 }

@@ -32,9 +32,11 @@ mod finetune;
 mod generate;
 mod grid;
 mod guide;
+mod image_names;
 mod import;
 mod inspect;
 mod interrupt;
+mod join;
 mod keys;
 mod learning;
 mod man;
@@ -50,10 +52,12 @@ mod reconstruct;
 mod restore;
 mod resume;
 mod segment;
+mod shard;
 mod sweep;
 mod synthesis;
 mod targets;
 mod threads;
+mod to_classify;
 mod train;
 mod training;
 mod verify;
@@ -144,7 +148,8 @@ commands! {
         Eval(eval::EvalArgs),
         Inspect(inspect::InspectArgs),
         Features(features::FeaturesArgs),
-                Export(export::ExportArgs),
+        Join(join::JoinArgs),
+        Export(export::ExportArgs),
         Import(import::ImportArgs),
         Probe(probe::ProbeArgs),
         Grid(grid::GridArgs),

@@ -17,6 +17,11 @@ fn image_ending(out: &Path) -> Option<String> {
     (IMAGES.contains(&ending.as_str()) && !out.is_dir()).then_some(ending)
 }
 
+/// Whether `-o` names an image, and not a folder.
+pub fn names_image(out: &Path) -> bool {
+    image_ending(out).is_some()
+}
+
 /// The file that `-o` names for the only one of `count` results. `None` if it names a folder.
 /// `formats` are the extensions that the command writes.
 ///

@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::reading::{ReadArgs, ShowArgs};
+use super::shard::ShardArgs;
 use super::targets::{Job, Results, Targets};
 use super::{CommandArgs, Common};
 use crate::data::image_file::{Depth, ImageFile, is_tiff_name};
@@ -20,6 +21,7 @@ use crate::model::{ModelSpec, Purpose};
 use crate::report::picture::Picture;
 use crate::report::signals;
 use crate::shape::{Dims, to_nchw};
+use crate::tasks::shards::Info;
 
 /// Reconstruct images of any size with an autoencoder, and write the results as PNG or TIFF files,
 /// or as one array.
@@ -54,6 +56,8 @@ pub struct ReconstructArgs {
     #[command(flatten)]
     show: ShowArgs,
     #[command(flatten)]
+    shard: ShardArgs,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -81,14 +85,28 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let wanted =
         LoadOptions { channels: Some(dims.c), ..args.read.options(&budget, Some(&graph.spec)) };
     let is_array = args.out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npy"));
-    if is_array {
-        super::refuse_existing(&args.out, args.force)?;
+    let work = args.shard.work()?;
+    let file = work.file(&args.out);
+    if is_array && work.has_all(&args.common, std::slice::from_ref(&file), args.force)? {
+        return Ok(());
     }
-    let out = Some(args.out.as_path()).filter(|_| !is_array);
-    let out = Results { out, beside: &[], keeps_tiff: true };
-    let targets = Targets::plan(&args.common, &args.images, &out, &wanted, &budget, args.force)?;
+    let results = Results {
+        out: Some(args.out.as_path()).filter(|_| !is_array),
+        beside: &[],
+        keeps_tiff: true,
+        force: args.force,
+        work,
+        table: None,
+    };
+    let targets = Targets::plan(&args.common, &args.images, &results, &wanted, &budget)?;
     let rendering = targets.rendering(&graph.spec, &args.show.show_channels)?;
     let mut array = if is_array { Some(ArrayOfResults::new(&targets)?) } else { None };
+    if targets.jobs.is_empty() {
+        if let Some(array) = array {
+            write_array(&args, &array, &file, &loaded.hash, &targets)?;
+        }
+        return Ok(());
+    }
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, graph, Purpose::Infer)?;
@@ -96,7 +114,7 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
     let data = targets.bytes(|size| reconstruct::bytes(dims, size));
     inference.fit(&device, MemoryInUse { parameters: 2 * store.bytes(), data })?;
     let mut handles = Handles::default();
-    for Job { source, image, target, name } in &targets.jobs {
+    for Job { source, image, target, name, .. } in &targets.jobs {
         let pixels = &targets.sources[*source];
         let size = pixels.size(*image);
         let (mut original, missing) = pixels.values_and_missing(*image, &mut handles)?;
@@ -153,10 +171,28 @@ fn run(args: ReconstructArgs) -> anyhow::Result<()> {
         }
     }
     if let Some(array) = &array {
-        array.write(&args.out)?;
-        args.common.report_written(format_args!("{}", args.out.display()));
+        write_array(&args, array, &file, &loaded.hash, &targets)?;
     }
     args.common.report_kernels(&mut device);
+    Ok(())
+}
+
+/// Writes all results, or a part of them with a description.
+fn write_array(
+    args: &ReconstructArgs,
+    array: &ArrayOfResults,
+    file: &Path,
+    model: &str,
+    targets: &Targets,
+) -> Result<()> {
+    let work = args.shard.work()?;
+    files::make_folder(file.parent().unwrap_or(Path::new("")))?;
+    if work.is_shard() {
+        let info = Info::new("reconstruct", model, String::new(), work.shard());
+        info.of_list(&targets.names).write(file)?;
+    }
+    array.write(file)?;
+    args.common.report_written(file.display());
     Ok(())
 }
 
@@ -208,17 +244,12 @@ impl ArrayOfResults {
     /// # Errors
     /// If the images differ in size or type.
     fn new(targets: &Targets) -> Result<Self> {
-        let samples = targets.sources.iter().map(|pixels| pixels.encoding().sample);
-        let sample = samples.reduce(|a, b| if a == b { a } else { SampleType::F32 });
-        let sample = sample.unwrap_or_default();
-        let mut sizes = targets.sources.iter().map(Pixels::common_size);
-        let first = sizes.next().flatten();
-        let Some(size) = first.filter(|first| sizes.all(|size| size == Some(*first))) else {
+        let Some(size) = targets.common_size else {
             return Err(Error::usage(
                 "the images differ in size and cannot be one array; name a folder with -o",
             ));
         };
-        let channels = targets.sources[0].channels();
+        let (sample, channels) = (targets.sample, targets.first.c);
         let shape = [targets.jobs.len(), channels, size.h, size.w];
         Ok(Self { sample, shape, bytes: Vec::new() })
     }

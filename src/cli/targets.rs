@@ -1,17 +1,20 @@
 //! Images from several sources, and the files of their results.
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::Common;
+use super::image_names::{ImagePath, distinct_names};
 use super::outputs::single_file;
+use super::shard::Work;
 use crate::budget::Budget;
 use crate::data::image_file::is_tiff_name;
-use crate::data::{self, Handles, LoadOptions, Pixels, SampleType, pattern};
+use crate::data::{self, Handles, Listing, LoadOptions, Part, Pixels, SampleType};
 use crate::error::{Error, Result};
 use crate::model::ModelSpec;
 use crate::report::rendering::{Rendering, Source, check_channels};
 use crate::shape::{Dims, Size};
+use crate::tasks::shards::Table;
 
 /// Number of values of images that the colours of pictures are chosen for. More take longer to read
 /// and hardly change the colours.
@@ -23,6 +26,8 @@ pub struct Job {
     pub source: usize,
     /// Index of the image in its source.
     pub image: usize,
+    /// Place of the image among all images of all sources.
+    pub place: usize,
     /// Name of the image, which no other image has: its name in its source. If several sources have
     /// an image of this name, it starts with the folders that distinguish them.
     pub name: String,
@@ -110,28 +115,68 @@ pub struct Results<'a> {
     pub beside: &'a [&'a str],
     /// Whether results of TIFF files with more than 8 bits are TIFF files. All others are PNG.
     pub keeps_tiff: bool,
+    /// Whether existing files are overwritten.
+    pub force: bool,
+    /// The images that this process has.
+    pub work: Work,
+    /// A table with rows for each image.
+    pub table: Option<&'a Table>,
 }
 
 impl Results<'_> {
     /// The extension of the result of an image.
-    fn ending(&self, name: &str, pixels: &Pixels) -> &'static str {
-        let is_tiff = is_tiff_name(Path::new(name)) && [1, 3].contains(&pixels.channels());
-        if self.keeps_tiff && is_tiff && pixels.encoding().sample != SampleType::U8 {
-            "tif"
-        } else {
-            "png"
-        }
+    fn ending(&self, name: &str, channels: usize, sample: SampleType) -> &'static str {
+        let is_tiff = is_tiff_name(Path::new(name)) && [1, 3].contains(&channels);
+        if self.keeps_tiff && is_tiff && sample != SampleType::U8 { "tif" } else { "png" }
     }
+
+    /// The jobs without those whose results exist, and these.
+    fn unfinished(&self, own: Vec<Job>) -> (Vec<Job>, Vec<Job>) {
+        if !self.work.skip_existing || self.out.is_none() {
+            return (own, Vec::new());
+        }
+        let exist = |job: &Job| files(&job.target, self.beside).all(|file| file.is_file());
+        let exist: Vec<bool> = own.iter().map(exist).collect();
+        // A complete table has no rows for an image without objects.
+        let is_complete =
+            self.table.is_some_and(Table::exists) && exist.iter().all(|exists| *exists);
+        let has_rows = |job: &Job| self.table.is_none_or(|table| table.knows(&job.name));
+        let mut exist = exist.into_iter();
+        own.into_iter().partition(|job| {
+            let exists = exist.next().unwrap_or_default();
+            !exists || !(is_complete || has_rows(job))
+        })
+    }
+}
+
+/// Facts of a source before its images are opened.
+struct Facts {
+    channels: usize,
+    sample: SampleType,
 }
 
 /// Images to process.
 pub struct Targets {
     /// The opened sources.
     pub sources: Vec<Pixels>,
-    /// One job per image.
+    /// One job per image that this process has and that has no results.
     pub jobs: Vec<Job>,
+    /// The images that this process has and that have results.
+    pub finished: Vec<Job>,
+    /// The names of all images, also those of other processes.
+    pub names: Vec<String>,
     /// Bytes of the images that are in memory.
     pub held: u64,
+    /// Size of the first of all images.
+    pub first: Dims,
+    /// The type of samples of the first source.
+    first_sample: SampleType,
+    /// The type of samples that all sources have. Floats if they differ.
+    pub sample: SampleType,
+    /// The size that all images have.
+    pub common_size: Option<Size>,
+    /// The source and the index of each image of sources that are open as a whole.
+    whole: Vec<(usize, usize)>,
 }
 
 impl Targets {
@@ -140,73 +185,72 @@ impl Targets {
     ///
     /// # Errors
     /// If a source has no images, two results would have the same file, a result would replace one
-    /// of the images, or a file exists and `force` is not set.
+    /// of the images, or a file exists and is neither to be overwritten nor to be left out.
     pub fn plan(
         common: &Common,
         images: &[String],
         results: &Results,
         wanted: &LoadOptions,
         budget: &Budget,
-        force: bool,
     ) -> Result<Self> {
-        let &Results { out, beside: endings, keeps_tiff } = results;
-        let mut targets = Self { sources: Vec::new(), jobs: Vec::new(), held: 0 };
+        let &Results { out, beside: endings, keeps_tiff, force, work, .. } = results;
         let mut held = 0;
         let opened = open_each(common, images, wanted.strict, |source| {
-            let found = data::open(source, wanted, budget.data.saturating_sub(held))?;
-            held += found.pixels.held_bytes();
-            Ok(found)
+            let limit = budget.data.saturating_sub(held);
+            let listing = if work.is_part() {
+                Listing::of(source, wanted, limit)?
+            } else {
+                Listing::opened(source, data::open(source, wanted, limit)?)
+            };
+            held += listing.held_bytes();
+            Ok(listing)
         })?;
-        targets.held = held;
+        let facts: Vec<Facts> = opened
+            .iter()
+            .map(|(_, listing)| {
+                let channels = listing.pixels().map(Pixels::channels).or(wanted.channels);
+                Facts { channels: channels.unwrap_or(1), sample: listing.sample() }
+            })
+            .collect();
         // The source and the path of each image.
         let mut found: Vec<(&String, ImagePath)> = Vec::new();
-        for (number, opened) in opened {
-            common.report_files(&opened.report);
-            let (source, at) = (&images[number], targets.sources.len());
+        let mut all: Vec<Job> = Vec::new();
+        let mut left_out = Vec::new();
+        for (at, (number, listing)) in opened.iter().enumerate() {
+            let source = &images[*number];
             let earlier = out.map(|out| EarlierResults::new(Path::new(source), out));
-            let (before, count) = (found.len(), opened.pixels.len());
-            for image in 0..count {
-                let path = ImagePath::new(source, &opened.pixels.name(image));
+            let before = all.len();
+            for image in 0..listing.len() {
+                let path = ImagePath::new(source, &listing.name(image));
                 if earlier.as_ref().is_some_and(|earlier| earlier.contains(&path.file)) {
                     continue;
                 }
                 found.push((source, path));
-                targets.jobs.push(Job {
-                    source: at,
-                    image,
-                    name: String::new(),
-                    target: PathBuf::new(),
-                });
+                let (name, target) = (String::new(), PathBuf::new());
+                all.push(Job { source: at, image, place: all.len(), name, target });
             }
-            if let (Some(earlier), Some(out)) = (earlier, out) {
-                let left_out = count - (found.len() - before);
-                earlier.report(common, Path::new(source), [left_out, count], out);
-            }
-            targets.sources.push(opened.pixels);
-        }
-        if targets.jobs.is_empty() {
-            return Err(Error::usage(
-                "all images are results of an earlier call; name the folder of results itself to \
-                 process them, with another -o",
-            ));
+            left_out.push((earlier, listing.len() - (all.len() - before), listing.len()));
         }
         let paths: Vec<&ImagePath> = found.iter().map(|(_, path)| path).collect();
         let names = distinct_names(&paths);
         let formats: &[&str] = if keeps_tiff { &["png", "tif", "tiff"] } else { &["png"] };
-        let single = out.map(|out| single_file(out, targets.jobs.len(), formats)).transpose()?;
-        let single = single.flatten();
+        let single = match out {
+            Some(out) if !all.is_empty() => single_file(out, all.len(), formats)?,
+            _ => None,
+        };
         // The image of each file, by its path in lower case: some file systems ignore case.
         let mut owners: HashMap<String, usize> = HashMap::new();
         let lower = |path: &Path| path.to_string_lossy().to_lowercase();
-        for (i, (job, name)) in targets.jobs.iter_mut().zip(&names).enumerate() {
+        for (i, (job, name)) in all.iter_mut().zip(&names).enumerate() {
             let path = paths[i];
             job.name = if path.is_extended(name) {
                 name.text.clone()
             } else {
-                targets.sources[job.source].name(job.image)
+                opened[job.source].1.name(job.image)
             };
             let folder = out.unwrap_or(Path::new(""));
-            let ending = results.ending(&name.text, &targets.sources[job.source]);
+            let Facts { channels, sample } = facts[job.source];
+            let ending = results.ending(&name.text, channels, sample);
             let own = || folder.join(&name.text).with_extension(ending);
             job.target = single.clone().unwrap_or_else(own);
             if out.is_none() {
@@ -232,13 +276,12 @@ impl Targets {
                         file.display()
                     )));
                 }
-                super::refuse_existing(&file, force)?;
             }
         }
-        if force && out.is_some() {
+        if (force || work.skip_existing) && out.is_some() {
             let inputs = paths.iter().filter_map(|path| path.file.canonicalize().ok());
             let inputs: HashSet<PathBuf> = inputs.collect();
-            let written = targets.jobs.iter().flat_map(|job| files(&job.target, endings));
+            let written = all.iter().flat_map(|job| files(&job.target, endings));
             let replaced = written
                 .filter_map(|file| file.canonicalize().ok())
                 .find(|file| inputs.contains(file));
@@ -249,6 +292,64 @@ impl Targets {
                 )));
             }
         }
+        let own = work.range(all.len());
+        let is_whole = |job: &&Job| opened[job.source].1.pixels().is_some();
+        let common_size = common_size(opened.iter().flat_map(|(_, listing)| listing.sizes()));
+        let samples = facts.iter().map(|facts| facts.sample);
+        let sample = samples.reduce(|a, b| if a == b { a } else { SampleType::F32 });
+        let first = all.first();
+        let mut targets = Self {
+            sources: Vec::new(),
+            jobs: Vec::new(),
+            finished: Vec::new(),
+            names: all.iter().map(|job| job.name.clone()).collect(),
+            held: 0,
+            first: first.map_or(Dims::new(1, 1, 1), |first| {
+                let size = opened[first.source].1.size(first.image);
+                Dims::of(size, facts[first.source].channels)
+            }),
+            first_sample: first.map(|first| facts[first.source].sample).unwrap_or_default(),
+            sample: sample.unwrap_or_default(),
+            common_size,
+            whole: all.iter().filter(is_whole).map(|job| (job.source, job.image)).collect(),
+        };
+        let count = all.len();
+        let own: Vec<Job> = all.drain(own).collect();
+        if out.is_some() && !work.skip_existing {
+            let written = own.iter().flat_map(|job| files(&job.target, endings));
+            written.into_iter().try_for_each(|file| super::refuse_existing(&file, force))?;
+        }
+        let (jobs, finished) = results.unfinished(own);
+        targets.finished = finished;
+        for (at, ((number, listing), left_out)) in opened.into_iter().zip(left_out).enumerate() {
+            let places: Vec<usize> =
+                jobs.iter().filter(|job| job.source == at).map(|job| job.image).collect();
+            let limit = budget.data.saturating_sub(targets.held);
+            let Part { pixels, images: indices, report, .. } =
+                listing.open(&places, wanted, limit)?;
+            let (earlier, skipped, listed) = left_out;
+            common.report_files(&report);
+            if let (Some(earlier), Some(out)) = (earlier, out) {
+                earlier.report(common, Path::new(&images[number]), [skipped, listed], out);
+            }
+            targets.held += pixels.held_bytes();
+            targets.sources.push(pixels);
+            let mut indices = indices.into_iter().peekable();
+            for job in jobs.iter().filter(|job| job.source == at) {
+                // An image that cannot be decoded has no index.
+                if let Some((_, image)) = indices.next_if(|(place, _)| *place == job.image) {
+                    let (name, target) = (job.name.clone(), job.target.clone());
+                    targets.jobs.push(Job { source: at, image, place: job.place, name, target });
+                }
+            }
+        }
+        if count == 0 {
+            return Err(Error::usage(
+                "all images are results of an earlier call; name the folder of results itself to \
+                 process them, with another -o",
+            ));
+        }
+        work.report(common, count, targets.finished.len());
         Ok(targets)
     }
 
@@ -258,15 +359,13 @@ impl Targets {
     /// # Errors
     /// If an image cannot be read.
     pub fn rendering(&self, model: &ModelSpec, channels: &[usize]) -> Result<Rendering> {
-        let Some(first) = self.jobs.first() else { unreachable!("there is an image") };
-        let pixels = &self.sources[first.source];
-        let dims = Dims::of(pixels.size(first.image), pixels.channels());
-        check_channels(channels, dims).map_err(|error| error.at("--show-channels"))?;
-        let source = Source::of(model, dims, Some(pixels.encoding().sample));
+        check_channels(channels, self.first).map_err(|error| error.at("--show-channels"))?;
+        let source = Source::of(model, self.first, Some(self.first_sample));
         let (mut pictured, mut handles) = (Vec::new(), Handles::default());
+        // Image files are gray or RGB, and have no components.
         if source.has_components(channels) {
-            for job in &self.jobs {
-                let mut values = self.sources[job.source].values(job.image, &mut handles)?;
+            for (source, image) in &self.whole {
+                let mut values = self.sources[*source].values(*image, &mut handles)?;
                 model.to_unit(&mut values);
                 pictured.append(&mut values);
                 if pictured.len() >= PICTURED {
@@ -287,121 +386,14 @@ impl Targets {
     }
 }
 
+/// The size that all images have.
+fn common_size(mut sizes: impl Iterator<Item = Size>) -> Option<Size> {
+    let first = sizes.next();
+    first.filter(|first| sizes.all(|size| size == *first))
+}
+
 /// The files of a result: its PNG, and those with other extensions.
 fn files<'a>(target: &'a Path, endings: &'a [&str]) -> impl Iterator<Item = PathBuf> + 'a {
     std::iter::once(target.to_owned())
         .chain(endings.iter().map(|ending| target.with_extension(ending)))
-}
-
-/// The path of an image.
-#[derive(Debug)]
-pub struct ImagePath {
-    /// The names of its folders and of its file.
-    parts: Vec<String>,
-    /// The number of the last parts that are its name without its source.
-    own: usize,
-    /// The image's file, if it has a file of its own.
-    file: PathBuf,
-}
-
-impl ImagePath {
-    /// The path of the image `name` of a source.
-    pub fn new(source: &str, name: &str) -> Self {
-        let (path, name) = (Path::new(source), Path::new(name));
-        let is_list = source == "-" || source.starts_with('@');
-        let is_source = path.file_name() == name.file_name() && path.is_file();
-        let own = if path.is_dir() { parts(name).len() } else { 1 };
-        let is_pattern = !is_list && pattern::is_pattern(source) && !path.exists();
-        let file = if is_source {
-            path.to_owned()
-        } else if is_list {
-            let list = source.strip_prefix('@').and_then(|list| Path::new(list).parent());
-            list.unwrap_or(Path::new("")).join(name)
-        } else if is_pattern {
-            pattern::root(source).join(name)
-        } else {
-            path.join(name)
-        };
-        let parts = if is_list { parts(name) } else { parts(&file) };
-        Self { own: own.min(parts.len()), parts, file }
-    }
-
-    /// Whether the image's name has parts of its source.
-    pub const fn is_extended(&self, name: &Name) -> bool {
-        name.parts > self.own
-    }
-}
-
-/// The names of the folders and the file of a path.
-fn parts(path: &Path) -> Vec<String> {
-    path.components()
-        .filter_map(|part| match part {
-            Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
-            _ => None,
-        })
-        .collect()
-}
-
-/// The name of an image among others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
-    /// The last parts of its path, with slashes between them.
-    pub text: String,
-    /// The number of parts.
-    pub parts: usize,
-}
-
-/// Names that distinguish images: without their sources, or with more of the last parts of their
-/// paths as long as others have the same name. Images with the same path have the same name.
-pub fn distinct_names(paths: &[&ImagePath]) -> Vec<Name> {
-    let mut lengths: Vec<usize> = paths.iter().map(|path| path.own).collect();
-    let text = |i: usize, length: usize| {
-        let parts = &paths[i].parts;
-        parts[parts.len() - length..].join("/")
-    };
-    loop {
-        let mut same: HashMap<String, Vec<usize>> = HashMap::new();
-        for (i, length) in lengths.iter().enumerate() {
-            same.entry(text(i, *length)).or_default().push(i);
-        }
-        let mut extended = false;
-        for same in same.values() {
-            if same.iter().all(|i| paths[*i].parts == paths[same[0]].parts) {
-                continue;
-            }
-            for &i in same {
-                if lengths[i] < paths[i].parts.len() {
-                    lengths[i] += 1;
-                    extended = true;
-                }
-            }
-        }
-        if !extended {
-            break;
-        }
-    }
-    let name = |(i, parts): (usize, &usize)| Name { text: text(i, *parts), parts: *parts };
-    lengths.iter().enumerate().map(name).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(images: &[(&str, &str)]) -> Vec<String> {
-        let paths: Vec<ImagePath> =
-            images.iter().map(|(source, name)| ImagePath::new(source, name)).collect();
-        let names = distinct_names(&paths.iter().collect::<Vec<_>>());
-        names.into_iter().map(|name| name.text).collect()
-    }
-
-    #[test]
-    fn names_have_the_folders_that_distinguish_them() {
-        let list = |name: &'static str| ("@list.txt", name);
-        assert_eq!(names(&[list("a/1/x.png"), list("b/1/x.png")]), ["a/1/x.png", "b/1/x.png"]);
-        assert_eq!(names(&[list("a/x.png"), list("b/y.png")]), ["x.png", "y.png"]);
-        assert_eq!(names(&[list("x.png"), list("b/x.png")]), ["x.png", "b/x.png"]);
-        assert_eq!(names(&[list("a/x.png"), list("a/x.png")]), ["x.png", "x.png"]);
-        assert_eq!(names(&[("a.npy", "0"), ("b.npy", "0")]), ["a.npy/0", "b.npy/0"]);
-    }
 }

@@ -1,5 +1,6 @@
 //! Loading of image files: all in a folder, or a single one.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -130,6 +131,22 @@ pub(super) struct Files<'a> {
     pub labelled: bool,
 }
 
+/// The images of files to decode.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Chosen<'a> {
+    /// The pages of each file, in order and numbered from 1. A file without pages has page 1.
+    /// `None`: all pages of all files.
+    pub pages: Option<&'a BTreeMap<usize, Vec<usize>>>,
+    /// The type of the samples of all images, if it is known.
+    pub sample: Option<SampleType>,
+}
+
+impl Chosen<'_> {
+    fn contains(&self, file: usize, page: usize) -> bool {
+        self.pages.is_none_or(|pages| pages.get(&file).is_some_and(|all| all.contains(&page)))
+    }
+}
+
 /// Decodes all files. If their pixels take at most `limit` bytes, they are kept in memory,
 /// otherwise the files are streamed. The files decoded at the same time take at most `limit` bytes
 /// together, or are one file.
@@ -138,16 +155,47 @@ pub(super) struct Files<'a> {
 /// If no file can be decoded; if one cannot and `want.strict` is set; if one takes more memory than
 /// `want.memory`; or if `want.channels` is neither 1 nor 3.
 pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Result<Opened> {
+    let (opened, places) = load_chosen(files, Chosen::default(), want, limit)?;
+    if places.is_empty() {
+        let (first, reason) = &opened.report.skipped[0];
+        let others = match opened.report.skipped.len() - 1 {
+            0 => String::new(),
+            1 => " (and 1 other file failed)".to_owned(),
+            n => format!(" (and {n} other files failed)"),
+        };
+        return Err(Error::usage(format!(
+            "{}: no image can be used; {first}: {reason}{others}",
+            files.source
+        )));
+    }
+    Ok(opened)
+}
+
+/// As [`load_files`], for some images. Returns the file and the page of each image, too. There can
+/// be no image.
+///
+/// # Errors
+/// Those of [`load_files`], except if no file can be decoded.
+pub(super) fn load_chosen(
+    files: &Files,
+    chosen: Chosen,
+    want: &LoadOptions,
+    limit: u64,
+) -> Result<(Opened, Vec<(usize, usize)>)> {
     let Files { source, root, files, labelled } = *files;
     let mut set = Accumulator::new(source, want, limit)?;
+    set.sample = chosen.sample;
     let mut report = FileReport::default();
     // The page that each image is, if it is one.
     let (mut pages, mut stacks) = (Vec::new(), 0);
     let reduced = AtomicUsize::new(0);
     let one = Limit::of_memory(want.memory);
     let batch = FILES_PER_THREAD * rayon::current_num_threads();
-    for first in (0..files.len()).step_by(batch) {
-        let indices: Vec<usize> = (first..files.len().min(first + batch)).collect();
+    let all: Vec<usize> = match chosen.pages {
+        Some(pages) => pages.keys().copied().collect(),
+        None => (0..files.len()).collect(),
+    };
+    for indices in all.chunks(batch) {
         let cost = |index: &usize| bytes_to_decode(&root.join(&files[*index]), one);
         let costs: Vec<u64> = indices.par_iter().map(cost).collect();
         let too_large = indices
@@ -164,7 +212,7 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
                 Advice::RaiseMemoryLimit
             )));
         }
-        for group in group_by_cost(&indices, &costs, limit) {
+        for group in group_by_cost(indices, &costs, limit) {
             // Pixels that will certainly exceed the limit are dropped at once and not held until
             // their turn comes.
             let held = AtomicU64::new(
@@ -216,11 +264,14 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
                 stacks += 1;
                 let page =
                     |number: usize| Page { number, of: places.len(), at: places[number - 1] };
-                set.push(*index, first, *cost).map_err(|error| error.at(&name))?;
-                pages.push(Some(page(1)));
+                if chosen.contains(*index, 1) {
+                    set.push(*index, first, *cost).map_err(|error| error.at(&name))?;
+                    pages.push(Some(page(1)));
+                }
                 // As many pages at a time as files fit.
                 let at_once = (limit / (*cost).max(1)).clamp(1, batch as u64) as usize;
-                let numbers: Vec<usize> = (2..=places.len()).collect();
+                let own = |number: &usize| chosen.contains(*index, *number);
+                let numbers: Vec<usize> = (2..=places.len()).filter(own).collect();
                 for numbers in numbers.chunks(at_once) {
                     let decode = |number: &usize| {
                         decode_stored_page(&path, page(*number).at, one).and_then(fit)
@@ -242,17 +293,6 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
         }
     }
     let Accumulator { images, channels, sample, sizes, indices, decoding, .. } = set;
-    if indices.is_empty() {
-        let (first, reason) = &report.skipped[0];
-        let others = match report.skipped.len() - 1 {
-            0 => String::new(),
-            1 => " (and 1 other file failed)".to_owned(),
-            n => format!(" (and {n} other files failed)"),
-        };
-        return Err(Error::usage(format!(
-            "{source}: no image can be used; {first}: {reason}{others}"
-        )));
-    }
     report.reduced = reduced.into_inner();
     let labels = if labelled { labels(files, &indices) } else { None };
     report.outside = strays(files).filter(|_| labelled);
@@ -267,6 +307,8 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
         _ => format!("; the {count} pages of {stacks} TIFF files are samples"),
     };
     let note = of_pages + &note;
+    let page = |page: &Option<Page>| page.map_or(1, |page| page.number);
+    let places: Vec<(usize, usize)> = indices.iter().copied().zip(pages.iter().map(page)).collect();
     if stacks == 0 {
         pages.clear();
     }
@@ -292,7 +334,7 @@ pub(super) fn load_files(files: &Files, want: &LoadOptions, limit: u64) -> Resul
             )))
         }
     };
-    Ok(Opened { report, ..Opened::new(source, pixels, &note) })
+    Ok((Opened { report, ..Opened::new(source, pixels, &note) }, places))
 }
 
 /// Divides files into groups of consecutive files that cost at most `limit` bytes together, or that

@@ -18,20 +18,41 @@ const MAX_LIST: u64 = 1 << 30;
 /// # Errors
 /// If the list is invalid or [`load_files`] fails, or if the film cannot be read.
 pub(super) fn standard_input(want: &LoadOptions, limit: u64) -> Result<Opened> {
-    let source = "standard input";
-    let (is_film, input) = detect(std::io::stdin().lock())
-        .map_err(|e| Error::failed(format!("{source}: cannot be read ({e})")))?;
-    if is_film {
-        return film::open(input, source, want, limit);
+    match input(want, limit)? {
+        Input::Film(opened) => Ok(*opened),
+        Input::Paths(files) => load(&files, STANDARD_INPUT, Path::new(""), want, limit),
     }
-    read(input, source, Path::new(""), want, limit)
+}
+
+/// The name of standard input in messages.
+pub(super) const STANDARD_INPUT: &str = "standard input";
+
+/// What standard input has.
+pub(super) enum Input {
+    /// A film, which is opened.
+    Film(Box<Opened>),
+    /// Paths of image files, relative to the working directory.
+    Paths(Vec<PathBuf>),
+}
+
+/// Reads standard input.
+///
+/// # Errors
+/// If the list is invalid, or the film cannot be read.
+pub(super) fn input(want: &LoadOptions, limit: u64) -> Result<Input> {
+    let (is_film, input) = detect(std::io::stdin().lock())
+        .map_err(|e| Error::failed(format!("{STANDARD_INPUT}: cannot be read ({e})")))?;
+    if is_film {
+        return film::open(input, STANDARD_INPUT, want, limit)
+            .map(|film| Input::Film(Box::new(film)));
+    }
+    parse(input, MAX_LIST).map(Input::Paths).map_err(|e| e.at(STANDARD_INPUT))
 }
 
 /// The paths in a list, relative to its folder.
 ///
 /// # Errors
 /// If the list cannot be read or is invalid.
-#[cfg(feature = "cli")]
 pub(super) fn paths(path: &Path) -> Result<Vec<PathBuf>> {
     let list = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
     parse(list, MAX_LIST).map_err(|e| e.at(path.display()))
@@ -50,19 +71,18 @@ fn detect(mut input: impl BufRead) -> std::io::Result<(bool, impl BufRead)> {
 /// # Errors
 /// If the list cannot be read or is invalid, or [`load_files`] fails.
 pub(super) fn file(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened> {
-    let list = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
-    read(list, &path.display().to_string(), path.parent().unwrap_or(Path::new("")), want, limit)
+    let root = path.parent().unwrap_or(Path::new(""));
+    load(&paths(path)?, &path.display().to_string(), root, want, limit)
 }
 
-fn read(
-    list: impl Read,
+fn load(
+    files: &[PathBuf],
     source: &str,
     root: &Path,
     want: &LoadOptions,
     limit: u64,
 ) -> Result<Opened> {
-    let files = parse(list, MAX_LIST).map_err(|e| e.at(source))?;
-    load_files(&Files { source, root, files: &files, labelled: false }, want, limit)
+    load_files(&Files { source, root, files, labelled: false }, want, limit)
 }
 
 /// Parses a list: one path per line. Spaces around a path and empty lines are ignored.

@@ -7,6 +7,7 @@ use glob::MatchOptions;
 use super::FileReport;
 use super::find;
 use crate::error::{Error, Result};
+use crate::files::PARTIAL;
 
 /// The files that a pattern stands for.
 #[derive(Debug)]
@@ -58,7 +59,10 @@ pub fn expand(pattern: &str) -> Result<Matches> {
                 report.runs.push(run);
             }
         } else if !path.is_dir() {
-            files.push(path);
+            // The rest of a write that was killed is not an image.
+            if path.extension().is_none_or(|extension| extension != PARTIAL) {
+                files.push(path);
+            }
         } else if let Ok(found) = find::find(&path) {
             files.extend(found.images.into_iter().map(|image| path.join(image)));
             report.extend(found.report);
@@ -90,7 +94,9 @@ mod tests {
     #[test]
     fn files_and_images_in_folders_match() {
         let folder = Folder::new("pattern");
-        for file in ["a1.png", "a2.png", "b.png", ".a3.png", "a/x.png", "a/notes.txt"] {
+        for file in
+            ["a1.png", "a2.png", "b.png", ".a3.png", "a/x.png", "a/notes.txt", "a4.png.partial"]
+        {
             folder.write(file, b"");
         }
         let files = |pattern: &str| -> Vec<String> {

@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use super::patches::{Patch, grid_of};
-use super::{Encoding, FileReport, Images, Labels, LoadOptions, Opened, Pixels, bundled, open};
+use super::{
+    Encoding, FileReport, Images, Labels, Listing, LoadOptions, Opened, Part, Pixels, bundled, open,
+};
 use crate::advice::Advice;
 use crate::budget::Budget;
 use crate::error::{Error, Result};
@@ -47,6 +49,15 @@ impl WholeSize {
     pub const fn of_fixed(dims: Dims, resize: bool) -> Self {
         if resize { Self::Resized(dims) } else { Self::Exactly(dims) }
     }
+
+    /// The channels that images are converted to. `None`: they are not.
+    pub const fn channels(self) -> Option<usize> {
+        match self {
+            Self::Exactly(_) | Self::Fitted(_) => None,
+            Self::Resized(dims) => Some(dims.c),
+            Self::Own { channels, .. } => Some(channels),
+        }
+    }
 }
 
 /// Patches of a set of images.
@@ -59,6 +70,8 @@ pub struct Sample {
     part: usize,
     /// Number of files that are decoded at a time.
     parallel_files: usize,
+    /// The place of each image in its listing, of a sample of whole images.
+    pub places: Vec<usize>,
     /// One line: the source, the number and size of the images.
     pub description: String,
     /// Files that are not read, or not as a whole.
@@ -146,40 +159,58 @@ impl Sample {
         want: &LoadOptions,
         budget: Budget,
     ) -> Result<Self> {
-        let channels = match size {
-            WholeSize::Exactly(_) | WholeSize::Fitted(_) => None,
-            WholeSize::Resized(dims) => Some(dims.c),
-            WholeSize::Own { channels, .. } => Some(channels),
-        };
-        let want = LoadOptions { channels, ..*want };
-        let Opened { mut pixels, report, mut description } = open(source, &want, budget.data)?;
-        let (dims, resize) = match size {
-            WholeSize::Exactly(dims) => (dims, false),
+        let want = LoadOptions { channels: size.channels(), ..*want };
+        let listing = Listing::opened(source, open(source, &want, budget.data)?);
+        let all: Vec<usize> = (0..listing.len()).collect();
+        Self::open_part(source, listing, &all, size, &want, budget)
+    }
+
+    /// As [`Sample::open_whole`], for the images at some places of a listing. They get the size
+    /// that all images of the listing would get. There can be no image.
+    ///
+    /// # Errors
+    /// As [`Sample::open_whole`].
+    pub fn open_part(
+        source: &str,
+        listing: Listing,
+        places: &[usize],
+        size: WholeSize,
+        want: &LoadOptions,
+        budget: Budget,
+    ) -> Result<Self> {
+        let sizes: Vec<Size> = listing.sizes().collect();
+        let (dims, note) = match size {
+            WholeSize::Exactly(dims) => (dims, None),
             WholeSize::Resized(dims) | WholeSize::Fitted(dims) => {
-                let odd = pixels.sizes().filter(|size| *size != dims.size()).count();
-                if odd > 0 {
-                    let which = if odd == pixels.len() { String::new() } else { format!("{odd} ") };
-                    let size = dims.size();
-                    description =
-                        format!("{description}; {which}resized to {size}, the input of the model");
-                }
-                (dims, odd > 0)
+                let odd = sizes.iter().filter(|size| **size != dims.size()).count();
+                let which = if odd == sizes.len() { String::new() } else { format!("{odd} ") };
+                let size = dims.size();
+                let note = format!("; {which}resized to {size}, the input of the model");
+                (dims, Some(note).filter(|_| odd > 0))
             }
             WholeSize::Own { channels, align, like } => {
-                let (size, why) = own_size(&pixels, align, like);
-                if let Some(why) = why {
-                    description = format!("{description}; resized to {size}, {why}");
-                }
-                (Dims::of(size, channels), why.is_some())
+                let (size, why) = own_size(&sizes, align, like);
+                let note = why.map(|why| format!("; resized to {size}, {why}"));
+                (Dims::of(size, channels), note)
             }
         };
-        if resize {
+        let odd = sizes.iter().position(|size| note.is_none() && *size != dims.size());
+        let odd = odd.map(|odd| (sizes[odd], listing.name(odd)));
+        let mut want = LoadOptions { channels: size.channels(), ..*want };
+        // Gray images of a set with colours are RGB, also if all images of this part are gray.
+        if want.channels.is_none() && dims.c == 3 && listing.has_color() {
+            want.channels = Some(dims.c);
+        }
+        let Part { mut pixels, images, report, mut description } =
+            listing.open(places, &want, budget.data)?;
+        if let Some(note) = note {
+            description += &note;
             match &mut pixels {
                 Pixels::Resident(images) => images.resize_all(dims.size())?,
                 Pixels::Streamed(catalogue) => Arc::make_mut(catalogue).resize_all(dims.size())?,
             }
         }
-        if pixels.channels() != dims.c {
+        if pixels.channels() != dims.c && !images.is_empty() {
             return Err(Error::usage(format!(
                 "{source}: the number of channels is {}, but the model takes {}; {}",
                 pixels.channels(),
@@ -187,8 +218,7 @@ impl Sample {
                 Advice::ConvertImages
             )));
         }
-        if let Some(odd) = (0..pixels.len()).find(|image| pixels.size(*image) != dims.size()) {
-            let (Size { h, w }, name) = (pixels.size(odd), pixels.name(odd));
+        if let Some((Size { h, w }, name)) = odd {
             return Err(Error::usage(format!(
                 "{source}: image {name} is {w}x{h}, but the model takes {}x{}; {}",
                 dims.w,
@@ -196,8 +226,10 @@ impl Sample {
                 Advice::ResizeImages
             )));
         }
-        let patches = (0..pixels.len()).map(|image| Patch { image, top: 0, left: 0 }).collect();
-        Ok(Self::new(pixels, patches, dims, budget.data, (description, report)))
+        let (places, images): (Vec<usize>, Vec<usize>) = images.into_iter().unzip();
+        let patches = images.into_iter().map(|image| Patch { image, top: 0, left: 0 }).collect();
+        let log = (description, report);
+        Ok(Self { places, ..Self::new(pixels, patches, dims, budget.data, log) })
     }
 
     fn new(
@@ -219,11 +251,12 @@ impl Sample {
         let parallel_files = parallel_files.clamp(1, rayon::current_num_threads());
         let (description, report) = log;
         Self {
-            part: part.min(patches.len()),
+            part: part.min(patches.len().max(1)),
             pixels,
             patches,
             dims,
             parallel_files,
+            places: Vec::new(),
             description,
             report,
         }
@@ -289,7 +322,7 @@ impl Sample {
         self.patches.len()
     }
 
-    /// Whether there is no patch. This is never the case.
+    /// Whether there is no patch. This is the case only for a part of a set.
     pub fn is_empty(&self) -> bool {
         self.patches.is_empty()
     }
@@ -315,13 +348,13 @@ impl Sample {
 }
 
 /// The size for [`WholeSize::Own`], and why images are resized if they are.
-fn own_size(pixels: &Pixels, align: usize, like: Option<Size>) -> (Size, Option<&'static str>) {
+fn own_size(all: &[Size], align: usize, like: Option<Size>) -> (Size, Option<&'static str>) {
     let median = |side: fn(Size) -> usize| {
-        let mut sides: Vec<usize> = pixels.sizes().map(side).collect();
+        let mut sides: Vec<usize> = all.iter().copied().map(side).collect();
         let middle = sides.len() / 2;
         *sides.select_nth_unstable(middle).1
     };
-    let common = pixels.common_size();
+    let common = all.first().copied().filter(|first| all.iter().all(|size| size == first));
     let size = common.unwrap_or_else(|| Size::new(median(|size| size.h), median(|size| size.w)));
     let longest = size.h.max(size.w);
     let aligned = |size: Size| size.map(|side| (side / align * align).max(align));

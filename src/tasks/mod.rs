@@ -20,6 +20,8 @@ pub mod restore;
 #[cfg(feature = "cli")]
 pub mod segment;
 #[cfg(feature = "cli")]
+pub mod shards;
+#[cfg(feature = "cli")]
 pub mod sweep;
 #[cfg(feature = "cli")]
 pub mod synthesis;

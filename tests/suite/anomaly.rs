@@ -46,6 +46,11 @@ fn fitted() -> &'static Fitted {
     })
 }
 
+/// A detector for other suites, and a folder of images to score.
+pub fn detector() -> [&'static str; 2] {
+    [&fitted().detector, &fitted().test]
+}
+
 /// Fits a detector of the shared run on images. Must be called with the run already there.
 fn fit(normal: &str, out: &str) -> Command {
     let run = TempFolder::shared().path("anomaly/run");

@@ -70,6 +70,7 @@ mod samples;
 mod segment;
 mod several;
 mod shaders;
+mod shards;
 mod support;
 mod sweep;
 mod synthesis;

@@ -7,10 +7,11 @@ use serde_json::json;
 
 use super::Fitted;
 use crate::cli::reading::{ReadArgs, ShowArgs};
+use crate::cli::shard::ShardArgs;
 use crate::cli::targets::{Job, Results, Targets};
-use crate::cli::{CommandArgs, Common};
+use crate::cli::{CommandArgs, Common, refuse_existing};
 use crate::data::{Handles, LoadOptions};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files;
 use crate::model::ModelSpec;
 use crate::report::picture::{self, Picture};
@@ -18,6 +19,7 @@ use crate::report::rendering::Rendering;
 use crate::report::signals;
 use crate::shape::Dims;
 use crate::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
+use crate::tasks::shards::{Format, Info, Table, quoted};
 
 /// Score images of any size: how anomalous each is, whether it exceeds the threshold, and where.
 ///
@@ -37,6 +39,9 @@ pub struct ScoreArgs {
     /// above the threshold; or the PNG file of a single result
     #[arg(short, long, value_name = "PATH")]
     pub(super) out: Option<PathBuf>,
+    /// Also write the scores as a table: .csv or .jsonl
+    #[arg(long, value_name = "FILE")]
+    table: Option<PathBuf>,
     /// Overwrite existing files
     #[arg(long)]
     force: bool,
@@ -44,6 +49,8 @@ pub struct ScoreArgs {
     read: ReadArgs,
     #[command(flatten)]
     show: ShowArgs,
+    #[command(flatten)]
+    shard: ShardArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -105,7 +112,7 @@ impl CommandArgs for ScoreArgs {
     }
 
     fn writes_files(&self) -> bool {
-        self.out.is_some()
+        self.out.is_some() || self.table.is_some()
     }
 
     fn run(self) -> anyhow::Result<()> {
@@ -122,8 +129,39 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
         channels: Some(dims.c),
         ..args.read.options(&budget, Some(&fitted.loaded.graph.spec))
     };
-    let out = Results { out: args.out.as_deref(), beside: &[MASK], keeps_tiff: false };
-    let targets = Targets::plan(&args.common, &args.images, &out, &wanted, &budget, args.force)?;
+    let work = args.shard.work()?;
+    if work.skip_existing && args.out.is_none() && args.table.is_none() {
+        let message = "--skip-existing needs files of results: add -o or --table";
+        return Err(Error::usage(message).into());
+    }
+    let mut table = match &args.table {
+        Some(path) => Some(open_table(&args, &fitted, path)?),
+        None => None,
+    };
+    if args.out.is_none()
+        && let Some(path) = &args.table
+        && work.has_all(&args.common, &[work.file(path)], args.force)?
+    {
+        return Ok(());
+    }
+    let results = Results {
+        out: args.out.as_deref(),
+        beside: &[MASK],
+        keeps_tiff: false,
+        force: args.force,
+        work,
+        table: table.as_ref(),
+    };
+    let targets = Targets::plan(&args.common, &args.images, &results, &wanted, &budget)?;
+    if targets.jobs.is_empty() && table.as_ref().is_none_or(|table| table.exists()) {
+        return Ok(());
+    }
+    if let Some(table) = &mut table {
+        targets.finished.iter().for_each(|job| table.keep(job.place, &job.name));
+    }
+    if targets.jobs.is_empty() {
+        return Ok(table.map_or(Ok(()), |table| table.finish(&targets.names))?);
+    }
     let model = &fitted.loaded.graph.spec;
     let rendering = targets.rendering(model, &args.show.show_channels)?;
     let mut device = args.common.open()?;
@@ -132,12 +170,28 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let reserved = targets.bytes(|size| Image::bytes(dims, size));
     let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;
     let mut handles = Handles::default();
+    if let Some(table) = table.as_mut().filter(|_| args.out.is_some()) {
+        table.start_journal()?;
+    }
     let threshold = detector.calibration.image_threshold;
-    for Job { source, image, name, target } in &targets.jobs {
+    for Job { source, image, place, name, target } in &targets.jobs {
         let image = Image::read(&targets.sources[*source], *image, &mut handles)?;
         let views = detector.views(&mut device, &mut extractor, &image)?;
         let score = views.score();
         let anomalous = score > threshold;
+        if let Some(table) = &mut table {
+            let row = match table.format() {
+                Format::Csv => format!("{},{score},{threshold},{anomalous}\n", quoted(name)),
+                Format::Json | Format::JsonLines => {
+                    let row = json!({
+                        "image": name, "score": score, "threshold": threshold,
+                        "anomalous": anomalous
+                    });
+                    format!("{row}\n")
+                }
+            };
+            table.push(*place, name, row)?;
+        }
         if args.out.is_some() {
             write(target, &image, &views, detector, (model, &rendering))?;
         }
@@ -154,6 +208,31 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
             outln!("{score:8.3}  {}  {name}", if anomalous { "anomalous" } else { "normal   " });
         }
     }
+    if let Some(table) = table {
+        table.finish(&targets.names)?;
+    }
     args.common.report_kernels(&mut device);
     Ok(())
+}
+
+/// The table of the scores, with the rows of an earlier process.
+fn open_table(args: &ScoreArgs, fitted: &Fitted, path: &Path) -> Result<Table> {
+    let work = args.shard.work()?;
+    let format = Format::of(path)?;
+    let path = work.file(path);
+    if !work.skip_existing {
+        refuse_existing(&path, args.force)?;
+    }
+    let calibration = &fitted.detector.calibration;
+    let settings = format!(
+        "layer {}, thresholds {} and {}",
+        calibration.layer, calibration.image_threshold, calibration.pixel_threshold
+    );
+    let info = Info::new("anomaly score", &fitted.loaded.hash, settings, work.shard());
+    let head = "image,score,threshold,anomalous\n".to_owned();
+    let mut table = Table::new(&path, format, head, info);
+    if work.skip_existing && args.out.is_some() {
+        table.read_known()?;
+    }
+    Ok(table)
 }

@@ -10,6 +10,8 @@ use crate::annotations::box_files::to_voc;
 use crate::annotations::boxes::{Bounds, Detection};
 use crate::annotations::label_image::class_colour;
 use crate::bail_usage;
+use crate::cli::outputs::names_image;
+use crate::cli::shard::ShardArgs;
 use crate::cli::targets::{Job, Results, Targets};
 use crate::cli::{CommandArgs, Common, budget, refuse_existing};
 use crate::data::{Handles, LoadOptions};
@@ -19,6 +21,7 @@ use crate::model::Purpose;
 use crate::report::picture;
 use crate::shape::Dims;
 use crate::tasks::detect::Detector;
+use crate::tasks::shards::{Format, Info, Table, json_rows};
 
 /// The file of all detections.
 const ALL: &str = "detections.json";
@@ -56,6 +59,8 @@ pub struct PredictArgs {
     /// their files as needed [default: the free memory]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
+    #[command(flatten)]
+    shard: ShardArgs,
     #[command(flatten)]
     common: Common,
 }
@@ -123,13 +128,35 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         eight_bits: true,
         ..LoadOptions::new(args.strict, &budget)
     };
-    let out = Results { out: Some(&args.out), beside: &["xml"], keeps_tiff: false };
-    let targets = Targets::plan(&args.common, &args.images, &out, &wanted, &budget, args.force)?;
-    let all = match &targets.jobs[..] {
-        [only] if only.target == args.out => args.out.with_extension("json"),
-        _ => args.out.join(ALL),
+    let work = args.shard.work()?;
+    let all =
+        if names_image(&args.out) { args.out.with_extension("json") } else { args.out.join(ALL) };
+    let all = work.file(&all);
+    let settings = format!("score {}", args.score);
+    let info = Info::new("detect", &loaded.hash, settings, work.shard());
+    let mut table = Table::new(&all, Format::Json, String::new(), info);
+    if work.skip_existing {
+        table.read_known()?;
+    }
+    let results = Results {
+        out: Some(&args.out),
+        beside: &["xml"],
+        keeps_tiff: false,
+        force: args.force,
+        work,
+        table: Some(&table),
     };
-    refuse_existing(&all, args.force)?;
+    let targets = Targets::plan(&args.common, &args.images, &results, &wanted, &budget)?;
+    if !work.skip_existing {
+        refuse_existing(&all, args.force)?;
+    }
+    if targets.jobs.is_empty() && table.exists() {
+        return Ok(());
+    }
+    targets.finished.iter().for_each(|job| table.keep(job.place, &job.name));
+    if targets.jobs.is_empty() {
+        return Ok(table.finish(&targets.names)?);
+    }
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
@@ -140,12 +167,15 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         targets.bytes(|size| (size.area() * (channels + 3 * 4)) as u64),
     )?;
     let classes = detector.classes();
-    let (mut handles, mut lines) = (Handles::default(), Vec::new());
-    for Job { source, image, name, target } in &targets.jobs {
+    let mut handles = Handles::default();
+    table.start_journal()?;
+    for Job { source, image, place, name, target } in &targets.jobs {
         let set = &targets.sources[*source];
         let dims = Dims::of(set.size(*image), channels);
         let pixels = set.read(*image, &mut handles)?;
         let found = detector.find(&mut device, &[(&pixels, dims)], args.score)?.remove(0);
+        let objects = as_json(name, classes, &found);
+        table.push(*place, name, json_rows(&objects))?;
         files::make_folder(target.parent().unwrap_or(Path::new("")))?;
         let boxes = draw_boxes(&pixels, dims, &found);
         picture::save_png(target, &boxes, Dims { c: 3, ..dims })?;
@@ -153,7 +183,6 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
             &target.with_extension("xml"),
             to_voc(name, dims, classes, &found).as_bytes(),
         )?;
-        let objects = as_json(name, classes, &found);
         if args.common.json {
             outln!(
                 "{}",
@@ -176,9 +205,8 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
                 if counts.is_empty() { "nothing".to_owned() } else { counts.join(", ") }
             ));
         }
-        lines.extend(objects);
     }
-    files::write_atomically(&all, (serde_json::to_string_pretty(&lines)? + "\n").as_bytes())?;
+    table.finish(&targets.names)?;
     args.common.report_kernels(&mut device);
     Ok(())
 }

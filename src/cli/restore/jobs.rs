@@ -11,8 +11,10 @@ use crate::error::{Error, Result};
 use image::ImageFormat;
 
 use super::RestoreArgs;
+use crate::cli::image_names::{ImagePath, distinct_names};
 use crate::cli::outputs::single_file;
-use crate::cli::targets::{EarlierResults, ImagePath, distinct_names};
+use crate::cli::shard::Work;
+use crate::cli::targets::EarlierResults;
 use crate::cli::{counted, refuse_existing};
 
 /// An image to restore.
@@ -63,13 +65,14 @@ fn result_name(name: &Path, content: Content) -> PathBuf {
     PathBuf::from(format!("{}.{ending}", name.display()))
 }
 
-/// The jobs for all images. Results keep the images' paths relative to a folder that was given. For
+/// The jobs for the images that this process has and that have no results. Names are chosen among
+/// all images. Results keep the images' paths relative to a folder that was given. For
 /// one image, `out` can name the file of the result.
 ///
 /// # Errors
 /// If an image or clean image does not exist, two results would have the same file, a result would
 /// replace an image, or a file exists and --force is not given.
-pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
+pub fn jobs(args: &RestoreArgs, out: &Path, work: Work) -> Result<Vec<Job>> {
     let mut jobs: Vec<Job> = Vec::new();
     let mut targets: HashMap<String, PathBuf> = HashMap::new();
     // Some file systems ignore case.
@@ -179,10 +182,6 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
                 )));
             }
         }
-        refuse_existing(&job.target, args.force)?;
-        if args.side_by_side {
-            refuse_existing(&job.side(), args.force)?;
-        }
         if let Some(clean) = job.clean.as_ref().filter(|clean| !clean.is_file()) {
             return Err(Error::usage(format!(
                 "--compare: {} does not exist; it is needed to compare {}",
@@ -191,7 +190,19 @@ pub fn jobs(args: &RestoreArgs, out: &Path) -> Result<Vec<Job>> {
             )));
         }
     }
-    Ok(jobs)
+    let count = jobs.len();
+    let mut own: Vec<Job> = jobs.drain(work.range(count)).collect();
+    let all = own.len();
+    let files = |job: &Job| {
+        std::iter::once(job.target.clone()).chain(args.side_by_side.then(|| job.side()))
+    };
+    if work.skip_existing {
+        own.retain(|job| !files(job).all(|file| file.is_file()));
+    } else {
+        own.iter().flat_map(files).try_for_each(|file| refuse_existing(&file, args.force))?;
+    }
+    work.report(&args.common, count, all - own.len());
+    Ok(own)
 }
 
 /// Checks that --quality has an effect, and says on how many results it has none.

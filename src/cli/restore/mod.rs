@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use self::jobs::Job;
 use super::Common;
+use super::shard::ShardArgs;
 use super::targets::reason;
 use crate::budget;
 use crate::data::formats::decode::Limit;
@@ -79,6 +80,8 @@ pub struct RestoreArgs {
     /// and as many tiles are processed at once as fit [default: 2GiB for images]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
+    #[command(flatten)]
+    shard: ShardArgs,
     #[command(flatten)]
     pub(in crate::cli) common: Common,
 }
@@ -213,8 +216,12 @@ fn run(
     };
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(default_folder));
     let (memory, limit) = args.memory()?;
-    let jobs = jobs::jobs(args, &out)?;
+    let work = args.shard.work()?;
+    let jobs = jobs::jobs(args, &out, work)?;
     jobs.iter().try_for_each(check)?;
+    if jobs.is_empty() {
+        return Ok(());
+    }
     let mut device = args.common.open()?;
     device.limit_memory(memory);
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
@@ -240,8 +247,9 @@ fn run(
             prepare(job, image).map_err(place)
         });
         let mut input = match input {
-            // If no image could be restored, the error of the last image is returned.
-            Err(error) if !args.strict && skipped.len() + 1 < jobs.len() => {
+            // If no image could be restored, the error of the last image is returned. A part can
+            // have no image that can be used.
+            Err(error) if !args.strict && (work.is_part() || skipped.len() + 1 < jobs.len()) => {
                 let name = job.image.display().to_string();
                 skipped.push((name.clone(), reason(&error, &name)));
                 continue;

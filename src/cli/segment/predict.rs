@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{check_memory, load, placed};
 use crate::annotations::label_image::{class_colour, write_labels};
+use crate::cli::shard::ShardArgs;
 use crate::cli::targets::{Job, Results, Targets};
 use crate::cli::{CommandArgs, Common, budget};
 use crate::data::{Handles, LoadOptions};
@@ -54,6 +55,8 @@ pub struct PredictArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
+    shard: ShardArgs,
+    #[command(flatten)]
     common: Common,
 }
 
@@ -98,8 +101,18 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         ..LoadOptions::new(args.strict, &budget)
     };
     let endings: &[&str] = if args.probabilities { &[OVERLAY, "npy"] } else { &[OVERLAY] };
-    let out = Results { out: Some(&args.out), beside: endings, keeps_tiff: false };
-    let targets = Targets::plan(&args.common, &args.images, &out, &wanted, &budget, args.force)?;
+    let results = Results {
+        out: Some(&args.out),
+        beside: endings,
+        keeps_tiff: false,
+        force: args.force,
+        work: args.shard.work()?,
+        table: None,
+    };
+    let targets = Targets::plan(&args.common, &args.images, &results, &wanted, &budget)?;
+    if targets.jobs.is_empty() {
+        return Ok(());
+    }
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let segmenter = placed(&mut device, &loaded)?;
@@ -112,7 +125,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         let size = size_of(&jobs[0]);
         let plan = segmenter.plan(&device, size)?;
         let mut pass = plan.pass();
-        for Job { source, image, name, target } in jobs {
+        for Job { source, image, name, target, .. } in jobs {
             let set = &targets.sources[*source];
             let pixels = set.values(*image, &mut handles)?;
             let probabilities = pass.probabilities(&mut device, &pixels)?;

@@ -5,6 +5,8 @@ use std::path::Path;
 
 use image::ImageFormat;
 
+use crate::files;
+
 /// The file name extensions of image files, in lower case.
 pub const EXTENSIONS: [&str; 20] = [
     "png", "apng", "jpg", "jpeg", "jpe", "jfif", "bmp", "dib", "gif", "tif", "tiff", "btf", "webp",
@@ -149,7 +151,9 @@ impl Content {
     /// Whether a file with this name can be something other than an image without a look at its
     /// content.
     pub fn is_other_by_name(path: &Path) -> bool {
-        OTHER_EXTENSIONS.contains(&extension(path).as_str())
+        let extension = extension(path);
+        // An image that a process has not written to its end, also if it was killed.
+        extension == files::PARTIAL || OTHER_EXTENSIONS.contains(&extension.as_str())
     }
 }
 

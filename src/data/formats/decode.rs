@@ -151,7 +151,7 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Opens a regular file of at most [`MAX_FILE_BYTES`].
-fn open(path: &Path) -> Result<BufReader<File>> {
+pub(super) fn open(path: &Path) -> Result<BufReader<File>> {
     // Checked before opening, because opening a named pipe waits for a writer.
     let metadata = std::fs::metadata(path).map_err(|e| unreadable_file(&e))?;
     if !metadata.is_file() {
@@ -164,7 +164,7 @@ fn open(path: &Path) -> Result<BufReader<File>> {
     Ok(BufReader::new(file))
 }
 
-fn unreadable_file(error: &std::io::Error) -> Error {
+pub(super) fn unreadable_file(error: &std::io::Error) -> Error {
     Error::failed(format!("cannot be read ({error}); check the file and its permissions"))
 }
 
@@ -201,7 +201,7 @@ fn catch_panic<T>(bytes: &[u8], decode: impl FnOnce(&[u8]) -> Result<T>) -> Resu
     decoded.unwrap_or_else(|_| Err(decoder_failed()))
 }
 
-fn decoder_failed() -> Error {
+pub(super) fn decoder_failed() -> Error {
     Error::usage("the decoder failed; the file is damaged: save it again or remove it")
 }
 
@@ -262,7 +262,7 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
 }
 
 /// An image that is not decoded yet.
-enum Source<'a, R: Read + Seek> {
+pub(super) enum Source<'a, R: Read + Seek> {
     /// A format of the crate `image`.
     Image(Box<dyn ImageDecoder + 'a>, ImageFormat),
     Tiff(Box<TiffFile<R>>),
@@ -270,7 +270,7 @@ enum Source<'a, R: Read + Seek> {
 
 impl<R: Read + Seek> Source<'_, R> {
     /// Width and height.
-    fn size(&self) -> (u32, u32) {
+    pub fn size(&self) -> (u32, u32) {
         match self {
             Self::Image(decoder, _) => decoder.dimensions(),
             Self::Tiff(file) => file.size,
@@ -285,7 +285,7 @@ impl<R: Read + Seek> Source<'_, R> {
         }
     }
 
-    fn orientation(&mut self) -> Option<Orientation> {
+    pub fn orientation(&mut self) -> Option<Orientation> {
         match self {
             Self::Image(decoder, _) => {
                 let exif = decoder.exif_metadata().ok().flatten().map(exif::without_prefix);
@@ -315,7 +315,7 @@ impl<R: Read + Seek> Source<'_, R> {
 
 /// Reads the header of a file of `size` bytes. It refuses images that exceed the limit according to
 /// their header. `page` is the place of an image in a TIFF file; otherwise it is the first one.
-fn source<'a, R: BufRead + Seek + 'a>(
+pub(super) fn source<'a, R: BufRead + Seek + 'a>(
     mut file: R,
     path: &Path,
     size: u64,

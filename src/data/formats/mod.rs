@@ -10,6 +10,7 @@ pub mod decode;
 mod decoded;
 pub mod directory;
 mod frames;
+pub mod head;
 pub mod idx;
 #[cfg(feature = "cli")]
 mod inner_labels;
@@ -77,6 +78,14 @@ pub(super) fn open(path: &Path, want: &LoadOptions, limit: u64) -> Result<Opened
     }
     let format = FORMATS.iter().find(|format| (format.sniffs)(&start, path));
     (format.expect("the last format accepts every file").open)(path, want, limit)
+}
+
+/// Whether a file has one image, so that it is not opened as a set in a format of several.
+pub(super) fn is_image(path: &Path) -> bool {
+    let Ok(start) = start(path) else { return false };
+    let is_set = |format: &Format| (format.sniffs)(&start, path);
+    !FORMATS[..FORMATS.len() - 1].iter().any(is_set)
+        && matches!(content::Content::of(&start, path), content::Content::Image(_))
 }
 
 /// Opens the array `inside` a file.

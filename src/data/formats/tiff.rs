@@ -18,6 +18,7 @@ use super::tiff_zstd::{self, Pages};
 use crate::data::exif;
 use crate::data::metadata::Density;
 use crate::error::{Error, Result};
+use crate::sample_type::SampleType;
 use crate::shape::Dims;
 
 /// XMP metadata (Adobe's tag, not part of the specification).
@@ -192,6 +193,20 @@ impl<R: Read + Seek> TiffFile<R> {
         let decoded = self.color.decoded() as u64 * size;
         let stored = self.color.stored() as u64 * u64::from(self.bits) / 8;
         area.saturating_mul(decoded.max(stored))
+    }
+
+    /// The type of the samples of the decoded image.
+    pub const fn sample(&self) -> SampleType {
+        match (self.is_float, self.bits) {
+            (true, _) => SampleType::F32,
+            (false, 16) => SampleType::U16,
+            (false, _) => SampleType::U8,
+        }
+    }
+
+    /// Whether the decoded image has colours.
+    pub const fn has_color(&self) -> bool {
+        self.color.decoded() > 2
     }
 
     /// The orientation by which the image is turned.

@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
+use crate::data::Sample;
 pub use crate::data::numbers::npy_header::encode as npy_header;
-use crate::data::{Labels, Sample};
 use crate::error::{Error, Result};
 use crate::files::{self, Partial};
 use crate::shape::Dims;
 
 /// Maximum size of a safetensors header: readers refuse larger ones.
-const HEADER_LIMIT: usize = 100_000_000;
+pub(super) const HEADER_LIMIT: usize = 100_000_000;
 /// Metadata key of the description of the features.
-const KEY: &str = "csae_features";
+pub(super) const KEY: &str = "csae_features";
+/// Extension of the names of the images beside an array.
+pub const NAMES: &str = "names.txt";
+/// Extension of the labels of the images beside an array.
+pub const LABELS: &str = "labels.npy";
 
 /// File format of features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,12 +50,10 @@ impl FeatureFormat {
     pub fn files(self, path: &Path, labelled: bool) -> Vec<PathBuf> {
         match self {
             Self::Safetensors => vec![path.to_owned()],
-            Self::Npy if labelled => vec![
-                path.to_owned(),
-                path.with_extension("names.txt"),
-                path.with_extension("labels.npy"),
-            ],
-            Self::Npy => vec![path.to_owned(), path.with_extension("names.txt")],
+            Self::Npy if labelled => {
+                vec![path.to_owned(), path.with_extension(NAMES), path.with_extension(LABELS)]
+            }
+            Self::Npy => vec![path.to_owned(), path.with_extension(NAMES)],
         }
     }
 }
@@ -103,35 +105,21 @@ impl Writer {
     pub fn create(path: &Path, source: &FeatureSource, sample: &Sample) -> Result<Self> {
         let format = FeatureFormat::of(path)?;
         let names: Vec<String> = (0..sample.len()).map(|image| sample.name(image)).collect();
-        let labels = sample.labels();
+        let labels = sample.labels_of_patches();
         let shape = source.shape();
         let left = shape.iter().product();
         let mut partial = Partial::create(path)?;
         match format {
             FeatureFormat::Npy => partial.write(&npy_header("<f4", &shape))?,
             FeatureFormat::Safetensors => {
-                let values = 4 * left;
-                let mut metadata =
-                    json!({ KEY: source.json().to_string(), "names": json!(names).to_string() });
-                let mut header = json!({"features": tensor("F32", &shape, [0, values])});
-                if let Some(Labels { classes, of }) = labels {
-                    metadata["classes"] = json!(json!(classes).to_string());
-                    header["labels"] = tensor("I64", &[of.len()], [values, values + 8 * of.len()]);
-                }
-                header["__metadata__"] = metadata;
-                let mut header = header.to_string().into_bytes();
-                // Padded with spaces, so that the values are aligned to 8 bytes.
-                header.resize(header.len().next_multiple_of(8), b' ');
-                if header.len() > HEADER_LIMIT {
-                    return Err(Error::usage(format!(
-                        "{}: the names of {} images do not fit into the header of a safetensors \
-                         file; write .npy instead",
-                        path.display(),
-                        names.len()
-                    )));
-                }
-                partial.write(&(header.len() as u64).to_le_bytes())?;
-                partial.write(&header)?;
+                let classes = labels.as_ref().map(|labels| json!(labels.classes).to_string());
+                let header = TensorHeader {
+                    source: &source.json().to_string(),
+                    names: &names,
+                    shape: &shape,
+                    classes: classes.as_deref(),
+                };
+                partial.write(&header.bytes().map_err(|error| error.at(path.display()))?)?;
             }
         }
         let names = names.into_iter().map(|name| name + "\n").collect();
@@ -140,7 +128,7 @@ impl Writer {
             path: path.to_owned(),
             partial,
             left,
-            labels: labels.map(|labels| labels.of.clone()),
+            labels: labels.map(|labels| labels.of),
             names,
         })
     }
@@ -176,17 +164,53 @@ impl Writer {
                 self.partial.write(&labels.unwrap_or_default())?
             }
             (FeatureFormat::Npy, labels) => {
-                files::write_atomically(
-                    &self.path.with_extension("names.txt"),
-                    self.names.as_bytes(),
-                )?;
+                files::write_atomically(&self.path.with_extension(NAMES), self.names.as_bytes())?;
                 if let Some(labels) = labels {
                     let whole = [npy_header("<i8", &[labels.len() / 8]), labels].concat();
-                    files::write_atomically(&self.path.with_extension("labels.npy"), &whole)?;
+                    files::write_atomically(&self.path.with_extension(LABELS), &whole)?;
                 }
             }
         }
         self.partial.finish()
+    }
+}
+
+/// The header of a safetensors file of features.
+pub(super) struct TensorHeader<'a> {
+    /// Description of the features.
+    pub source: &'a str,
+    /// The name of each image.
+    pub names: &'a [String],
+    /// Shape of the features.
+    pub shape: &'a [usize],
+    /// The names of the classes as a JSON array, if the images have labels.
+    pub classes: Option<&'a str>,
+}
+
+impl TensorHeader<'_> {
+    /// The header with its length in front.
+    ///
+    /// # Errors
+    /// If the names are too long.
+    pub fn bytes(&self) -> Result<Vec<u8>> {
+        let (images, values) = (self.names.len(), 4 * self.shape.iter().product::<usize>());
+        let mut metadata = json!({ KEY: self.source, "names": json!(self.names).to_string() });
+        let mut header = json!({"features": tensor("F32", self.shape, [0, values])});
+        if let Some(classes) = self.classes {
+            metadata["classes"] = json!(classes);
+            header["labels"] = tensor("I64", &[images], [values, values + 8 * images]);
+        }
+        header["__metadata__"] = metadata;
+        let mut header = header.to_string().into_bytes();
+        // Padded with spaces, so that the values are aligned to 8 bytes.
+        header.resize(header.len().next_multiple_of(8), b' ');
+        if header.len() > HEADER_LIMIT {
+            return Err(Error::usage(format!(
+                "the names of {images} images do not fit into the header of a safetensors file; \
+                 write .npy instead"
+            )));
+        }
+        Ok([&(header.len() as u64).to_le_bytes(), &header[..]].concat())
     }
 }
 

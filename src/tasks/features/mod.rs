@@ -1,8 +1,10 @@
 //! Feature extraction: the output of a trained encoder for each image, in order.
 
 mod file;
+mod parts;
 
-pub use file::{FeatureFormat, FeatureSource, Writer, npy_header, read};
+pub use file::{FeatureFormat, FeatureSource, LABELS, NAMES, Writer, npy_header, read};
+pub use parts::FeatureParts;
 
 use crate::data::{Sample, patches};
 use crate::device::Device;
