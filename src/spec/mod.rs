@@ -321,7 +321,7 @@ pub struct SparsitySpec {
     #[serde(skip_serializing_if = "is_zero_f64")]
     pub aux_alpha: f64,
     /// Active elements of each sample in the auxiliary loss, counted over all channels and
-    /// positions; 0: as many as the code keeps.
+    /// positions; 0: the number that the code keeps.
     #[serde(skip_serializing_if = "is_zero_usize")]
     pub aux_k: usize,
 }

@@ -1,4 +1,5 @@
-//! The structure of JPEG files (ITU-T T.81, annex B): where a file ends, and how coarse its luma is.
+//! The structure of JPEG files (ITU-T T.81, annex B): the end of a file, and the quantization of
+//! its luma.
 
 /// Start of frame: size, components and their tables. Baseline, extended and progressive.
 const FRAMES: std::ops::RangeInclusive<u8> = 0xc0..=0xc2;

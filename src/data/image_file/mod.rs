@@ -197,8 +197,8 @@ impl ImageFile {
         self.is_jpeg
     }
 
-    /// The quantization steps of the luma on the scale of pixels, if this image was read from a JPEG
-    /// file.
+    /// The quantization steps of the luma on the scale of pixels, if this image was read from a
+    /// JPEG file.
     pub fn luma_steps(&self) -> Option<[f32; 64]> {
         let Levels { black, white } = self.levels;
         self.luma_steps.map(|steps| steps.map(|step| f32::from(step) / (white - black)))

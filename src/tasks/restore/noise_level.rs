@@ -25,8 +25,8 @@
 //! fine noise was removed, by JPEG compression or demosaicing, or texture passes for noise. Which
 //! of them it is cannot be told, so the lower level is used, and the higher one is reported.
 //!
-//! JPEG compression also changes the level of the luma by quantization. If the steps are known, this
-//! is undone, or the estimate is doubtful ([`Quantization`]).
+//! JPEG compression also changes the level of the luma by quantization. If the steps are known,
+//! this is undone, or the estimate is doubtful ([`Quantization`]).
 
 use std::ops::Range;
 
