@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn bytes_in_memory_and_in_a_file_are_read_alike() {
-        let bytes: Vec<u8> = (0..20_000_u32).map(|i| (i * i >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..20_000_u32).map(|i| ((i * i) >> 3) as u8).collect();
         let folder = Folder::new("reader");
         let file = File::open(folder.write("bytes", &bytes)).unwrap();
         for mut reader in [Reader::of(&bytes), Reader::File(BufReader::new(file))] {
