@@ -38,7 +38,7 @@ impl Quantization {
     pub fn undo(&self, found: f64) -> Option<f64> {
         // `after` grows with σ. It is at most 1.1 σ, and below σ only where steps are coarse.
         let (mut low, mut high) = (0.5 * found, 8.0 * found);
-        for _ in 0..40 {
+        for _ in 0..24 {
             let middle = 0.5 * (low + high);
             if self.after(middle) < found {
                 low = middle;
@@ -58,13 +58,13 @@ fn rounded_variance(sigma: f64, step: f64) -> f64 {
         // Rounding is then like noise of its own, to less than 1e-8 of the variance.
         return sigma.powi(2) + step.powi(2) / 12.0;
     }
-    let above = |k: f64| 1.0 - ((k - 0.5) * step / sigma).normal_cdf();
-    // Multiples beyond 10 σ do not occur.
-    let square = |k: u32| {
+    // Σ k²·P(rounds to k) = Σ (2k − 1)·P(rounds to k or more). Multiples beyond 6 σ hardly occur.
+    let last = 1 + (6.0 * sigma / step) as u32;
+    let term = |k: u32| {
         let k = f64::from(k);
-        2.0 * (above(k) - above(k + 1.0)) * (k * step).powi(2)
+        (2.0 * k - 1.0) * (1.0 - ((k - 0.5) * step / sigma).normal_cdf())
     };
-    (1..=10).map(square).sum()
+    2.0 * step.powi(2) * (1..=last).map(term).sum::<f64>()
 }
 
 #[cfg(test)]
