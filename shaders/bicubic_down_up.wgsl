@@ -9,7 +9,7 @@
 // Layouts: x and y (N,H,W,C), level (N).
 // Invocation: one element of y.
 // Grid: ceil(len / 64) workgroups of 64.
-// Precondition: every scale divides `side`.
+// Precondition: every scale divides `side`, and is at most `side`.
 // Twin: BicubicDownUp in src/ops/bicubic/cpu.rs.
 struct Params {
     len: u32,
@@ -37,9 +37,10 @@ fn cubic(at: f32) -> f32 {
     return 0.0;
 }
 
-// Mirrors an index into 0 .. side at both ends. The edge element appears twice.
+// Mirrors an index from -2 side on into 0 .. side at both ends. The edge element appears twice.
+// OpenGL leaves the remainder of negative numbers undefined.
 fn mirrored(at: i32, side: i32) -> i32 {
-    let around = ((at % (2 * side)) + 2 * side) % (2 * side);
+    let around = i32(u32(at + 2 * side) % u32(2 * side));
     return min(around, 2 * side - 1 - around);
 }
 

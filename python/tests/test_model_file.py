@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,15 @@ def test_the_hash_is_that_of_the_page() -> None:
                 state = ((state ^ int.from_bytes(word, "little")) * (2**40 + 0x1B3)) % 2**64
                 state ^= state >> 32
     assert hash_of(tensors) == f"{state:016x}"
+
+
+def test_a_model_of_spectrograms_warns_that_it_takes_no_recordings(tmp_path: Path) -> None:
+    description = next(iter(CASES.values()))
+    path = tmp_path / "model.safetensors"
+    ct.save(random_model(description), path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ct.load(path)
+    ct.save(random_model({**description, "spectrogram": {"rate": 16000}}), path)
+    with pytest.warns(UserWarning, match="spectrograms in dB, not recordings.*'rate': 16000"):
+        ct.load(path)

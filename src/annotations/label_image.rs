@@ -1,12 +1,12 @@
 //! Label images: PNG files with one number per pixel, as gray, an index into a palette, or a colour
 //! with equal channels.
 
-use std::io::{BufReader, Cursor};
 use std::path::Path;
 
 use png::{BitDepth, ColorType, Decoder, Encoder, Transformations};
 
 use crate::advice::Advice;
+use crate::data::formats::reader::Reader;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::shape::Size;
@@ -84,7 +84,7 @@ pub fn labels_from(bytes: &[u8]) -> Result<LabelImage> {
     let invalid = |error: png::DecodingError| {
         Error::usage(format!("not a label image ({error}); label images are PNG files"))
     };
-    let mut decoder = Decoder::new(BufReader::new(Cursor::new(bytes)));
+    let mut decoder = Decoder::new(Reader::of(bytes));
     // The numbers are the stored values: no palette lookup, no scaling of low bit depths.
     decoder.set_transformations(Transformations::IDENTITY);
     let mut reader = decoder.read_info().map_err(invalid)?;

@@ -8,6 +8,7 @@ use crate::raster::corrupt::Mask;
 use crate::shape::{Dims, Size, to_nhwc};
 use crate::tasks::restore::image;
 use crate::tasks::restore::noise_level::{self, NoiseLevel};
+use crate::tasks::restore::quantization::Quantization;
 
 /// One image: gray or RGB pixels as an [`Array`] of shape 1×C×H×W on the scale 0 to 1, with the
 /// properties of its file.
@@ -33,6 +34,8 @@ pub struct Image {
     alpha: Option<Vec<f32>>,
     /// Channels, depth and colour profile of the file, without pixels.
     kind: ImageFile,
+    /// The quantization of the JPEG file that the pixels are from.
+    quantization: Option<Quantization>,
 }
 
 impl Image {
@@ -49,7 +52,7 @@ impl Image {
             )));
         }
         let kind = ImageFile::from_pixels(&[], Dims::new(c, 0, 0), Depth::Eight);
-        Ok(Self { pixels, alpha: None, kind })
+        Ok(Self { pixels, alpha: None, kind, quantization: None })
     }
 
     /// Reads a PNG, JPEG, BMP, GIF, ICO, TGA, TIFF, WebP or PNM file, recognised by its content; of
@@ -65,6 +68,7 @@ impl Image {
             pixels: Array::of_samples(file.dims, &file.pixels()),
             alpha: file.alpha(),
             kind: file.kind(file.depth()),
+            quantization: file.luma_steps().map(|steps| Quantization::new(&steps)),
         })
     }
 
@@ -132,7 +136,7 @@ impl Image {
     pub(super) fn noise(&self) -> Result<NoiseLevel> {
         let (mut pixels, dims) = (self.interleaved(), self.pixels.dims());
         image::blank_hidden(&mut pixels, dims.c, self.alpha.as_deref());
-        noise_level::estimate_middle(dims, |y, columns, row| {
+        noise_level::estimate_middle(dims, self.quantization.as_ref(), |y, columns, row| {
             let at = |column: usize| dims.offset(0, y, column);
             row.extend_from_slice(&pixels[at(columns.start)..at(columns.end)]);
         })
@@ -156,6 +160,7 @@ impl Image {
             pixels: Array::of_samples(self.pixels.dims(), pixels),
             alpha: self.alpha.clone(),
             kind: self.kind.clone(),
+            quantization: None,
         }
     }
 
@@ -174,6 +179,7 @@ impl Image {
             pixels: Array::of_samples(Dims::of(large, dims.c), &pixels),
             alpha: alpha.transpose()?.map(|(alpha, _)| alpha),
             kind: self.kind.clone(),
+            quantization: None,
         })
     }
 }

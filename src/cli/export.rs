@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{CommandArgs, Common};
@@ -41,6 +41,7 @@ enum PartChoice {
 /// makes of an image: restored images, the units of an autoencoder with sliders, or the classes of
 /// an image or of its pixels. It runs in browsers with WebGPU.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("file").args(["out", "web"]).required(true).multiple(true))]
 #[command(after_help = "Examples:
   csae export runs/001 -o model.onnx
   csae export runs/001 -o encoder.onnx --part encoder
@@ -52,7 +53,7 @@ pub struct ExportArgs {
     /// paint-2, paint-3
     model: PathBuf,
     /// File to write: .onnx
-    #[arg(short, long, value_name = "FILE", required_unless_present = "web")]
+    #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Page to write: .html
     #[arg(long, value_name = "FILE")]
@@ -142,6 +143,12 @@ fn run(args: ExportArgs) -> Result<()> {
     args.out.iter().try_for_each(|out| check_name("-o", out, "onnx", args.force))?;
     args.web.iter().try_for_each(|page| check_name("--web", page, "html", args.force))?;
     let loaded = args.common.load_model(&args.model)?;
+    if args.out.is_some() && loaded.graph.spec.spectrogram.is_some() {
+        args.common.status(
+            "note: the file takes log-mel spectrograms and does not compute them from recordings; \
+             its metadata describe them (spectrogram)",
+        );
+    }
     // The bundled models have the licences of the program.
     let is_bundled = !args.model.exists() && args.model.to_str().and_then(bundled).is_some();
     let own = || is_bundled.then(|| env!("CARGO_PKG_LICENSE").to_owned());

@@ -88,7 +88,13 @@ impl Encoder {
     pub fn input(loaded: &LoadedModel, reading: &Reading) -> Result<WholeSize> {
         let input = loaded.graph.nodes[0].dims;
         let spec = model::encoder(&loaded.graph, reading.layer.as_deref(), None)?;
-        let geometry = model::tile_geometry(&Graph::new(&spec, input)?).ok();
+        let mut graph = Graph::new(&spec, input)?;
+        if graph.is_of_means(graph.output) {
+            // The means of whole maps have any size, and are computed as parts of their layer.
+            let layer = spec.layers.last().map(|layer| layer.name.as_str());
+            graph = Graph::new(&model::encoder(&loaded.graph, layer, None)?, input)?;
+        }
+        let geometry = model::tile_geometry(&graph).ok();
         Ok(match (reading.size, geometry.filter(|geometry| !geometry.whole)) {
             (Some(size), Some(_)) => WholeSize::Resized(Dims::of(size, input.c)),
             (Some(size), None) => {

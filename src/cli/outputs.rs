@@ -3,36 +3,36 @@
 use std::path::{Path, PathBuf};
 
 use crate::bail_usage;
+use crate::data::formats::content::{self, Content, EXTENSIONS};
+use crate::data::numbers;
 use crate::error::Result;
 
-/// Extensions of image files. A path that ends in one of them names a file, not a folder.
-const IMAGES: [&str; 14] = [
-    "png", "jpg", "jpeg", "tif", "tiff", "bmp", "gif", "webp", "pnm", "pgm", "ppm", "pbm", "tga",
-    "ico",
-];
-
-/// The extension of a path in lower case if it is that of an image and the path is no folder.
-fn image_ending(out: &Path) -> Option<String> {
-    let ending = out.extension()?.to_string_lossy().to_lowercase();
-    (IMAGES.contains(&ending.as_str()) && !out.is_dir()).then_some(ending)
+/// The extension of a path in lower case if the path names a file and not a folder: the extension
+/// is that of images, arrays, recordings, documents or archives, and there is no such folder.
+fn file_ending(out: &Path) -> Option<String> {
+    let ending = content::extension(out);
+    let names_file = EXTENSIONS.contains(&ending.as_str())
+        || Content::kind_named(out).is_some()
+        || Content::is_other_by_name(out)
+        || numbers::has_known_extension(out);
+    (names_file && !out.is_dir()).then_some(ending)
 }
 
-/// Whether `-o` names an image, and not a folder.
-pub fn names_image(out: &Path) -> bool {
-    image_ending(out).is_some()
+/// Whether `-o` names a file, and not a folder.
+pub fn names_file(out: &Path) -> bool {
+    file_ending(out).is_some()
 }
 
 /// The file that `-o` names for the only one of `count` results. `None` if it names a folder.
 /// `formats` are the extensions that the command writes.
 ///
 /// # Errors
-/// If it names an image file and there are several results, or the command does not write this
-/// format.
+/// If it names a file and there are several results, or the command does not write this format.
 pub fn single_file(out: &Path, count: usize, formats: &[&str]) -> Result<Option<PathBuf>> {
-    let Some(ending) = image_ending(out) else { return Ok(None) };
+    let Some(ending) = file_ending(out) else { return Ok(None) };
     let place = out.display();
     if count != 1 {
-        bail_usage!("-o {place}: names one image, but there are {count} results; name a folder");
+        bail_usage!("-o {place}: names one file, but there are {count} results; name a folder");
     }
     if !formats.contains(&ending.as_str()) {
         let known = formats.iter().map(|format| format!(".{format}")).collect::<Vec<_>>();
@@ -47,11 +47,11 @@ pub fn single_file(out: &Path, count: usize, formats: &[&str]) -> Result<Option<
 /// Checks that `-o` names a folder, for a command that always writes several files.
 ///
 /// # Errors
-/// If it names an image file.
+/// If it names a file.
 pub fn check_folder(out: &Path) -> Result<()> {
-    if image_ending(out).is_some() {
+    if file_ending(out).is_some() {
         bail_usage!(
-            "-o {}: names an image, but this command writes several files; name a folder",
+            "-o {}: names a file, but this command writes several files; name a folder",
             out.display()
         );
     }
@@ -72,7 +72,9 @@ mod tests {
         assert_eq!(file("out", 1), Ok(None));
         assert_eq!(file("v1.5", 3), Ok(None));
         assert!(file("out.png", 2).unwrap_err().contains("2 results; name a folder"));
-        assert!(file("out.tif", 1).unwrap_err().contains("ends in .png or .jpg"));
+        for name in ["out.tif", "out.wav", "out.NPY", "out.h5", "out.csv", "out.avif", "out.tar"] {
+            assert!(file(name, 1).unwrap_err().contains("ends in .png or .jpg"), "{name}");
+        }
     }
 
     #[test]

@@ -17,10 +17,10 @@ macro_rules! files {
 }
 
 /// Photographs for training. Their right fifth is held out.
-const PHOTOS: &[File] = files!("photos": "astronaut.png" "camera.png" "coffee.png" "text.png");
+const PHOTOS: &[File] = files!("photos": "astronaut.webp" "camera.png" "coffee.webp" "text.png");
 
 /// A photograph that is held out entirely.
-const PHOTOS_HELD_OUT: &[File] = files!("photos": "chelsea.png");
+const PHOTOS_HELD_OUT: &[File] = files!("photos": "chelsea.webp");
 
 const TEXTURES: &[File] = files!("textures": "brick.png" "grass.png" "gravel.png");
 

@@ -199,9 +199,13 @@ impl Images {
     }
 
     /// The images at `indices`, in that order, with their names and labels.
-    pub fn subset(&self, indices: &[usize]) -> Images {
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn subset(&self, indices: &[usize]) -> Result<Images> {
         let mut out = self.like();
-        out.bytes.reserve_exact(indices.iter().map(|&i| self.image(i).len()).sum());
+        let bytes = indices.iter().map(|&i| self.image(i).len()).sum();
+        out.bytes = budget::reserved(bytes, "a part of the images")?;
         for &i in indices {
             out.table.push(Entry { offset: out.bytes.len() / self.sample_size(), ..self.table[i] });
             out.bytes.extend_from_slice(self.image(i));
@@ -211,20 +215,23 @@ impl Images {
             classes: l.classes.clone(),
             of: indices.iter().map(|&i| l.of[i]).collect(),
         });
-        out
+        Ok(out)
     }
 
     /// Splits the images at random into (training, validation). The validation set gets the
     /// fraction `fraction`. If there are two or more images, both sets get at least one. If the
     /// fraction is 0 or there is one image, the validation set is empty. Both sets keep the order
     /// of the images.
-    pub fn split(self, fraction: f64, seed: u64) -> (Images, Images) {
+    ///
+    /// # Errors
+    /// If there is not enough memory.
+    pub fn split(self, fraction: f64, seed: u64) -> Result<(Images, Images)> {
         let (train, validation) = split(self.len(), fraction, seed);
         if validation.is_empty() {
             let none = self.like();
-            return (self, none);
+            return Ok((self, none));
         }
-        (self.subset(&train), self.subset(&validation))
+        Ok((self.subset(&train)?, self.subset(&validation)?))
     }
 
     /// Packs bytes into words for the device: four per word, little-endian. The last word is padded
@@ -488,7 +495,7 @@ mod tests {
 
     #[test]
     fn a_subset_has_the_names_and_labels_of_its_images() {
-        let subset = sample().subset(&[3, 1]);
+        let subset = sample().subset(&[3, 1]).unwrap();
         assert_eq!(subset.names, ["3.png", "1.png"]);
         assert_eq!(
             subset.table,
@@ -526,14 +533,14 @@ mod tests {
 
     #[test]
     fn a_split_is_complete_ordered_and_repeatable() {
-        let (train, validation) = sample().split(0.4, 1);
+        let (train, validation) = sample().split(0.4, 1).unwrap();
         assert_eq!((train.len(), validation.len()), (3, 2));
-        assert_eq!(sample().split(0.4, 1), (train.clone(), validation.clone()));
+        assert_eq!(sample().split(0.4, 1).unwrap(), (train.clone(), validation.clone()));
         assert!(train.names.is_sorted() && validation.names.is_sorted());
         let mut all = [train.names, validation.names.clone()].concat();
         all.sort();
         assert_eq!(all, sample().names);
-        assert!((0..20).any(|seed| sample().split(0.4, seed).1 != validation));
+        assert!((0..20).any(|seed| sample().split(0.4, seed).unwrap().1 != validation));
     }
 
     #[test]
@@ -541,10 +548,11 @@ mod tests {
         for (fraction, sizes) in
             [(0.001, (4, 1)), (0.999, (1, 4)), (0.0, (5, 0)), (f64::NAN, (5, 0))]
         {
-            let (train, validation) = sample().split(fraction, 1);
+            let (train, validation) = sample().split(fraction, 1).unwrap();
             assert_eq!((train.len(), validation.len()), sizes);
         }
-        let (train, validation) = sample().subset(&[0]).split(0.5, 1);
+        let one = sample().subset(&[0]).unwrap();
+        let (train, validation) = one.split(0.5, 1).unwrap();
         assert_eq!((train.len(), validation.len()), (1, 0));
     }
 

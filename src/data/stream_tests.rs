@@ -64,7 +64,7 @@ fn assert_streams(source: &str, want: &LoadOptions) {
     let (images, catalogue) = both(source, want);
     assert_equal(&images, &catalogue);
     let ((train, validation), (train_of, validation_of)) =
-        (images.clone().split(0.3, 5), catalogue.split(0.3, 5));
+        (images.clone().split(0.3, 5).unwrap(), catalogue.split(0.3, 5));
     assert_equal(&train, &train_of);
     assert_equal(&validation, &validation_of);
     let (mut large, mut large_of) = (images.clone(), catalogue.clone());

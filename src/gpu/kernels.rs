@@ -1,20 +1,24 @@
 //! Kernels and their texts. A kernel has the name of its shader file.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::io::Read;
+use std::sync::LazyLock;
+
+use flate2::read::DeflateDecoder;
 
 /// A WGSL kernel, `shaders/{name}.wgsl`. It is declared beside the operation that dispatches it.
 #[derive(Clone, Copy)]
 pub struct Kernel {
     name: &'static str,
-    text: &'static str,
 }
 
 impl Kernel {
-    /// A kernel with the name and text of its file.
-    pub(crate) const fn new(name: &'static str, text: &'static str) -> Self {
-        Self { name, text }
+    /// A kernel with the name of its file.
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Self { name }
     }
 
     /// Name: that of the file, the label, and the id in tests and benches.
@@ -23,8 +27,11 @@ impl Kernel {
     }
 
     /// Text of the file, without its includes.
-    pub const fn text(self) -> &'static str {
-        self.text
+    ///
+    /// # Panics
+    /// If there is no such file; a test checks this for all kernels.
+    pub fn text(self) -> &'static str {
+        TEXTS.get(self.name).unwrap_or_else(|| panic!("shaders/{}.wgsl does not exist", self.name))
     }
 }
 
@@ -62,65 +69,18 @@ impl fmt::Debug for Kernel {
     }
 }
 
-macro_rules! snippets {
-    ($($name:literal),* $(,)?) => {
-        &[$(($name, include_str!(concat!("../../shaders/common/", $name, ".wgsl")))),*]
-    };
-}
-
-/// The snippets that kernels include: name and text.
-const COMMON: &[(&str, &str)] = snippets![
-    "activation",
-    "batch_top_k",
-    "bias_sums",
-    "conv2d",
-    "conv2d_bwd_input_partials",
-    "conv2d_bwd_input_product",
-    "conv2d_bwd_input_store",
-    "conv2d_bwd_weight_product",
-    "conv2d_fwd_partials",
-    "conv2d_fwd_pixels",
-    "conv2d_fwd_product",
-    "conv2d_fwd_registers",
-    "conv2d_fwd_store",
-    "conv2d_fwd_sum",
-    "conv2d_fwd_windows",
-    "fixed_step",
-    "fours",
-    "fours_int64",
-    "gate",
-    "glyphs",
-    "grid",
-    "idle",
-    "key",
-    "lane",
-    "lanes",
-    "largest",
-    "log",
-    "map",
-    "map_half",
-    "matrix",
-    "matrix_8x8",
-    "matrix_emulated",
-    "matrix_memory",
-    "matrix_memory_8x8",
-    "matrix_tile",
-    "nan",
-    "no_bias_sums",
-    "normal",
-    "place",
-    "pool2d",
-    "rank",
-    "rng",
-    "rows",
-    "small_workgroup_tile",
-    "step",
-    "subgroup_tile",
-    "sums",
-    "threshold",
-    "workgroup_tile",
-    "workgroup_tile_8x4",
-];
+/// The texts of all shader files, by their names: `conv2d_fwd`, `common/grid`. They are compressed
+/// in the program (`build.rs`).
+static TEXTS: LazyLock<BTreeMap<&'static str, &'static str>> = LazyLock::new(|| {
+    let packed: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/shaders.deflate"));
+    let mut all = String::new();
+    let read = DeflateDecoder::new(packed).read_to_string(&mut all);
+    read.expect("the build script compressed them");
+    // They are needed until the process ends.
+    let mut parts = Box::leak(all.into_boxed_str()).split('\0');
+    let next = || Some((parts.next()?, parts.next()?));
+    std::iter::from_fn(next).collect()
+});
 
 /// How kernels access memory and multiply matrices: which snippets replace the default ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -192,10 +152,9 @@ impl Source {
             text.push_str("enable wgpu_cooperative_matrix;\n");
         }
         for name in names {
-            let (_, snippet) =
-                COMMON.iter().find(|(common, _)| *common == name).unwrap_or_else(|| {
-                    panic!("{}.wgsl includes {name}, which is not in shaders/common", kernel.name())
-                });
+            let snippet = TEXTS.get(format!("common/{name}").as_str()).unwrap_or_else(|| {
+                panic!("{}.wgsl includes {name}, which is not in shaders/common", kernel.name())
+            });
             pieces.push((text.lines().count() + 1, format!("shaders/common/{name}.wgsl"), 1));
             text.push_str(snippet);
         }
@@ -213,6 +172,6 @@ impl Source {
 
     /// Names of the snippets of `shaders/common`.
     pub fn common_names() -> impl Iterator<Item = &'static str> {
-        COMMON.iter().map(|(name, _)| *name)
+        TEXTS.keys().filter_map(|name| name.strip_prefix("common/"))
     }
 }

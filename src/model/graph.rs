@@ -273,6 +273,11 @@ impl Graph {
         layers.filter_map(|layer| self.find(&layers::lista_mean(&layer.name)))
     }
 
+    /// Whether a node has the means of whole maps: as they are, or at every position.
+    pub(crate) fn is_of_means(&self, node: usize) -> bool {
+        self.map_means().any(|mean| node == mean || self.nodes[node].inputs == [mean])
+    }
+
     /// The nodes that average every channel of the whole input. A tile of an image has another
     /// mean than the image, so that a caller that tiles images gives the image's.
     pub fn input_means(&self) -> impl Iterator<Item = usize> + '_ {

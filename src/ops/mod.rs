@@ -94,10 +94,7 @@ macro_rules! shaders {
     ($($kernel:ident $name:literal),* $(,)?) => {
         #[allow(missing_docs, non_upper_case_globals)] // kernels have the names of operations
         impl crate::gpu::Kernel {
-            $(pub const $kernel: Self = Self::new(
-                $name,
-                include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/shaders/", $name, ".wgsl")),
-            );)*
+            $(pub const $kernel: Self = Self::new($name);)*
         }
 
         /// The kernels of this file.

@@ -320,7 +320,8 @@ pub struct SparsitySpec {
     /// with `revive_strength` it leaves fewer units dead than alone.
     #[serde(skip_serializing_if = "is_zero_f64")]
     pub aux_alpha: f64,
-    /// Active elements of each sample in the auxiliary loss; 0: the k of the code.
+    /// Active elements of each sample in the auxiliary loss, counted over all channels and
+    /// positions; 0: the number that the code keeps.
     #[serde(skip_serializing_if = "is_zero_usize")]
     pub aux_k: usize,
 }

@@ -121,7 +121,7 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         if pixels.len() < 2 || spec.validation <= 0.0 {
             whole = "; validation uses the training images";
         }
-        let (train, validation) = fit.split(pixels);
+        let (train, validation) = fit.split(pixels)?;
         (fit.train(train)?, fit.validation(validation)?)
     };
     let normalization = normalize(config, &mut train, &mut validation, &mut description)?;
@@ -273,7 +273,7 @@ pub fn prepare_images(config: &Config, images: Images) -> Result<Prepared> {
     let pixels = Pixels::Resident(images);
     let dims = sample_dims(config, &pixels);
     let fit = Fit { spec, dims, seed: config.seed, limit };
-    let (train, validation) = fit.split(pixels);
+    let (train, validation) = fit.split(pixels)?;
     let (mut train, mut validation) = (fit.train(train)?, fit.validation(validation)?);
     let normalization = normalize(config, &mut train, &mut validation, &mut description)?;
     let without_crop = crop_without_effect(config, dims);
@@ -303,22 +303,22 @@ struct Fit<'a> {
 
 impl Fit<'_> {
     /// Splits one source into training and validation images.
-    fn split(&self, pixels: Pixels) -> (Pixels, Pixels) {
+    fn split(&self, pixels: Pixels) -> Result<(Pixels, Pixels)> {
         // With a single image or without a split, validation uses the training images; the log
         // reports that.
         if pixels.len() < 2 || self.spec.validation <= 0.0 {
-            return (pixels.clone(), pixels);
+            return Ok((pixels.clone(), pixels));
         }
-        match pixels {
+        Ok(match pixels {
             Pixels::Resident(images) => {
-                let (train, validation) = images.split(self.spec.validation, self.seed);
+                let (train, validation) = images.split(self.spec.validation, self.seed)?;
                 (Pixels::Resident(train), Pixels::Resident(validation))
             }
             Pixels::Streamed(catalogue) => {
                 let (train, validation) = catalogue.split(self.spec.validation, self.seed);
                 (Pixels::Streamed(Arc::new(train)), Pixels::Streamed(Arc::new(validation)))
             }
-        }
+        })
     }
 
     /// Resizes images, or enlarges those that are too small, according to `data.fit`.

@@ -353,6 +353,7 @@ fn wrong_input_is_refused_with_advice() {
     let export = |model: &str, flags: &str| run_export(model, &out).flags(flags);
     run_export(digits(), &folder.path("model.pb")).fails(2, &["model.pb", ".onnx"]);
     export("no-such-model", "").fails(2, &["no-such-model"]);
+    Command::new("export").arg("denoise").fails(2, &["--out <FILE>", "--web <FILE>"]);
     export("digits", "").fails(2, &["digits", "not a model"]);
     let text = folder.write("text.safetensors", "no model");
     export(&text, "").fails(2, &["text.safetensors", "not a model file"]);

@@ -481,3 +481,24 @@ fn a_classifier_of_images_of_an_odd_size_is_resumed_with_the_same_images() {
     let messages = classify.flags("--resize").on_cpu().messages();
     assert!(messages.contains("0 of 20 wrong"), "{messages}");
 }
+
+/// The means of whole maps have any size: images are not resized to one that the model was trained
+/// on.
+#[test]
+fn the_mean_of_an_image_takes_images_of_any_size() {
+    let folder = TempFolder::new("features-mean");
+    let (image, out) = (folder.path("in/x.png"), folder.path("x.npy"));
+    folder.create("in");
+    image::GrayImage::from_fn(70, 52, |x, y| image::Luma([(2 * x + y) as u8]))
+        .save(&image)
+        .unwrap();
+    for (layer, shape) in [("code.mean", vec![1, 1, 52, 70]), ("code.pooled", vec![1, 1])] {
+        let features = Command::new("features denoise").arg(&image).out(&out).on_cpu().force();
+        let messages = features.option("--layer", layer).messages();
+        assert!(!messages.contains("resized"), "{messages}");
+        let (found, values) = read_npy(&out, "<f4");
+        assert_eq!(found, shape, "{layer}");
+        let mean = (2.0 * 34.5 + 25.5) / 255.0;
+        assert!(values.iter().all(|value| (value - mean).abs() < 1e-5), "{layer}: {values:?}");
+    }
+}

@@ -213,6 +213,11 @@ fn recordings_become_log_mel_spectrograms_in_every_command() {
     let array = folder.path("out.npy");
     Command::reconstruct(&run, &data).out(&array).on_cpu().quiet().succeed();
     assert!(bytes(&array).len() > 8 * 32 * 32 * 4);
+    let onnx = folder.path("model.onnx");
+    let export = Command::new("export").arg(&run).out(&onnx);
+    export.warns(&["takes log-mel spectrograms", "not compute them from recordings"]);
+    let exported = String::from_utf8_lossy(&bytes(&onnx)).into_owned();
+    assert!(exported.contains("spectrogram") && exported.contains("\"rate\":16000"));
     let fitted = folder.path("fitted");
     let fit = Command::new("anomaly fit").arg(&run).arg(folder.path("wav/low")).out(&fitted);
     fit.on_cpu().quiet().succeed();

@@ -433,3 +433,16 @@ fn large_work_within_few_addresses_ends_with_a_message() {
         }
     }
 }
+
+/// An image that is larger than all addresses is an error of its decoder, which names the image. It
+/// was the end of the process, also of a Python program that used the library.
+#[test]
+fn an_image_that_does_not_fit_into_memory_is_named() {
+    let folder = TempFolder::new("hostile-image");
+    let large = folder.path("large.png");
+    image::GrayImage::new(16_000, 16_000).save(&large).unwrap();
+    let denoise = Command::new("denoise").arg(&large).out(folder.path("out")).on_cpu();
+    let ended = run(&denoise, "ulimit -v 250000; exec \"$0\" \"$@\"", &folder);
+    let expected = Refused(1, &["large.png: not enough memory: 245 MiB for an image", "smaller"]);
+    assert_cell("an image of 245 MiB", expected, &ended);
+}

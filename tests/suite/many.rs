@@ -20,7 +20,7 @@ use crate::support::{Command, TempFolder, json, model_bytes, text};
 /// Crops of the bundled photographs, resized to sides of 96 to 480 pixels.
 fn write(folder: &str, count: usize) {
     let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/images/photos");
-    let photos: Vec<RgbImage> = ["astronaut.png", "chelsea.png", "coffee.png"]
+    let photos: Vec<RgbImage> = ["astronaut.webp", "chelsea.webp", "coffee.webp"]
         .iter()
         .map(|name| image::open(photos.join(name)).unwrap().to_rgb8())
         .collect();

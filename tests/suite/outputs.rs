@@ -148,7 +148,9 @@ fn the_file_of_a_single_result_can_be_named() {
         assert_eq!(written, files, "{name}");
         assert!(Path::new(&out).join("r.png").is_file(), "{name}");
         command.clone().out(format!("{out}/r.png")).fails(2, &["r.png", "--force"]);
-        command.out(format!("{out}/r.bmp")).fails(2, &["r.bmp", ".png"]);
+        for file in ["r.bmp", "r.wav", "r.h5", "r.json"] {
+            command.clone().out(format!("{out}/{file}")).fails(2, &[file, ".png"]);
+        }
     }
     let denoise = Command::new("denoise").arg(image).out("plain.jpg").on_cpu().quiet();
     denoise.current_dir(folder.root()).succeed();

@@ -12,7 +12,7 @@ use csae::internals::ops::kernels;
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::proc::{BoundsCheckPolicies, BoundsCheckPolicy, Layouter};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
-use naga::{AddressSpace, Module, ShaderStage};
+use naga::{AddressSpace, BinaryOperator, Expression, Module, ScalarKind, ShaderStage};
 
 use crate::support::recorded;
 use crate::support::{dawn, fxc, skip, spirv};
@@ -216,6 +216,27 @@ fn check_fxc(Resolved { module, info, special, .. }: &Resolved) -> Result<(), St
     }
     fxc::check_assignments(module, info)?;
     fxc::check_barriers(module)
+}
+
+/// Refuses remainders of signed integers: GLSL, into which they are translated as they are, leaves
+/// those of negative numbers undefined.
+fn check_remainders(Resolved { module, info, .. }: &Resolved) -> Result<(), String> {
+    let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
+    let entries = module.entry_points.iter().enumerate();
+    let entries = entries.map(|(i, entry)| (&entry.function, info.get_entry_point(i)));
+    for (function, info) in functions.chain(entries) {
+        for (_, expression) in function.expressions.iter() {
+            let Expression::Binary { op: BinaryOperator::Modulo, left, .. } = *expression else {
+                continue;
+            };
+            let kind = info[left].ty.inner_with(&module.types).scalar_kind();
+            if kind == Some(ScalarKind::Sint) {
+                let name = function.name.as_deref().unwrap_or("main");
+                return Err(format!("`{name}` has a remainder of signed integers: use u32"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Slots for Metal: one for each binding in order of declaration, one for the sizes of runtime
@@ -468,6 +489,7 @@ fn every_variant_validates_and_translates() {
             let outcome = resolve(&text, &constants).and_then(|resolved| {
                 check_budget(&resolved)?;
                 check_fxc(&resolved)?;
+                check_remainders(&resolved)?;
                 translate(&resolved)
             });
             outcome.err().map(|error| format!("{} {constants:?}: {error}", kernel.name()))
@@ -583,6 +605,19 @@ fn invalid_and_unportable_shaders_are_found() {
     fails(&kernel(&many, 64, &format!("{sum};")), &[], "9 storage bindings");
     let elsewhere = "@group(1) @binding(0) var<storage, read_write> y: array<u32>;";
     fails(&kernel(elsewhere, 64, "y[0] = SIZE;"), &[], "group 0");
+}
+
+#[test]
+fn remainders_of_signed_integers_are_found() {
+    let check = |body: &str| {
+        let binding = "@group(0) @binding(0) var<storage, read_write> y: array<i32>;";
+        let helper = format!("fn helper(at: i32) -> i32 {{ {body} }}");
+        let main = "@compute @workgroup_size(64) fn main() { y[0] = helper(y[1]); }";
+        check_remainders(&resolve(&format!("{binding}\n{helper}\n{main}"), &[]).unwrap())
+    };
+    assert!(check("return at % 6;").unwrap_err().contains("`helper`"));
+    assert!(check("let two = vec2<i32>(at, 1) % vec2<i32>(6); return two.x;").is_err());
+    assert_eq!(check("return at / 6 + i32(u32(at + 6) % 6u) + i32(f32(at) % 6.0);"), Ok(()));
 }
 
 #[test]

@@ -119,7 +119,7 @@ struct Styled {
 }
 
 fn style() -> String {
-    format!("{PHOTOS}/astronaut.png")
+    format!("{PHOTOS}/astronaut.webp")
 }
 
 fn stylize(flags: &[&str]) -> Styled {

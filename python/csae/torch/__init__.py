@@ -11,6 +11,7 @@ It needs PyTorch 2 and numpy, and nothing else of csae.
 from __future__ import annotations
 
 import os
+import warnings
 
 from .file import ModelFileError, locate, read, write
 from .model import Model
@@ -23,13 +24,21 @@ def load(path: str | os.PathLike[str]) -> Model:
     """Rebuilds the model of a file or of the folder of a run, in evaluation mode.
 
     Raises `ModelFileError` for files that are not model files, are damaged, or hold a layer that
-    this version does not know; the message names it.
+    this version does not know; the message names it. Warns if the model was trained on spectrograms
+    of recordings: it takes the spectrograms, which this package does not compute.
     """
     description, tensors = read(path)
     try:
-        return Model(description, tensors).eval()
+        model = Model(description, tensors).eval()
     except ModelFileError as error:
         raise ModelFileError(f"{locate(path)}: {error}") from error
+    if "spectrogram" in description:
+        warnings.warn(
+            f"{locate(path)}: the model takes log-mel spectrograms in dB, not recordings; "
+            f"description['spectrogram'] has their settings: {description['spectrogram']}",
+            stacklevel=2,
+        )
+    return model
 
 
 def save(module: Model, path: str | os.PathLike[str]) -> None:

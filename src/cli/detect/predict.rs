@@ -10,7 +10,7 @@ use crate::annotations::box_files::to_voc;
 use crate::annotations::boxes::{Bounds, Detection};
 use crate::annotations::label_image::class_colour;
 use crate::bail_usage;
-use crate::cli::outputs::names_image;
+use crate::cli::outputs::names_file;
 use crate::cli::shard::ShardArgs;
 use crate::cli::targets::{Job, Results, Targets};
 use crate::cli::{CommandArgs, Common, budget, refuse_existing};
@@ -130,7 +130,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     };
     let work = args.shard.work()?;
     let all =
-        if names_image(&args.out) { args.out.with_extension("json") } else { args.out.join(ALL) };
+        if names_file(&args.out) { args.out.with_extension("json") } else { args.out.join(ALL) };
     let all = work.file(&all);
     let settings = format!("score {}", args.score);
     let info = Info::new("detect", &loaded.hash, settings, work.shard());

@@ -11,6 +11,7 @@ use crate::infer::conditions::Condition;
 use crate::spec::Task;
 use crate::tasks::restore::image as restore;
 use crate::tasks::restore::noise_level::{self, NoiseLevel};
+use crate::tasks::restore::quantization::Quantization;
 
 /// Remove noise from images of any size: gray or colour; 8 bits, 16 bits or floats; transparency is
 /// kept.
@@ -59,10 +60,17 @@ fn estimate(image: &ImageFile) -> Result<NoiseLevel> {
         restore::blank_hidden(&mut pixels, image.dims.c, Some(&alpha));
         pixels
     });
-    noise_level::estimate_middle(image.dims, |y, columns, row| match &visible {
-        Some(pixels) => row.extend_from_slice(&pixels[at(y, columns.start)..at(y, columns.end)]),
-        None => image.read_row(y, columns, row),
-    })
+    let quantization = image.luma_steps().map(|steps| Quantization::new(&steps));
+    noise_level::estimate_middle(
+        image.dims,
+        quantization.as_ref(),
+        |y, columns, row| match &visible {
+            Some(pixels) => {
+                row.extend_from_slice(&pixels[at(y, columns.start)..at(y, columns.end)])
+            }
+            None => image.read_row(y, columns, row),
+        },
+    )
 }
 
 impl CommandArgs for DenoiseArgs {

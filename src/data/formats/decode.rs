@@ -1,20 +1,27 @@
 //! Decoding of image files to gray or RGB with 8 bits per sample.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Cursor, Read, Seek};
+use std::io::{BufReader, Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use bytemuck::Pod;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
+use image::{
+    ColorType, DynamicImage, ImageBuffer, ImageDecoder, ImageError, ImageFormat, ImageReader,
+    Limits,
+};
 
 use super::content::{self, Content};
 pub use super::decoded::Decoded;
 use super::decoded::reduce;
 pub(crate) use super::decoded::{Lossless, Raster, Stored, mixed_types};
+use super::jpeg;
+use super::reader::Reader;
 use super::tiff::{self, TiffFile};
 use super::{Format, frames, no_folder};
 use crate::advice::Advice;
+use crate::budget;
 use crate::data::exif;
 use crate::data::file_report::refusal;
 use crate::data::folder;
@@ -107,14 +114,14 @@ pub(crate) fn decode_stored_page(path: &Path, page: u64, limit: Limit) -> Result
     let decoded = catch_unwind(AssertUnwindSafe(|| {
         let file = open(path)?;
         let size = file.get_ref().metadata().map_err(|e| unreadable_file(&e))?.len();
-        let mut source = source(file, path, size, limit, Some(page))?;
+        let mut source = source(Reader::File(file), path, size, limit, Some(page))?;
         let orientation = source.orientation();
         let mut image = source.decode(limit)?;
         if let Some(orientation) = orientation {
             image.apply_orientation(orientation);
         }
         let metadata = Metadata::default();
-        Ok(Stored::from(Lossless { image, metadata, frames: 1, is_jpeg: false }))
+        Ok(Stored::from(Lossless::of(image, metadata)))
     }));
     decoded.unwrap_or_else(|_| Err(decoder_failed()))
 }
@@ -174,7 +181,7 @@ pub(crate) fn bytes_to_decode(path: &Path, limit: Limit) -> u64 {
     let estimate = || -> Result<u64> {
         let file = open(path)?;
         let size = file.get_ref().metadata().map_err(|e| unreadable_file(&e))?.len();
-        let source = source(file, path, size, limit, None)?;
+        let source = source(Reader::File(file), path, size, limit, None)?;
         let (w, h) = source.size();
         // The file; the decoded image, twice because the decoder of progressive JPEG and a rotation
         // need as much again; and the copy without alpha.
@@ -209,10 +216,10 @@ pub(super) fn decoder_failed() -> Error {
 fn decode_image(bytes: &[u8], path: &Path, limit: Limit) -> Result<Lossless> {
     let format = content::image_format(bytes, path);
     // The JPEG decoder fills in missing data without an error.
-    if format == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
+    if format == Some(ImageFormat::Jpeg) && !jpeg::ends(bytes) {
         return Err(Error::usage("is cut off: its end is missing; get it again or remove it"));
     }
-    let mut source = source(Cursor::new(bytes), path, bytes.len() as u64, limit, None)?;
+    let mut source = source(Reader::of(bytes), path, bytes.len() as u64, limit, None)?;
     // A damaged orientation tag or profile does not make the image unusable.
     let orientation = source.orientation();
     let metadata = source.metadata(bytes);
@@ -221,7 +228,9 @@ fn decode_image(bytes: &[u8], path: &Path, limit: Limit) -> Result<Lossless> {
         image.apply_orientation(orientation);
     }
     let frames = format.map_or(1, |format| frames::count(bytes, format));
-    Ok(Lossless { image, metadata, frames, is_jpeg: format == Some(ImageFormat::Jpeg) })
+    let is_jpeg = format == Some(ImageFormat::Jpeg);
+    let luma_steps = if is_jpeg { jpeg::luma_steps(bytes) } else { None };
+    Ok(Lossless { image, metadata, frames, is_jpeg, luma_steps })
 }
 
 /// The EXIF orientation of an image file, by which [`decode_file`] turns the image. `None` if it
@@ -230,45 +239,20 @@ pub fn orientation(path: &Path) -> Option<Orientation> {
     let bytes = read_file(path).ok()?;
     let orientation = catch_panic(&bytes, |bytes| {
         let limit = Limit::of_memory(Some(u64::MAX));
-        let mut source = source(Cursor::new(bytes), path, bytes.len() as u64, limit, None)?;
+        let mut source = source(Reader::of(bytes), path, bytes.len() as u64, limit, None)?;
         Ok(source.orientation())
     });
     orientation.ok().flatten()
 }
 
-/// Whether a JPEG's segments and scans lead to its end-of-image marker (ITU-T T.81, annex B).
-fn jpeg_ends(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    loop {
-        // Find the next marker: 0xff, possibly repeated, and its code. In the data of a scan, 0xff
-        // is followed by a stuffed zero or the code of a restart.
-        let Some(found) =
-            bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == 0xff))
-        else {
-            return false;
-        };
-        at += found + 1;
-        match bytes.get(at) {
-            None => return false,
-            Some(0xd9) => return true,
-            Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 1,
-            Some(0xff) => {}
-            Some(_) => {
-                let Some(&[high, low]) = bytes.get(at + 1..at + 3) else { return false };
-                at += 1 + usize::from(u16::from_be_bytes([high, low])).max(2);
-            }
-        }
-    }
-}
-
 /// An image that is not decoded yet.
-pub(super) enum Source<'a, R: Read + Seek> {
+pub(super) enum Source<'a> {
     /// A format of the crate `image`.
     Image(Box<dyn ImageDecoder + 'a>, ImageFormat),
-    Tiff(Box<TiffFile<R>>),
+    Tiff(Box<TiffFile<'a>>),
 }
 
-impl<R: Read + Seek> Source<'_, R> {
+impl Source<'_> {
     /// Width and height.
     pub fn size(&self) -> (u32, u32) {
         match self {
@@ -305,23 +289,65 @@ impl<R: Read + Seek> Source<'_, R> {
 
     fn decode(self, limit: Limit) -> Result<Raster> {
         match self {
-            Self::Image(decoder, _) => DynamicImage::from_decoder(decoder)
-                .map(Raster::Integers)
-                .map_err(|e| undecodable(&e, limit)),
+            Self::Image(decoder, _) => decode_integers(decoder, limit).map(Raster::Integers),
             Self::Tiff(file) => file.decode(),
         }
     }
 }
 
+/// As [`DynamicImage::from_decoder`], but too little memory is an error instead of the end of the
+/// process.
+fn decode_integers(decoder: Box<dyn ImageDecoder + '_>, limit: Limit) -> Result<DynamicImage> {
+    let (w, h) = decoder.dimensions();
+    let image = match decoder.color_type() {
+        ColorType::L8 => {
+            ImageBuffer::from_raw(w, h, samples(decoder, limit)?).map(DynamicImage::ImageLuma8)
+        }
+        ColorType::La8 => {
+            ImageBuffer::from_raw(w, h, samples(decoder, limit)?).map(DynamicImage::ImageLumaA8)
+        }
+        ColorType::Rgb8 => {
+            ImageBuffer::from_raw(w, h, samples(decoder, limit)?).map(DynamicImage::ImageRgb8)
+        }
+        ColorType::Rgba8 => {
+            ImageBuffer::from_raw(w, h, samples(decoder, limit)?).map(DynamicImage::ImageRgba8)
+        }
+        ColorType::L16 => {
+            ImageBuffer::from_raw(w, h, samples(decoder, limit)?).map(DynamicImage::ImageLuma16)
+        }
+        ColorType::La16 => {
+            ImageBuffer::from_raw(w, h, samples(decoder, limit)?).map(DynamicImage::ImageLumaA16)
+        }
+        ColorType::Rgb16 => {
+            ImageBuffer::from_raw(w, h, samples(decoder, limit)?).map(DynamicImage::ImageRgb16)
+        }
+        ColorType::Rgba16 => {
+            ImageBuffer::from_raw(w, h, samples(decoder, limit)?).map(DynamicImage::ImageRgba16)
+        }
+        // Floats are in TIFF files only, which have a decoder of their own.
+        other => return Err(Error::usage(format!("has pixels of {other:?}; convert it to PNG"))),
+    };
+    Ok(image.expect("the samples match the size"))
+}
+
+/// The samples of an image, in the byte order of the machine.
+fn samples<T: Pod>(decoder: Box<dyn ImageDecoder + '_>, limit: Limit) -> Result<Vec<T>> {
+    let len = decoder.total_bytes() as usize / size_of::<T>();
+    let mut samples = budget::zeroed(len, "an image")?;
+    let read = decoder.read_image(bytemuck::cast_slice_mut(&mut samples));
+    read.map_err(|e| undecodable(&e, limit))?;
+    Ok(samples)
+}
+
 /// Reads the header of a file of `size` bytes. It refuses images that exceed the limit according to
 /// their header. `page` is the place of an image in a TIFF file; otherwise it is the first one.
-pub(super) fn source<'a, R: BufRead + Seek + 'a>(
-    mut file: R,
+pub(super) fn source<'a>(
+    mut file: Reader<'a>,
     path: &Path,
     size: u64,
     limit: Limit,
     page: Option<u64>,
-) -> Result<Source<'a, R>> {
+) -> Result<Source<'a>> {
     let mut start = Vec::new();
     let read = file.by_ref().take(content::START as u64).read_to_end(&mut start);
     read.and_then(|_| file.rewind()).map_err(|e| unreadable_file(&e))?;
@@ -393,7 +419,7 @@ fn undecodable(error: &ImageError, limit: Limit) -> Error {
 mod tests {
     use super::*;
     use crate::testing::{Folder, encoded};
-    use image::{GrayImage, ImageBuffer, Rgba};
+    use image::{GrayImage, Rgba};
 
     const LIMIT: Limit = Limit { bytes: MAX_IMAGE_BYTES, can_raise: true };
 

@@ -208,6 +208,15 @@ pub(crate) struct Lossless {
     pub frames: usize,
     /// Whether the file is a JPEG.
     pub is_jpeg: bool,
+    /// The quantization steps of the luma of a JPEG file ([`super::jpeg::luma_steps`]).
+    pub luma_steps: Option<[u16; 64]>,
+}
+
+impl Lossless {
+    /// A single image that is no JPEG.
+    pub const fn of(image: Raster, metadata: Metadata) -> Self {
+        Self { image, metadata, frames: 1, is_jpeg: false, luma_steps: None }
+    }
 }
 
 /// Reduces an image to 8 bits, composes alpha over white, and makes it gray if red, green and blue

@@ -1,6 +1,5 @@
 //! The headers of image files: what is known of an image before it is decoded.
 
-use std::io::{BufRead, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -8,6 +7,7 @@ use image::ImageDecoder;
 use image::metadata::Orientation;
 
 use super::decode::{Limit, Source, decoder_failed, open, pages_alike, source, unreadable_file};
+use super::reader::Reader;
 use crate::error::Result;
 use crate::sample_type::SampleType;
 use crate::shape::Size;
@@ -35,12 +35,12 @@ impl Head {
         let read = || -> Result<Self> {
             let file = open(path)?;
             let size = file.get_ref().metadata().map_err(|e| unreadable_file(&e))?.len();
-            Ok(Self::of(source(file, path, size, limit, None)?, path))
+            Ok(Self::of(source(Reader::File(file), path, size, limit, None)?, path))
         };
         catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err(decoder_failed()))
     }
 
-    fn of<R: BufRead + Seek>(mut source: Source<R>, path: &Path) -> Self {
+    fn of(mut source: Source, path: &Path) -> Self {
         let (w, h) = source.size();
         let size = Size::new(h as usize, w as usize);
         let is_turned = matches!(

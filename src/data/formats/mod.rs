@@ -14,8 +14,10 @@ pub mod head;
 pub mod idx;
 #[cfg(feature = "cli")]
 mod inner_labels;
+mod jpeg;
 mod overlay;
 pub mod png_chunks;
+pub mod reader;
 mod tiff;
 pub mod tiff_zstd;
 

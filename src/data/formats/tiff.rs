@@ -1,7 +1,7 @@
 //! TIFF files, also with 64-bit offsets (BigTIFF): the first image or another one, as gray, RGB or
 //! either with alpha, in 8 bits, 16 bits or floats. Palettes, CMYK and YCbCr are converted to RGB.
 
-use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::io::{Cursor, Seek, SeekFrom};
 use std::path::Path;
 
 use half::f16;
@@ -13,10 +13,11 @@ use tiff::tags::{CompressionMethod, SampleFormat, Tag};
 
 use super::decode::Raster;
 use super::directory::{self, Directory};
-use super::overlay::Overlay;
+use super::reader::Reader;
 use super::tiff_zstd::{self, Pages};
 use crate::data::exif;
 use crate::data::metadata::Density;
+use crate::data::numbers::Input;
 use crate::error::{Error, Result};
 use crate::sample_type::SampleType;
 use crate::shape::Dims;
@@ -73,8 +74,9 @@ impl Color {
 }
 
 /// An image of a TIFF file, before it is decoded.
-pub(super) struct TiffFile<R: Read + Seek> {
-    inner: Decoder<Overlay<R>>,
+pub(super) struct TiffFile<'a> {
+    /// The decoder of arrays in TIFF files has the same type, so that it is compiled once.
+    inner: Decoder<Box<dyn Input + 'a>>,
     /// Width and height.
     pub size: (u32, u32),
     color: Color,
@@ -85,13 +87,13 @@ pub(super) struct TiffFile<R: Read + Seek> {
     pub density: Option<Density>,
 }
 
-impl<R: Read + Seek> TiffFile<R> {
+impl<'a> TiffFile<'a> {
     /// Reads the header of the image whose directory is at an offset, or of the first image.
     /// Decoding can take up to `max_bytes`.
     ///
     /// # Errors
     /// If the file is damaged, is the raw file of a camera, or is of a kind that is not supported.
-    pub fn open(mut file: R, at: Option<u64>, max_bytes: u64) -> Result<Self> {
+    pub fn open(mut file: Reader<'a>, at: Option<u64>, max_bytes: u64) -> Result<Self> {
         let size = file.seek(SeekFrom::End(0)).map_err(|_| damaged())?;
         let first = Directory::first(&mut file).ok_or_else(damaged)?;
         let at = at.unwrap_or(first.start);
@@ -115,6 +117,7 @@ impl<R: Read + Seek> TiffFile<R> {
         if let Some((_, at)) = palette {
             file.replace(at, &directory.short(BLACK_IS_ZERO));
         }
+        let file: Box<dyn Input + 'a> = Box::new(file);
         let mut inner = Decoder::new(file).map_err(|e| undecodable(&e))?;
         let bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
         let mut limits = Limits::default();
@@ -337,7 +340,7 @@ pub(super) fn has_pages(path: &Path) -> bool {
 }
 
 /// Refuses compression that the decoder does not have, and names it.
-fn check_compression(inner: &mut Decoder<impl Read + Seek>) -> Result<()> {
+fn check_compression(inner: &mut Decoder<Box<dyn Input + '_>>) -> Result<()> {
     let value = inner.find_tag_unsigned::<u16>(Tag::Compression).ok().flatten().unwrap_or(1);
     let name = match CompressionMethod::from_u16_exhaustive(value) {
         CompressionMethod::None

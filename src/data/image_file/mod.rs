@@ -46,6 +46,8 @@ pub struct ImageFile {
     frames: usize,
     /// Whether the file that was read is a JPEG.
     is_jpeg: bool,
+    /// The quantization steps of its luma, if the samples are those of a JPEG file.
+    luma_steps: Option<[u16; 64]>,
 }
 
 /// An alpha channel.
@@ -97,7 +99,7 @@ impl ImageFile {
     }
 
     fn new(lossless: Lossless) -> Self {
-        let Lossless { image, mut metadata, frames, is_jpeg } = lossless;
+        let Lossless { image, mut metadata, frames, is_jpeg, luma_steps } = lossless;
         let (dims, samples) = match image {
             Raster::Integers(image) => of_integers(image),
             Raster::Floats(dims, values) => (dims, Samples::Float(values)),
@@ -116,7 +118,7 @@ impl ImageFile {
         };
         let levels = own_levels(&samples);
         let dims = Dims { c, ..dims };
-        Self { dims, samples, levels, alpha, metadata, frames, is_jpeg }
+        Self { dims, samples, levels, alpha, metadata, frames, is_jpeg, luma_steps }
     }
 
     /// An image of pixels (H,W,C, on the 0–1 scale), stored with this depth.
@@ -128,7 +130,8 @@ impl ImageFile {
         let (mut samples, levels) = (Samples::zeros(depth, pixels.len()), depth.levels());
         samples.write(0, pixels, levels);
         let metadata = Metadata::default();
-        Self { dims, samples, levels, alpha: None, metadata, frames: 1, is_jpeg: false }
+        let (frames, is_jpeg, luma_steps) = (1, false, None);
+        Self { dims, samples, levels, alpha: None, metadata, frames, is_jpeg, luma_steps }
     }
 
     /// A black image of `size` with the channels, depth, levels and metadata of this image. Alpha
@@ -137,7 +140,8 @@ impl ImageFile {
         let alpha = self.alpha.clone().filter(|_| size == self.size());
         let dims = Dims::of(size, self.dims.c);
         let samples = Samples::zeros(self.depth(), dims.len());
-        Self { dims, samples, alpha, metadata: self.metadata.clone(), ..*self }
+        let metadata = self.metadata.clone();
+        Self { dims, samples, alpha, metadata, luma_steps: None, ..*self }
     }
 
     /// Height and width.
@@ -150,8 +154,8 @@ impl ImageFile {
     pub fn kind(&self, depth: Depth) -> Self {
         let dims = Dims { h: 0, w: 0, ..self.dims };
         let levels = if depth == self.depth() { self.levels } else { depth.levels() };
-        let samples = Samples::zeros(depth, 0);
-        Self { dims, samples, levels, alpha: None, metadata: self.metadata.clone(), ..*self }
+        let (samples, metadata) = (Samples::zeros(depth, 0), self.metadata.clone());
+        Self { dims, samples, levels, alpha: None, metadata, luma_steps: None, ..*self }
     }
 
     /// The same samples on another scale.
@@ -191,6 +195,13 @@ impl ImageFile {
     /// Whether the file that was read is a JPEG.
     pub const fn is_jpeg(&self) -> bool {
         self.is_jpeg
+    }
+
+    /// The quantization steps of the luma on the scale of pixels, if this image was read from a
+    /// JPEG file.
+    pub fn luma_steps(&self) -> Option<[f32; 64]> {
+        let Levels { black, white } = self.levels;
+        self.luma_steps.map(|steps| steps.map(|step| f32::from(step) / (white - black)))
     }
 
     /// The type of the samples.
@@ -495,7 +506,7 @@ mod tests {
             };
             let metadata = Metadata::new(Some(profile.clone()), None, None, None);
             let image = Raster::Integers(image);
-            let lossless = Lossless { image, metadata, frames: 1, is_jpeg: false };
+            let lossless = Lossless::of(image, metadata);
             let file = ImageFile::new(lossless);
             assert_eq!(file.metadata.profile.is_some(), kept);
             for name in ["a.png", "a.jpg", "a.tif"] {

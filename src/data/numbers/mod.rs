@@ -419,10 +419,19 @@ const FORMATS: &[Format] = &[
     refused::PICKLE,
 ];
 
-fn format(start: &[u8], path: &Path) -> Option<&'static Format> {
+/// The first format with the extension of a path.
+fn named(path: &Path) -> Option<&'static Format> {
     let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let named = |format: &&Format| format.extensions.contains(&extension.as_str());
-    FORMATS.iter().find(|f| (f.sniffs)(start)).or_else(|| FORMATS.iter().find(named))
+    FORMATS.iter().find(|format| format.extensions.contains(&extension.as_str()))
+}
+
+fn format(start: &[u8], path: &Path) -> Option<&'static Format> {
+    FORMATS.iter().find(|format| (format.sniffs)(start)).or_else(|| named(path))
+}
+
+/// Whether a path has an extension of one of these formats.
+pub fn has_known_extension(path: &Path) -> bool {
+    named(path).is_some()
 }
 
 /// Whether a file is of one of these formats: by its first bytes (16 are enough), or by its

@@ -28,6 +28,9 @@ pub fn of(
     };
     all.push(("input_min", json!(min).to_string()));
     all.push(("input_max", json!(max).to_string()));
+    if let Some(spectrogram) = &spec.spectrogram {
+        all.push(("spectrogram", json!(spectrogram).to_string()));
+    }
     if !spec.classes.is_empty() {
         all.push(("labels", json!(spec.classes).to_string()));
     }

@@ -20,7 +20,7 @@ const EXCLUDED: f64 = -6e4;
 pub struct Auxiliary {
     /// Weight α of the loss.
     pub alpha: f64,
-    /// Active elements of each sample; 0: the k of the code.
+    /// Active elements of each sample, all positions together; 0: the number that the code keeps.
     pub k: usize,
     /// Steps without firing after which a unit is dead.
     pub patience: usize,

@@ -134,7 +134,8 @@ pub(super) const KEYS: &[KeyEntry] = &[
     key("sparsity.aux_alpha", POSITIVE_OR_0, Is("0"),
         "Weight of the auxiliary loss of dead units of a top_k or batch_top_k code; 0: none"),
     key("sparsity.aux_k", from(0), Is("0"),
-        "Active elements in the auxiliary loss; 0: the k of the code"),
+        "Active elements of a sample, all positions together, in the auxiliary loss; 0: the number \
+         that the code keeps"),
 
     key("optimizer.kind", Values::Choice(OptimizerName::NAMES), Is("\"sgd\""),
         "Optimiser"),

@@ -7,3 +7,4 @@ pub mod noise_level;
 pub mod protocol;
 #[cfg(feature = "cli")]
 pub mod published;
+pub mod quantization;

@@ -24,6 +24,9 @@
 //! If noise is white, an image of half the size has the same level. If that level is higher, then
 //! fine noise was removed, by JPEG compression or demosaicing, or texture passes for noise. Which
 //! of them it is cannot be told, so the lower level is used, and the higher one is reported.
+//!
+//! JPEG compression also changes the level of the luma by quantization. If the steps are known,
+//! this is undone, or the estimate is doubtful ([`Quantization`]).
 
 use std::ops::Range;
 
@@ -32,6 +35,7 @@ use rayon::prelude::*;
 use crate::advice::Advice;
 use crate::error::{Error, Result};
 use crate::shape::{Dims, Size};
+use crate::tasks::restore::quantization::Quantization;
 
 /// Side of a patch in pixels.
 const PATCH: usize = 8;
@@ -54,20 +58,25 @@ const CHROMA: [[f32; 3]; 2] = [[-0.168_736, -0.331_264, 0.5], [0.5, -0.418_688, 
 /// The estimated noise of an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NoiseLevel {
-    /// Standard deviation on the 0–255 scale, before chroma was stored with less resolution.
+    /// Standard deviation on the 0–255 scale, before JPEG compression.
     pub sigma: f64,
     /// Standard deviation of the fine noise that remains in a channel.
     pub in_channel: f64,
-    /// The estimate at half of the size, if it is higher. Then the estimate is doubtful: the noise
-    /// can be as strong as this, and fine noise was removed, or texture passes for noise.
+    /// A higher level, if the estimate is doubtful: the noise can be as strong as this. Fine noise
+    /// was removed, or texture passes for noise.
     pub at_most: Option<f64>,
 }
 
-/// Estimates the noise of an image (H,W,C; 0…1) with 1 or 3 channels.
+/// Estimates the noise of an image (H,W,C; 0…1) with 1 or 3 channels. `quantization` is that of the
+/// JPEG file that it was read from.
 ///
 /// # Errors
 /// When the image has fewer patches than a patch has values, which are too few for a covariance.
-pub fn estimate(pixels: &[f32], dims: Dims) -> Result<NoiseLevel> {
+pub fn estimate(
+    pixels: &[f32],
+    dims: Dims,
+    quantization: Option<&Quantization>,
+) -> Result<NoiseLevel> {
     /// At half of the size the level of white noise is at most this much higher: by a factor, and
     /// by a difference.
     const WHITE: (f64, f64) = (1.15, 0.2);
@@ -83,16 +92,30 @@ pub fn estimate(pixels: &[f32], dims: Dims) -> Result<NoiseLevel> {
         )));
     };
     let half = plane.half().sigma().filter(|half| half.sigma >= TEXTURE && half.weak > 0.0);
-    let at_most = half.map(|half| half.sigma).filter(|half| *half > WHITE.0 * sigma + WHITE.1);
+    let above = WHITE.0 * sigma + WHITE.1;
+    let mut at_most = half.map(|half| half.sigma).filter(|half| *half > above);
+    let is_colour = c == 3 && !pixels.chunks_exact(3).all(has_equal_samples);
+    // Of luma, which has a smaller scale than the plane.
+    let norm = if is_colour { f64::from(norm(LUMA)) } else { 1.0 };
+    let before = quantization.map(|quantization| quantization.undo(norm * sigma));
+    if before == Some(None) && sigma >= TEXTURE {
+        at_most = at_most.or(Some(above));
+    }
     let mut in_channel = sigma;
-    if c == 3 && !pixels.chunks_exact(3).all(has_equal_samples) {
+    if is_colour {
         let chroma = CHROMA.map(|weights| Plane::weighted(pixels, dims, weights).sigma());
         let square = |found: Found| found.sigma.min(sigma).powi(2);
         let chroma = chroma.into_iter().flatten().map(square).sum::<f64>() / 2.0;
         let share = f64::from(LUMA.iter().map(|weight| weight * weight).sum::<f32>());
         in_channel = (share * sigma.powi(2) + (1.0 - share) * chroma).sqrt();
     }
+    let sigma = before.flatten().map_or(sigma, |before| before / norm);
     Ok(NoiseLevel { sigma, in_channel, at_most })
+}
+
+/// The norm of the weights of a plane.
+fn norm(weights: [f32; 3]) -> f32 {
+    weights.iter().map(|v| v * v).sum::<f32>().sqrt()
 }
 
 fn has_equal_samples(pixel: &[f32]) -> bool {
@@ -106,13 +129,14 @@ fn has_equal_samples(pixel: &[f32]) -> bool {
 /// As [`estimate`].
 pub fn estimate_middle(
     dims: Dims,
+    quantization: Option<&Quantization>,
     read: impl Fn(usize, Range<usize>, &mut Vec<f32>),
 ) -> Result<NoiseLevel> {
     let middle = Dims::of(dims.size().at_most(Size::new(MIDDLE, MIDDLE)), dims.c);
     let (top, left) = ((dims.h - middle.h) / 2, (dims.w - middle.w) / 2);
     let mut pixels = Vec::with_capacity(middle.len());
     (top..top + middle.h).for_each(|y| read(y, left..left + middle.w, &mut pixels));
-    estimate(&pixels, middle)
+    estimate(&pixels, middle, quantization)
 }
 
 /// The sum of squared gradients that a patch of noise with variance 1 stays below with a
@@ -172,7 +196,7 @@ impl Plane {
         let values = if each.clone().all(has_equal_samples) {
             each.clone().map(|pixel| pixel[0]).collect()
         } else {
-            let norm = weights.iter().map(|v| v * v).sum::<f32>().sqrt();
+            let norm = norm(weights);
             let sum = |pixel: &[f32]| pixel.iter().zip(weights).map(|(v, k)| v * k).sum::<f32>();
             each.clone().map(|pixel| sum(pixel) / norm).collect()
         };
@@ -371,7 +395,9 @@ mod tests {
     use super::*;
     use crate::data::bundled;
     use crate::data::formats::decode::decode_file;
+    use crate::data::image_file::{Depth, ImageFile};
     use crate::raster::{color, corrupt};
+    use crate::testing::Folder;
 
     fn noisy(clean: &[f32], sigma: f64, image: usize) -> Vec<f32> {
         let mut pixels = clean.to_vec();
@@ -414,7 +440,7 @@ mod tests {
         for (c, sigma) in [(1, 10.0), (3, 40.0)] {
             let dims = Dims::new(c, 200, 150);
             let NoiseLevel { sigma: got, at_most, .. } =
-                estimate(&noisy(&vec![0.5; dims.len()], sigma, 0), dims).unwrap();
+                estimate(&noisy(&vec![0.5; dims.len()], sigma, 0), dims, None).unwrap();
             assert_eq!(at_most, None);
             assert!((got / sigma - 1.0).abs() < 0.02, "{got} instead of {sigma}");
         }
@@ -435,10 +461,10 @@ mod tests {
                 [(&rgb, 3), (&green, 1)].into_iter().filter(|(_, c)| *c == 1 || !is_gray)
             {
                 let dims = Dims::of(size, c);
-                let own = estimate(clean, dims).unwrap().sigma;
+                let own = estimate(clean, dims, None).unwrap().sigma;
                 for sigma in if c == 1 { &[5.0, 15.0, 25.0, 50.0][..] } else { &[5.0, 25.0] } {
                     let sigma = *sigma;
-                    let got = estimate(&noisy(clean, sigma, image), dims).unwrap().sigma;
+                    let got = estimate(&noisy(clean, sigma, image), dims, None).unwrap().sigma;
                     println!("{} c={c} own {own:.2}: {sigma} -> {got:.2}", photos.names[image]);
                     let bound = 0.05 * sigma + 0.3 + (sigma.hypot(own) - sigma);
                     assert!(
@@ -455,7 +481,7 @@ mod tests {
     /// A noisy colour photograph, its size, and the noise.
     fn colour(sigma: f64) -> (Vec<f32>, Dims) {
         let photos = bundled::load("photos").unwrap();
-        let image = photos.names.iter().position(|name| name == "astronaut.png").unwrap();
+        let image = photos.names.iter().position(|name| name == "astronaut.webp").unwrap();
         let dims = Dims::of(photos.table[image].size, 3);
         let mut pixels = noisy(&photos.image_f32(image), sigma, 3);
         pixels.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
@@ -480,9 +506,9 @@ mod tests {
     fn coarse_chroma_does_not_hide_the_noise() {
         for sigma in [15.0, 25.0, 50.0] {
             let (pixels, dims) = colour(sigma);
-            let white = estimate(&pixels, dims).unwrap();
+            let white = estimate(&pixels, dims, None).unwrap();
             assert!((white.in_channel / white.sigma - 1.0).abs() < 0.1, "{white:?}");
-            let found = estimate(&with_coarse_chroma(&pixels, dims), dims).unwrap();
+            let found = estimate(&with_coarse_chroma(&pixels, dims), dims, None).unwrap();
             assert!((found.sigma / sigma - 1.0).abs() < 0.15, "{found:?} instead of {sigma}");
             let share = found.in_channel / sigma;
             assert!((0.6..0.8).contains(&share), "{found:?}");
@@ -502,7 +528,7 @@ mod tests {
         let half = |row: &mut [f32]| row[..3 * (dims.w / 2)].fill(0.0);
         black.chunks_exact_mut(3 * dims.w).for_each(half);
         for (pixels, dims) in [(letterbox(0.0), tall), (letterbox(0.5), tall), (black, dims)] {
-            let found = estimate(&pixels, dims).unwrap();
+            let found = estimate(&pixels, dims, None).unwrap();
             assert!((found.sigma / 25.0 - 1.0).abs() < 0.1, "{found:?}");
         }
     }
@@ -510,15 +536,45 @@ mod tests {
     #[test]
     fn noise_without_its_fine_part_is_doubtful() {
         let (pixels, dims) = colour(25.0);
-        assert_eq!(estimate(&pixels, dims).unwrap().at_most, None);
+        assert_eq!(estimate(&pixels, dims, None).unwrap().at_most, None);
         // The mean of each pixel and its right neighbour, and of these the mean with the lower one.
         let smooth = |pixels: &[f32], step: usize| -> Vec<f32> {
             let next = |i: usize| pixels[(i + step).min(pixels.len() - 1)];
             pixels.iter().enumerate().map(|(i, v)| 0.5 * (v + next(i))).collect()
         };
         let smoothed = smooth(&smooth(&pixels, 3), 3 * dims.w);
-        let found = estimate(&smoothed, dims).unwrap();
+        let found = estimate(&smoothed, dims, None).unwrap();
         assert!(found.at_most.is_some_and(|most| most > 2.0 * found.sigma), "{found:?}");
+    }
+
+    /// The estimate of a JPEG file of noise, with and without the steps of the file.
+    fn compressed(sigma: f64, quality: u8) -> [NoiseLevel; 2] {
+        let (pixels, dims) = colour(sigma);
+        let folder = Folder::new("noise-level");
+        let path = folder.write("noisy.jpg", b"");
+        let clean = ImageFile::from_pixels(&pixels, dims, Depth::Eight);
+        clean.save_with(&path, quality).unwrap();
+        let file = ImageFile::read(&path).unwrap();
+        let quantization = Quantization::new(&file.luma_steps().unwrap());
+        [Some(&quantization), None].map(|known| estimate(&file.pixels(), dims, known).unwrap())
+    }
+
+    #[test]
+    fn quantization_is_undone_or_makes_the_estimate_doubtful() {
+        for (sigma, quality) in [(15.0, 90), (25.0, 85), (25.0, 80), (8.0, 95)] {
+            let [known, unknown] = compressed(sigma, quality);
+            let share = known.sigma / sigma;
+            assert!((0.9..1.1).contains(&share), "{sigma} {quality}: {known:?}");
+            assert!(unknown.sigma > 1.02 * known.sigma, "{sigma} {quality}: {unknown:?}");
+            assert_eq!(known.in_channel, unknown.in_channel);
+            assert_eq!(known.at_most, None);
+        }
+        let [known, unknown] = compressed(25.0, 50);
+        assert!(known.at_most.is_some_and(|most| most > 1.1 * known.sigma), "{known:?}");
+        assert_eq!(known.sigma, unknown.sigma);
+        // Without noise there is none to doubt.
+        let [known, unknown] = compressed(0.0, 75);
+        assert_eq!(known.at_most, unknown.at_most);
     }
 
     #[test]
@@ -544,7 +600,8 @@ mod tests {
     fn equal_channels_are_gray_and_small_images_are_refused() {
         let gray = noisy(&vec![0.3; 64 * 64], 20.0, 1);
         let rgb: Vec<f32> = gray.iter().flat_map(|&v| [v; 3]).collect();
-        let of = |pixels: &[f32], c: usize, h: usize, w: usize| estimate(pixels, Dims { c, h, w });
+        let of =
+            |pixels: &[f32], c: usize, h: usize, w: usize| estimate(pixels, Dims { c, h, w }, None);
         assert_eq!(of(&gray, 1, 64, 64).unwrap(), of(&rgb, 3, 64, 64).unwrap());
         for (h, w) in [(1, 1), (7, 900), (14, 14)] {
             let message = of(&vec![0.0; h * w], 1, h, w).unwrap_err().to_string();
@@ -574,7 +631,7 @@ mod tests {
                     let clean: Vec<f32> =
                         decoded.pixels.iter().map(|&v| f32::from(v) / 255.0).collect();
                     let dims = Dims { c: 1, ..decoded.dims };
-                    estimate(&noisy(&clean, sigma, image), dims).unwrap().sigma - sigma
+                    estimate(&noisy(&clean, sigma, image), dims, None).unwrap().sigma - sigma
                 };
                 let errors: Vec<f64> =
                     files.par_iter().enumerate().map(|(i, path)| error((i, path))).collect();

@@ -16,7 +16,7 @@ pub const BRICK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/text
 /// Photographs in colour.
 pub const PHOTOS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/photos");
 /// A photograph that no bundled model was trained on.
-pub const CAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/photos/chelsea.png");
+pub const CAT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/images/photos/chelsea.webp");
 
 /// The path of a bundled texture.
 pub fn texture(name: &str) -> String {
