@@ -239,7 +239,8 @@ fn wrong_processes_are_refused_in_one_line() {
     odd.flags("--devices cpu,cpu").fails(2, &["13", "use 14"]);
     command().flags("--devices cpu,cpu --accumulate 3").fails(2, &["split over 2 processes"]);
     command().flags("--devices cpu,cpu --device cpu").fails(2, &["--device"]);
-    command().arg("no-such-file").flags("--devices cpu,cpu").fails(2, &["no-such-file"]);
+    let missing = Command::train("no-such-file").out(&run).quiet();
+    missing.flags("--devices cpu,cpu").fails(2, &["no-such-file"]);
     let launched = |command: Command, rank: &str| {
         command.env("OMPI_COMM_WORLD_RANK", rank).env("OMPI_COMM_WORLD_SIZE", "2")
     };
