@@ -74,6 +74,8 @@ names! {
         ResumeRun = "continue the run",
         /// Give a benchmark more time.
         MoreSeconds = "allow more seconds",
+                /// Start processes so that they find each other.
+        LaunchMpi = "start them through MPI",
         /// Compare with a file that benchmarks wrote.
         BenchmarkFile = "name a file of benchmark results as JSON lines",
     }

@@ -46,6 +46,9 @@ const fn with_flag(advice: Advice) -> &'static str {
         Advice::OverwriteRun => "add --force to overwrite it",
         Advice::ResumeRun => "continue it with `csae resume`",
         Advice::MoreSeconds => "increase --seconds to allow it",
+        Advice::LaunchMpi => {
+            "use srun --mpi=pmix or --mpi=pmi2 (srun --mpi=list shows what there is), or --ntasks=1"
+        }
         Advice::BenchmarkFile => "--compare expects the output of `csae bench --json > FILE`",
     }
 }

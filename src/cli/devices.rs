@@ -9,9 +9,11 @@ use crate::gpu::{self, Adapter};
 
 /// List every adapter, and which one `auto` chooses and why.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  csae devices\n  csae devices -v\n  csae devices --json\n  csae devices --ranks"
-)]
+#[command(after_help = "Examples:
+  csae devices
+  csae devices -v
+  csae devices --json
+  csae devices --ranks")]
 pub struct DevicesArgs {
     /// List the MPI libraries that are found, for training by several processes, and what started
     /// this one

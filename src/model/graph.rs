@@ -274,6 +274,7 @@ impl Graph {
     }
 
     /// Whether a node has the means of whole maps: as they are, or at every position.
+    #[cfg(feature = "cli")]
     pub(crate) fn is_of_means(&self, node: usize) -> bool {
         self.map_means().any(|mean| node == mean || self.nodes[node].inputs == [mean])
     }

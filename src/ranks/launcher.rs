@@ -1,5 +1,6 @@
 //! What started this process: the environment variables of MPI launchers and of schedulers.
 
+use crate::advice::Advice;
 use crate::error::{Error, Result};
 
 /// The program that started the ranks.
@@ -57,8 +58,8 @@ pub fn find(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Launched
     }
     match (number("SLURM_PROCID"), number("SLURM_STEP_NUM_TASKS")) {
         (Some(_), Some(size)) if size > 1 => Err(Error::usage(format!(
-            "srun started {size} processes without MPI, and each would train the same model; use \
-             srun --mpi=pmix or --mpi=pmi2 (srun --mpi=list shows what there is), or --ntasks=1"
+            "srun started {size} processes without MPI, and each would train the same model; {}",
+            Advice::LaunchMpi
         ))),
         _ => Ok(None),
     }
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn several_processes_without_mpi_are_refused_with_what_to_do() {
         let error = with(&[("SLURM_PROCID", "0"), ("SLURM_STEP_NUM_TASKS", "4")]).unwrap_err();
-        assert!(error.to_string().contains("--mpi=pmix"), "{error}");
+        assert!(error.to_string().contains("through MPI"), "{error}");
         let error = with(&[("PMI_RANK", "3"), ("PMI_SIZE", "3")]).unwrap_err();
         assert!(error.to_string().contains("PMI_RANK is 3"), "{error}");
     }

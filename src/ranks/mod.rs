@@ -23,7 +23,9 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 pub use agreement::Ready;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+#[cfg(feature = "cli")]
+use crate::error::{Error, ErrorKind};
 
 /// Exchanges bytes between the ranks of a group.
 pub trait Transport: Debug + Send + Sync {
@@ -276,11 +278,13 @@ impl Group {
 }
 
 /// The error when other ranks no longer answer.
+#[cfg(feature = "cli")]
 fn lost(what: impl std::fmt::Display) -> Error {
     Error::failed(what.to_string()).of(ErrorKind::Rank)
 }
 
 /// The name of this machine.
+#[cfg(feature = "cli")]
 pub fn host() -> String {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let name = read("/proc/sys/kernel/hostname")
@@ -291,6 +295,7 @@ pub fn host() -> String {
 }
 
 /// Which cores this process can use, in the form of the system. Empty if it does not say.
+#[cfg(feature = "cli")]
 pub fn cores() -> Vec<u8> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));

@@ -83,7 +83,7 @@ pub fn own_parts(train: &TrainSpec, group: Option<&Group>) -> Result<Range<usize
     Ok(group.rank * own..(group.rank + 1) * own)
 }
 
-/// What a rank says of its part of a step before the gradients are summed.
+/// What a rank reports when its part of a step is computed.
 struct Report {
     failed: bool,
     /// Number of the signal that asked this rank to end, or 0.
@@ -149,6 +149,7 @@ impl Trainer<'_> {
     }
 
     /// Whether another process was asked to end.
+    #[cfg(feature = "cli")]
     pub(super) fn another_stops(&self) -> bool {
         self.ranks.as_ref().is_some_and(|group| group.signal() > 0)
     }
@@ -245,8 +246,8 @@ impl Trainer<'_> {
         self.program.update_encoder(device, &params)
     }
 
-    /// Computes the gradients of the own parts, and sends pieces of them as they are ready: for each
-    /// piece the values of all own parts. Returns the scalars of the parts. If this process or
+    /// Computes the gradients of the own parts, and sends pieces of them as they become ready: for
+    /// each piece the values of all own parts. Returns the scalars of the parts. If this process or
     /// another one fails, the rest is 0, because all ranks must send the same number of pieces.
     fn send_gradients(
         &mut self,

@@ -98,7 +98,10 @@ fn shortened(line: &str) -> String {
         }
     }
     let mut added = Vec::new();
-    if !WITHOUT_DEVICE.iter().any(|word| has(line, word)) && !has(line, "--device") {
+    if !WITHOUT_DEVICE.iter().any(|word| has(line, word))
+        && !has(line, "--device")
+        && !has(line, "--devices")
+    {
         added.push("--device cpu");
     }
     for (_, flags) in SHORTER.iter().filter(|(command, _)| *command == name) {

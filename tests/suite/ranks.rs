@@ -301,8 +301,9 @@ fn mpi_processes_with_other_data_are_refused() {
         // The second process trains on other images.
         let script = script.replace("exec ", "").replace(
             "-np 2 \"$0\" \"$@\"",
-            "-np 1 \"$0\" \"$@\" : -np 1 \"$0\" train textures --preset sparse --batch 12 --steps 5 \
-             --set data.crop=16 --set train.log_every=2 --quiet --device cpu --out elsewhere",
+            "-np 1 \"$0\" \"$@\" : -np 1 \"$0\" train textures --preset sparse --batch 12 \
+             --steps 5 --set data.crop=16 --set train.log_every=2 --quiet --device cpu \
+             --out elsewhere",
         );
         let run = folder.path("run");
         let output = train("sparse", &run).on_cpu().through(&script).output();
