@@ -3,7 +3,7 @@
 
 usage: network.py COUNT DELAY_MS LOSS_PERCENT RATE_GBIT
 
-The hosts have the addresses 10.9.0.1, 10.9.0.2, … `ip netns exec h1 COMMAND` runs a command on one.
+The hosts have the addresses 10.9.0.1, 10.9.0.2, … `ip netns exec h1 COMMAND` runs on one.
 benches/results/2026-11-30-ranks.md has the commands that train on them.
 """
 import fcntl

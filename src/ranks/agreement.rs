@@ -55,8 +55,7 @@ impl Group {
     /// others are ready to follow rank 0.
     ///
     /// # Errors
-    /// If a rank is not ready, or differs from rank 0; the message names it. After an error of this
-    /// rank itself ([`Ready::Failed`]) there is none to add.
+    /// If a rank is not ready, or differs from rank 0; the message names that rank.
     pub fn agree(&self, own: &Ready) -> Result<bool> {
         let all = self.gather(own.text().as_bytes())?;
         self.agreed.store(true, Ordering::SeqCst);

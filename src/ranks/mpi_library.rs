@@ -74,7 +74,7 @@ impl Loaded {
 /// Loads the library of the launcher. Without a launcher, the first that is found.
 ///
 /// # Errors
-/// If there is none; the message says where it was looked for and how to get one.
+/// If no library is found; the message says how to install one.
 pub fn load(launcher: Option<Launcher>) -> Result<Loaded> {
     if let Some(path) = std::env::var_os(CHOSEN).filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);

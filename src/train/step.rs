@@ -132,8 +132,8 @@ pub struct StepSpec<'a> {
     /// With maps in half precision, the factor on gradients during the backward pass; `None` in
     /// single precision.
     pub half: Option<f64>,
-    /// Number of pieces of the backward pass of a part, after each of which more gradients can be
-    /// sent to other processes; 1 if there are none.
+    /// Number of pieces that the backward pass of a part is cut into. The gradients that are ready
+    /// after a piece can be sent to other processes. 1 if this process trains alone.
     pub pieces: usize,
     /// Maximum number of elements of one binding. The optimiser updates larger parameter buffers in
     /// windows.
@@ -221,7 +221,7 @@ pub struct Recorded {
     /// The gradients of a part, and, if the batch has one part, the update. Operations on the whole
     /// batch are left out: the list has a segment before the first of them, and one after each.
     pub segments: Vec<Vec<Call>>,
-    /// The rest of the last segment, in pieces after each of which more gradients are ready.
+    /// The rest of the last segment, cut into pieces. After each piece, more gradients are ready.
     pub tail: Vec<Vec<Call>>,
     /// The gradients that are ready after the last segment, and after each piece of the tail.
     pub ready: Vec<Range<usize>>,
@@ -402,8 +402,8 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
     Ok(Recorded { segments, tail, ready, wholes: cut, split, encoder, x, labels, memory })
 }
 
-/// Cuts the backward pass into at most `count` pieces, after each of which an equal share of the
-/// gradients is ready. The gradients of the last layers, which are last in memory, are ready first.
+/// Cuts the backward pass into at most `count` pieces. After each piece, about an equal share of
+/// the gradients is ready. The gradients of the last layers, which are last in memory, are ready first.
 /// Returns the calls of each piece, and the gradients that are ready after it.
 fn pieces(calls: Vec<Call>, grads: View, count: usize) -> Vec<(Vec<Call>, Range<usize>)> {
     let writes = |call: &Call| -> Option<Range<usize>> {

@@ -572,7 +572,7 @@ mod tests {
         let [known, unknown] = compressed(25.0, 50);
         assert!(known.at_most.is_some_and(|most| most > 1.1 * known.sigma), "{known:?}");
         assert_eq!(known.sigma, unknown.sigma);
-        // Without noise there is none to doubt.
+        // An image without noise gives the same limit with and without a known table.
         let [known, unknown] = compressed(0.0, 75);
         assert_eq!(known.at_most, unknown.at_most);
     }

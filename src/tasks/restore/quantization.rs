@@ -19,7 +19,7 @@ impl Quantization {
     /// The quantization with these steps, on the 0–1 scale.
     ///
     /// # Panics
-    /// If there are none.
+    /// If the list is empty.
     pub fn new(steps: &[f32]) -> Self {
         assert!(!steps.is_empty(), "a table of steps");
         let mut steps: Vec<f64> = steps.iter().map(|step| 255.0 * f64::from(*step)).collect();
