@@ -403,8 +403,8 @@ pub fn record(device: &mut Device, spec: &StepSpec) -> Result<Recorded> {
 }
 
 /// Cuts the backward pass into at most `count` pieces. After each piece, about an equal share of
-/// the gradients is ready. The gradients of the last layers, which are last in memory, are ready first.
-/// Returns the calls of each piece, and the gradients that are ready after it.
+/// the gradients is ready. The gradients of the last layers, which are last in memory, are ready
+/// first. Returns the calls of each piece, and the gradients that are ready after it.
 fn pieces(calls: Vec<Call>, grads: View, count: usize) -> Vec<(Vec<Call>, Range<usize>)> {
     let writes = |call: &Call| -> Option<Range<usize>> {
         let mut all: Option<Range<usize>> = None;
