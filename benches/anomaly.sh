@@ -1,22 +1,29 @@
 #!/usr/bin/env bash
-# Benchmark of anomaly detection on textures. Paints synthetic defects into each image of a folder,
-# trains one model on all normal parts, and fits one detector per texture. Prints AUROC and PRO,
-# averaged over the textures.
+# Benchmark of anomaly detection.
 #   benches/anomaly.sh TEXTURES WORK [arguments of `csae anomaly fit`]
-# CSAE=FILE sets the program (default: csae in PATH). WORK receives all files.
+# paints synthetic defects into each image of a folder and fits one detector per texture. Prints
+# AUROC and PRO, averaged over the textures.
+#   benches/anomaly.sh --set FOLDER WORK [arguments of `csae anomaly fit`]
+# fits one detector to FOLDER/normal and evaluates it on FOLDER/test.
+# CSAE=FILE sets the program (default: csae in PATH), CSAE_DEVICE the device. WORK receives all
+# files.
 set -euo pipefail
+csae=${CSAE:-csae}
+if [ "$1" = --set ]; then
+    set=$2 work=$3
+    shift 3
+    mkdir -p "$work"
+    "$csae" anomaly fit "$set/normal" -o "$work/detector" "$@"
+    "$csae" anomaly eval "$work/detector" "$set/test"
+    exit
+fi
 textures=$1 work=$2
 shift 2
-csae=${CSAE:-csae}
 "$csae" anomaly paint "$textures" --each -o "$work/painted"
-find "$work/painted" -path '*/normal/*.png' | sort > "$work/normal.txt"
-"$csae" train "@$work/normal.txt" --preset plain --device cpu -q --out "$work/model"
 for texture in "$work"/painted/*; do
     name=$(basename "$texture")
-    "$csae" anomaly fit "$work/model" "$texture/normal" -o "$work/detectors/$name" \
-        --device cpu -q "$@" > "$work/fit.txt"
-    "$csae" anomaly eval "$work/detectors/$name" "$texture/test" \
-        --device cpu -q > "$work/detectors/$name.txt"
+    "$csae" anomaly fit "$texture/normal" -o "$work/detectors/$name" -q "$@" > "$work/fit.txt"
+    "$csae" anomaly eval "$work/detectors/$name" "$texture/test" -q > "$work/detectors/$name.txt"
 done
 # Averages each row over the tables of all textures: the kinds of defects, all defects, and each
 # view alone. Also prints the lowest pixel AUROC.

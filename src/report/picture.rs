@@ -153,6 +153,28 @@ pub fn png(pixels: &[f32], dims: Dims) -> Result<Vec<u8>> {
     Ok(png)
 }
 
+/// Writes values of 0 to 1 to a gray 16-bit PNG file. Values are rounded and clipped; NaN becomes
+/// black.
+///
+/// # Errors
+/// If there are too many pixels for a PNG file, or the file cannot be written.
+pub fn save_gray16(path: &Path, values: &[f32], size: Size) -> Result<()> {
+    let words: Vec<u16> =
+        values.iter().map(|value| (value.clamp(0.0, 1.0) * 65_535.0).round() as u16).collect();
+    let mut png = Vec::new();
+    // The encoder takes words in the byte order of the machine.
+    let encoded = PngEncoder::new(&mut png).write_image(
+        bytemuck::cast_slice(&words),
+        size.w as u32,
+        size.h as u32,
+        ExtendedColorType::L16,
+    );
+    encoded.map_err(|error| {
+        Error::failed(format!("{}: cannot encode {size} pixels: {error}", path.display()))
+    })?;
+    files::write_atomically(path, &png)
+}
+
 /// Number of channels of the picture of `c` channels.
 fn shown_channels(c: usize) -> usize {
     if c >= 3 { 3 } else { 1 }

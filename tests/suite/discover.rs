@@ -215,7 +215,6 @@ fn images_in_the_place_of_a_model_are_recognised() {
     swapped("inspect 3.png", "3.png is an image");
     swapped("reconstruct *.png run -o out", "*.png is a pattern of image files");
     swapped("finetune a run -o tuned", "a is a folder of images");
-    swapped("anomaly fit a run -o detector", "a is a folder of images");
     swapped("anomaly score a 3.png", "a is a folder of images");
     swapped("denoise 3.png -m a", "a is a folder of images");
     // A model that does not exist is still only that.

@@ -38,8 +38,7 @@ const PHRASES: &[(&str, &str)] = &[
 ];
 
 /// Names in files and of random numbers, which cannot change: (file, phrase).
-const NAMES: [(&str, &str); 2] =
-    [("src/tasks/anomaly/detector.rs", "usual"), ("src/cli/generate/judge.rs", "judged")];
+const NAMES: [(&str, &str); 1] = [("src/cli/generate/judge.rs", "judged")];
 
 /// Words that begin a sentence of the form "What is pooled is never stored", after `What`.
 const VERBS: [&str; 5] = ["is", "are", "was", "has", "does"];

@@ -33,7 +33,9 @@ use csae::internals::report::runs::{self, CONFIG, ORIGIN, State};
 use csae::internals::rng::Stream;
 use csae::internals::shape::{Dims, Size};
 use csae::internals::spec::{Config, preset_names, preset_text};
-use csae::internals::tasks::anomaly::{Bank, Calibration, Detector, FILE_NAME, ViewStatistics};
+use csae::internals::tasks::anomaly::{
+    BANDS, Bank, BandStatistics, Calibration, Detector, FILE_NAME,
+};
 use csae::internals::tasks::features::{self, FeatureSource};
 use csae::internals::train::RunFolder;
 use csae::internals::train::checkpoint::{self, Checkpoint};
@@ -196,14 +198,11 @@ fn prior() -> Vec<u8> {
 
 /// A detector with three descriptors of two values.
 fn detector() -> Vec<u8> {
-    let statistics = ViewStatistics { mean: 0.5, std: 1.0 };
+    let statistics = BandStatistics { mean: 0.5, std: 1.0 };
     let calibration = Calibration {
         model: FINGERPRINT.to_owned(),
-        layer: "code".to_owned(),
-        tile: Some([8, 8]),
-        weights: [1.0; 3],
-        smoothing: 1.0,
-        statistics: [statistics; 3],
+        tile: [16, 16],
+        statistics: [[statistics; BANDS]; 2],
         rate: 0.01,
         image_threshold: 3.0,
         pixel_threshold: 4.0,
@@ -214,7 +213,6 @@ fn detector() -> Vec<u8> {
         mean: vec![0.5; 2],
         whitening: vec![1.0, 0.0, 0.5, 1.0],
         members: vec![0.25; 6],
-        neighbour_distances: vec![1.0; 3],
     };
     let folder = TempFolder::new("fuzz-detector");
     Detector { bank, calibration }.save(folder.root()).expect("a detector can be written");

@@ -31,13 +31,14 @@ const NOT_RUN: [(&str, &str); 16] = [
 const NOT_RUN_PREFIXES: [&str; 3] = ["CSAE_DEVICE=cpu cargo bench", "git clone", "cd csae"];
 
 /// Flags that make commands short. They are added unless the line has them.
-const SHORTER: [(&str, &[&str]); 12] = [
+const SHORTER: [(&str, &[&str]); 13] = [
     ("train", &["--steps 2", "--batch 4", "--set data.validation_patches=16"]),
     ("grid", &["--steps 1", "--set train.batch=4", "--set data.validation_patches=16"]),
     ("resume", &["--steps 3"]),
     ("sweep", &["--steps 1", "--set train.batch=4", "--set data.validation_patches=16"]),
     ("finetune", &["--epochs 1", "--seeds 1"]),
     ("probe", &["--grid 1"]),
+    ("anomaly fit", &["--steps 2", "--bank 64"]),
     ("segment train", &["--epochs 1", "--crop 32"]),
     ("detect train", &["--epochs 1", "--size 64"]),
     ("bench", &["--seconds 0.01"]),

@@ -139,7 +139,7 @@ fn signals_are_shown_as_lines() {
     let first = std::fs::read_dir(&results).unwrap().map(|file| file.unwrap().path()).min();
     assert_eq!(image::open(first.unwrap()).unwrap().width(), 3 * 640);
     let detector = folder.path("detector");
-    let fit = Command::new("anomaly fit").arg(&run).arg(&data).flags("--layout NCL --bank 64");
+    let fit = Command::new("anomaly fit").arg(&data).flags("--layout NCL --bank 64 --steps 2");
     fit.out(&detector).on_cpu().quiet().succeed();
     let heat = folder.path("heat");
     let score = Command::new("anomaly score").arg(&detector).arg(&data).out(&heat);

@@ -53,7 +53,11 @@ fn every_command_takes_the_folder_of_an_unfinished_run() {
         reads("features").arg("digits").out(out("features.npy")),
         reads("probe").flags("--train digits --test digits").out(out("probe")),
         reads("finetune").arg("digits").flags("--labels-per-class 2").epochs(1).out(out("tuned")),
-        reads("anomaly fit").arg("digits").flags("--bank 64").out(out("detector")),
+        Command::new("anomaly fit")
+            .arg("digits")
+            .option("--like", &run)
+            .flags("--bank 64 --steps 1")
+            .out(out("detector")),
         Command::train("digits").option("--from", &run).steps(1).batch(8).out(out("next")),
     ] {
         let output = command.on_cpu().output();

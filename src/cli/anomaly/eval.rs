@@ -96,10 +96,10 @@ impl CommandArgs for EvalArgs {
 
 fn run(args: EvalArgs) -> anyhow::Result<()> {
     let fitted = Fitted::load(&args.detector)?;
-    let dims = fitted.loaded.graph.nodes[0].dims;
+    let channels = fitted.channels();
     let budget = budget(args.max_memory.as_deref())?;
     let wanted = LoadOptions {
-        channels: Some(dims.c),
+        channels: Some(channels),
         normalization: fitted.loaded.graph.spec.normalization.as_ref(),
         spectrogram: fitted.loaded.graph.spec.spectrogram.as_ref(),
         ..LoadOptions::new(args.strict, &budget)
@@ -114,10 +114,9 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     );
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
-    let dims = fitted.tiled.dims();
     let held = set.sets().map(crate::data::Pixels::held_bytes).sum::<u64>();
     let peak = set.sets().map(|set| {
-        set.sizes().map(|size| Image::bytes(dims, size)).max().unwrap_or(0) + set.reading_bytes()
+        set.sizes().map(|size| Image::bytes(channels, size)).max().unwrap_or(0) + set.reading_bytes()
     });
     let reserved = held + peak.max().unwrap_or(0);
     let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;

@@ -6,55 +6,52 @@ use clap::Args;
 use serde_json::json;
 
 use crate::bail_usage;
-use crate::data::{self, LoadOptions};
-use crate::error::Error;
+use crate::budget::Budget;
+use crate::data::normalization::{OutputRange, choose};
+use crate::data::{self, LoadOptions, LogMel, Normalization, NormalizeName, Pixels};
 use crate::files;
-use crate::model::{self, Purpose};
+use crate::model;
 use crate::tasks::anomaly::{
-    Detector, DetectorOptions, FILE_NAME, Image, TiledModel, VIEWS, ViewExtractor,
+    Detector, DetectorOptions, FILE_NAME, Image, ViewExtractor, configure, split, tile_of, tiled,
+    train,
 };
 
+use crate::cli::interrupt::{self, Interrupted};
 use crate::cli::reading::ReadArgs;
 use crate::cli::{CommandArgs, Common, features, refuse_existing};
 
 /// Fit an anomaly detector to normal images, with thresholds at a chosen false-alarm rate.
 ///
-/// Four images in five fill a bank of the model's features of normal images. The fifth gives the
-/// statistics of normal pixels and the thresholds. The model and the detector are written into a
+/// A small network learns to find defects that are painted into crops of the normal images. Then
+/// its features of normal images fill a bank. One image in five is held out from both; these give
+/// the statistics of normal pixels and the thresholds. Network and detector are written into a
 /// folder, for `csae anomaly score` and `eval`. Memory use does not depend on the number of images.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  csae train normal/ --out runs/normal
-  csae anomaly fit runs/normal normal/ -o detector
-  csae anomaly fit runs/normal normal/ -o detector --layer encoder.1 --false-alarms 0.001")]
+  csae anomaly fit normal/ -o detector
+  csae anomaly fit normal/ -o detector --steps 6000 --false-alarms 0.001
+  csae anomaly fit machine/ -o detector --like runs/spectrograms")]
 pub struct FitArgs {
-    /// Autoencoder, best trained on the same normal images: a model file, a run folder or the name
-    /// of a bundled model
-    model: PathBuf,
     /// Normal images, of any size: a folder, a file, a pattern ('scans/*.png'), a list (@FILE, or
     /// -) or a bundled set
     data: String,
     /// Folder for the detector
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// Layer whose output gives the descriptors [default: the code, before any winner-take-all
-    /// selection]
-    #[arg(long, value_name = "NAME")]
-    layer: Option<String>,
+    /// Number of training steps of the network
+    // Image AUROC of magnetic tiles, see benches/results/2026-11-30-anomaly.md.
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    steps: u64,
     /// Number of descriptors of normal images to keep
-    #[arg(long, value_name = "N", default_value_t = 4096)]
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
     bank: usize,
-    /// Weights of reconstruction error, structure and code in the heat map, comma-separated
-    // The code separates best, see benches/results/2026-11-28-anomaly.md.
-    #[arg(long, value_name = "E,S,C", value_delimiter = ',', default_value = "1,1,2")]
-    weights: Vec<f64>,
-    /// Standard deviation of the heat map's smoothing, in pixels
-    #[arg(long, value_name = "PIXELS", default_value_t = 2.0)]
-    smooth: f64,
     /// Accepted share of normal images, and of normal pixels, above the thresholds
     #[arg(long, value_name = "RATE", default_value_t = 0.01)]
     false_alarms: f64,
-    /// Seed of the sample of descriptors
+    /// Read images as this model does: channels, normalization and spectrograms
+    #[arg(long, value_name = "MODEL")]
+    like: Option<PathBuf>,
+    /// Seed of the network, the painted defects and the sample of descriptors
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Overwrite an existing detector
@@ -68,26 +65,11 @@ pub struct FitArgs {
 
 impl FitArgs {
     fn options(&self) -> crate::error::Result<DetectorOptions> {
+        if self.steps == 0 {
+            bail_usage!("--steps 0: give a number of at least 1");
+        }
         if !(2..=1 << 20).contains(&self.bank) {
             bail_usage!("--bank {}: give a number from 2 to {}", self.bank, 1 << 20);
-        }
-        let weights = <[f64; 3]>::try_from(self.weights.clone());
-        let weights = weights.map_err(|_| {
-            Error::usage(format!(
-                "--weights: give three numbers with commas between them, for {}",
-                VIEWS.join(", ")
-            ))
-        })?;
-        if weights.iter().any(|weight| !weight.is_finite() || *weight < 0.0)
-            || weights.iter().all(|weight| *weight == 0.0)
-        {
-            bail_usage!(
-                "--weights {}: no weight can be negative, and at least one must be above 0",
-                weights.map(|w| w.to_string()).join(",")
-            );
-        }
-        if !(0.0..=100.0).contains(&self.smooth) {
-            bail_usage!("--smooth {}: give 0 to 100 pixels", self.smooth);
         }
         if !(self.false_alarms > 0.0 && self.false_alarms < 1.0) {
             bail_usage!(
@@ -95,13 +77,7 @@ impl FitArgs {
                 self.false_alarms
             );
         }
-        Ok(DetectorOptions {
-            bank: self.bank,
-            weights,
-            smoothing: self.smooth,
-            rate: self.false_alarms,
-            seed: self.seed,
-        })
+        Ok(DetectorOptions { bank: self.bank, rate: self.false_alarms, seed: self.seed })
     }
 }
 
@@ -119,41 +95,79 @@ impl CommandArgs for FitArgs {
     }
 }
 
+/// The normal images, and how they are read.
+struct Normal {
+    images: Pixels,
+    normalization: Option<Normalization>,
+    spectrogram: Option<LogMel>,
+}
+
+/// Opens the normal images, as the model of `--like` reads them, or as a training would.
+fn open(args: &FitArgs, budget: &Budget) -> anyhow::Result<Normal> {
+    let like = args.like.as_ref().map(|path| args.common.load_model(path)).transpose()?;
+    let spec = like.as_ref().map(|loaded| &loaded.graph.spec);
+    let wanted = LoadOptions {
+        channels: like.as_ref().map(|loaded| loaded.graph.nodes[0].dims.c),
+        ..args.read.options(budget, spec)
+    };
+    let found = data::open(&args.data, &wanted, budget.data)?;
+    args.common.report_files(&found.report);
+    let (mut images, mut description) = (found.pixels, found.description);
+    let normalization = match spec {
+        Some(spec) => spec.normalization.clone(),
+        None => {
+            let chosen = choose(&images, NormalizeName::Auto, None, OutputRange::Unbounded)?;
+            if let Some(normalization) = &chosen.normalization {
+                images.normalize(normalization)?;
+                description = format!("{description}; {}", chosen.description);
+            }
+            chosen.normalization
+        }
+    };
+    args.common.status(&format!("data: {description}"));
+    let spectrogram = spec.and_then(|spec| spec.spectrogram.clone());
+    Ok(Normal { images, normalization, spectrogram })
+}
+
 fn run(args: FitArgs) -> anyhow::Result<()> {
     crate::cli::outputs::check_folder(&args.out)?;
     let options = args.options()?;
-    let loaded = args.common.load_model(&args.model)?;
-    loaded.graph.check_autoencoder()?;
-    loaded.graph.check_reconstructs_images()?;
-    let dims = loaded.graph.nodes[0].dims;
-    let spec = model::encoder(&loaded.graph, args.layer.as_deref(), None)?;
-    let layer = spec.code.clone();
     let written = ["model.safetensors", FILE_NAME].map(|name| args.out.join(name));
     for file in &written {
         refuse_existing(file, args.force)?;
     }
     let budget = args.read.budget()?;
-    let wanted = LoadOptions {
-        channels: Some(dims.c),
-        ..args.read.options(&budget, Some(&loaded.graph.spec))
-    };
-    let found = data::open(&args.data, &wanted, budget.data)?;
-    args.common.status(&format!("data: {}", found.description));
-    args.common.report_files(&found.report);
-    let images = found.pixels;
+    let Normal { images, normalization, spectrogram } = open(&args, &budget)?;
+    let channels = images.channels();
+    let [known, _] = split(images.len())?;
+    let (config, graph) =
+        configure(channels, (normalization, spectrogram), args.steps, args.seed)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
-    let tile = TiledModel::tile(&loaded, images.sizes());
-    let tiled = TiledModel::new(&loaded, &spec, tile)?;
-    let dims = tiled.dims();
-    let largest = images.sizes().map(|size| Image::bytes(dims, size)).max().unwrap_or(0);
-    let taken = images.held_bytes() + images.reading_bytes() + largest;
-    let mut extractor = ViewExtractor::open(&mut device, &loaded, &tiled, taken)?;
-    let bar = features::bar(&args.common, "images", images.len());
+    interrupt::watch();
+    let held = images.held_bytes() + images.reading_bytes();
+    let bar = features::bar(&args.common, "network: steps", 0);
+    let trained = train(&mut device, (&config, &graph), (&images, &known), held, |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+        !interrupt::requested()
+    });
+    bar.finish_and_clear();
+    if trained.is_err() && interrupt::requested() {
+        let stopped = format!("stopped; {} was not written", args.out.display());
+        return Err(Interrupted(stopped).into());
+    }
+    let bytes = model::to_bytes(&mut device, &graph, &trained?.store)?;
+    let loaded = model::load_bytes(&bytes, "the trained network")?;
+    let tile = tile_of(&graph, images.sizes())?;
+    let tiled = tiled(&graph, tile)?;
+    let largest = images.sizes().map(|size| Image::bytes(channels, size)).max().unwrap_or(0);
+    let mut extractor = ViewExtractor::open(&mut device, &loaded, &tiled, held + largest)?;
+    let bar = features::bar(&args.common, "detector: images", 0);
     let detector = Detector::fit(
         &mut device,
         &mut extractor,
-        (&loaded.hash, &layer, tile),
+        (&loaded.hash, tile),
         &images,
         &options,
         |done, total| {
@@ -163,31 +177,33 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     )?;
     bar.finish_and_clear();
     files::make_folder(&args.out)?;
-    let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
-    model::save(&written[0], &mut device, &loaded.graph, &store)?;
+    files::write_atomically(&written[0], &bytes)?;
     detector.save(&args.out)?;
     args.common.report_kernels(&mut device);
+    report(&args, &detector, &written.map(|file| file.display().to_string()));
+    Ok(())
+}
+
+/// Prints the result.
+fn report(args: &FitArgs, detector: &Detector, files: &[String]) {
     let calibration = &detector.calibration;
-    let kept = detector.bank.members.len() / detector.bank.mean.len();
+    let values = detector.bank.mean.len();
+    let kept = detector.bank.members.len() / values;
     if args.common.json {
         outln!(
             "{}",
             json!({
-                "kind": "fit", "layer": layer, "descriptors": kept,
-                "values": detector.bank.mean.len(), "gathered": calibration.gathered,
-                "held_out": calibration.held_out, "rate": calibration.rate,
-                "stated_rate": calibration.guaranteed_rate(),
+                "kind": "fit", "steps": args.steps, "descriptors": kept, "values": values,
+                "gathered": calibration.gathered, "held_out": calibration.held_out,
+                "rate": calibration.rate, "stated_rate": calibration.guaranteed_rate(),
                 "image_threshold": calibration.image_threshold,
-                "pixel_threshold": calibration.pixel_threshold,
-                "files": written.map(|file| file.display().to_string()),
+                "pixel_threshold": calibration.pixel_threshold, "files": files,
             })
         );
-        return Ok(());
+        return;
     }
     outln!(
-        "bank: {kept} descriptors of layer {layer} with {} values each, from {} images; {} images \
-         held out",
-        detector.bank.mean.len(),
+        "bank: {kept} descriptors with {values} values each, from {} images; {} images held out",
         calibration.gathered,
         calibration.held_out
     );
@@ -209,5 +225,4 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
             5 * min_held_out
         ));
     }
-    Ok(())
 }

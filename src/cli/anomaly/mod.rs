@@ -14,10 +14,10 @@ use crate::bail_usage;
 use crate::error::Result;
 use crate::model::{self, Graph, LoadedModel};
 use crate::shape::Size;
-use crate::tasks::anomaly::{Detector, TiledModel};
+use crate::tasks::anomaly::{Detector, tiled};
 
-/// Find anomalies in images with a model trained on normal images only: heat maps, scores, and
-/// thresholds at a chosen false-alarm rate.
+/// Find anomalies in images, learned from normal images only: heat maps, scores, and thresholds at a
+/// chosen false-alarm rate.
 #[derive(Debug, Args)]
 pub struct AnomalyArgs {
     #[command(subcommand)]
@@ -47,12 +47,12 @@ impl CommandArgs for AnomalyArgs {
     }
 }
 
-/// A detector with its model.
+/// A detector with its network.
 struct Fitted {
     loaded: LoadedModel,
     detector: Detector,
-    /// The model and its encoder, built for tiles.
-    tiled: TiledModel,
+    /// The network, built for tiles.
+    tiled: Graph,
 }
 
 impl Fitted {
@@ -60,19 +60,21 @@ impl Fitted {
     fn load(folder: &Path) -> Result<Self> {
         let loaded = model::load(folder).map_err(|error| not_a_model::explain(folder, error))?;
         let detector = Detector::load(folder, &loaded.hash)?;
-        let spec = model::encoder(&loaded.graph, Some(&detector.calibration.layer), None)?;
-        let encoder = Graph::new(&spec, loaded.graph.nodes[0].dims)?;
-        let (values, depth) = (detector.bank.mean.len(), encoder.nodes[encoder.output].dims.c);
+        let [h, w] = detector.calibration.tile;
+        let tiled = tiled(&loaded.graph, Size { h, w })?;
+        let (values, depth) = (detector.bank.mean.len(), tiled.nodes[tiled.code].dims.c);
         if values != depth {
             bail_usage!(
-                "{}: the bank has {values} values per descriptor, but layer {} has {depth} \
-                 channels; make a detector with `csae anomaly fit`",
-                folder.display(),
-                detector.calibration.layer
+                "{}: the bank has {values} values per descriptor, but the network has {depth}; \
+                 make a detector with `csae anomaly fit`",
+                folder.display()
             );
         }
-        let tile = detector.calibration.tile.map(|[h, w]| Size { h, w });
-        let tiled = TiledModel::new(&loaded, &spec, tile)?;
         Ok(Self { loaded, detector, tiled })
+    }
+
+    /// Number of channels of images.
+    fn channels(&self) -> usize {
+        self.loaded.graph.nodes[0].dims.c
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::Fitted;
@@ -10,6 +10,7 @@ use crate::cli::reading::{ReadArgs, ShowArgs};
 use crate::cli::shard::ShardArgs;
 use crate::cli::targets::{Job, Results, Targets};
 use crate::cli::{CommandArgs, Common, refuse_existing};
+use crate::data::numbers::npy_header;
 use crate::data::{Handles, LoadOptions};
 use crate::error::{Error, Result};
 use crate::files;
@@ -17,16 +18,18 @@ use crate::model::ModelSpec;
 use crate::report::picture::{self, Picture};
 use crate::report::rendering::Rendering;
 use crate::report::signals;
-use crate::shape::Dims;
+use crate::shape::{Dims, Size};
 use crate::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
 use crate::tasks::shards::{Format, Info, Table, quoted};
 
 /// Score images of any size: how anomalous each is, whether it exceeds the threshold, and where.
 ///
-/// A score is the maximum of the heat map, in standard deviations of normal pixels.
+/// A score is the mean of the image's highest values, above its median, in standard deviations of
+/// normal pixels.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae anomaly score detector new/ -o out/
+  csae anomaly score detector new/ -o out/ --heat npy
   csae anomaly score detector part.png --json")]
 pub struct ScoreArgs {
     /// Folder written by `csae anomaly fit`
@@ -39,6 +42,10 @@ pub struct ScoreArgs {
     /// above the threshold; or the PNG file of a single result
     #[arg(short, long, value_name = "PATH")]
     pub(super) out: Option<PathBuf>,
+    /// Also write the values of each heat map, beside the pictures: NAME.heat.npy, or a 16-bit
+    /// NAME.heat.png with black for 0 and white for eight times the threshold
+    #[arg(long, value_name = "FORMAT", requires = "out")]
+    heat: Option<HeatFormat>,
     /// Also write the scores as a table: .csv or .jsonl
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
@@ -57,6 +64,44 @@ pub struct ScoreArgs {
 
 /// Extension of the masks.
 const MASK: &str = "mask.png";
+/// White in a 16-bit heat map, in thresholds. Obvious defects are at three to six times the
+/// threshold, and the threshold is still at 8191 of 65535 steps.
+const WHITE: f32 = 8.0;
+
+/// Formats of heat maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum HeatFormat {
+    /// Array of 32-bit floats, rows × columns
+    Npy,
+    /// 16-bit gray picture
+    Png,
+}
+
+impl HeatFormat {
+    /// Extension of the files.
+    const fn ending(self) -> &'static str {
+        match self {
+            Self::Npy => "heat.npy",
+            Self::Png => "heat.png",
+        }
+    }
+
+    fn write(self, target: &Path, heat: &[f32], size: Size, threshold: f32) -> Result<()> {
+        let path = target.with_extension(self.ending());
+        match self {
+            Self::Npy => {
+                let mut bytes = npy_header::encode("<f4", &[size.h, size.w]);
+                bytes.extend(heat.iter().flat_map(|value| value.to_le_bytes()));
+                files::write_atomically(&path, &bytes)
+            }
+            Self::Png => {
+                let white = WHITE * threshold.max(f32::MIN_POSITIVE);
+                let values: Vec<f32> = heat.iter().map(|value| value / white).collect();
+                picture::save_gray16(&path, &values, size)
+            }
+        }
+    }
+}
 
 /// The image, and beside it the same in gray with the heat map in yellow to red, from half the
 /// threshold to twice the threshold. `tile` are the colours of the image (H,W,C) of `dims`.
@@ -123,10 +168,10 @@ impl CommandArgs for ScoreArgs {
 fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let fitted = Fitted::load(&args.detector)?;
     let detector = &fitted.detector;
-    let dims = fitted.loaded.graph.nodes[0].dims;
+    let channels = fitted.channels();
     let budget = args.read.budget()?;
     let wanted = LoadOptions {
-        channels: Some(dims.c),
+        channels: Some(channels),
         ..args.read.options(&budget, Some(&fitted.loaded.graph.spec))
     };
     let work = args.shard.work()?;
@@ -144,9 +189,11 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     {
         return Ok(());
     }
+    let beside: Vec<&str> =
+        std::iter::once(MASK).chain(args.heat.map(HeatFormat::ending)).collect();
     let results = Results {
         out: args.out.as_deref(),
-        beside: &[MASK],
+        beside: &beside,
         keeps_tiff: false,
         force: args.force,
         work,
@@ -166,8 +213,7 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let rendering = targets.rendering(model, &args.show.show_channels)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
-    let dims = fitted.tiled.dims();
-    let reserved = targets.bytes(|size| Image::bytes(dims, size));
+    let reserved = targets.bytes(|size| Image::bytes(channels, size));
     let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;
     let mut handles = Handles::default();
     if let Some(table) = table.as_mut().filter(|_| args.out.is_some()) {
@@ -177,7 +223,7 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     for Job { source, image, place, name, target } in &targets.jobs {
         let image = Image::read(&targets.sources[*source], *image, &mut handles)?;
         let views = detector.views(&mut device, &mut extractor, &image)?;
-        let score = views.score();
+        let score = views.score;
         let anomalous = score > threshold;
         if let Some(table) = &mut table {
             let row = match table.format() {
@@ -194,6 +240,10 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
         }
         if args.out.is_some() {
             write(target, &image, &views, detector, (model, &rendering))?;
+            if let Some(format) = args.heat {
+                let threshold = detector.calibration.pixel_threshold;
+                format.write(target, &views.heat, image.dims.size(), threshold)?;
+            }
         }
         if args.common.json {
             let picture = args.out.as_ref().map(|_| target.display().to_string());
@@ -225,8 +275,8 @@ fn open_table(args: &ScoreArgs, fitted: &Fitted, path: &Path) -> Result<Table> {
     }
     let calibration = &fitted.detector.calibration;
     let settings = format!(
-        "layer {}, thresholds {} and {}",
-        calibration.layer, calibration.image_threshold, calibration.pixel_threshold
+        "thresholds {} and {}",
+        calibration.image_threshold, calibration.pixel_threshold
     );
     let info = Info::new("anomaly score", &fitted.loaded.hash, settings, work.shard());
     let head = "image,score,threshold,anomalous\n".to_owned();

@@ -1,4 +1,4 @@
-//! Descriptors of an image of any size, from a layer of a model.
+//! The network over an image of any size: the log-odds of a defect at each pixel, and descriptors.
 
 use crate::device::Device;
 use crate::error::Result;
@@ -6,11 +6,10 @@ use crate::infer::batches::Inference;
 use crate::infer::reconstruct::{mirror, starts, window};
 use crate::shape::{Dims, Size};
 
-/// Minimum distance between descriptors, in pixels. A finer grid gives more descriptors to compare
-/// with the bank; a coarser one localises defects less well.
-const MIN_PITCH: usize = 4;
-/// A descriptor averages magnitudes over this many cells to each side. Pixel AUROC by the code
-/// alone was 0.915 with windows of 3×3, 0.890 with 1×1 and 0.883 with 5×5
+/// Tiles overlap by a quarter: they are three quarters of their size apart.
+const QUARTERS: usize = 3;
+/// A descriptor averages magnitudes over this many cells to each side. Pixel AUROC of textures was
+/// 0.915 with windows of 3×3 cells, 0.890 with 1×1 and 0.883 with 5×5
 /// (`benches/results/2026-11-28-anomaly.md`).
 const POOLING_RADIUS: usize = 1;
 
@@ -60,113 +59,105 @@ impl DescriptorGrid {
     }
 }
 
-/// Describes images by a layer of a model. For a layer of maps, a descriptor is the square root of
-/// the mean magnitudes in a window of 3×3 cells. The root shortens the long tails of magnitudes,
-/// which would dominate the distances; a logarithm works as well but needs a scale. For a layer
-/// that is a vector, a descriptor is the vector of each tile.
+/// What the network finds in an image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Field {
+    /// Log-odds of a defect at each pixel.
+    pub odds: Vec<f32>,
+    /// Descriptors.
+    pub grid: DescriptorGrid,
+}
+
+/// Runs the network on images of any size, tile by tile. The output of its graph has the logits of
+/// normal and defect at each pixel. Its code has the maps that descriptors come from: a descriptor
+/// is the square root of the mean magnitudes in a window of 3×3 cells. The root shortens the long
+/// tails of magnitudes, which would dominate the distances; a logarithm works as well but needs a
+/// scale.
 #[derive(Debug)]
 pub struct Describer<'a> {
     inference: Inference<'a>,
-    quarters: usize,
 }
 
 impl<'a> Describer<'a> {
-    /// Describes by the last layer of an encoder. Tiles are `quarters` quarters of their size
-    /// apart.
-    pub const fn new(inference: Inference<'a>, quarters: usize) -> Self {
-        Self { inference, quarters }
+    /// Describes by a network.
+    pub const fn new(inference: Inference<'a>) -> Self {
+        Self { inference }
     }
 
-    fn dims(&self) -> [Dims; 2] {
+    /// Height, width and channels of the network's input, output and code.
+    fn dims(&self) -> [Dims; 3] {
         let graph = self.inference.graph;
-        [graph.nodes[0].dims, graph.nodes[graph.output].dims]
+        [0, graph.output, graph.code].map(|node| graph.nodes[node].dims)
     }
 
     /// Number of values of a descriptor.
     pub fn depth(&self) -> usize {
-        self.dims()[1].c
+        self.dims()[2].c
     }
 
-    /// Describes an image (H,W,C, values in 0–1). An image smaller than the model's input is
-    /// mirrored at its edges first.
+    /// Describes an image (H,W,C). An image smaller than the network's input is mirrored at its
+    /// edges first.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn describe(
-        &mut self,
-        device: &mut Device,
-        pixels: &[f32],
-        size: Size,
-    ) -> Result<DescriptorGrid> {
-        let [input, maps] = self.dims();
+    pub fn describe(&mut self, device: &mut Device, pixels: &[f32], size: Size) -> Result<Field> {
+        let [input, output, maps] = self.dims();
         let full = size.at_least(input.size());
         let padded = mirror(pixels, Dims::of(size, input.c), full);
-        let (ys, xs) =
-            (starts(full.h, input.h, self.quarters), starts(full.w, input.w, self.quarters));
-        let vector = maps.area() == 1;
-        let pitch = |side: usize, cells: usize| MIN_PITCH.max(side.div_ceil(cells.max(1)));
-        let (down, across) = (pitch(input.h, maps.h), pitch(input.w, maps.w));
-        let (rows, columns) = if vector {
-            (ys.len(), xs.len())
-        } else {
-            (full.h.div_ceil(down), full.w.div_ceil(across))
-        };
+        let (ys, xs) = (starts(full.h, input.h, QUARTERS), starts(full.w, input.w, QUARTERS));
+        let (down, across) = (input.h / maps.h, input.w / maps.w);
+        let (rows, columns) = (size.h.div_ceil(down), size.w.div_ceil(across));
         let depth = maps.c;
         let (mut sum, mut weight) =
             (vec![0.0_f64; rows * columns * depth], vec![0.0_f64; rows * columns]);
+        let (mut odds, mut shares) = (vec![0.0_f64; size.area()], vec![0.0_f64; size.area()]);
         let (wy, wx) = (window(input.h), window(input.w));
         let tiles: Vec<(usize, usize)> =
-            (0..ys.len() * xs.len()).map(|i| (i / xs.len(), i % xs.len())).collect();
-        let batch = self.inference.batch(device);
-        for part in tiles.chunks(batch) {
+            ys.iter().flat_map(|y| xs.iter().map(|x| (*y, *x))).collect();
+        for part in tiles.chunks(self.inference.batch(device)) {
             let mut x = Vec::with_capacity(part.len() * input.len());
-            for (row, column) in part {
-                for y in ys[*row]..ys[*row] + input.h {
-                    let start = (y * full.w + xs[*column]) * input.c;
+            for (top, left) in part {
+                for y in *top..top + input.h {
+                    let start = (y * full.w + left) * input.c;
                     x.extend_from_slice(&padded[start..start + input.w * input.c]);
                 }
             }
-            let z = self.inference.run_code(device, &x, &[])?;
-            for ((row, column), z) in part.iter().zip(z.chunks_exact(maps.len())) {
-                for (position, z) in z.chunks_exact(depth).enumerate() {
+            let found = self.inference.run(device, &x)?;
+            for (i, (top, left)) in part.iter().enumerate() {
+                let logits = &found.y[i * output.len()..][..output.len()];
+                for (at, logits) in logits.chunks_exact(output.c).enumerate() {
+                    let (y, x) = (at / output.w, at % output.w);
+                    if top + y < size.h && left + x < size.w {
+                        let factor = wy[y] * wx[x];
+                        let at = (top + y) * size.w + left + x;
+                        shares[at] += factor;
+                        odds[at] += factor * f64::from(logits[1] - logits[0]);
+                    }
+                }
+                let codes = &found.z[i * maps.len()..][..maps.len()];
+                for (at, z) in codes.chunks_exact(depth).enumerate() {
                     // centre, in the tile, of the area that this position covers
-                    let y = ((position / maps.w) as f64 + 0.5) * input.h as f64 / maps.h as f64;
-                    let x = ((position % maps.w) as f64 + 0.5) * input.w as f64 / maps.w as f64;
-                    let (factor, at) = if vector {
-                        (1.0, row * columns + column)
-                    } else {
-                        let (in_y, in_x) = (
-                            (ys[*row] as f64 + y) as usize / down,
-                            (xs[*column] as f64 + x) as usize / across,
-                        );
-                        (wy[y as usize] * wx[x as usize], in_y * columns + in_x)
-                    };
-                    weight[at] += factor;
-                    for (sum, z) in sum[at * depth..][..depth].iter_mut().zip(z) {
-                        *sum += factor * f64::from(if vector { *z } else { z.abs() });
+                    let (y, x) = (at / maps.w * down + down / 2, at % maps.w * across + across / 2);
+                    let (row, column) = ((top + y) / down, (left + x) / across);
+                    if row < rows && column < columns {
+                        let factor = wy[y] * wx[x];
+                        let at = row * columns + column;
+                        weight[at] += factor;
+                        for (sum, z) in sum[at * depth..][..depth].iter_mut().zip(z) {
+                            *sum += factor * f64::from(z.abs());
+                        }
                     }
                 }
             }
         }
-        let centre = |i: usize, pitch: usize| (i as f64 + 0.5) * pitch as f64;
-        let middle = |start: &usize, side: usize| *start as f64 + side as f64 / 2.0;
-        let (places_y, places_x) = if vector {
-            (
-                ys.iter().map(|y| middle(y, input.h)).collect(),
-                xs.iter().map(|x| middle(x, input.w)).collect(),
-            )
-        } else {
-            (
-                (0..rows).map(|i| centre(i, down)).collect(),
-                (0..columns).map(|i| centre(i, across)).collect(),
-            )
+        let centres = |n: usize, pitch: usize| -> Vec<f64> {
+            (0..n).map(|i| (i as f64 + 0.5) * pitch as f64).collect()
         };
-        let mut values =
-            pooled(&sum, &weight, [rows, columns, depth], if vector { 0 } else { POOLING_RADIUS });
-        if !vector {
-            values.iter_mut().for_each(|value| *value = value.max(0.0).sqrt());
-        }
-        Ok(DescriptorGrid { rows: places_y, columns: places_x, depth, values })
+        let mut values = pooled(&sum, &weight, [rows, columns, depth], POOLING_RADIUS);
+        values.iter_mut().for_each(|value| *value = value.max(0.0).sqrt());
+        let (rows, columns) = (centres(rows, down), centres(columns, across));
+        let odds = odds.iter().zip(shares).map(|(odds, share)| (odds / share) as f32).collect();
+        Ok(Field { odds, grid: DescriptorGrid { rows, columns, depth, values } })
     }
 }
 

@@ -23,10 +23,9 @@ impl Detector {
     pub fn save(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE_NAME);
         let depth = self.bank.mean.len();
-        let Bank { neighbour_distances, mean, members, whitening, .. } = &self.bank;
+        let Bank { mean, members, whitening } = &self.bank;
         let tensor = |name, shape: &[usize], values| Tensor { name, shape: shape.to_vec(), values };
         let tensors = vec![
-            tensor("apart", &[neighbour_distances.len()], neighbour_distances),
             tensor("mean", &[depth], mean),
             tensor("members", &[members.len() / depth, depth], members),
             tensor("whitening", &[depth, depth], whitening),
@@ -59,6 +58,9 @@ impl Detector {
             .as_ref()
             .and_then(|map| map.get(KEY))
             .ok_or_else(|| damaged(&"it lacks the metadata of one"))?;
+        if file_of_earlier_version(json) {
+            return Err(bad("it was fitted by an earlier version of csae".to_owned()));
+        }
         let calibration: Calibration =
             serde_json::from_str(json).map_err(|error| damaged(&error))?;
         if calibration.model != model {
@@ -80,16 +82,21 @@ impl Detector {
             mean: read("mean")?,
             whitening: read("whitening")?,
             members: read("members")?,
-            neighbour_distances: read("apart")?,
         };
         let depth = bank.mean.len();
         let consistent = depth > 0
             && bank.whitening.len() == depth * depth
             && !bank.members.is_empty()
-            && bank.members.len() == depth * bank.neighbour_distances.len();
+            && bank.members.len().is_multiple_of(depth);
         if !consistent {
             return Err(damaged(&"the shapes of its tensors do not match"));
         }
         Ok(Self { bank, calibration })
     }
+}
+
+/// Whether the calibration is of the detectors before version 0.1 was published, which weighted
+/// three views.
+fn file_of_earlier_version(json: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(json).is_ok_and(|value| value.get("weights").is_some())
 }

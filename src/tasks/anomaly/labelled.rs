@@ -3,7 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::detector::{Detector, Image, VIEWS, ViewExtractor};
+use super::detector::Detector;
+use super::image::Image;
+use super::views::{VIEWS, ViewExtractor, score};
 use crate::advice::Advice;
 use crate::data;
 use crate::data::formats::content::EXTENSIONS;
@@ -192,14 +194,14 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    fn add(&mut self, map: &[f32], truth: Truth<'_>) {
+    fn add(&mut self, (map, score): (&[f32], f32), truth: Truth<'_>) {
         match truth {
             Truth::Good => {
-                self.images.add_normal(super::max_value(map));
+                self.images.add_normal(score);
                 map.iter().for_each(|value| self.pixels.add_normal(*value));
             }
             Truth::Defect(regions) => {
-                self.images.add_defect(super::max_value(map));
+                self.images.add_defect(score);
                 if let Some(regions) = regions {
                     self.pixels.add_pixels(map, regions);
                 }
@@ -221,7 +223,7 @@ pub struct Report {
     /// By the heat map.
     pub all: Evaluation,
     /// By each view alone, in the order of [`VIEWS`].
-    pub views: [Evaluation; 3],
+    pub views: [Evaluation; 2],
     /// For each kind of defect against all normal images: its name, the number of its images, and
     /// the evaluation of the heat map.
     pub kinds: Vec<(String, usize, Evaluation)>,
@@ -259,13 +261,14 @@ pub fn evaluate(
     for i in 0..set.good.len() {
         let image = Image::read(&set.good, i, &mut handles)?;
         let image_views = detector.views(device, extractor, &image)?;
-        false_alarms[1] += usize::from(image_views.score() > detector.calibration.image_threshold);
-        good.add(&image_views.heat, Truth::Good);
-        all.add(&image_views.heat, Truth::Good);
+        false_alarms[1] += usize::from(image_views.score > detector.calibration.image_threshold);
+        let heat = (&image_views.heat[..], image_views.score);
+        good.add(heat, Truth::Good);
+        all.add(heat, Truth::Good);
         views
             .iter_mut()
             .zip(&image_views.maps)
-            .for_each(|(evaluation, map)| evaluation.add(map, Truth::Good));
+            .for_each(|(evaluation, map)| evaluation.add((map, score(map)), Truth::Good));
         step();
     }
     for kind in &set.kinds {
@@ -286,13 +289,14 @@ pub fn evaluate(
             let image_views = detector.views(device, extractor, &image)?;
             let truth = Truth::Defect(marked.as_deref());
             found[0] += 1;
-            found[1] += usize::from(image_views.score() > detector.calibration.image_threshold);
-            evaluation.add(&image_views.heat, truth);
-            all.add(&image_views.heat, truth);
+            found[1] += usize::from(image_views.score > detector.calibration.image_threshold);
+            let heat = (&image_views.heat[..], image_views.score);
+            evaluation.add(heat, truth);
+            all.add(heat, truth);
             views
                 .iter_mut()
                 .zip(&image_views.maps)
-                .for_each(|(evaluation, map)| evaluation.add(map, truth));
+                .for_each(|(evaluation, map)| evaluation.add((map, score(map)), truth));
             step();
         }
         kinds.push((kind.name.clone(), kind.images.len(), evaluation));

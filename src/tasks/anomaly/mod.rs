@@ -1,33 +1,41 @@
-//! Anomaly detection: heat maps of where an image differs from normal images, from a model that was
-//! trained on normal images only.
+//! Anomaly detection: heat maps of where an image differs from normal images, learned from normal
+//! images only.
 //!
-//! Each pixel is seen in three views, each in standard deviations of normal pixels:
+//! A small network ([`network`]) learns to find defects that are painted into crops of the normal
+//! images ([`pretext`]). Each pixel of an image is then seen in two views:
 //!
-//! - the reconstruction error (root of the mean squared error),
-//! - the loss of structure (1 − SSIM of image and reconstruction),
-//! - the distance of the model's code from codes of normal images: the mean distance to the nearest
-//!   neighbours in whitened coordinates, relative to the neighbours' own distances. This follows
-//!   Roth et al., "Towards Total Recall in Industrial Anomaly Detection", 2022, with a uniform
-//!   sample as bank.
+//! - the network's log-odds of a defect,
+//! - the distance of the network's features from those of normal images: the distance of whitened
+//!   descriptors to the nearest one of a bank. This follows Roth et al., "Towards Total Recall in
+//!   Industrial Anomaly Detection", 2022, with a uniform sample as bank. What looks like a defect
+//!   but occurs on normal images is near to the bank.
 //!
-//! The weighted mean of the views is the heat map. The heat map's maximum is the image's score.
-//! Memory does not depend on the number of images.
+//! Both are measured in standard deviations of normal pixels at the same distance from the image's
+//! border, where objects end and light falls off. Their mean, and the same smoothed, is the heat
+//! map. An image's score is the mean of its highest pixels, above its median. Memory does not depend
+//! on the number of images.
 
 mod bank;
 mod detector;
 mod field;
 mod file;
+mod image;
 mod labelled;
+mod network;
 mod paint;
-mod residual;
+mod pretext;
+mod smooth;
+mod statistics;
+mod views;
 
 pub use bank::Bank;
-pub use detector::{
-    Calibration, Detector, DetectorOptions, Image, TiledModel, VIEWS, ViewExtractor,
-    ViewStatistics, Views, max_value,
-};
-pub use field::{Describer, DescriptorGrid};
+pub use detector::{Calibration, Detector, DetectorOptions, split};
+pub use field::{Describer, DescriptorGrid, Field};
 pub use file::FILE_NAME;
+pub use image::Image;
 pub use labelled::{DefectClass, Evaluation, LabelledSet, Report, evaluate, read_mask};
+pub use network::{CROP, configure, train};
 pub use paint::{Defect, MIN_SIDE, PaintedDefect, paint};
-pub use residual::{blur, squared_error, structure};
+pub use smooth::blur;
+pub use statistics::{BANDS, BandStatistics};
+pub use views::{VIEWS, ViewExtractor, Views, score, tile_of, tiled};

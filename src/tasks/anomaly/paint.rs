@@ -5,7 +5,7 @@
 //! by at least 0.08 of the range on average. Lengths are shares of the image's shorter side s.
 
 use super::Image;
-use super::residual::blur;
+use super::smooth::blur;
 use crate::rng::Stream;
 use crate::shape::{Dims, Size};
 

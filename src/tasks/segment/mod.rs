@@ -7,4 +7,4 @@ mod trainer;
 
 pub use evaluate::{SegmentationScores, evaluate};
 pub use segmenter::{Pass, SegmentationPlan, Segmenter, most_likely};
-pub use trainer::{Segmentation, SegmentationResult, begin_training, check_class_weights, samples};
+pub use trainer::{PixelLoss, Segmentation, SegmentationResult, begin_training, check_class_weights, samples};

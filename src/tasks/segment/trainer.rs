@@ -205,12 +205,13 @@ fn median_weights(counts: &[u64]) -> Vec<f64> {
 
 /// Cross-entropy of pixels, and the Dice loss.
 #[derive(Debug)]
-struct PixelLoss {
+pub struct PixelLoss {
     /// Number of pixels of a sample.
-    area: usize,
-    classes: usize,
+    pub area: usize,
+    /// Number of classes.
+    pub classes: usize,
     /// Weight of the Dice loss.
-    dice: f64,
+    pub dice: f64,
 }
 
 impl LabelLoss for PixelLoss {
