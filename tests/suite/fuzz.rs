@@ -34,7 +34,7 @@ use csae::internals::rng::Stream;
 use csae::internals::shape::{Dims, Size};
 use csae::internals::spec::{Config, preset_names, preset_text};
 use csae::internals::tasks::anomaly::{
-    BANDS, Bank, BandStatistics, Calibration, Detector, FILE_NAME,
+    BANDS, BandStatistics, Bank, Calibration, Detector, FILE_NAME,
 };
 use csae::internals::tasks::features::{self, FeatureSource};
 use csae::internals::train::RunFolder;
@@ -209,11 +209,8 @@ fn detector() -> Vec<u8> {
         gathered: 8,
         held_out: 2,
     };
-    let bank = Bank {
-        mean: vec![0.5; 2],
-        whitening: vec![1.0, 0.0, 0.5, 1.0],
-        members: vec![0.25; 6],
-    };
+    let bank =
+        Bank { mean: vec![0.5; 2], whitening: vec![1.0, 0.0, 0.5, 1.0], members: vec![0.25; 6] };
     let folder = TempFolder::new("fuzz-detector");
     Detector { bank, calibration }.save(folder.root()).expect("a detector can be written");
     bytes(folder.path(FILE_NAME))

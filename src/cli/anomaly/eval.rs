@@ -116,7 +116,8 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
     device.limit_memory(budget.all);
     let held = set.sets().map(crate::data::Pixels::held_bytes).sum::<u64>();
     let peak = set.sets().map(|set| {
-        set.sizes().map(|size| Image::bytes(channels, size)).max().unwrap_or(0) + set.reading_bytes()
+        set.sizes().map(|size| Image::bytes(channels, size)).max().unwrap_or(0)
+            + set.reading_bytes()
     });
     let reserved = held + peak.max().unwrap_or(0);
     let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;

@@ -39,7 +39,7 @@ pub struct FitArgs {
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
     /// Number of training steps of the network
-    // Image AUROC of magnetic tiles, see benches/results/2026-11-30-anomaly.md.
+    // Five minutes on two cores of a busy CPU, see benches/results/2026-11-30-anomaly.md.
     #[arg(long, value_name = "N", default_value_t = 2000)]
     steps: u64,
     /// Number of descriptors of normal images to keep
@@ -140,12 +140,12 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     let Normal { images, normalization, spectrogram } = open(&args, &budget)?;
     let channels = images.channels();
     let [known, _] = split(images.len())?;
-    let (config, graph) =
-        configure(channels, (normalization, spectrogram), args.steps, args.seed)?;
+    let (config, graph) = configure(channels, (normalization, spectrogram), args.steps, args.seed)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     interrupt::watch();
     let held = images.held_bytes() + images.reading_bytes();
+    args.common.status(&format!("network: {} steps on {} images", args.steps, known.len()));
     let bar = features::bar(&args.common, "network: steps", 0);
     let trained = train(&mut device, (&config, &graph), (&images, &known), held, |done, total| {
         bar.set_length(total);

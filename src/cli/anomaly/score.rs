@@ -274,10 +274,8 @@ fn open_table(args: &ScoreArgs, fitted: &Fitted, path: &Path) -> Result<Table> {
         refuse_existing(&path, args.force)?;
     }
     let calibration = &fitted.detector.calibration;
-    let settings = format!(
-        "thresholds {} and {}",
-        calibration.image_threshold, calibration.pixel_threshold
-    );
+    let settings =
+        format!("thresholds {} and {}", calibration.image_threshold, calibration.pixel_threshold);
     let info = Info::new("anomaly score", &fitted.loaded.hash, settings, work.shard());
     let head = "image,score,threshold,anomalous\n".to_owned();
     let mut table = Table::new(&path, format, head, info);

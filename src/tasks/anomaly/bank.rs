@@ -50,7 +50,7 @@ impl BankBuilder {
     pub fn new(depth: usize, size: usize, seed: u64) -> Result<Self> {
         if depth > MAX_DEPTH {
             return Err(Error::usage(format!(
-                "descriptors have {depth} values, but anomaly detection supports at most {MAX_DEPTH}"
+                "descriptors have {depth} values, but a bank can hold at most {MAX_DEPTH}"
             )));
         }
         let (mean, scatter) = (DVector::zeros(depth), DMatrix::zeros(depth, depth));
@@ -140,9 +140,9 @@ impl Bank {
         out
     }
 
-    /// The distance of each descriptor from its nearest member. One neighbour, and distances as they
-    /// are: a mark that only a few normal images have is then normal, too. Divided by the members'
-    /// own distances, as in local outlier factors, the image AUROC of magnetic tiles was 0.10 lower
+    /// The distance of each descriptor from its nearest member. A single neighbour, because a mark
+    /// that only a few normal images have is then normal, too. Divided by the members' own
+    /// distances, as in local outlier factors, the image AUROC of magnetic tiles was 0.10 lower
     /// (`benches/results/2026-11-30-anomaly.md`).
     pub fn distances(&self, values: &[f32]) -> Vec<f32> {
         let depth = self.mean.len();

@@ -78,8 +78,7 @@ pub fn split(images: usize) -> Result<[Vec<usize>; 2]> {
              give at least 2 images",
         ));
     }
-    let is_held =
-        |i: &usize| if images < FOLDS { i + 1 == images } else { i % FOLDS == FOLDS - 1 };
+    let is_held = |i: &usize| if images < FOLDS { i + 1 == images } else { i % FOLDS == FOLDS - 1 };
     let (held, known) = (0..images).partition(is_held);
     Ok([known, held])
 }
@@ -134,8 +133,7 @@ impl Detector {
             held_out: held.len(),
         };
         let mut detector = Self { bank, calibration };
-        let (mut scores, mut pixels) =
-            (Vec::with_capacity(held.len()), ScoreHistogram::default());
+        let (mut scores, mut pixels) = (Vec::with_capacity(held.len()), ScoreHistogram::default());
         for image in &held {
             let image = Image::read(images, *image, &mut handles)?;
             let views = detector.views(device, extractor, &image)?;

@@ -58,7 +58,7 @@ impl Detector {
             .as_ref()
             .and_then(|map| map.get(KEY))
             .ok_or_else(|| damaged(&"it lacks the metadata of one"))?;
-        if file_of_earlier_version(json) {
+        if is_of_earlier_version(json) {
             return Err(bad("it was fitted by an earlier version of csae".to_owned()));
         }
         let calibration: Calibration =
@@ -78,11 +78,8 @@ impl Detector {
                 .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                 .collect())
         };
-        let bank = Bank {
-            mean: read("mean")?,
-            whitening: read("whitening")?,
-            members: read("members")?,
-        };
+        let bank =
+            Bank { mean: read("mean")?, whitening: read("whitening")?, members: read("members")? };
         let depth = bank.mean.len();
         let consistent = depth > 0
             && bank.whitening.len() == depth * depth
@@ -97,6 +94,7 @@ impl Detector {
 
 /// Whether the calibration is of the detectors before version 0.1 was published, which weighted
 /// three views.
-fn file_of_earlier_version(json: &str) -> bool {
-    serde_json::from_str::<serde_json::Value>(json).is_ok_and(|value| value.get("weights").is_some())
+fn is_of_earlier_version(json: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(json)
+        .is_ok_and(|value| value.get("weights").is_some())
 }

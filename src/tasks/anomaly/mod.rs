@@ -7,13 +7,13 @@
 //! - the network's log-odds of a defect,
 //! - the distance of the network's features from those of normal images: the distance of whitened
 //!   descriptors to the nearest one of a bank. This follows Roth et al., "Towards Total Recall in
-//!   Industrial Anomaly Detection", 2022, with a uniform sample as bank. What looks like a defect
-//!   but occurs on normal images is near to the bank.
+//!   Industrial Anomaly Detection", 2022, with a uniform sample as bank. A mark that looks like a
+//!   defect, but that normal images have, too, is near to the bank.
 //!
 //! Both are measured in standard deviations of normal pixels at the same distance from the image's
 //! border, where objects end and light falls off. Their mean, and the same smoothed, is the heat
-//! map. An image's score is the mean of its highest pixels, above its median. Memory does not depend
-//! on the number of images.
+//! map. An image's score is the mean of its highest pixels, above its median. Memory does not
+//! depend on the number of images.
 
 mod bank;
 mod detector;

@@ -70,8 +70,7 @@ pub fn train<'a>(
         epochs: Epochs::new(numbers, batch, config.seed),
         handles: Handles::default(),
     };
-    let mut trainer =
-        Trainer::labelled(device, config, graph, &loss, Box::new(crops), data, true)?;
+    let mut trainer = Trainer::labelled(device, config, graph, &loss, Box::new(crops), data, true)?;
     let mut log = Log::new(None, trainer.total, true, false)?;
     while trainer.done < trainer.total {
         trainer.step(device, &mut log)?;

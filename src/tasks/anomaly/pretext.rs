@@ -90,8 +90,7 @@ fn defect(
     let shape = if kind == 0 { line(size, stream) } else { spot(size, stream) };
     let inside: Vec<usize> = (0..size.area()).filter(|at| shape[*at]).collect();
     let mean_of = |picture: &[f32], channel: usize| {
-        inside.iter().map(|at| picture[at * c + channel]).sum::<f32>()
-            / inside.len().max(1) as f32
+        inside.iter().map(|at| picture[at * c + channel]).sum::<f32>() / inside.len().max(1) as f32
     };
     let means: Vec<f32> = (0..c).map(|channel| mean_of(pixels, channel)).collect();
     let mut over = pixels.to_vec();
@@ -139,7 +138,8 @@ fn defect(
         // A part of another place, turned, as bright as there or as here.
         _ => {
             let turn = if size.h == size.w { stream.below(4) } else { 2 * stream.below(2) };
-            let there: Vec<f32> = (0..c).map(|channel| gain * mean_of(&other.pixels, channel)).collect();
+            let there: Vec<f32> =
+                (0..c).map(|channel| gain * mean_of(&other.pixels, channel)).collect();
             let matched = stream.uniform() < 0.5;
             for (at, pixel) in over.chunks_exact_mut(c).enumerate() {
                 let (y, x) = (at / size.w, at % size.w);
@@ -152,7 +152,8 @@ fn defect(
                 let from = &other.pixels[(y * size.w + x) * c..][..c];
                 for (channel, value) in pixel.iter_mut().enumerate() {
                     let scale = means[channel] / there[channel].max(0.02);
-                    *value = gain * from[channel] * if matched { scale.clamp(0.1, 10.0) } else { 1.0 };
+                    *value =
+                        gain * from[channel] * if matched { scale.clamp(0.1, 10.0) } else { 1.0 };
                 }
             }
         }
@@ -263,7 +264,9 @@ mod tests {
             assert_eq!(found, sample(&crop, &other, &mut Stream::new(seed, "test")));
             let gain = between(GAIN, &mut Stream::new(seed, "test")).exp();
             let change = |at: usize| -> f32 {
-                (0..3).map(|c| (found.pixels[at * 3 + c] - gain * crop.pixels[at * 3 + c]).abs()).sum()
+                (0..3)
+                    .map(|c| (found.pixels[at * 3 + c] - gain * crop.pixels[at * 3 + c]).abs())
+                    .sum()
             };
             let [inside, outside] = [1, 0].map(|class| {
                 let all = (0..48 * 48).filter(|at| found.classes[*at] == class);

@@ -72,9 +72,7 @@ impl Moments {
         Self {
             count,
             mean: self.mean + apart * other.count / count,
-            spread: self.spread
-                + other.spread
-                + apart * apart * self.count * other.count / count,
+            spread: self.spread + other.spread + apart * apart * self.count * other.count / count,
         }
     }
 

@@ -7,4 +7,6 @@ mod trainer;
 
 pub use evaluate::{SegmentationScores, evaluate};
 pub use segmenter::{Pass, SegmentationPlan, Segmenter, most_likely};
-pub use trainer::{PixelLoss, Segmentation, SegmentationResult, begin_training, check_class_weights, samples};
+pub use trainer::{
+    PixelLoss, Segmentation, SegmentationResult, begin_training, check_class_weights, samples,
+};
