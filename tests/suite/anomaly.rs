@@ -143,7 +143,7 @@ fn heat_maps_are_written_as_values_and_as_16_bit_pictures() {
     let array = bytes(folder.path(&format!("out/{name}.heat.npy")));
     let header = 10 + usize::from(u16::from_le_bytes([array[8], array[9]]));
     let text = String::from_utf8_lossy(&array[..header]).into_owned();
-    assert!(text.contains(&format!("({}, {})", size.h, size.w)), "{text}");
+    assert!(text.contains(&format!("({},{},)", size.h, size.w)), "{text}");
     let values: Vec<f32> = array[header..]
         .chunks_exact(4)
         .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))

@@ -16,8 +16,8 @@ use crate::model::{self, Graph, LoadedModel};
 use crate::shape::Size;
 use crate::tasks::anomaly::{Detector, tiled};
 
-/// Find anomalies in images with a detector that is fitted to normal images only: heat maps, scores,
-/// and thresholds at a chosen false-alarm rate.
+/// Find anomalies in images with a detector that is fitted to normal images only: heat maps,
+/// scores, and thresholds at a chosen false-alarm rate.
 #[derive(Debug, Args)]
 pub struct AnomalyArgs {
     #[command(subcommand)]
