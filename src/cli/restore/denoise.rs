@@ -82,6 +82,10 @@ impl CommandArgs for DenoiseArgs {
         true
     }
 
+    fn is_shard(&self) -> bool {
+        self.restore.shard.is_given()
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }

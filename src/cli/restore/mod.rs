@@ -81,7 +81,7 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    shard: ShardArgs,
+    pub(in crate::cli) shard: ShardArgs,
     #[command(flatten)]
     pub(in crate::cli) common: Common,
 }

@@ -58,6 +58,10 @@ impl CommandArgs for UpscaleArgs {
         true
     }
 
+    fn is_shard(&self) -> bool {
+        self.restore.shard.is_given()
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }
