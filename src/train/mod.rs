@@ -13,6 +13,7 @@ pub mod feed;
 mod folder;
 pub mod labelled;
 mod log;
+mod losses;
 mod memory;
 pub mod order;
 mod parts;

@@ -170,3 +170,16 @@ fn a_batch_that_does_not_split_is_refused_with_one_that_does() {
     assert!(error.to_string().contains("train.accumulate"), "{error}");
     assert!(error.to_string().contains('6'), "{error}");
 }
+
+#[test]
+fn the_first_progress_does_not_wait_for_an_interval() {
+    let (mut device, config) = (Device::cpu(), config(&["train.log_every=1000"]));
+    let graph = graph(&config);
+    let mut trainer = trainer(&mut device, &config, &graph, START, NEVER);
+    let mut log = Log::new(None, 10, false, false).unwrap();
+    trainer.step(&mut device, &mut log).unwrap();
+    assert!(!trainer.shown);
+    trainer.interval = trainer.interval.checked_sub(Duration::from_secs(4)).unwrap();
+    trainer.step(&mut device, &mut log).unwrap();
+    assert!(trainer.shown);
+}
