@@ -2,6 +2,7 @@
 
 use super::super::toy::{SAMPLES, config, graph, quiet, trainer, weights};
 use super::*;
+use crate::error::ErrorKind as Kind;
 
 const NEVER: u32 = u32::MAX;
 const START: [f32; 2] = [0.5, 1.5];
