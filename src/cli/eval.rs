@@ -38,8 +38,9 @@ pub struct EvalArgs {
     #[arg(required_unless_present = "protocol", conflicts_with = "protocol")]
     data: Option<String>,
     /// Evaluate restoration by a published protocol: bsd68 or set12 (noise with sigma 15, 25 and
-    /// 50), set5 or set14 (upscaling by 2, 3 and 4), inpaint50 (half of the pixels missing); prints
-    /// published results beside the model's
+    /// 50), cbsd68, kodak24 or mcmaster (the same in colour), set5, set14, bsd100 or urban100
+    /// (upscaling by 2, 3 and 4), inpaint50 (half of the pixels missing); prints published results
+    /// beside the model's
     #[arg(long, value_name = "NAME", requires = "folder")]
     protocol: Option<Protocol>,
     /// Folder with the protocol's images
@@ -96,7 +97,7 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
         Degradation::Sigma(_) | Degradation::Missing(_) => true,
     };
     let degradations: Vec<Degradation> =
-        protocol.degradations().into_iter().filter(trained).collect();
+        protocol.degradations().iter().copied().filter(trained).collect();
     if degradations.is_empty() {
         return Err(Error::usage(format!(
             "--protocol {}: the model was not trained for any of its scales",
@@ -114,11 +115,11 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
             (Degradation::Sigma(sigma), _) => Condition::noise(sigma),
             (Degradation::Scale(scale), _) => {
                 let (pixels, size) = imresize(&before.pixels, before.dims, scale as f64)?;
-                before = Picture { dims: Dims::of(size, 1), pixels };
+                before = Picture { dims: Dims::of(size, before.dims.c), pixels };
                 Condition::enlarged(scale)
             }
             (Degradation::Missing(_), Some(mask)) => {
-                fill(&mut before.pixels, 1, mask);
+                fill(&mut before.pixels, before.dims.c, mask);
                 Condition::missing(mask.clone())
             }
             (Degradation::Missing(_), None) => {
