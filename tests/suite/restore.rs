@@ -701,3 +701,112 @@ fn bundled_models_are_known_by_name() {
     let inspect = Command::inspect("denoise").out(folder.path("inspected")).on_cpu().succeed();
     assert!(inspect.contains("code.7.analysis"), "{inspect}");
 }
+
+/// The photograph with noise of σ = 25: another one in each channel, or the same in all.
+fn noisy_photograph(alike: bool) -> RgbImage {
+    let mut stream = Stream::new(2, "noise");
+    let mut noisy = photograph();
+    for pixel in noisy.pixels_mut() {
+        let mut noise = [0; 3].map(|_| 25.0 * f64::from(stream.normal()));
+        if alike {
+            noise = [noise[0]; 3];
+        }
+        let add = |(v, noise): (&mut u8, f64)| {
+            *v = (f64::from(*v) + noise).round().clamp(0.0, 255.0) as u8;
+        };
+        pixel.0.iter_mut().zip(noise).for_each(add);
+    }
+    noisy
+}
+
+/// Luma and chroma planes hide less noise than red, green and blue.
+#[test]
+fn noise_of_colour_images_is_removed_from_luma_and_chroma() {
+    let noisy = noisy_photograph(false);
+    let (_, psnr) = by_bundled("denoise", &noisy, "--sigma 25");
+    // Each channel as an image of its own.
+    let folder = TempFolder::new("denoise-channels");
+    folder.create("in");
+    for channel in 0..3 {
+        let pixel = |x, y| Luma([noisy.get_pixel(x, y)[channel]]);
+        let plane = GrayImage::from_fn(noisy.width(), noisy.height(), pixel);
+        plane.save(folder.path(&format!("in/{channel}.png"))).unwrap();
+    }
+    let out = folder.path("out");
+    let denoise = Command::new("denoise").arg(folder.path("in")).out(&out).flags("--sigma 25");
+    denoise.on_cpu().quiet().succeed();
+    let squares = (0..3).map(|channel| {
+        let plane = open(format!("{out}/{channel}.png")).into_luma8();
+        let error =
+            |(clean, v): (&Rgb<u8>, &u8)| (f64::from(clean[channel]) - f64::from(*v)).powi(2);
+        photograph().pixels().zip(plane.iter()).map(error).sum::<f64>() / plane.len() as f64
+    });
+    let alone = 10.0 * (255.0_f64.powi(2) * 3.0 / squares.sum::<f64>()).log10();
+    assert!(psnr > alone + 0.5, "{psnr} {alone}");
+}
+
+/// Equal channels have the same noise, so that one of them is restored.
+#[test]
+fn a_gray_image_with_three_channels_is_restored_as_a_gray_one() {
+    let folder = TempFolder::new("denoise-equal");
+    let [gray, equal] = ["gray.png", "equal.png"].map(|name| folder.path(name));
+    let noisy = DynamicImage::from(noisy_photograph(true)).into_luma8();
+    noisy.save(&gray).unwrap();
+    DynamicImage::from(noisy).into_rgb8().save(&equal).unwrap();
+    let out = folder.path("out");
+    for flags in ["--sigma 25", "--force"] {
+        let denoise = Command::new("denoise").arg(&gray).arg(&equal).out(&out).flags(flags);
+        denoise.on_cpu().quiet().succeed();
+        let [gray, equal] =
+            ["gray", "equal"].map(|name| open(format!("{out}/{name}.png")).into_rgb8());
+        assert!(gray == equal, "{flags}");
+    }
+}
+
+/// Luma and chroma have levels of their own.
+#[test]
+fn gray_noise_leaves_the_chroma() {
+    let folder = TempFolder::new("denoise-gray-noise");
+    let path = folder.path("noisy.png");
+    noisy_photograph(true).save(&path).unwrap();
+    let denoise = Command::new("denoise").arg(&path).out(folder.path("out"));
+    let report = denoise.on_cpu().quiet().report();
+    assert!(number(&report, "sigma") > 25.0, "{report}");
+    assert!(number(&report, "chroma") < 6.0, "{report}");
+    noisy_photograph(false).save(&path).unwrap();
+    let denoise = Command::new("denoise").arg(&path).out(folder.path("out")).force();
+    let report = denoise.on_cpu().quiet().report();
+    assert!((number(&report, "chroma") - 25.0).abs() < 4.0, "{report}");
+}
+
+#[test]
+fn folders_are_compared_by_their_mean() {
+    let folder = TempFolder::new("denoise-mean");
+    for name in ["in", "clean"] {
+        folder.create(name);
+    }
+    for (name, seed) in [("a.png", 1), ("b.png", 2)] {
+        let mut stream = Stream::new(seed, "noise");
+        let mut noisy = photograph();
+        noisy.iter_mut().for_each(|v| {
+            let value = f64::from(*v) + 10.0 * seed as f64 * f64::from(stream.normal());
+            *v = value.round().clamp(0.0, 255.0) as u8;
+        });
+        noisy.save(folder.path(&format!("in/{name}"))).unwrap();
+        photograph().save(folder.path(&format!("clean/{name}"))).unwrap();
+    }
+    let denoise = |flags: &str| {
+        let denoise = Command::new("denoise").arg(folder.path("in")).out(folder.path("out"));
+        denoise.option("--compare", folder.path("clean")).flags(flags).force().on_cpu().succeed()
+    };
+    let lines: Vec<Value> =
+        denoise("--json").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [first, second, mean] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((&mean["kind"], &mean["images"]), (&"mean".into(), &2.into()));
+    for key in ["psnr_before", "ssim_before", "psnr", "ssim"] {
+        let [a, b, mean] = [first, second, mean].map(|line| number(line, key));
+        assert!((mean - (a + b) / 2.0).abs() < 1e-9 && a != b, "{key} {a} {b} {mean}");
+    }
+    let text = denoise("");
+    assert!(text.lines().last().unwrap().starts_with("mean of 2 images  PSNR"), "{text}");
+}

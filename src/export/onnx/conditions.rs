@@ -7,7 +7,8 @@ use super::proto::{Axis, Port};
 use super::{BATCH, Options, Sigma, fill, sizes};
 use crate::advice::Advice;
 use crate::error::{Error, Result};
-use crate::infer::conditions::{Condition, WEAK_NOISE};
+use crate::infer::conditions::{Strength, WEAK_NOISE};
+use crate::infer::planes::Planes;
 use crate::model::{CorruptionSpec, Graph, LayerOp, Task};
 
 /// What a part of a model is conditioned on.
@@ -97,12 +98,14 @@ impl Restoration {
         [height, width]: [Axis; 2],
     ) -> Self {
         layers.out.enter("condition");
-        let colour =
-            if options.rgb && !conditions.is_scale { Colour::Channels } else { Colour::Own };
+        let graph = layers.graph;
+        let planes =
+            Planes::of(&graph.spec, graph.nodes[0].dims.c, images_channels(graph, options))
+                .expect("`Conditions::of` checks the channels");
         let mut all = Self {
             images: input.to_owned(),
             filled: String::new(),
-            colour,
+            colour: Colour::new(planes),
             kept: None,
             missing: None,
         };
@@ -113,14 +116,7 @@ impl Restoration {
             layers.level = Level::Fixed(CorruptionSpec::level_of_scale(scale));
             all.images = sizes::enlarge(&mut layers.out, input, scale);
         }
-        if options.rgb && conditions.is_scale {
-            all.colour = Colour::luma(&mut layers.out, &all.images);
-        }
-        match &all.colour {
-            Colour::Own => {}
-            Colour::Channels => all.images = colour::split(&mut layers.out, &all.images),
-            Colour::Luma { luma, .. } => all.images.clone_from(luma),
-        }
+        all.images = all.colour.begin(&mut layers.out, &all.images);
         all.filled.clone_from(&all.images);
         if conditions.mask {
             let mask = layers.out.input(Port {
@@ -128,10 +124,7 @@ impl Restoration {
                 shape: vec![Axis::Named(BATCH), Axis::Fixed(1), height, width],
                 about: "1 at missing pixels, 0 at known ones".to_owned(),
             });
-            let mask = match &all.colour {
-                Colour::Channels => colour::repeat(&mut layers.out, &mask),
-                Colour::Own | Colour::Luma { .. } => mask,
-            };
+            let mask = all.colour.for_samples(&mut layers.out, mask);
             let half = layers.out.scalar(0.5);
             let missing = layers.out.add("Greater", &[&mask, &half], Vec::new());
             let known = layers.out.add("Not", &[&missing], Vec::new());
@@ -160,13 +153,14 @@ impl Restoration {
                 let one = out.scalar(1.0);
                 let more = out.add("Sub", &[&scale, &one], Vec::new());
                 let level = out.add("Mul", &[&more, &slope], Vec::new());
-                layers.level = Level::Value(fitted(layers, &level));
+                let level = fitted(layers, &level);
+                layers.level = Level::Value(self.colour.for_samples(&mut layers.out, level));
             }
             return;
         }
         let level = match options.sigma.unwrap_or(Sigma::Input) {
             Sigma::Value(sigma) => {
-                let Condition { level, kept, .. } = Condition::noise(sigma);
+                let Strength { level, kept } = Strength::noise(sigma);
                 layers.level = Level::Fixed(level);
                 let keeps = conditions.restores && kept > 0.0;
                 self.kept = keeps.then(|| layers.out.scalar(kept as f32));
@@ -186,10 +180,7 @@ impl Restoration {
                 out.add("GlobalAveragePool", &[&map], Vec::new())
             }
         };
-        let level = match &self.colour {
-            Colour::Channels => colour::repeat(&mut layers.out, &level),
-            Colour::Own | Colour::Luma { .. } => level,
-        };
+        let level = self.colour.for_samples(&mut layers.out, level);
         self.kept = conditions.restores.then(|| kept(layers, &level));
         layers.level = Level::Value(level);
     }
@@ -206,7 +197,7 @@ impl Restoration {
             }
             (None, None) => y,
         };
-        self.colour.merge(out, y)
+        self.colour.end(out, y)
     }
 }
 
