@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::raster::corrupt;
 use crate::raster::corrupt::Mask;
 use crate::raster::fill::fill;
+use crate::raster::jpeg;
 use crate::raster::resample::imresize;
 use crate::shape::Dims;
 use crate::spec::CorruptionSpec;
@@ -66,6 +67,12 @@ impl Condition {
         Self { mask: Some(mask), ..Self::default() }
     }
 
+    /// Condition for JPEG compression with this level ([`jpeg::level`]) of the luma. Chroma is kept.
+    pub fn compressed(level: f64) -> Self {
+        let (luma, chroma) = (Strength { level, kept: 0.0 }, Strength { level, kept: 1.0 });
+        Self { strength: luma, planes: Some([luma, chroma]), ..Self::default() }
+    }
+
     /// Condition for an image that was enlarged by this scale.
     pub fn enlarged(scale: usize) -> Self {
         let strength = Strength { level: CorruptionSpec::level_of_scale(scale), kept: 0.0 };
@@ -98,6 +105,11 @@ pub fn degrade(
         let mask = kind.draw(dims.size(), share, &mut corrupt::stream(seed, "validation", number));
         fill(pixels, dims.c, &mask);
         return Ok(Condition::missing(mask));
+    }
+    if let Some(quality) = spec.quality.map(middle) {
+        let quality = quality.round() as u8;
+        pixels.copy_from_slice(&jpeg::compressed(pixels, dims.size(), quality));
+        return Ok(Condition::compressed(jpeg::level_of_quality(quality)));
     }
     if spec.scales.is_empty() {
         return Ok(Condition::default());

@@ -2,7 +2,7 @@
 
 use super::conditions::{Condition, Strength};
 use crate::error::{Error, Result};
-use crate::raster::color::{from_opponent, to_opponent};
+use crate::raster::color::{from_jpeg, from_opponent, to_jpeg, to_opponent};
 use crate::spec::ModelSpec;
 
 /// What a model restores of an image.
@@ -24,6 +24,10 @@ pub enum Planes {
     /// them. This gains 1.2 dB over single channels. Missing pixels and enlarged images are
     /// restored better in single channels (`benches/results/2026-11-30-color.md`).
     Opponent,
+    /// The luma and the two chroma planes of a JPEG file, for a gray model that removes the
+    /// artefacts of its compression. The model learned from luma, so that chroma is kept: it has
+    /// mostly half of the resolution, and decoders smooth it when they enlarge it.
+    Jpeg,
 }
 
 impl Planes {
@@ -36,6 +40,7 @@ impl Planes {
             _ if channels == c => Ok(Self::Own),
             (_, 1) => Ok(Self::Repeated),
             (1, 3) if spec.undoes.sigma.is_some() => Ok(Self::Opponent),
+            (1, 3) if spec.undoes.quality.is_some() => Ok(Self::Jpeg),
             (1, _) => Ok(Self::Channels),
             _ => Err(Error::usage(format!(
                 "the model takes {channels} channels, but the image has {c}; convert the image, or \
@@ -47,7 +52,7 @@ impl Planes {
     /// The same for an image whose channels are equal in every pixel.
     pub const fn of_gray(self) -> Self {
         match self {
-            Self::Channels | Self::Opponent | Self::Gray => Self::Gray,
+            Self::Channels | Self::Opponent | Self::Jpeg | Self::Gray => Self::Gray,
             Self::Own => Self::Own,
             Self::Repeated => Self::Repeated,
         }
@@ -56,7 +61,7 @@ impl Planes {
     /// The strength of the noise in plane `plane`.
     pub const fn strength(self, condition: &Condition, plane: usize) -> Strength {
         match (self, condition.planes) {
-            (Self::Opponent, Some([luma, chroma])) => {
+            (Self::Opponent | Self::Jpeg, Some([luma, chroma])) => {
                 if plane == 0 {
                     luma
                 } else {
@@ -105,6 +110,11 @@ impl Planes {
                 let mean = mean.map(to_opponent);
                 let restored = one_by_one(c, &to_opponent(pixels), mean.as_deref(), run)?;
                 Ok(from_opponent(&restored))
+            }
+            Self::Jpeg => {
+                let mean = mean.map(to_jpeg);
+                let restored = one_by_one(c, &to_jpeg(pixels), mean.as_deref(), run)?;
+                Ok(from_jpeg(&restored))
             }
         }
     }

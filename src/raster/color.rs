@@ -53,6 +53,28 @@ pub fn from_opponent(planes: &[f32]) -> Vec<f32> {
     planes.chunks_exact(3).flat_map(convert).collect()
 }
 
+/// Converts RGB (…,3) to the YCbCr of JPEG files (…,3; JFIF): the full range, zero chroma at 0.5.
+pub fn to_jpeg(rgb: &[f32]) -> Vec<f32> {
+    let convert = |p: &[f32]| {
+        let luma = full_range_luma(p);
+        let chroma = |v: f32, weight: f64| 0.5 + 0.5 * (f64::from(v) - luma) / (1.0 - weight);
+        [luma, chroma(p[2], LUMA[2]), chroma(p[0], LUMA[0])].map(|v| v as f32)
+    };
+    rgb.chunks_exact(3).flat_map(convert).collect()
+}
+
+/// Converts the YCbCr of JPEG files (…,3) to RGB (…,3): the inverse of [`to_jpeg`].
+pub fn from_jpeg(ycbcr: &[f32]) -> Vec<f32> {
+    let convert = |p: &[f32]| {
+        let luma = f64::from(p[0]);
+        let difference = |v: f32, weight: f64| (f64::from(v) - 0.5) * 2.0 * (1.0 - weight);
+        let (blue, red) = (luma + difference(p[1], LUMA[2]), luma + difference(p[2], LUMA[0]));
+        let green = (luma - LUMA[0] * red - LUMA[2] * blue) / LUMA[1];
+        [red, green, blue].map(|v| v as f32)
+    };
+    ycbcr.chunks_exact(3).flat_map(convert).collect()
+}
+
 fn full_range_luma(rgb: &[f32]) -> f64 {
     LUMA.iter().zip(rgb).map(|(weight, &v)| weight * f64::from(v)).sum()
 }
@@ -114,6 +136,9 @@ mod tests {
                 assert!((f64::from(*got) * 255.0 - expected).abs() < 2e-3, "{got} {expected}");
             }
         }
+        let full = to_jpeg(&rgb);
+        assert!(from_jpeg(&full).iter().zip(&rgb).all(|(a, b)| (a - b).abs() < 1e-6));
+        assert_eq!(to_jpeg(&[1.0, 1.0, 1.0]), [1.0, 0.5, 0.5]);
         assert!(ycbcr_to_rgb(&ycbcr).iter().zip(&rgb).all(|(a, b)| (a - b).abs() < 1e-6));
         assert_eq!(luma(&rgb, 3), ycbcr.iter().step_by(3).copied().collect::<Vec<_>>());
     }

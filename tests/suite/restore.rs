@@ -32,8 +32,9 @@ fn train(task: &str, run: &str) -> Command {
 
 /// A restorer that no test changes.
 fn restorer(task: &str) -> &'static str {
-    static RUNS: [OnceLock<String>; 3] = [const { OnceLock::new() }; 3];
-    let index = ["denoise", "inpaint", "upscale"].iter().position(|known| *known == task).unwrap();
+    static RUNS: [OnceLock<String>; 4] = [const { OnceLock::new() }; 4];
+    let tasks = ["denoise", "inpaint", "upscale", "dejpeg"];
+    let index = tasks.iter().position(|known| *known == task).unwrap();
     RUNS[index].get_or_init(|| {
         let run = TempFolder::shared().path(&format!("restore-{task}"));
         train(task, &run).succeed();
@@ -809,4 +810,85 @@ fn folders_are_compared_by_their_mean() {
     }
     let text = denoise("");
     assert!(text.lines().last().unwrap().starts_with("mean of 2 images  PSNR"), "{text}");
+}
+
+/// Compresses the photograph as a JPEG file.
+fn compressed(folder: &TempFolder, name: &str, quality: u8, gray: bool) -> String {
+    let path = folder.path(name);
+    let image = DynamicImage::from(photograph());
+    let image = if gray { DynamicImage::from(image.into_luma8()) } else { image };
+    let mut file = Vec::new();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut file, quality);
+    image.write_with_encoder(encoder).unwrap();
+    std::fs::write(&path, file).unwrap();
+    path
+}
+
+#[test]
+fn artefacts_of_jpeg_are_removed_from_the_luma() {
+    let folder = TempFolder::new("deblock");
+    let clean = folder.path("clean.png");
+    photograph().save(&clean).unwrap();
+    let file = compressed(&folder, "photo.jpg", 12, false);
+    let model = restorer("dejpeg");
+    let result = folder.path("result.png");
+    let deblock = restore_with("deblock", &file, &result, model).option("--compare", &clean);
+    let report = deblock.report();
+    assert!(number(&report, "psnr") > number(&report, "psnr_before") + 0.1, "{report}");
+    // Tables of quality 12 have larger steps than those of quality 50.
+    assert!(number(&report, "rounding_error") > 30.0, "{report}");
+    // Chroma is that of the file, up to the rounding of pixels.
+    let chroma = |image: &RgbImage| -> Vec<f64> {
+        let red = |pixel: &Rgb<u8>| f64::from(pixel[0]) - f64::from(pixel[2]);
+        image.pixels().map(red).collect()
+    };
+    let [before, after] = [&file, &result].map(|path| chroma(&open(path).into_rgb8()));
+    let far = before.iter().zip(&after).filter(|(a, b)| (*a - *b).abs() > 1.01).count();
+    assert!(100 * far < before.len(), "{far}");
+}
+
+#[test]
+fn the_strength_of_compression_is_read_or_given() {
+    let folder = TempFolder::new("deblock-quality");
+    let file = compressed(&folder, "photo.jpg", 30, true);
+    let png = folder.path("saved-again.png");
+    open(&file).save(&png).unwrap();
+    let model = restorer("dejpeg");
+    let out = |name: &str| folder.path(name);
+    restore_with("deblock", &file, &out("a.png"), model).succeed();
+    let given = restore_with("dejpeg", &png, &out("b.png"), model);
+    given.flags("--jpeg-quality 30").succeed();
+    let other = restore_with("deblock", &png, &out("c.png"), model);
+    other.flags("--jpeg-quality 60").succeed();
+    let [a, b, c] = ["a.png", "b.png", "c.png"].map(|name| open(out(name)).into_luma8());
+    assert!(a == b && a != c);
+    let none = restore_with("deblock", &png, &out("d.png"), model);
+    none.fails(2, &["saved-again.png", "--jpeg-quality"]);
+    let bundled = Command::new("deblock").arg(&file).out(out("e.png")).on_cpu().quiet();
+    bundled.fails(2, &["no model of its own", "--task dejpeg", "-m"]);
+    restore_with("denoise", &file, &out("f.png"), model).fails(2, &["trained to dejpeg"]);
+}
+
+#[test]
+fn compressed_training_images_must_be_gray_and_in_memory() {
+    let folder = TempFolder::new("dejpeg-refused");
+    let train = |setting: &str| {
+        let train = Command::train("photos").option("--task", "dejpeg").set(setting);
+        train.out(folder.path("out")).on_cpu().quiet()
+    };
+    train("model.input=[3,24,24]").fails(2, &["corruption.quality", "3 channels", "[1, 24, 24]"]);
+    train("corruption.quality=[0,50]").fails(2, &["corruption.quality"]);
+    train("corruption.sigma=[0,50]").fails(2, &["only one of"]);
+}
+
+#[test]
+fn the_protocol_of_jpeg_artefacts_compares_with_published_results() {
+    let folder = TempFolder::new("protocol-classic5");
+    let eval = protocol(restorer("dejpeg"), "classic5", &five(&folder));
+    let report = eval.report();
+    let outcomes = report["outcomes"].as_array().unwrap();
+    assert_eq!(outcomes.len(), 4, "{report}");
+    let before: Vec<f64> = outcomes.iter().map(|outcome| number(outcome, "psnr_before")).collect();
+    assert!(before.is_sorted_by(|a, b| a < b), "{before:?}");
+    assert_eq!(outcomes[0]["published"][1]["method"], "DnCNN-3");
 }

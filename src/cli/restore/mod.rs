@@ -1,6 +1,7 @@
 //! Code shared by `csae denoise`, `csae inpaint` and `csae upscale`: reading images, restoring
 //! them, and writing the results.
 
+pub mod deblock;
 pub mod denoise;
 pub mod inpaint;
 mod jobs;
@@ -19,6 +20,7 @@ use self::scores::Scores;
 use super::Common;
 use super::shard::ShardArgs;
 use super::targets::reason;
+use crate::advice::Advice;
 use crate::budget;
 use crate::data::formats::decode::Limit;
 use crate::data::image_file::{self, Depth, ImageFile, Levels, is_jpeg_name, is_tiff_name};
@@ -195,7 +197,12 @@ fn visible(image: &ImageFile) -> Option<Vec<f32>> {
 fn load(args: &RestoreArgs, task: Task) -> Result<LoadedModel> {
     let loaded = match &args.model {
         Some(path) => args.common.load_model(path)?,
-        None => model::restorer(task),
+        None => model::restorer(task).ok_or_else(|| {
+            Error::usage(format!(
+                "the program has no model of its own for {task}; {} {task}, and name it with -m",
+                Advice::TrainForTask
+            ))
+        })?,
     };
     check_task(&loaded.graph.spec, task)?;
     Ok(loaded)
@@ -214,6 +221,7 @@ fn run(
         Task::Denoise => "denoised",
         Task::Inpaint => "inpainted",
         Task::Upscale => "upscaled",
+        Task::Dejpeg => "deblocked",
     };
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(default_folder));
     let (memory, limit) = args.memory()?;

@@ -40,7 +40,7 @@ impl Colour {
     /// Turns images (N,C,H,W) into samples of the model's channels.
     pub fn begin(&mut self, out: &mut Builder, images: &str) -> Name {
         match self.planes {
-            Planes::Own | Planes::Repeated | Planes::Gray => images.to_owned(),
+            Planes::Own | Planes::Repeated | Planes::Gray | Planes::Jpeg => images.to_owned(),
             Planes::Channels => split(out, images),
             Planes::Opponent => {
                 let first = sizes::channels(out, images, 0, 1);
@@ -64,7 +64,7 @@ impl Colour {
     /// A value of an image (N,1,…) for each of its samples.
     pub fn for_samples(&self, out: &mut Builder, values: Name) -> Name {
         match self.planes {
-            Planes::Own | Planes::Repeated | Planes::Gray => values,
+            Planes::Own | Planes::Repeated | Planes::Gray | Planes::Jpeg => values,
             Planes::Channels | Planes::Opponent => repeat(out, &values),
         }
     }
@@ -72,7 +72,7 @@ impl Colour {
     /// The images of restored samples.
     pub fn end(&self, out: &mut Builder, y: Name) -> Name {
         match self.planes {
-            Planes::Own | Planes::Repeated | Planes::Gray => return y,
+            Planes::Own | Planes::Repeated | Planes::Gray | Planes::Jpeg => return y,
             Planes::Channels | Planes::Opponent => {}
         }
         let shape = out.integers(&[-1, CHANNELS as i64, 0, 0]);

@@ -20,6 +20,8 @@ pub struct Conditions {
     pub mask: bool,
     /// What the level is: the scale of an enlarged image, or else the noise.
     pub is_scale: bool,
+    /// Whether the level is that of JPEG compression.
+    pub is_jpeg: bool,
     /// Whether the result is a restored image.
     pub restores: bool,
 }
@@ -36,9 +38,10 @@ impl Conditions {
             level: nodes.iter().any(|node| graph.nodes[*node].slope.is_some()),
             mask: nodes.iter().any(is_known) || restores && task == Some(Task::Inpaint),
             is_scale: task == Some(Task::Upscale),
+            is_jpeg: task == Some(Task::Dejpeg),
             restores,
         };
-        if options.sigma.is_some() && (!found.level || found.is_scale) {
+        if options.sigma.is_some() && (!found.level || found.is_scale || found.is_jpeg) {
             return Err(Error::usage(format!(
                 "sigma = {}: this part of the model is not conditioned on a noise level; leave \
                  sigma out",
@@ -50,6 +53,12 @@ impl Conditions {
             return Err(Error::usage(
                 "rgb: only a whole model that restores gray images can take colour images channel \
                  by channel; leave it out",
+            ));
+        }
+        if options.rgb && found.is_jpeg {
+            return Err(Error::usage(
+                "rgb: a model for JPEG artefacts restores the luma of a file; leave rgb out and \
+                 pass luma",
             ));
         }
         if let Some(scale) = options.scale {
@@ -156,6 +165,15 @@ impl Restoration {
                 let level = fitted(layers, &level);
                 layers.level = Level::Value(self.colour.for_samples(&mut layers.out, level));
             }
+            return;
+        }
+        if conditions.is_jpeg {
+            let about = "the root of the mean square of JPEG's quantization steps of luma, divided \
+                         by the root of 12";
+            let error = out.input(per_sample("rounding_error", about));
+            let white = out.scalar(255.0);
+            let level = out.add("Div", &[&error, &white], Vec::new());
+            layers.level = Level::Value(fitted(layers, &level));
             return;
         }
         let level = match options.sigma.unwrap_or(Sigma::Input) {

@@ -12,6 +12,7 @@ use crate::metrics::quality;
 use crate::raster::color;
 use crate::raster::corrupt;
 use crate::raster::corrupt::{Mask, MaskKind};
+use crate::raster::jpeg;
 use crate::raster::resample::{imresize, quantise};
 use crate::report::picture::Picture;
 use crate::shape::{Dims, Size};
@@ -26,6 +27,8 @@ pub enum Degradation {
     Scale(usize),
     /// Missing pixels, this share of all.
     Missing(f64),
+    /// JPEG compression of this quality.
+    Quality(u8),
 }
 
 impl fmt::Display for Degradation {
@@ -33,6 +36,7 @@ impl fmt::Display for Degradation {
         match self {
             Self::Sigma(sigma) => write!(f, "sigma {sigma}"),
             Self::Scale(scale) => write!(f, "x{scale}"),
+            Self::Quality(quality) => write!(f, "quality {quality}"),
             Self::Missing(share) => write!(f, "{:.0} % missing", share * 100.0),
         }
     }
@@ -98,6 +102,10 @@ pub fn degrade(
             );
             noisy
         }
+        Degradation::Quality(quality) => {
+            let pixels = jpeg::compressed(&clean.pixels, clean.dims.size(), quality);
+            Picture { dims: clean.dims, pixels }
+        }
         Degradation::Missing(share) => {
             let missing = MaskKind::Pixels.draw(
                 clean.dims.size(),
@@ -150,6 +158,9 @@ pub fn score(
     }
     let (mut a, mut b) = (reference.clone(), restored.clone());
     b.pixels.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0));
+    if let Degradation::Quality(_) = degradation {
+        quantise(&mut b.pixels);
+    }
     if let Degradation::Scale(scale) = degradation {
         if size.h.min(size.w) <= 2 * scale {
             return Err(Error::usage(format!(

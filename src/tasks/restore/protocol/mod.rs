@@ -9,6 +9,8 @@
 //!   rounded to 8 bits, and `scale` pixels at each border are cut off.
 //! - Inpainting (`inpaint50`): eight images of Set12 with exactly half of the pixels missing at
 //!   random. The score is the PSNR over all pixels of the clipped result.
+//! - JPEG artefacts: BT.601 luma, compressed as a gray baseline JPEG file of this quality. The
+//!   result is rounded to 8 bits.
 
 mod degrade;
 mod published;
@@ -53,6 +55,10 @@ names! {
         /// Inpainting of half of the pixels on eight images of Set12 (Heide et al. 2015, Papyan et
         /// al. 2017).
         Inpaint50 = "inpaint50",
+        /// JPEG artefacts on five classical gray images (Foi et al. 2007).
+        Classic5 = "classic5",
+        /// JPEG artefacts on the luma of 29 photographs (Sheikh et al. 2005).
+        Live1 = "live1",
     }
 }
 
@@ -82,6 +88,12 @@ const NOISE: &[Degradation] =
 const SHRUNK: &[Degradation] =
     &[Degradation::Scale(2), Degradation::Scale(3), Degradation::Scale(4)];
 
+const COMPRESSED: &[Degradation] = &[
+    Degradation::Quality(10),
+    Degradation::Quality(20),
+    Degradation::Quality(30),
+    Degradation::Quality(40),
+];
 const HALF: &[Degradation] = &[Degradation::Missing(0.5)];
 
 impl Protocol {
@@ -99,6 +111,8 @@ impl Protocol {
             Self::Bsd100 => (100, Pixels::Luma, SHRUNK, published::BSD100),
             Self::Urban100 => (100, Pixels::Luma, SHRUNK, published::URBAN100),
             Self::Inpaint50 => (INPAINTED.len(), Pixels::Gray, HALF, published::INPAINT50),
+            Self::Classic5 => (5, Pixels::Luma, COMPRESSED, published::CLASSIC5),
+            Self::Live1 => (29, Pixels::Luma, COMPRESSED, published::LIVE1),
         };
         Row { count, pixels, degradations, published }
     }
@@ -109,6 +123,7 @@ impl Protocol {
             Degradation::Sigma(_) => Task::Denoise,
             Degradation::Scale(_) => Task::Upscale,
             Degradation::Missing(_) => Task::Inpaint,
+            Degradation::Quality(_) => Task::Dejpeg,
         }
     }
 

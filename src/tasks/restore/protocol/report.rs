@@ -133,6 +133,7 @@ impl fmt::Display for ProtocolReport {
                 Degradation::Sigma(_) => "mean of the noisy images",
                 Degradation::Scale(_) => "mean by bicubic",
                 Degradation::Missing(_) => "mean of the filled images",
+                Degradation::Quality(_) => "mean of the JPEG files",
             };
             let (psnr, ssim) = (outcome.psnr_before, outcome.ssim_before);
             writeln!(f, "{before:width$}  {psnr:5.2}  {ssim:.4}")?;
