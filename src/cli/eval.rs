@@ -40,7 +40,7 @@ pub struct EvalArgs {
     data: Option<String>,
     /// Evaluate restoration by a published protocol: bsd68 or set12 (noise with sigma 15, 25 and
     /// 50), cbsd68, kodak24 or mcmaster (the same in colour), set5, set14, bsd100 or urban100
-    /// (upscaling by 2, 3 and 4), inpaint50 (half of the pixels missing), classic5 or live1 (JPEG of
+    /// (upscaling by 2, 3 and 4), inpaint50 (half of the pixels missing), classic5 or live1 (JPEG
     /// quality 10 to 40); prints published results beside the model's
     #[arg(long, value_name = "NAME", requires = "folder")]
     protocol: Option<Protocol>,

@@ -67,7 +67,7 @@ impl Condition {
         Self { mask: Some(mask), ..Self::default() }
     }
 
-    /// Condition for JPEG compression with this level ([`jpeg::level`]) of the luma. Chroma is kept.
+    /// Condition for JPEG compression with this level ([`jpeg::level`]) of luma. Chroma is kept.
     pub fn compressed(level: f64) -> Self {
         let (luma, chroma) = (Strength { level, kept: 0.0 }, Strength { level, kept: 1.0 });
         Self { strength: luma, planes: Some([luma, chroma]), ..Self::default() }

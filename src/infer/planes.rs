@@ -12,8 +12,9 @@ pub enum Planes {
     Own,
     /// A gray image in each channel of the model. The result is the mean over the channels.
     Repeated,
-    /// One channel of an image whose channels are equal, for a gray model. The result has it in each
-    /// channel. Its noise is the same in all channels, which [`Self::Opponent`] does not expect.
+    /// One channel of an image whose channels are equal, for a gray model. The result has it in
+    /// each channel. Its noise is the same in all channels, which [`Self::Opponent`] does not
+    /// expect.
     Gray,
     /// Each channel by itself, for a gray model.
     Channels,

@@ -37,8 +37,8 @@ impl FromStr for Task {
     }
 }
 
-/// Corruption of the model's input: noise, missing pixels, down-scaling or JPEG compression, at most
-/// one of them.
+/// Corruption of the model's input: noise, missing pixels, down-scaling or JPEG compression, at
+/// most one of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorruptionSpec {
@@ -124,8 +124,8 @@ impl CorruptionSpec {
         ];
         if kinds.into_iter().filter(|kind| *kind).count() > 1 {
             return Err(Error::usage(
-                "corruption: set only one of sigma, missing, scales and quality; a model is trained \
-                 for one task",
+                "corruption: set only one of sigma, missing, scales and quality; a model is \
+                 trained for one task",
             ));
         }
         if let Some([low, high]) =

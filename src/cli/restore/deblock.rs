@@ -10,8 +10,8 @@ use crate::infer::conditions::Condition;
 use crate::raster::jpeg;
 use crate::spec::Task;
 
-/// Remove the artefacts of JPEG compression: blocks, and ripples beside edges. A gray model restores
-/// the luma; the chroma of colour images stays as it is.
+/// Remove the artefacts of JPEG compression: blocks, and ripples beside edges. A gray model
+/// restores the luma; the chroma of colour images stays as it is.
 ///
 /// Needs a model trained by `csae train DATA --task dejpeg`. How strong the artefacts are is read
 /// from the quantization tables of each file. Results keep the images' names. JPEG files stay JPEG

@@ -128,8 +128,8 @@ class Runner {
     return this.restore(large, condition, (before, after) => after);
   }
 
-  // Restores an image. `mix` returns the result from the image before and after. Of a colour image a
-  // gray model restores each channel by itself, or luma and chroma if it removes noise. A colour
+  // Restores an image. `mix` returns the result from the image before and after. Of a colour image
+  // a gray model restores each channel by itself, or luma and chroma if it removes noise. A colour
   // model gets a gray image in each channel, and the result is their mean.
   async restore(image, condition, mix) {
     const { channels, task } = this.model;
