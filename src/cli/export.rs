@@ -83,8 +83,7 @@ pub struct ExportArgs {
         value_parser = clap::value_parser!(u8).range(2..=8)
     )]
     scale: Option<u8>,
-    /// Take colour images (Nx3xHxW) for a model that restores gray ones: each channel is restored
-    /// by itself, of enlarged images only the brightness
+    /// Take colour images (Nx3xHxW) for a model that restores gray ones
     #[arg(long, requires = "out")]
     rgb: bool,
     /// Minimum score of the boxes of a detector: the file then returns boxes instead of the grid,

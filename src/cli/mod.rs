@@ -172,6 +172,7 @@ commands! {
         Denoise(restore::denoise::DenoiseArgs),
         Inpaint(restore::inpaint::InpaintArgs),
         Upscale(restore::upscale::UpscaleArgs),
+        Deblock(restore::deblock::DeblockArgs),
         Generate(generate::GenerateArgs),
         Texture(synthesis::texture::TextureArgs),
         Stylize(synthesis::stylize::StylizeArgs),

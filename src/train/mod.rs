@@ -7,6 +7,7 @@
 
 mod bar;
 pub mod checkpoint;
+mod compressed;
 pub mod data;
 pub mod feed;
 #[cfg(feature = "cli")]

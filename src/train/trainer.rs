@@ -163,7 +163,7 @@ impl<'a> Trainer<'a> {
         step::begin(device, graph, &store)?;
         let scalars = scalars(device, config, total)?;
         let spec =
-            plan::reconstruction_step(device, config, graph, &store, feed.resident(), *scalars)?;
+            plan::reconstruction_step(device, config, graph, &store, feed.gathered(), *scalars)?;
         let terms = vec![
             ("reconstruction", step::RECONSTRUCTION),
             ("sparsity", step::SPARSITY),

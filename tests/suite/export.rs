@@ -66,7 +66,7 @@ fn input_of(preset: &str) -> Dims {
         "w2" | "wta-color" => Dims::new(3, 32, 32),
         "w3" => Dims::new(3, 64, 64),
         "paint-1" | "paint-2" | "paint-3" | "plain" | "pyramid" => Dims::new(3, 32, 32),
-        "denoise" | "inpaint" | "upscale" | "photographs" => Dims::new(1, 32, 32),
+        "denoise" | "inpaint" | "upscale" | "dejpeg" | "photographs" => Dims::new(1, 32, 32),
         _ => Dims::new(1, 28, 28),
     }
 }

@@ -15,8 +15,8 @@
 //! The noise of a colour image is estimated from its luma (Rec. 601), divided by the norm of luma's
 //! weights: white noise of all channels keeps its σ. JPEG files store chroma with half of the
 //! resolution, which removes most of its fine noise. What remains in a channel is the noise of the
-//! luma, and as much of the chroma's as is found there. A model that restores one channel at a time
-//! has to remove that much.
+//! luma, and as much of the chroma's as is found there. A model of colour images has to remove that
+//! much. A gray model restores luma and chroma planes, each with its own level.
 //!
 //! The method assumes noise that is white, additive and not clipped. Patches of equal values, such
 //! as the bars of a letterbox, do not count, nor those with many clipped values while there are
@@ -40,6 +40,7 @@ use rayon::prelude::*;
 
 use crate::advice::Advice;
 use crate::error::{Error, Result};
+use crate::infer::conditions::Condition;
 use crate::linalg::eigenvalues::eigenvalues;
 use crate::shape::{Dims, Size};
 use crate::tasks::restore::quantization::Quantization;
@@ -62,16 +63,32 @@ const AT_ONCE: usize = 512;
 const LUMA: [f32; 3] = [0.299, 0.587, 0.114];
 const CHROMA: [[f32; 3]; 2] = [[-0.168_736, -0.331_264, 0.5], [0.5, -0.418_688, -0.081_312]];
 
-/// The estimated noise of an image.
+/// The estimated noise of an image. Standard deviations are on the 0–255 scale.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NoiseLevel {
-    /// Standard deviation on the 0–255 scale, before JPEG compression.
+    /// Standard deviation before JPEG compression.
     pub sigma: f64,
+    /// Standard deviation of the fine noise that remains in the luma.
+    pub luma: f64,
+    /// Standard deviation of white noise that is removed best from the chroma planes.
+    pub chroma: f64,
     /// Standard deviation of the fine noise that remains in a channel.
     pub in_channel: f64,
     /// A higher level, if the estimate is doubtful: the noise can be as strong as this. Fine noise
     /// was removed, or texture passes for noise.
     pub at_most: Option<f64>,
+}
+
+impl NoiseLevel {
+    /// White noise that is known to have this standard deviation.
+    pub const fn white(sigma: f64) -> Self {
+        Self { sigma, luma: sigma, chroma: sigma, in_channel: sigma, at_most: None }
+    }
+
+    /// The condition of a model that removes the noise.
+    pub fn condition(&self) -> Condition {
+        Condition::noise_in(self.in_channel, [self.luma, self.chroma])
+    }
 }
 
 /// Estimates the noise of an image (H,W,C; 0…1) with 1 or 3 channels. `quantization` is that of the
@@ -89,6 +106,9 @@ pub fn estimate(
     const WHITE: (f64, f64) = (1.15, 0.2);
     /// Below this level noise cannot be told from texture at half of the size.
     const TEXTURE: f64 = 3.0;
+    /// Level for a model of noise that chroma with half of the resolution has: the best one is half
+    /// to 0.7 of the noise before (`benches/results/2026-11-30-color.md`).
+    const COARSE_CHROMA: f64 = 0.6;
     /// Smallest standard deviation in a direction, relative to the estimate, below which the
     /// estimate is doubtful, and below which it is of texture. White noise has 0.94 or more, and
     /// clean photographs whose texture passes for noise have 0.45 to 0.7.
@@ -121,20 +141,25 @@ pub fn estimate(
         at_most = at_most.or(Some(above));
         if least < TEXTURE_SHARE * kept {
             let most = at_most.map(|most| most.max(sigma));
-            return Ok(NoiseLevel { sigma: 0.0, in_channel: 0.0, at_most: most });
+            return Ok(NoiseLevel { at_most: most, ..NoiseLevel::white(0.0) });
         }
     }
 
-    let mut in_channel = sigma;
+    let mut found = NoiseLevel { at_most, ..NoiseLevel::white(sigma) };
     if is_colour {
-        let chroma = CHROMA.map(|weights| Plane::weighted(pixels, dims, weights).sigma());
+        let chroma = CHROMA.map(|weights| Plane::weighted(pixels, dims, weights));
         let square = |found: Found| found.sigma.min(sigma).powi(2);
-        let chroma = chroma.into_iter().flatten().map(square).sum::<f64>() / 2.0;
+        let mean = |found: [Option<Found>; 2]| found.into_iter().flatten().map(square).sum::<f64>();
+        let fine = mean(chroma.each_ref().map(Plane::sigma)) / 2.0;
         let share = f64::from(LUMA.iter().map(|weight| weight * weight).sum::<f32>());
-        in_channel = (share * sigma.powi(2) + (1.0 - share) * chroma).sqrt();
+        found.in_channel = (share * sigma.powi(2) + (1.0 - share) * fine).sqrt();
+        let halves = chroma.each_ref().map(|plane| {
+            plane.half().sigma().filter(|half| half.sigma >= TEXTURE && half.weak > 0.0)
+        });
+        found.chroma = fine.sqrt().max(COARSE_CHROMA * (mean(halves) / 2.0).sqrt());
     }
-    let sigma = before.flatten().map_or(sigma, |before| before / norm);
-    Ok(NoiseLevel { sigma, in_channel, at_most })
+    found.sigma = before.flatten().map_or(sigma, |before| before / norm);
+    Ok(found)
 }
 
 /// The norm of the weights of a plane.

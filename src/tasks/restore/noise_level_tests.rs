@@ -4,6 +4,7 @@ use super::*;
 use crate::data::bundled;
 use crate::data::formats::decode::decode_file;
 use crate::data::image_file::{Depth, ImageFile};
+use crate::infer::conditions::Strength;
 use crate::raster::{color, corrupt};
 use crate::testing::Folder;
 
@@ -97,6 +98,10 @@ fn coarse_chroma_does_not_hide_the_noise() {
         assert!((found.sigma / sigma - 1.0).abs() < 0.15, "{found:?} instead of {sigma}");
         let share = found.in_channel / sigma;
         assert!((0.6..0.8).contains(&share), "{found:?}");
+        // Chroma has noise of half the resolution, whose best level is half to 0.7 of this.
+        assert!((white.chroma / sigma - 1.0).abs() < 0.15, "{white:?}");
+        assert!((0.5..0.7).contains(&(found.chroma / sigma)), "{found:?}");
+        assert_eq!(found.condition().planes.unwrap()[1], Strength::noise(found.chroma));
     }
 }
 
@@ -213,7 +218,7 @@ fn equal_channels_are_gray_and_small_images_are_refused() {
     }
     let small = of(&noisy(&[0.5; 32 * 32], 25.0, 0), 1, 32, 32).unwrap();
     assert!((small.sigma - 25.0).abs() < 5.0, "{small:?}");
-    let clean = NoiseLevel { sigma: 0.0, in_channel: 0.0, at_most: None };
+    let clean = NoiseLevel::white(0.0);
     assert_eq!(of(&[0.5; 32 * 32], 1, 32, 32).unwrap(), clean);
 }
 
