@@ -129,10 +129,16 @@ pub fn estimate(
         let fine = mean(chroma.each_ref().map(Plane::sigma)) / 2.0;
         let share = f64::from(LUMA.iter().map(|weight| weight * weight).sum::<f32>());
         found.in_channel = (share * sigma.powi(2) + (1.0 - share) * fine).sqrt();
-        let halves = chroma.each_ref().map(|plane| {
-            plane.half().sigma().filter(|half| half.sigma >= TEXTURE && half.weak > 0.0)
-        });
-        found.chroma = fine.sqrt().max(COARSE_CHROMA * (mean(halves) / 2.0).sqrt());
+        // Compression also quantizes what is left of the chroma's noise. The luma's tells more.
+        let coarse = if quantization.is_some() {
+            sigma
+        } else {
+            let halves = chroma.each_ref().map(|plane| {
+                plane.half().sigma().filter(|half| half.sigma >= TEXTURE && half.weak > 0.0)
+            });
+            (mean(halves) / 2.0).sqrt()
+        };
+        found.chroma = fine.sqrt().max(COARSE_CHROMA * coarse);
     }
     found.sigma = before.flatten().map_or(sigma, |before| before / norm);
     Ok(found)
@@ -597,6 +603,7 @@ mod tests {
             assert!((0.9..1.1).contains(&share), "{sigma} {quality}: {known:?}");
             assert!(unknown.sigma > 1.02 * known.sigma, "{sigma} {quality}: {unknown:?}");
             assert_eq!(known.in_channel, unknown.in_channel);
+            assert!(known.chroma >= 0.6 * known.luma, "{known:?}");
             assert_eq!(known.at_most, None);
         }
         let [known, unknown] = compressed(25.0, 50);
