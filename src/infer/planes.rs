@@ -73,9 +73,11 @@ impl Planes {
         }
     }
 
-    /// Whether a model that is conditioned on the level leaves an image as it is.
+    /// Whether a model that is conditioned on the level leaves an image as it is. If the noise of
+    /// the channels is weak, a change of the luma alone is not worth compressing a file again.
     pub fn keep_all(self, condition: &Condition) -> bool {
-        (0..2).all(|plane| self.strength(condition, plane).kept == 1.0)
+        condition.strength.kept == 1.0
+            || (0..2).all(|plane| self.strength(condition, plane).kept == 1.0)
     }
 
     /// Runs a model of `channels` channels on pixels with `c` channels. `mean` is the mean of the
@@ -173,8 +175,10 @@ mod tests {
         assert!(!Planes::Opponent.keep_all(&condition) && !Planes::Own.keep_all(&condition));
         let none = Condition::noise_in(1.2, [1.4, 0.1]);
         assert!(Planes::Opponent.keep_all(&none) && Planes::Own.keep_all(&none));
-        let chroma = Condition::noise_in(1.2, [1.0, 5.0]);
-        assert!(!Planes::Opponent.keep_all(&chroma) && Planes::Own.keep_all(&chroma));
+        let chroma = Condition::noise_in(3.7, [1.0, 5.0]);
+        assert!(!Planes::Opponent.keep_all(&chroma));
+        let weak = Condition::noise_in(1.2, [1.8, 0.5]);
+        assert!(Planes::Opponent.keep_all(&weak) && Planes::Own.keep_all(&weak));
     }
 
     /// Runs a model that returns what it gets, times the number of the plane.

@@ -87,7 +87,7 @@ impl CorruptionSpec {
                 Self { missing: Some([0.1, 0.8]), masks: MaskKind::ALL.to_vec(), ..Self::default() }
             }
             Task::Upscale => Self { scales: vec![2, 3, 4], ..Self::default() },
-            Task::Dejpeg => Self { quality: Some([5.0, 60.0]), ..Self::default() },
+            Task::Dejpeg => Self { quality: Some([5.0, 95.0]), ..Self::default() },
         }
     }
 

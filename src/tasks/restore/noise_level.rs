@@ -153,10 +153,16 @@ pub fn estimate(
         let fine = mean(chroma.each_ref().map(Plane::sigma)) / 2.0;
         let share = f64::from(LUMA.iter().map(|weight| weight * weight).sum::<f32>());
         found.in_channel = (share * sigma.powi(2) + (1.0 - share) * fine).sqrt();
-        let halves = chroma.each_ref().map(|plane| {
-            plane.half().sigma().filter(|half| half.sigma >= TEXTURE && half.weak > 0.0)
-        });
-        found.chroma = fine.sqrt().max(COARSE_CHROMA * (mean(halves) / 2.0).sqrt());
+        // Compression also quantizes what is left of the chroma's noise. The luma's tells more.
+        let coarse = if quantization.is_some() {
+            sigma
+        } else {
+            let halves = chroma.each_ref().map(|plane| {
+                plane.half().sigma().filter(|half| half.sigma >= TEXTURE && half.weak > 0.0)
+            });
+            (mean(halves) / 2.0).sqrt()
+        };
+        found.chroma = fine.sqrt().max(COARSE_CHROMA * coarse);
     }
     found.sigma = before.flatten().map_or(sigma, |before| before / norm);
     Ok(found)

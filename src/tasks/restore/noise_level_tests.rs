@@ -177,6 +177,7 @@ fn quantization_is_undone_or_makes_the_estimate_doubtful() {
         assert!((0.9..1.1).contains(&share), "{sigma} {quality}: {known:?}");
         assert!(unknown.sigma > 1.02 * known.sigma, "{sigma} {quality}: {unknown:?}");
         assert_eq!(known.in_channel, unknown.in_channel);
+        assert!(known.chroma >= 0.6 * known.luma, "{known:?}");
         assert_eq!(known.at_most, None);
     }
     let [known, unknown] = compressed(25.0, 50);
