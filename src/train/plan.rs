@@ -32,7 +32,7 @@ pub fn reconstruction_step<'s>(
         loss,
         sparsity: &config.sparsity,
         resident,
-        compressed,
+        compressed: compressed.map(Box::new),
         count_code: true,
         masks_missing: config.data.nan == NanName::Mask,
     });

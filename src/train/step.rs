@@ -84,7 +84,7 @@ pub struct Reconstruction<'a> {
     pub resident: Option<Resident>,
     /// Compressed images and their levels, for [`CorruptionSpec::quality`]. Without them the step
     /// can be planned, but not run.
-    pub compressed: Option<[Resident; 2]>,
+    pub compressed: Option<Box<[Resident; 2]>>,
     /// Whether L0 is counted.
     pub count_code: bool,
     /// Whether samples can have missing values, which are filled and left out of the loss.
@@ -668,10 +668,10 @@ fn corrupted(b: &mut Builder, n: usize, objective: &Reconstruction, x: View) -> 
         filled(b, n, x, known, "samples with missing pixels filled")
     } else if quality.is_some() {
         let (y, level) = (b.tape.map("compressed samples", x.len), b.level());
-        for (from, dims, x) in objective
-            .compressed
-            .iter()
-            .flat_map(|[images, levels]| [(images, dims, y), (levels, Dims::new(1, 1, 1), level)])
+        for (from, dims, x) in
+            objective.compressed.as_deref().into_iter().flat_map(|[images, levels]| {
+                [(images, dims, y), (levels, Dims::new(1, 1, 1), level)]
+            })
         {
             b.tape.push(from.gather(n, dims, x));
         }
