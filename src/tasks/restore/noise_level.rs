@@ -40,7 +40,7 @@ use rayon::prelude::*;
 
 use crate::advice::Advice;
 use crate::error::{Error, Result};
-use crate::infer::conditions::Condition;
+use crate::infer::conditions::{Condition, Strength};
 use crate::linalg::eigenvalues::eigenvalues;
 use crate::shape::{Dims, Size};
 use crate::tasks::restore::quantization::Quantization;
@@ -85,9 +85,15 @@ impl NoiseLevel {
         Self { sigma, luma: sigma, chroma: sigma, in_channel: sigma, at_most: None }
     }
 
-    /// The condition of a model that removes the noise.
+    /// The condition of a model that removes the noise. If the estimate is doubtful, more of weak
+    /// noise in the luma of a colour image is kept: luma has √3 times the contrast of a channel, and
+    /// the model's error grows with it.
     pub fn condition(&self) -> Condition {
-        Condition::noise_in(self.in_channel, [self.luma, self.chroma])
+        let mut condition = Condition::noise_in(self.in_channel, [self.luma, self.chroma]);
+        if let (Some([luma, _]), Some(_)) = (&mut condition.planes, self.at_most) {
+            luma.kept = Strength::noise(self.luma / 3_f64.sqrt()).kept;
+        }
+        condition
     }
 }
 

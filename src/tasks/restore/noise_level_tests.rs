@@ -138,6 +138,17 @@ fn noise_without_its_fine_part_is_doubtful() {
 }
 
 #[test]
+fn more_of_weak_noise_is_kept_if_the_estimate_is_doubtful() {
+    let kept = |at_most: Option<f64>| {
+        let found = NoiseLevel { at_most, ..NoiseLevel::white(4.1) };
+        found.condition().planes.unwrap().map(|strength| strength.kept)
+    };
+    assert_eq!(kept(None), [0.0, 0.0]);
+    let [luma, chroma] = kept(Some(5.5));
+    assert!((0.8..0.95).contains(&luma) && chroma == 0.0, "{luma}");
+}
+
+#[test]
 fn texture_is_not_noise() {
     // Noise of 12 in which each pixel has a tenth of each of its neighbours: a spectrum that
     // falls with the frequency, and fills all dimensions of the patches.
