@@ -28,7 +28,6 @@ enum PartChoice {
 /// Write a model as an ONNX file for other programs, as a page that runs it in a browser, or as a
 /// model file.
 ///
-
 /// The ONNX file takes arrays N×C×H×W of 32-bit floats: samples as they are, since a normalization
 /// is a part of it; without one, values from 0 to 1. Height and width are free if the layers allow
 /// it. Results are not clipped. The metadata of the file have the task, the range of the input, the
@@ -58,7 +57,6 @@ pub struct ExportArgs {
     /// paint-2, paint-3
     model: PathBuf,
     /// File to write: .onnx or .safetensors
-
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Page to write: .html

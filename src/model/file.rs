@@ -71,7 +71,6 @@ fn header(model: &ModelSpec, hash: String) -> String {
 }
 
 /// Writes a model file, atomically.
-
 ///
 /// # Errors
 /// When the device fails or the file cannot be written.
@@ -180,7 +179,6 @@ impl LoadedModel {
     }
 
     /// Copies every tensor whose name and shape match a parameter or state of `graph` into
-
     /// `store`. Returns the number copied and the number of parameters and states in `graph`.
     ///
     /// # Errors

@@ -88,7 +88,6 @@ struct Buffers {
 }
 
 /// The machine of a rank, and the processor cores that it can use.
-
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     host: String,

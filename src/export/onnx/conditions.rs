@@ -230,7 +230,7 @@ fn fitted(layers: &mut Layers, values: &str) -> Name {
     layers.out.add("Unsqueeze", &[values, &axes], Vec::new())
 }
 
-/// The share of the image that stays, as [`Condition::noise`] defines it, from the noise level.
+/// The share of the image that stays, as [`Strength::noise`] defines it, from the noise level.
 fn kept(layers: &mut Layers, level: &str) -> Name {
     let [weak, strong] = WEAK_NOISE;
     let out = &mut layers.out;

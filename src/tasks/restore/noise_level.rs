@@ -85,15 +85,14 @@ impl NoiseLevel {
         Self { sigma, luma: sigma, chroma: sigma, in_channel: sigma, at_most: None }
     }
 
-    /// The condition of a model that removes the noise. If the estimate is doubtful, more of weak
-    /// noise in the luma of a colour image is kept: luma has √3 times the contrast of a channel, and
-    /// the model's error grows with it.
+    /// The condition of a model that removes the noise. A colour image with weak noise is left as it
+    /// is if the estimate is doubtful: luma has √3 times the contrast of a channel, and the model's
+    /// error grows with it.
     pub fn condition(&self) -> Condition {
-        let mut condition = Condition::noise_in(self.in_channel, [self.luma, self.chroma]);
-        if let (Some([luma, _]), Some(_)) = (&mut condition.planes, self.at_most) {
-            luma.kept = Strength::noise(self.luma / 3_f64.sqrt()).kept;
-        }
-        condition
+        let is_weak = Strength::noise(self.luma / 3_f64.sqrt()).kept > 0.5;
+        let planes =
+            if self.at_most.is_some() && is_weak { [0.0; 2] } else { [self.luma, self.chroma] };
+        Condition::noise_in(self.in_channel, planes)
     }
 }
 

@@ -138,14 +138,14 @@ fn noise_without_its_fine_part_is_doubtful() {
 }
 
 #[test]
-fn more_of_weak_noise_is_kept_if_the_estimate_is_doubtful() {
-    let kept = |at_most: Option<f64>| {
-        let found = NoiseLevel { at_most, ..NoiseLevel::white(4.1) };
+fn weak_noise_is_left_if_the_estimate_is_doubtful() {
+    let kept = |sigma: f64, at_most: Option<f64>| {
+        let found = NoiseLevel { at_most, ..NoiseLevel::white(sigma) };
         found.condition().planes.unwrap().map(|strength| strength.kept)
     };
-    assert_eq!(kept(None), [0.0, 0.0]);
-    let [luma, chroma] = kept(Some(5.5));
-    assert!((0.8..0.95).contains(&luma) && chroma == 0.0, "{luma}");
+    assert_eq!(kept(4.1, None), [0.0, 0.0]);
+    assert_eq!(kept(4.1, Some(5.5)), [1.0, 1.0]);
+    assert_eq!(kept(8.0, Some(12.0)), [0.0, 0.0]);
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub struct ProtocolReport {
 }
 
 /// Runs a protocol on the images of a folder, for each of the degradations. `restore` must return
-/// images of the size of the reference ([`degrade`]).
+/// images of the size of the reference ([`degrade()`]).
 ///
 /// # Errors
 /// When the folder does not have the test set, a file cannot be decoded, or a restoration fails.
