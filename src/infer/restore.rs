@@ -10,7 +10,7 @@ use crate::infer::dihedral::Dihedral;
 use crate::infer::planes::Planes;
 use crate::infer::tiles::{Blend, ImageTile, Strip, Tiles};
 use crate::infer::tiling::{MAX_TILE, Tiling};
-use crate::model::{Graph, Store};
+use crate::model::{Graph, Store, bundled_names};
 use crate::raster::corrupt::Mask;
 use crate::raster::crop;
 use crate::shape::{Dims, Size};
@@ -31,19 +31,15 @@ pub struct Restorer {
 /// # Errors
 /// When it was trained for another task or for none.
 pub fn check_task(spec: &ModelSpec, task: Task) -> Result<()> {
-    match spec.undoes.task() {
-        Some(trained) if trained == task => Ok(()),
-        Some(other) => Err(Error::usage(format!(
-            "the model was trained to {other}, not to {task}: use the bundled model {task}, or \
-             {} {task}",
-            Advice::TrainForTask
-        ))),
-        None => Err(Error::usage(format!(
-            "the model was not trained for restoration: use the bundled model {task}, or {} \
-             {task}",
-            Advice::TrainForTask
-        ))),
-    }
+    let wrong = match spec.undoes.task() {
+        Some(trained) if trained == task => return Ok(()),
+        Some(other) => format!("the model was trained to {other}, not to {task}"),
+        None => "the model was not trained for restoration".to_owned(),
+    };
+    let is_bundled = bundled_names().any(|name| name == task.name());
+    let bundled =
+        if is_bundled { format!("use the bundled model {task}, or ") } else { String::new() };
+    Err(Error::usage(format!("{wrong}: {bundled}{} {task}", Advice::TrainForTask)))
 }
 
 /// The code of a part of an image.

@@ -47,7 +47,7 @@ pub struct RestoreArgs {
     #[arg(short, long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Folder for the results, or the PNG, JPEG or TIFF file of a single result [default: denoised,
-    /// inpainted or upscaled, after the command]
+    /// inpainted, upscaled or deblocked, after the command]
     #[arg(short, long, value_name = "PATH")]
     out: Option<PathBuf>,
     /// Clean image, or folder of clean images with the same names; prints PSNR and SSIM, of several

@@ -85,9 +85,9 @@ impl NoiseLevel {
         Self { sigma, luma: sigma, chroma: sigma, in_channel: sigma, at_most: None }
     }
 
-    /// The condition of a model that removes the noise. A colour image with weak noise is left as it
-    /// is if the estimate is doubtful: luma has √3 times the contrast of a channel, and the model's
-    /// error grows with it.
+    /// The condition of a model that removes the noise. A colour image with weak noise is left as
+    /// it is if the estimate is doubtful: luma has √3 times the contrast of a channel, and the
+    /// model's error grows with it.
     pub fn condition(&self) -> Condition {
         let is_weak = Strength::noise(self.luma / 3_f64.sqrt()).kept > 0.5;
         let planes =
