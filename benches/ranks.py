@@ -45,7 +45,7 @@ with tempfile.TemporaryDirectory() as folder:
                 run(line + out("ranks"))
                 same = model("ranks") == model("parts")
                 equal, total = equal + same, total + 1
-                if not same:
-                    print(f"{preset}, {count} processes, {name}: other bytes")
+                words = "the same bytes" if same else "OTHER BYTES"
+                print(f"{preset}, {count} processes, {name}: {words}", flush=True)
 print(f"{len(presets)} presets, {total} trainings, {equal} with the bytes of --accumulate")
 sys.exit(equal != total)

@@ -1,9 +1,10 @@
-//! Writes safetensors files of 32-bit floats without a second copy of the values in memory.
+//! Writes safetensors files of floats without a second copy of 32-bit values in memory.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
+use half::f16;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
@@ -40,7 +41,8 @@ pub fn write(path: &Path, tensors: Vec<Tensor<'_>>, key: &str, text: String) -> 
 /// # Panics
 /// If a shape and a number of values differ.
 pub fn stage(path: &Path, tensors: Vec<Tensor<'_>>, key: &str, text: String) -> Result<Partial> {
-    let (header, tensors) = begin(tensors, key, text).map_err(|error| error.at(path.display()))?;
+    let (header, tensors) =
+        begin(tensors, Dtype::F32, key, text).map_err(|error| error.at(path.display()))?;
     let mut file = Partial::create(path)?;
     file.write(&header)?;
     for Tensor { values, .. } in tensors {
@@ -57,9 +59,24 @@ pub fn stage(path: &Path, tensors: Vec<Tensor<'_>>, key: &str, text: String) -> 
 /// # Panics
 /// If a shape and a number of values differ.
 pub fn encode(tensors: Vec<Tensor<'_>>, key: &str, text: String) -> Result<Vec<u8>> {
-    let (mut file, tensors) = begin(tensors, key, text)?;
+    let (mut file, tensors) = begin(tensors, Dtype::F32, key, text)?;
     for Tensor { values, .. } in tensors {
         file.extend_from_slice(&bytes(values));
+    }
+    Ok(file)
+}
+
+/// As [`encode()`], with values of 16 bits: they are rounded to the nearest.
+///
+/// # Errors
+/// If the names and `text` are too long for a header.
+///
+/// # Panics
+/// If a shape and a number of values differ.
+pub fn encode_half(tensors: Vec<Tensor<'_>>, key: &str, text: String) -> Result<Vec<u8>> {
+    let (mut file, tensors) = begin(tensors, Dtype::F16, key, text)?;
+    for Tensor { values, .. } in tensors {
+        file.extend(values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()));
     }
     Ok(file)
 }
@@ -67,6 +84,7 @@ pub fn encode(tensors: Vec<Tensor<'_>>, key: &str, text: String) -> Result<Vec<u
 /// The first bytes of a file, and the tensors in the order in which they follow.
 fn begin<'t>(
     mut tensors: Vec<Tensor<'t>>,
+    dtype: Dtype,
     key: &str,
     text: String,
 ) -> Result<(Vec<u8>, Vec<Tensor<'t>>)> {
@@ -75,9 +93,8 @@ fn begin<'t>(
     let mut end = 0;
     let entries = tensors.iter().map(|Tensor { name, shape, values }| {
         let start = end;
-        end += size_of_val(*values);
-        let info =
-            TensorInfo { dtype: Dtype::F32, shape: shape.clone(), data_offsets: (start, end) };
+        end += values.len() * dtype.bitsize() / 8;
+        let info = TensorInfo { dtype, shape: shape.clone(), data_offsets: (start, end) };
         ((*name).to_owned(), info)
     });
     let entries = entries.collect();

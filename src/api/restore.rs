@@ -20,8 +20,9 @@ pub enum Noise {
 /// Restoration of images of any size, with a model that was trained for it. Large images are
 /// processed in overlapping tiles, which are blended without seams.
 ///
-/// A gray model restores the channels of a colour image one by one. The results have the depth, the
-/// transparency and the colour profile of the image, and are not clipped to the scale 0 to 1.
+/// A gray model fills and enlarges the channels of a colour image one by one, and removes noise
+/// from its luma and chroma planes. The results have the depth, the transparency and the colour
+/// profile of the image, and are not clipped to the scale 0 to 1.
 impl Model {
     /// Removes noise from an image.
     ///
@@ -42,18 +43,18 @@ impl Model {
     /// ```
     pub fn denoise(&mut self, image: &Image, noise: Noise) -> Result<Image> {
         check_task(&self.graph.spec, Task::Denoise)?;
-        let sigma = match noise {
+        let condition = match noise {
             // The model ignores the level, so an image can be too small for an estimate.
-            Noise::Auto if !self.graph.is_conditioned_on_level() => 0.0,
-            Noise::Auto => image.noise()?.in_channel,
-            Noise::Sigma(sigma) if (0.0..=255.0).contains(&sigma) => sigma,
+            Noise::Auto if !self.graph.is_conditioned_on_level() => Condition::noise(0.0),
+            Noise::Auto => image.noise()?.condition(),
+            Noise::Sigma(sigma) if (0.0..=255.0).contains(&sigma) => Condition::noise(sigma),
             Noise::Sigma(sigma) => {
                 return Err(Error::usage(format!(
                     "Noise::Sigma({sigma}): the standard deviation must be from 0 to 255"
                 )));
             }
         };
-        self.restore(image, &image.visible(), (&Condition::noise(sigma), false))
+        self.restore(image, &image.visible(), &condition)
     }
 
     /// Fills missing pixels of an image. All other pixels stay unchanged.
@@ -91,11 +92,11 @@ impl Model {
         let mask: Mask = mask.marked()?;
         let mut pixels = image.visible();
         image::guess(&mut pixels, image.channels(), &mask)?;
-        self.restore(image, &pixels, (&Condition::missing(mask), false))
+        self.restore(image, &pixels, &Condition::missing(mask))
     }
 
     /// Enlarges both sides of an image `scale` times and adds the detail that plain interpolation
-    /// lacks. A gray model adds it to the brightness of a colour image.
+    /// lacks.
     ///
     /// # Errors
     /// When the model was not trained for the scale (the bundled model supports 2, 3 and 4), the
@@ -116,7 +117,7 @@ impl Model {
         image::check_scale(&self.graph.spec, scale)
             .map_err(|error| error.at(format!("scale {scale}")))?;
         let large = image.enlarged(scale)?;
-        self.restore(&large, &large.interleaved(), (&Condition::enlarged(scale), true))
+        self.restore(&large, &large.interleaved(), &Condition::enlarged(scale))
     }
 
     /// Sets whether restoration averages the results for all eight flips and rotations of the
@@ -127,23 +128,22 @@ impl Model {
     }
 
     /// Restores `pixels` (H,W,C), the prepared input for an image.
-    fn restore(&mut self, image: &Image, pixels: &[f32], how: (&Condition, bool)) -> Result<Image> {
-        let (condition, _) = how;
-        if condition.changes_nothing(&self.graph) {
-            return Ok(image.clone());
-        }
+    fn restore(&mut self, image: &Image, pixels: &[f32], condition: &Condition) -> Result<Image> {
         let mut restorer = Restorer::new(&self.graph, &self.store)?;
         restorer.ensemble = self.ensemble;
         let dims = image.pixels().dims();
+        if restorer.changes_nothing(&self.graph, dims.c, condition)? {
+            return Ok(image.clone());
+        }
         let mut restored = Vec::with_capacity(pixels.len());
         let read = |y: usize, columns: std::ops::Range<usize>, row: &mut Vec<f32>| {
             let at = |column: usize| dims.offset(0, y, column);
             row.extend_from_slice(&pixels[at(columns.start)..at(columns.end)]);
         };
         let stop = self.stop.as_deref();
-        image::restore(&restorer, &mut self.device, dims, how, read, |_, rows| {
+        restorer.restore(&mut self.device, dims, condition, read, |strip| {
             check_stop(stop)?;
-            restored.extend_from_slice(rows);
+            restored.extend(strip.pixels);
             Ok(())
         })?;
         if let Some(mask) = &condition.mask {

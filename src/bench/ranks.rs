@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{StepResult, spread};
 use crate::error::Result;
-use crate::ranks::Group;
+use crate::ranks::{Group, Transport};
 
 /// Rates of networks in Gbit/s.
 pub const NETWORKS: [f64; 4] = [1.0, 10.0, 25.0, 100.0];
@@ -101,7 +101,7 @@ pub fn exchange(group: &Group, step: &StepResult, windows: usize) -> Result<Exch
     })
 }
 
-/// Seconds that an exchange of `bytes` of gradients takes on a network of `rate` Gbit/s.
+/// Seconds that a network of `rate` Gbit/s needs for an exchange of `bytes` of gradients.
 ///
 /// Every process sends each other one its slice, and then its sum of a slice to all. Libraries do
 /// each of both either in n − 1 rounds with a slice each, or in log₂ n rounds with half of all
@@ -118,11 +118,55 @@ pub fn exchange_seconds(bytes: f64, processes: usize, rate: f64, latency: f64) -
     in_rings.min(slices + sums)
 }
 
-/// Predictions from a measured step.
-pub fn scaling(step: &StepResult, latency: f64) -> Vec<ScalingRow> {
+/// Passes on to itself what a single process sends.
+#[derive(Debug)]
+struct Alone;
+
+impl Transport for Alone {
+    fn all_to_all(&self, send: &[u8], receive: &mut [u8]) -> Result<()> {
+        receive.copy_from_slice(send);
+        Ok(())
+    }
+
+    fn all_gather(&self, send: &[u8], receive: &mut [u8]) -> Result<()> {
+        receive.copy_from_slice(send);
+        Ok(())
+    }
+
+    fn broadcast(&self, _: &mut [u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn name(&self) -> String {
+        "nothing".to_owned()
+    }
+}
+
+/// Seconds that a process needs in an exchange of this model's gradients to order and to sum them:
+/// all that is not the network's. It does not depend on the number of processes, because each one
+/// sums a share of all gradients.
+///
+/// # Errors
+/// Never: nothing is sent.
+pub fn own_seconds(step: &StepResult) -> Result<f64> {
+    let group = Group::meet(0, 1, Box::new(Alone), (String::new(), Vec::new()), || 0)?;
+    let gradients = vec![vec![1.0_f32; step.params]];
+    let once = || -> Result<f64> {
+        let start = Instant::now();
+        group.sum_in_order(&gradients)?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    once()?;
+    let times = (0..5).map(|_| once()).collect::<Result<Vec<_>>>()?;
+    Ok(spread(times).0)
+}
+
+/// Predictions from a measured step. `own` is the time of [`own_seconds`].
+pub fn scaling(step: &StepResult, latency: f64, own: f64) -> Vec<ScalingRow> {
     let each = 1.0 / step.images_per_s;
     let row = |network: f64, processes: usize| {
-        let exchange = exchange_seconds(4.0 * step.params as f64, processes, network, latency);
+        let bytes = 4.0 * step.params as f64;
+        let exchange = own + exchange_seconds(bytes, processes, network, latency);
         let compute = each * step.batch as f64;
         let batch = processes as f64 * exchange * GOOD / (1.0 - GOOD) / each;
         ScalingRow {

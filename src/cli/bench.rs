@@ -406,7 +406,7 @@ fn together(args: &BenchArgs, jobs: &[(Workload, usize)]) -> Result<Device> {
             );
             args.report(&found, &line);
         }
-        let rows = ranks::scaling(&step, args.latency);
+        let rows = ranks::scaling(&step, args.latency, ranks::own_seconds(&step)?);
         if args.common.json {
             rows.iter().for_each(|row| outln!("{}", json!(row)));
         } else {

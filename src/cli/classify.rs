@@ -83,6 +83,10 @@ impl CommandArgs for ClassifyArgs {
         self.confusion.is_some() || self.table.is_some()
     }
 
+    fn is_shard(&self) -> bool {
+        self.shard.is_given()
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }

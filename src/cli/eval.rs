@@ -14,6 +14,7 @@ use crate::infer::evaluate::evaluate_sample;
 use crate::infer::restore::{Restorer, check_task};
 use crate::model::Purpose;
 use crate::raster::fill::fill;
+use crate::raster::jpeg;
 use crate::raster::resample::imresize;
 use crate::report::picture::Picture;
 use crate::shape::Dims;
@@ -38,8 +39,9 @@ pub struct EvalArgs {
     #[arg(required_unless_present = "protocol", conflicts_with = "protocol")]
     data: Option<String>,
     /// Evaluate restoration by a published protocol: bsd68 or set12 (noise with sigma 15, 25 and
-    /// 50), set5 or set14 (upscaling by 2, 3 and 4), inpaint50 (half of the pixels missing); prints
-    /// published results beside the model's
+    /// 50), cbsd68, kodak24 or mcmaster (the same in colour), set5, set14, bsd100 or urban100
+    /// (upscaling by 2, 3 and 4), inpaint50 (half of the pixels missing), classic5 or live1 (JPEG
+    /// quality 10 to 40); prints published results beside the model's
     #[arg(long, value_name = "NAME", requires = "folder")]
     protocol: Option<Protocol>,
     /// Folder with the protocol's images
@@ -93,10 +95,10 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
     check_task(spec, protocol.task())?;
     let trained = |degradation: &Degradation| match degradation {
         Degradation::Scale(scale) => spec.undoes.scales.contains(scale),
-        Degradation::Sigma(_) | Degradation::Missing(_) => true,
+        Degradation::Sigma(_) | Degradation::Missing(_) | Degradation::Quality(_) => true,
     };
     let degradations: Vec<Degradation> =
-        protocol.degradations().into_iter().filter(trained).collect();
+        protocol.degradations().iter().copied().filter(trained).collect();
     if degradations.is_empty() {
         return Err(Error::usage(format!(
             "--protocol {}: the model was not trained for any of its scales",
@@ -112,13 +114,16 @@ fn run_protocol(args: &EvalArgs, protocol: Protocol, folder: &Path) -> anyhow::R
         let mut before = degraded.picture.clone();
         let condition = match (degraded.degradation, &degraded.mask) {
             (Degradation::Sigma(sigma), _) => Condition::noise(sigma),
+            (Degradation::Quality(quality), _) => {
+                Condition::compressed(jpeg::level_of_quality(quality))
+            }
             (Degradation::Scale(scale), _) => {
                 let (pixels, size) = imresize(&before.pixels, before.dims, scale as f64)?;
-                before = Picture { dims: Dims::of(size, 1), pixels };
+                before = Picture { dims: Dims::of(size, before.dims.c), pixels };
                 Condition::enlarged(scale)
             }
             (Degradation::Missing(_), Some(mask)) => {
-                fill(&mut before.pixels, 1, mask);
+                fill(&mut before.pixels, before.dims.c, mask);
                 Condition::missing(mask.clone())
             }
             (Degradation::Missing(_), None) => {

@@ -1,4 +1,4 @@
-//! `csae export`: a model as a file for other programs, or as a page for browsers.
+//! `csae export`: a model as a file, for other programs or smaller, or as a page for browsers.
 
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,8 @@ enum PartChoice {
     Decoder,
 }
 
-/// Write a model as an ONNX file for other programs, or as a page that runs it in a browser.
+/// Write a model as an ONNX file for other programs, as a page that runs it in a browser, or as a
+/// model file.
 ///
 /// The ONNX file takes arrays N×C×H×W of 32-bit floats: samples as they are, since a normalization
 /// is a part of it; without one, values from 0 to 1. Height and width are free if the layers allow
@@ -40,19 +41,22 @@ enum PartChoice {
 /// The page (--web) is one HTML file that needs no network and no server. It shows what the model
 /// makes of an image: restored images, the units of an autoencoder with sliders, or the classes of
 /// an image or of its pixels. It runs in browsers with WebGPU.
+///
+/// A model file (.safetensors) is that of the run, or with --half one of half the size.
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("file").args(["out", "web"]).required(true).multiple(true))]
 #[command(after_help = "Examples:
   csae export runs/001 -o model.onnx
   csae export runs/001 -o encoder.onnx --part encoder
   csae export denoise -o denoise-25.onnx --sigma 25
-  csae export upscale -o upscale-2.onnx --scale 2
+    csae export upscale -o upscale-2.onnx --scale 2
+  csae export runs/001 -o small.safetensors --half
   csae export denoise --web denoise.html")]
 pub struct ExportArgs {
     /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, paint-1,
     /// paint-2, paint-3
     model: PathBuf,
-    /// File to write: .onnx
+    /// File to write: .onnx or .safetensors
     #[arg(short, long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Page to write: .html
@@ -77,8 +81,7 @@ pub struct ExportArgs {
         value_parser = clap::value_parser!(u8).range(2..=8)
     )]
     scale: Option<u8>,
-    /// Take colour images (Nx3xHxW) for a model that restores gray ones: each channel is restored
-    /// by itself, of enlarged images only the brightness
+    /// Take colour images (Nx3xHxW) for a model that restores gray ones
     #[arg(long, requires = "out")]
     rgb: bool,
     /// Minimum score of the boxes of a detector: the file then returns boxes instead of the grid,
@@ -131,19 +134,69 @@ impl CommandArgs for ExportArgs {
     }
 }
 
+fn has_ending(path: &Path, ending: &str) -> bool {
+    path.extension().is_some_and(|own| own.eq_ignore_ascii_case(ending))
+}
+
 /// Checks the name of a file that is to be written.
-fn check_name(flag: &str, path: &Path, ending: &str, force: bool) -> Result<()> {
-    if !path.extension().is_some_and(|own| own.eq_ignore_ascii_case(ending)) {
-        bail_usage!("{flag} {}: use a name that ends in .{ending}", path.display());
+fn check_name(flag: &str, path: &Path, endings: &[&str], force: bool) -> Result<()> {
+    if !endings.iter().any(|ending| has_ending(path, ending)) {
+        let endings = endings.iter().map(|ending| format!(".{ending}")).collect::<Vec<_>>();
+        bail_usage!("{flag} {}: use a name that ends in {}", path.display(), endings.join(" or "));
     }
     super::refuse_existing(path, force)
 }
 
+/// Checks that no option asks for what a model file does not hold.
+fn check_model_file(args: &ExportArgs) -> Result<()> {
+    let given = [
+        ("--part", args.part != PartChoice::Model),
+        ("--layer", args.layer.is_some()),
+        ("--sigma", args.sigma.is_some()),
+        ("--scale", args.scale.is_some()),
+        ("--rgb", args.rgb),
+        ("--score", args.score.is_some()),
+        ("--licence", args.licence.is_some() && args.web.is_none()),
+    ];
+    if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+        bail_usage!("{flag} is for ONNX files; leave it out, or use a name that ends in .onnx");
+    }
+    Ok(())
+}
+
+/// Writes a model file.
+fn write_model(args: &ExportArgs, loaded: &LoadedModel, out: &Path) -> Result<()> {
+    let bytes = loaded.to_bytes(args.half)?;
+    files::write_atomically(out, &bytes)?;
+    let (file, parameters) = (out.display(), loaded.graph.parameter_count());
+    if args.common.json {
+        outln!(
+            "{}",
+            json!({
+                "kind": "export_model", "file": file.to_string(), "parameters": parameters,
+                "bits": if args.half { 16 } else { 32 }, "bytes": bytes.len()
+            })
+        );
+        return Ok(());
+    }
+    args.common.report_written(format_args!(
+        "{file}  {parameters} parameters of {} bits, {:.1} MB",
+        if args.half { 16 } else { 32 },
+        bytes.len() as f64 / 1e6
+    ));
+    Ok(())
+}
+
 fn run(args: ExportArgs) -> Result<()> {
-    args.out.iter().try_for_each(|out| check_name("-o", out, "onnx", args.force))?;
-    args.web.iter().try_for_each(|page| check_name("--web", page, "html", args.force))?;
+    let endings = ["onnx", "safetensors"];
+    args.out.iter().try_for_each(|out| check_name("-o", out, &endings, args.force))?;
+    args.web.iter().try_for_each(|page| check_name("--web", page, &["html"], args.force))?;
+    let model_file = args.out.as_ref().filter(|out| has_ending(out, "safetensors"));
+    if model_file.is_some() {
+        check_model_file(&args)?;
+    }
     let loaded = args.common.load_model(&args.model)?;
-    if args.out.is_some() && loaded.graph.spec.spectrogram.is_some() {
+    if args.out.is_some() && model_file.is_none() && loaded.graph.spec.spectrogram.is_some() {
         args.common.status(
             "note: the file takes log-mel spectrograms and does not compute them from recordings; \
              its metadata describe them (spectrogram)",
@@ -153,7 +206,9 @@ fn run(args: ExportArgs) -> Result<()> {
     let is_bundled = !args.model.exists() && args.model.to_str().and_then(bundled).is_some();
     let own = || is_bundled.then(|| env!("CARGO_PKG_LICENSE").to_owned());
     let licence = args.licence.clone().or_else(own);
-    if let Some(out) = &args.out {
+    if let Some(out) = model_file {
+        write_model(&args, &loaded, out)?;
+    } else if let Some(out) = &args.out {
         write_onnx(&args, &loaded, licence.clone(), out)?;
     }
     args.web.iter().try_for_each(|page| write_page(&args, &loaded, licence.clone(), page))

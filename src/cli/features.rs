@@ -249,6 +249,10 @@ impl CommandArgs for FeaturesArgs {
         true
     }
 
+    fn is_shard(&self) -> bool {
+        self.shard.is_given()
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }

@@ -105,6 +105,11 @@ trait CommandArgs {
         None
     }
 
+    /// Whether the command does only a part of its work, because other processes do the rest.
+    fn is_shard(&self) -> bool {
+        false
+    }
+
     /// Runs the command.
     fn run(self) -> anyhow::Result<()>;
 }
@@ -124,8 +129,12 @@ macro_rules! commands {
                 match self { $(Self::$command(args) => args.writes_files()),* }
             }
 
-                        fn ranks(&self) -> Option<&crate::cli::ranks::RanksArgs> {
+            fn ranks(&self) -> Option<&crate::cli::ranks::RanksArgs> {
                 match self { $(Self::$command(args) => args.ranks()),* }
+            }
+
+            fn is_shard(&self) -> bool {
+                match self { $(Self::$command(args) => args.is_shard()),* }
             }
 
             fn run(self) -> anyhow::Result<()> {
@@ -163,6 +172,7 @@ commands! {
         Denoise(restore::denoise::DenoiseArgs),
         Inpaint(restore::inpaint::InpaintArgs),
         Upscale(restore::upscale::UpscaleArgs),
+        Deblock(restore::deblock::DeblockArgs),
         Generate(generate::GenerateArgs),
         Texture(synthesis::texture::TextureArgs),
         Stylize(synthesis::stylize::StylizeArgs),
@@ -187,7 +197,11 @@ fn counted(n: usize, one: &str, many: &str) -> String {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let status = match parse(&arguments) {
-        Err(error) => refuse(&error, &arguments),
+        Err(error) => {
+            // All processes of a launcher have the same command line, and one answer is enough.
+            ranks::silence_followers();
+            refuse(&error, &arguments)
+        }
         Ok(parsed) => match run(parsed) {
             Ok(()) => ranks::conclude(0, None),
             Err((error, status)) if error.is::<ranks::Followed>() => ranks::conclude(status, None),
@@ -227,8 +241,10 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
         error.kind(),
         DisplayHelp | DisplayHelpOnMissingArgumentOrSubcommand | DisplayVersion
     ) {
-        // A closed pipe is not an error.
-        let _ = error.print();
+        if !SILENT.load(Ordering::Relaxed) {
+            // A closed pipe is not an error.
+            let _ = error.print();
+        }
     } else {
         let arguments: Vec<String> =
             arguments.iter().skip(1).map(|text| text.to_string_lossy().into_owned()).collect();
@@ -283,6 +299,10 @@ fn plain_numbers(text: &str) -> String {
 fn run(cli: Cli) -> Result<(), (anyhow::Error, u8)> {
     if let Some(args) = cli.command.ranks() {
         ranks::join(args).map_err(|error| with_status(error.into()))?;
+    } else if let Some(common) = cli.command.common()
+        && !cli.command.is_shard()
+    {
+        ranks::note_copies(common);
     }
     // Without the flag a command that continues a run starts the threads of that run. Commands
     // that lack the flag compute nothing.

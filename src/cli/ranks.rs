@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use clap::Args;
 use serde_json::json;
 
-use super::{SILENT, interrupt};
+use super::{Common, SILENT, interrupt};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::gpu::{self, Adapter};
@@ -156,6 +156,25 @@ pub fn join(args: &RanksArgs) -> Result<()> {
     let group = Group::meet(rank, size, transport, place, interrupt::signal)?;
     let _ = RANKS.set(Ranks { group: Some(Arc::new(group)), devices });
     Ok(())
+}
+
+/// Only rank 0 of several processes prints from now on, also if they do not meet.
+pub fn silence_followers() {
+    if let Ok(Some(launched)) = launcher::find(&|name| std::env::var(name).ok()) {
+        silence(launched);
+    }
+}
+
+/// Says that a launcher's processes all do the same, for a command that does not divide its work.
+pub fn note_copies(common: &Common) {
+    if let Ok(Some(Launched { rank: 0, size, .. })) =
+        launcher::find(&|name| std::env::var(name).ok())
+    {
+        common.status(&format!(
+            "note: each of {size} processes does the whole work of this command; start one, or \
+             divide files with --shard auto where the command has it"
+        ));
+    }
 }
 
 /// Only rank 0 prints.

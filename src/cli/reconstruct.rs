@@ -70,6 +70,10 @@ impl CommandArgs for ReconstructArgs {
         true
     }
 
+    fn is_shard(&self) -> bool {
+        self.shard.is_given()
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }

@@ -53,6 +53,11 @@ pub struct Work {
 }
 
 impl ShardArgs {
+    /// Whether the process does only a part of the work.
+    pub const fn is_given(&self) -> bool {
+        self.shard.is_some()
+    }
+
     /// The part that this process does.
     ///
     /// # Errors

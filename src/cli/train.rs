@@ -33,9 +33,10 @@ pub struct TrainArgs {
     /// Images to train on: a source as above, or several folders, image files and patterns
     /// [default: the preset's, bundled photographs]
     data: Vec<String>,
-    /// Restoration task: remove noise, fill missing pixels, or add detail to enlarged images.
+    /// Restoration task: remove noise, fill missing pixels, add detail to enlarged images, or
+    /// remove JPEG artefacts.
     /// Training images are degraded accordingly, by default as in the preset of the same name
-    #[arg(long, value_name = "denoise|inpaint|upscale")]
+    #[arg(long, value_name = "denoise|inpaint|upscale|dejpeg")]
     task: Option<Task>,
     /// Configuration to start from; `csae presets` lists them [default: the task's preset, or
     /// photographs without --task]

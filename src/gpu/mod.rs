@@ -7,6 +7,7 @@ mod compile;
 mod device;
 mod kernels;
 mod matrices;
+mod memory;
 mod passes;
 mod pipeline_cache;
 mod plan;

@@ -6,7 +6,7 @@
 //! | [Photographs][photographs] | Train on your own images: names, sizes, large sets. |
 //! | [Sparsity][sparsity] | Choose a sparsity rule, and keep units alive. |
 //! | [Features][features] | Extract and measure features, train classifiers. |
-//! | [Restoration][restoration] | Remove noise, fill missing pixels, enlarge images. |
+//! | [Restoration][restoration] | Remove noise and JPEG artefacts, fill, enlarge. |
 //! | [Segmentation and detection][segmentation_and_detection] | Classify pixels, find objects. |
 //! | [Anomalies][anomalies] | Find defects with a model of normal images. |
 //! | [Generation][generation] | Generate images, textures and styles. |

@@ -303,7 +303,7 @@ impl<'a> Inference<'a> {
         // Samples do not depend on each other, so that unused ones can hold any values.
         device.write(compiled.views.x, x);
         if let Some(level) = compiled.views.level {
-            let levels = conditions.iter().map(|condition| condition.level as f32);
+            let levels = conditions.iter().map(|condition| condition.strength.level as f32);
             device.write(
                 level,
                 &levels.chain(std::iter::repeat(0.0)).take(level.len).collect::<Vec<f32>>(),

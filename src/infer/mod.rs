@@ -5,6 +5,7 @@ pub mod batches;
 pub mod conditions;
 pub mod dihedral;
 pub mod evaluate;
+pub mod planes;
 pub mod reconstruct;
 pub mod restore;
 pub mod tiles;

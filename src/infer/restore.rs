@@ -7,9 +7,10 @@ use crate::error::{Error, Result};
 use crate::infer::batches::Inference;
 use crate::infer::conditions::Condition;
 use crate::infer::dihedral::Dihedral;
+use crate::infer::planes::Planes;
 use crate::infer::tiles::{Blend, ImageTile, Strip, Tiles};
 use crate::infer::tiling::{MAX_TILE, Tiling};
-use crate::model::{Graph, Store};
+use crate::model::{Graph, Store, bundled_names};
 use crate::raster::corrupt::Mask;
 use crate::raster::crop;
 use crate::shape::{Dims, Size};
@@ -30,19 +31,15 @@ pub struct Restorer {
 /// # Errors
 /// When it was trained for another task or for none.
 pub fn check_task(spec: &ModelSpec, task: Task) -> Result<()> {
-    match spec.undoes.task() {
-        Some(trained) if trained == task => Ok(()),
-        Some(other) => Err(Error::usage(format!(
-            "the model was trained to {other}, not to {task}: use the bundled model {task}, or \
-             {} {task}",
-            Advice::TrainForTask
-        ))),
-        None => Err(Error::usage(format!(
-            "the model was not trained for restoration: use the bundled model {task}, or {} \
-             {task}",
-            Advice::TrainForTask
-        ))),
-    }
+    let wrong = match spec.undoes.task() {
+        Some(trained) if trained == task => return Ok(()),
+        Some(other) => format!("the model was trained to {other}, not to {task}"),
+        None => "the model was not trained for restoration".to_owned(),
+    };
+    let is_bundled = bundled_names().any(|name| name == task.name());
+    let bundled =
+        if is_bundled { format!("use the bundled model {task}, or ") } else { String::new() };
+    Err(Error::usage(format!("{wrong}: {bundled}{} {task}", Advice::TrainForTask)))
 }
 
 /// The code of a part of an image.
@@ -65,6 +62,15 @@ impl Restorer {
         Ok(Self { tiling: Tiling::new(graph, store)?, ensemble: false })
     }
 
+    /// Whether the model leaves images of `c` channels and this condition as they are.
+    ///
+    /// # Errors
+    /// When the model does not support the number of channels.
+    pub fn changes_nothing(&self, graph: &Graph, c: usize, condition: &Condition) -> Result<bool> {
+        let planes = Planes::of(&self.tiling.spec, self.channels(), c)?;
+        Ok(graph.is_conditioned_on_level() && planes.keep_all(condition))
+    }
+
     /// Number of channels of the model's input.
     pub const fn channels(&self) -> usize {
         self.tiling.channels
@@ -76,8 +82,7 @@ impl Restorer {
     /// gets the rows of the result from top to bottom, not clipped. Missing pixels must hold a
     /// guess ([`crate::raster::fill`]); only they are changed.
     ///
-    /// A gray model restores each channel of a colour image separately. A model with several
-    /// channels gets a gray image in each of them, and the result is the mean over the channels.
+    /// Models and images can differ in their channels if one of them is gray ([`Planes`]).
     ///
     /// # Errors
     /// When neither the model nor the image is gray and their channels differ, the model is not a
@@ -91,13 +96,8 @@ impl Restorer {
         mut write: impl FnMut(Strip) -> Result<()>,
     ) -> Result<()> {
         let (channels, c) = (self.channels(), dims.c);
-        if channels != 1 && c != 1 && channels != c {
-            return Err(Error::usage(format!(
-                "the model takes {} channels, but the image has {c}; convert the image, or use a \
-                 gray model",
-                channels
-            )));
-        }
+        let planes = Planes::of(&self.tiling.spec, channels, c)?;
+        let planes = if is_gray(dims, &mut read) { planes.of_gray() } else { planes };
         let tiles = self.tiling.tiles(device, dims.size())?;
         let tile_size = tiles.size();
         let graph = self.tiling.graph(tile_size)?;
@@ -111,7 +111,7 @@ impl Restorer {
         };
         let mut passes =
             [&graph, &transposed].map(|graph| Inference::new(graph, &self.tiling.store));
-        let kept = if graph.is_conditioned_on_level() { condition.kept as f32 } else { 0.0 };
+        let conditioned = graph.is_conditioned_on_level();
         // One tile is the whole image, so that its own mean is the right one.
         let needs_mean = tiles.count() > 1 && graph.input_means().next().is_some();
         passes.iter_mut().for_each(|pass| pass.samples_are_tiles = needs_mean);
@@ -120,19 +120,28 @@ impl Restorer {
         for tile in tiles.iter() {
             let mut pixels = tiles.cut(&tile, c, &mut read);
             let mask = condition.mask.as_ref().map(|mask| cut_mask(&tiles, &tile, mask));
-            let run = |pixels: &[f32], mean: Option<Vec<f32>>| {
-                let condition = Condition { mask: mask.clone(), mean, ..*condition };
-                self.run_tile(device, &mut passes, tile_size, pixels, &condition)
+            let run = |plane: usize, pixels: &[f32], mean: Option<Vec<f32>>| {
+                let strength = planes.strength(condition, plane);
+                let kept = if conditioned { strength.kept as f32 } else { 0.0 };
+                if kept == 1.0 {
+                    return Ok(pixels.to_vec());
+                }
+                let condition = Condition { strength, planes: None, mask: mask.clone(), mean };
+                let mut restored =
+                    self.run_tile(device, &mut passes, tile_size, pixels, &condition)?;
+                let mix = |(to, from): (&mut f32, &f32)| *to = kept * from + (1.0 - kept) * *to;
+                restored.iter_mut().zip(pixels).for_each(mix);
+                Ok(restored)
             };
-            let restored = with_channels(channels, &pixels, c, mean.as_deref(), run)?;
-            if let Some(mask) = mask {
-                let all =
-                    pixels.chunks_exact_mut(c).zip(restored.chunks_exact(c)).zip(&mask.missing);
-                all.filter(|(_, missing)| **missing == 1)
-                    .for_each(|((to, from), _)| to.copy_from_slice(from));
-            } else {
-                let mix = |(to, from): (&mut f32, f32)| *to = kept * *to + (1.0 - kept) * from;
-                pixels.iter_mut().zip(restored).for_each(mix);
+            let restored = planes.run((channels, c), &pixels, mean.as_deref(), run)?;
+            match &mask {
+                Some(mask) => {
+                    let all =
+                        pixels.chunks_exact_mut(c).zip(restored.chunks_exact(c)).zip(&mask.missing);
+                    all.filter(|(_, missing)| **missing == 1)
+                        .for_each(|((to, from), _)| to.copy_from_slice(from));
+                }
+                None => pixels = restored,
             }
             if let Some(strip) = blend.add(&tile, &pixels) {
                 write(strip)?;
@@ -230,35 +239,14 @@ impl Restorer {
     }
 }
 
-/// Runs a model of `channels` channels on pixels with `c` channels. The two numbers are equal, or
-/// one of them is 1. `mean` is the mean of the image in each of the `c` channels. `run` gets pixels
-/// and means in the model's channels.
-fn with_channels(
-    channels: usize,
-    pixels: &[f32],
-    c: usize,
-    mean: Option<&[f32]>,
-    mut run: impl FnMut(&[f32], Option<Vec<f32>>) -> Result<Vec<f32>>,
-) -> Result<Vec<f32>> {
-    if channels == c {
-        return run(pixels, mean.map(<[f32]>::to_vec));
-    }
-    if c == 1 {
-        let replicate = |values: &[f32]| -> Vec<f32> {
-            values.iter().flat_map(|v| std::iter::repeat_n(*v, channels)).collect()
-        };
-        let average = |pixel: &[f32]| pixel.iter().sum::<f32>() / channels as f32;
-        let restored = run(&replicate(pixels), mean.map(replicate))?;
-        return Ok(restored.chunks_exact(channels).map(average).collect());
-    }
-    let mut restored = vec![0.0; pixels.len()];
-    for channel in 0..c {
-        let plane: Vec<f32> = pixels.iter().skip(channel).step_by(c).copied().collect();
-        let plane = run(&plane, mean.map(|mean| vec![mean[channel]]))?;
-        let out = restored.iter_mut().skip(channel).step_by(c);
-        out.zip(plane).for_each(|(to, from)| *to = from);
-    }
-    Ok(restored)
+/// Whether the channels of an image are equal in every pixel.
+fn is_gray(dims: Dims, mut read: impl FnMut(usize, std::ops::Range<usize>, &mut Vec<f32>)) -> bool {
+    let mut row = Vec::with_capacity(dims.w * dims.c);
+    (0..dims.h).all(|y| {
+        row.clear();
+        read(y, 0..dims.w, &mut row);
+        row.chunks_exact(dims.c).all(|pixel| pixel.iter().all(|v| *v == pixel[0]))
+    })
 }
 
 /// The part of a mask that belongs to a tile. Beyond the image it is mirrored as the pixels are.

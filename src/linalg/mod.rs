@@ -1,7 +1,8 @@
 //! Numerical methods on plain slices: matrix products, elementary functions, distances between
-//! points, minimisation.
+//! points, eigenvalues, minimisation.
 
 pub mod distances;
+pub mod eigenvalues;
 mod erf;
 pub mod gemm;
 pub mod lbfgs;

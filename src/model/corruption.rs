@@ -18,6 +18,8 @@ names! {
         Inpaint = "inpaint",
         /// Super-resolution: restores the detail of an enlarged image.
         Upscale = "upscale",
+        /// Removes the artefacts of JPEG compression.
+        Dejpeg = "dejpeg",
     }
 }
 
@@ -35,7 +37,8 @@ impl FromStr for Task {
     }
 }
 
-/// Corruption of the model's input: noise, missing pixels or down-scaling, at most one of them.
+/// Corruption of the model's input: noise, missing pixels, down-scaling or JPEG compression, at
+/// most one of them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CorruptionSpec {
@@ -54,11 +57,21 @@ pub struct CorruptionSpec {
     /// by bicubic interpolation, which is the common input of super-resolution.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub scales: Vec<usize>,
+    /// Range [min, max] of the quality of JPEG compression, from 1 to 100. Training compresses each
+    /// whole image several times before it begins, with qualities that are drawn uniformly and
+    /// rounded; validation uses the middle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quality: Option<[f64; 2]>,
 }
 
 /// No corruption.
-pub static NO_CORRUPTION: CorruptionSpec =
-    CorruptionSpec { sigma: None, missing: None, masks: Vec::new(), scales: Vec::new() };
+pub static NO_CORRUPTION: CorruptionSpec = CorruptionSpec {
+    sigma: None,
+    missing: None,
+    masks: Vec::new(),
+    scales: Vec::new(),
+    quality: None,
+};
 
 impl CorruptionSpec {
     /// Maximum scale.
@@ -74,6 +87,7 @@ impl CorruptionSpec {
                 Self { missing: Some([0.1, 0.8]), masks: MaskKind::ALL.to_vec(), ..Self::default() }
             }
             Task::Upscale => Self { scales: vec![2, 3, 4], ..Self::default() },
+            Task::Dejpeg => Self { quality: Some([5.0, 95.0]), ..Self::default() },
         }
     }
 
@@ -85,11 +99,12 @@ impl CorruptionSpec {
 
     /// The task that a model learns from this corruption.
     pub const fn task(&self) -> Option<Task> {
-        match (&self.sigma, &self.missing, self.scales.is_empty()) {
+        match (&self.sigma, &self.missing, self.scales.is_empty(), &self.quality) {
             (Some(_), ..) => Some(Task::Denoise),
-            (_, Some(_), _) => Some(Task::Inpaint),
-            (.., false) => Some(Task::Upscale),
-            _ => None,
+            (_, Some(_), ..) => Some(Task::Inpaint),
+            (_, _, false, _) => Some(Task::Upscale),
+            (.., Some(_)) => Some(Task::Dejpeg),
+            (None, None, true, None) => None,
         }
     }
 
@@ -101,11 +116,16 @@ impl CorruptionSpec {
 
     /// Checks that at most one kind is set and that every value is in range.
     pub(crate) fn check(&self) -> Result<()> {
-        let kinds = [self.sigma.is_some(), self.missing.is_some(), !self.scales.is_empty()];
+        let kinds = [
+            self.sigma.is_some(),
+            self.missing.is_some(),
+            !self.scales.is_empty(),
+            self.quality.is_some(),
+        ];
         if kinds.into_iter().filter(|kind| *kind).count() > 1 {
             return Err(Error::usage(
-                "corruption: set only one of sigma, missing and scales; a model is trained for one \
-                 task",
+                "corruption: set only one of sigma, missing, scales and quality; a model is \
+                 trained for one task",
             ));
         }
         if let Some([low, high]) =
@@ -122,6 +142,14 @@ impl CorruptionSpec {
             return Err(Error::usage(format!(
                 "corruption.missing = [{low}, {high}]: it must be [min, max] of the share of \
                  missing pixels, at least 0 and below 1"
+            )));
+        }
+        if let Some([low, high]) =
+            self.quality.filter(|[low, high]| !(*low >= 1.0 && low <= high && *high <= 100.0))
+        {
+            return Err(Error::usage(format!(
+                "corruption.quality = [{low}, {high}]: it must be [min, max] of the quality of \
+                 JPEG compression, from 1 to 100"
             )));
         }
         if self.missing.is_some() == self.masks.is_empty() {

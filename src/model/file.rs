@@ -5,11 +5,13 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use safetensors::{Dtype, SafeTensors};
+use half::f16;
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use super::graph::Graph;
 use super::params::ParamRole;
+use super::state_dict::values;
 use super::store::{Purpose, Store};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -48,6 +50,26 @@ fn hash<'t, Bytes: AsRef<[u8]>>(
     format!("{:016x}", tensors.into_iter().fold(Hash::default(), add).value())
 }
 
+/// Tensors by name: shape, and values in natural order.
+type Tensors = HashMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Hash of the names, shapes and values of tensors.
+fn hash_of(tensors: &Tensors) -> String {
+    hash(
+        tensors
+            .iter()
+            .map(|(name, (shape, values))| (name.as_str(), &shape[..], tensor_file::bytes(values))),
+    )
+}
+
+/// The text of a header. A `Value` sorts its keys, so that equal models have equal bytes.
+fn header(model: &ModelSpec, hash: String) -> String {
+    let header = ModelHeader { format: FORMAT, hash: Some(hash), model: model.clone() };
+    serde_json::to_value(&header)
+        .and_then(|value| serde_json::to_string(&value))
+        .expect("a header is JSON")
+}
+
 /// Writes a model file, atomically.
 ///
 /// # Errors
@@ -80,12 +102,7 @@ fn content<R>(
         shape: param.shape.clone(),
         values,
     });
-    let header = ModelHeader { format: FORMAT, hash: Some(hash), model: graph.spec.clone() };
-    // A `Value` sorts its keys, so that equal models have equal bytes.
-    let json = serde_json::to_value(&header)
-        .and_then(|value| serde_json::to_string(&value))
-        .expect("a header is JSON");
-    write(tensors.collect(), json)
+    write(tensors.collect(), header(&graph.spec, hash))
 }
 
 /// A model read from a file: its graph, and its tensors in natural order.
@@ -99,7 +116,7 @@ pub struct LoadedModel {
     pub note: Option<String>,
     /// The file or bundled model, for errors.
     pub(super) place: String,
-    pub(super) tensors: HashMap<String, (Vec<usize>, Vec<f32>)>,
+    pub(super) tensors: Tensors,
 }
 
 impl LoadedModel {
@@ -130,10 +147,35 @@ impl LoadedModel {
             .into_iter()
             .map(|(param, values)| (param.name, (param.shape, values)))
             .collect();
-        let hash = hash(tensors.iter().map(|(name, (shape, values))| {
-            (name.as_str(), &shape[..], tensor_file::bytes(values))
-        }));
+        let hash = hash_of(&tensors);
         Ok(Self { graph, hash, note: None, place: place.to_owned(), tensors })
+    }
+
+    /// The bytes of a model file, with values of 16 bits or of 32. The former are rounded to the
+    /// nearest, and the file has half the size.
+    ///
+    /// # Errors
+    /// When a value is too large for 16 bits.
+    pub fn to_bytes(&self, half: bool) -> Result<Vec<u8>> {
+        let mut tensors = self.tensors.clone();
+        if half {
+            for (name, (_, values)) in &mut tensors {
+                values.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32());
+                if values.iter().any(|x| !x.is_finite()) {
+                    return Err(Error::usage(format!(
+                        "{}: tensor {name} has a value above 65504, the largest number of 16 bits",
+                        self.place
+                    )));
+                }
+            }
+        }
+        let text = header(&self.graph.spec, hash_of(&tensors));
+        let list = tensors
+            .iter()
+            .map(|(name, (shape, values))| Tensor { name, shape: shape.clone(), values })
+            .collect();
+        let encode = if half { tensor_file::encode_half } else { tensor_file::encode };
+        encode(list, KEY, text)
     }
 
     /// Copies every tensor whose name and shape match a parameter or state of `graph` into
@@ -230,8 +272,8 @@ pub fn bundled_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The bundled model for a restoration task.
-pub fn restorer(task: Task) -> LoadedModel {
-    bundled(task.name()).expect("every task has a bundled model")
+pub fn restorer(task: Task) -> Option<LoadedModel> {
+    bundled(task.name())
 }
 
 /// Reads a model: a file, the last or else the best model in a run folder, or, if the path does not
@@ -273,7 +315,7 @@ fn model_in(folder: &Path) -> Result<PathBuf> {
 ///
 /// # Errors
 /// When the bytes are not a safetensors file with a csae header of this version, the hash of the
-/// values does not match, a tensor is not f32, or the architecture is invalid.
+/// values does not match, a tensor has no floats, or the architecture is invalid.
 pub fn load_bytes(bytes: &[u8], place: &str) -> Result<LoadedModel> {
     let bad = |what: String| {
         Error::usage(format!("{place}: {what}; name a model written by csae, or a run folder"))
@@ -298,21 +340,16 @@ pub fn load_bytes(bytes: &[u8], place: &str) -> Result<LoadedModel> {
     let file = SafeTensors::deserialize(bytes)
         .map_err(|error| bad(format!("not a model file ({error})")))?;
     let views = file.tensors();
-    let hash = hash(views.iter().map(|(name, view)| (name.as_str(), view.shape(), view.data())));
-    if header.hash.is_some_and(|wanted| wanted != hash) {
-        return Err(bad("its values do not match their hash: the file is damaged".to_owned()));
-    }
     let mut tensors = HashMap::new();
     for (name, view) in views {
-        if view.dtype() != Dtype::F32 {
-            return Err(bad(format!("tensor {name} has type {:?}, not F32", view.dtype())));
-        }
-        let data = view
-            .data()
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        tensors.insert(name.clone(), (view.shape().to_vec(), data));
+        let Some(data) = values(&view) else {
+            return Err(bad(format!("tensor {name} has type {:?}, not floats", view.dtype())));
+        };
+        tensors.insert(name, (view.shape().to_vec(), data));
+    }
+    let hash = hash_of(&tensors);
+    if header.hash.is_some_and(|wanted| wanted != hash) {
+        return Err(bad("its values do not match their hash: the file is damaged".to_owned()));
     }
     Ok(LoadedModel { graph, hash, note: None, place: place.to_owned(), tensors })
 }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 const PREFIXES: [&str; 2] = ["module.", "layers."];
 
 /// The values of a tensor. `None` if its type is not that of real numbers.
-fn values(view: &TensorView<'_>) -> Option<Vec<f32>> {
+pub(super) fn values(view: &TensorView<'_>) -> Option<Vec<f32>> {
     let data = view.data();
     Some(match view.dtype() {
         Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),

@@ -20,6 +20,7 @@ mod tests;
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 pub use agreement::Ready;
 
@@ -65,6 +66,9 @@ pub struct Group {
     transport: Box<dyn Transport>,
     /// What the ranks run on.
     places: Vec<Place>,
+    /// Memory for sums, kept between them.
+    buffers: Mutex<Buffers>,
+
     /// Whether an exchange has failed, or the connection is closed.
     lost: AtomicBool,
     /// Whether all ranks have agreed to train.
@@ -73,6 +77,14 @@ pub struct Group {
     signal: fn() -> u8,
     /// The largest number of a signal that asked any rank to end, or 0.
     noted: AtomicU8,
+}
+
+/// What a sum of gradients sends and receives.
+#[derive(Debug, Default)]
+struct Buffers {
+    send: Vec<f32>,
+    received: Vec<f32>,
+    sum: Vec<f32>,
 }
 
 /// The machine of a rank, and the processor cores that it can use.
@@ -113,6 +125,7 @@ impl Group {
             size,
             transport,
             places: Vec::new(),
+            buffers: Mutex::default(),
             lost: AtomicBool::new(false),
             agreed: AtomicBool::new(false),
             signal,
@@ -239,18 +252,25 @@ impl Group {
     pub fn sum_in_order(&self, parts: &[Vec<f32>]) -> Result<Vec<f32>> {
         let (own, len) = (parts.len(), parts.first().map_or(0, Vec::len));
         let slice = len.div_ceil(self.size);
-        let mut send = vec![0.0_f32; self.size * own * slice];
+        let kept =
+            std::mem::take(&mut *self.buffers.lock().unwrap_or_else(PoisonError::into_inner));
+        let Buffers { mut send, mut received, mut sum } = kept;
+        // All elements that someone reads are written anew.
+
+        for buffer in [&mut send, &mut received] {
+            buffer.resize(self.size * own * slice, 0.0);
+        }
         for (at, part) in parts.iter().enumerate() {
             for (to, values) in part.chunks(slice.max(1)).enumerate() {
                 send[(to * own + at) * slice..][..values.len()].copy_from_slice(values);
             }
         }
-        let mut received = vec![0.0_f32; send.len()];
         let done = self
             .transport
             .all_to_all(bytemuck::cast_slice(&send), bytemuck::cast_slice_mut(&mut received));
-        let (_, received) = self.kept(done, (send, received))?;
-        let mut sum = received[..slice].to_vec();
+        let (send, received) = self.kept(done, (send, received))?;
+        sum.clear();
+        sum.extend_from_slice(&received[..slice]);
         for part in received.chunks_exact(slice.max(1)).skip(1) {
             sum.iter_mut().zip(part).for_each(|(sum, value)| *sum += value);
         }
@@ -258,8 +278,11 @@ impl Group {
         let done = self
             .transport
             .all_gather(bytemuck::cast_slice(&sum), bytemuck::cast_slice_mut(&mut all));
-        let (_, mut all) = self.kept(done, (sum, all))?;
+        let (sum, mut all) = self.kept(done, (sum, all))?;
+        *self.buffers.lock().unwrap_or_else(PoisonError::into_inner) =
+            Buffers { send, received, sum };
         all.truncate(len);
+
         Ok(all)
     }
 

@@ -101,6 +101,16 @@ fn the_sum_is_that_of_one_process_to_the_last_bit() {
 }
 
 #[test]
+fn sums_of_other_lengths_do_not_disturb_each_other() {
+    let lengths = [1000, 7, 0, 333, 1000];
+    let parts = |rank: usize, len: usize| vec![part(rank, len), part(rank + 9, len)];
+    let sums =
+        on_each(3, |group| lengths.map(|len| group.sum_in_order(&parts(group.rank, len)).unwrap()));
+    let expected = lengths.map(|len| in_order((0..3).flat_map(|rank| parts(rank, len))));
+    assert!(sums.iter().all(|own| *own == expected));
+}
+
+#[test]
 fn another_order_gives_another_sum() {
     let forward = in_order((0..4).map(|number| part(number, 1000)));
     let backward = in_order((0..4).rev().map(|number| part(number, 1000)));

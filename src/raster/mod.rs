@@ -7,6 +7,7 @@ pub mod color;
 pub mod corrupt;
 pub mod fill;
 pub(crate) mod glyphs;
+pub mod jpeg;
 pub mod resample;
 
 /// Cuts the part of `size` whose first row and column are `top` and `left` out of an image (H,W,C).

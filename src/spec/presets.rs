@@ -42,6 +42,7 @@ macro_rules! presets {
 #[rustfmt::skip] // a row of a table each
 const PRESETS: &[Preset] = presets! {
     "article" "patches of photographs" "1 min" "30.2 dB with 57 of 256 units"
+    "dejpeg" "photographs" "10 min" "removes JPEG artefacts"
     "denoise" "photographs" "1 h" "28.9 dB at sigma 25 (BSD68)"
     "generate" "small images, 28x28, 32x32" "11 min" "Fréchet distance 14 (MNIST)"
     "inpaint" "photographs" "12 min" "33.6 dB, half missing (Set12)"

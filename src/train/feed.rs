@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::compressed::Compressed;
 use super::order::Samples;
 use super::prefetch::{Ahead, Prefetch, Source};
 use super::step::Resident;
+use crate::advice::Advice;
 use crate::data::{Encoding, Images, Pixels, SampleType};
 use crate::device::{Allocation, Device, Program};
 use crate::error::{Error, Result};
@@ -78,16 +80,30 @@ pub fn batch_bytes(dims: Dims, sample: SampleType, [batch, parts]: [usize; 2]) -
 
 /// Images in the memory of a device.
 #[derive(Debug)]
-struct OnDevice {
+pub(super) struct OnDevice {
     bytes: Allocation,
     table: Allocation,
     scales: Allocation,
 }
 
+impl OnDevice {
+    /// The views to gather from.
+    pub(super) fn resident(&self, order: View, sample: SampleType, augment: Augment) -> Resident {
+        let [bytes, table, scales] = [*self.bytes, *self.table, *self.scales];
+        Resident { bytes, table, scales, order, sample, augment }
+    }
+}
+
 #[derive(Debug)]
 enum Placement {
     /// The images lie on the device.
-    Resident { images: OnDevice, order: Allocation, sample: SampleType },
+    Resident {
+        images: OnDevice,
+        order: Allocation,
+        sample: SampleType,
+        /// The images after compression, if the corruption is that.
+        compressed: Option<Compressed>,
+    },
     /// The images do not fit on the device: the host gathers each batch.
     Host {
         cpu: Box<Device>,
@@ -159,6 +175,17 @@ impl Feed {
             Augment { crop: !exact, flip_x: spec.flip_x, flip_y: spec.flip_y, turn: spec.turn };
         let steps_per_epoch = samples.len() / batch;
         let samples = Arc::new(samples);
+        let fits =
+            |images: &Images| words(images).max(samples.len()) as u64 <= device.max_elements();
+        if config.corruption.quality.is_some()
+            && !matches!(pixels, Pixels::Resident(images) if fits(images))
+        {
+            return Err(Error::usage(format!(
+                "corruption.quality: the images must fit into the memory of the device, since they \
+                 are compressed before the training; use fewer images, or {}",
+                Advice::RaiseMemoryLimit
+            )));
+        }
         let placement = match pixels {
             Pixels::Streamed(catalogue) => {
                 let samples = Arc::clone(&samples);
@@ -179,11 +206,11 @@ impl Feed {
                     held: None,
                 }
             }
-            Pixels::Resident(images)
-                if words(images).max(samples.len()) as u64 <= device.max_elements() =>
-            {
+            Pixels::Resident(images) if fits(images) => {
                 let (on_device, order) = Self::upload(device, images, samples.len())?;
-                Placement::Resident { images: on_device, order, sample: images.encoding.sample }
+                let compressed = Compressed::new(device, images, samples.len(), config)?;
+                let sample = images.encoding.sample;
+                Placement::Resident { images: on_device, order, sample, compressed }
             }
             Pixels::Resident(images) => {
                 let mut cpu = Device::cpu();
@@ -219,7 +246,7 @@ impl Feed {
     }
 
     /// Uploads images in pieces, to avoid a second copy of all images in host memory.
-    fn upload(
+    pub(super) fn upload(
         device: &mut Device,
         images: &Images,
         samples: usize,
@@ -245,18 +272,17 @@ impl Feed {
         Ok((OnDevice { bytes, table, scales }, order))
     }
 
-    /// Returns the views to gather from, if the images are on the device.
-    pub fn resident(&self) -> Option<Resident> {
+    /// Returns the views to gather from, if the images are on the device: those of the images, and
+    /// of compressed images and their levels.
+    pub fn gathered(&self) -> (Option<Resident>, Option<[Resident; 2]>) {
         match &self.placement {
-            Placement::Resident { images, order, sample } => Some(Resident {
-                bytes: *images.bytes,
-                table: *images.table,
-                scales: *images.scales,
-                order: **order,
-                sample: *sample,
-                augment: self.augment,
-            }),
-            Placement::Host { .. } | Placement::Stream { .. } => None,
+            Placement::Resident { images, order, sample, compressed } => {
+                let resident = images.resident(**order, *sample, self.augment);
+                let compressed =
+                    compressed.as_ref().map(|compressed| compressed.resident(self.augment));
+                (Some(resident), compressed)
+            }
+            Placement::Host { .. } | Placement::Stream { .. } => (None, None),
         }
     }
 }
@@ -303,7 +329,12 @@ impl Batches for Feed {
         if fresh {
             let order = self.samples.order(self.seed, epoch).images;
             match &mut self.placement {
-                Placement::Resident { order: view, .. } => device.write_words(**view, &order),
+                Placement::Resident { order: view, compressed, .. } => {
+                    device.write_words(**view, &order);
+                    if let Some(compressed) = compressed {
+                        compressed.begin_epoch(device, &order, epoch);
+                    }
+                }
                 Placement::Host { cpu, order: view, .. } => cpu.write_words(**view, &order),
                 Placement::Stream { .. } => {}
             }

@@ -45,6 +45,19 @@ pub struct Log {
     last: Option<Progress>,
     /// The columns of the table of validations, chosen at the first one.
     rows: Option<Rows>,
+    /// When the progress began, until it has been checked for a long training.
+    unchecked_since: Option<Instant>,
+}
+
+/// A note about a training that takes longer than an hour.
+fn long(left: Duration) -> Option<String> {
+    let hours = left.as_secs_f64() / 3600.0;
+    (hours > 1.0).then(|| {
+        format!(
+            "note: about {hours:.1} hours are left on this device; the run can be stopped at any \
+             time and resumed later"
+        )
+    })
 }
 
 /// Whether to show a progress bar: only on a terminal, and not with `NO_COLOR` or a dumb terminal.
@@ -85,6 +98,7 @@ impl Log {
             latest: None,
             last: None,
             rows: None,
+            unchecked_since: Some(Instant::now()),
         })
     }
 
@@ -163,16 +177,34 @@ impl Log {
         });
         p.terms.iter().for_each(|(name, mean)| value[*name] = json!(mean));
         self.record(&value)?;
+        // The first steps, which compile kernels and fill caches, take longer than others.
+        if self.unchecked_since.is_some_and(|since| since.elapsed() > Duration::from_secs(10)) {
+            self.unchecked_since = None;
+            if let Some(note) = long(p.eta).filter(|_| !self.json) {
+                self.say(&note);
+            }
+        }
+        let is_due = self.last_line.elapsed() > Duration::from_secs(5) || p.step == p.total;
+        if self.bar.is_some() || is_due {
+            self.last_line = Instant::now();
+            self.show(p);
+        }
+        Ok(())
+    }
+
+    /// Whether [`Log::show`] shows anything.
+    pub const fn shows_progress(&self) -> bool {
+        !self.quiet && !self.json
+    }
+
+    /// Shows progress to people, without recording it.
+    pub fn show(&self, p: &Progress) {
         let parts = parts(p);
         if let Some(bar) = &self.bar {
             bar.set(p.step, fitting(&parts, bar::width()));
-        } else if !self.json
-            && (self.last_line.elapsed() > Duration::from_secs(5) || p.step == p.total)
-        {
-            self.last_line = Instant::now();
+        } else if !self.json {
             self.say(&format!("step {}/{}  {}", p.step, p.total, fitting(&parts, None)));
         }
-        Ok(())
     }
 
     /// Records the result of a validation, and prints a row of the table. `best` is whether it is
@@ -236,4 +268,16 @@ fn parts(p: &Progress) -> Vec<String> {
     parts.extend(p.terms.iter().filter(penalty).map(term));
     parts.push(format!("rate {}", rate(p.lr)));
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_trainings_are_announced() {
+        assert_eq!(long(Duration::from_secs(3600)), None);
+        let note = long(Duration::from_secs(5400)).unwrap();
+        assert!(note.contains("about 1.5 hours"), "{note}");
+    }
 }

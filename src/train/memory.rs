@@ -1,5 +1,6 @@
 //! Memory that training needs, and the check against the memory that it may use.
 
+use super::compressed;
 use super::data::Prepared;
 use super::feed;
 use super::order::Samples;
@@ -89,7 +90,9 @@ impl Fixed {
     fn of(device: &Device, of: &Intended, store: &Store) -> Self {
         let Intended { config, graph, prepared, samples, .. } = *of;
         let on_the_device = match &prepared.train {
-            Pixels::Resident(images) => feed::gathered_bytes(images),
+            Pixels::Resident(images) => {
+                feed::gathered_bytes(images) + compressed::bytes(images, &config.corruption)
+            }
             Pixels::Streamed(_) => 0,
         };
         let dims = graph.nodes[0].dims;
@@ -188,7 +191,8 @@ pub(super) fn check(device: &Device, of: &Intended) -> Result<Ahead> {
     let allowed = Allowed { one, own: budget.map(|budget| budget - fixed.all() - min_ahead) };
     let (batch, parts) = (config.train.batch, config.train.accumulate);
     let needs = |n: usize| {
-        let spec = plan::reconstruction_step(device, config, graph, &store, None, store.weights)?;
+        let spec =
+            plan::reconstruction_step(device, config, graph, &store, (None, None), store.weights)?;
         let mut planned = step::planned_bytes(&step::StepSpec { n, ..spec })?;
         let host = streamed.map_or(0, |catalogue| {
             let batch = [n.saturating_mul(parts), parts];

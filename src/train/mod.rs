@@ -7,12 +7,14 @@
 
 mod bar;
 pub mod checkpoint;
+mod compressed;
 pub mod data;
 pub mod feed;
 #[cfg(feature = "cli")]
 mod folder;
 pub mod labelled;
 mod log;
+mod losses;
 mod memory;
 pub mod order;
 mod parts;

@@ -17,7 +17,7 @@ pub fn reconstruction_step<'s>(
     config: &'s Config,
     graph: &'s Graph,
     store: &'s Store,
-    resident: Option<Resident>,
+    (resident, compressed): (Option<Resident>, Option<[Resident; 2]>),
     scalars: View,
 ) -> Result<StepSpec<'s>> {
     let (n, loss) = (config.train.batch / config.train.accumulate, config.loss.resolve());
@@ -32,6 +32,7 @@ pub fn reconstruction_step<'s>(
         loss,
         sparsity: &config.sparsity,
         resident,
+        compressed: compressed.map(Box::new),
         count_code: true,
         masks_missing: config.data.nan == NanName::Mask,
     });
@@ -111,6 +112,13 @@ pub fn check(config: &Config, graph: &Graph) -> Result<()> {
             "corruption.scales: samples of {}x{} are not divisible by {scale}; set data.crop to a \
              multiple of all scales",
             dims.w, dims.h
+        )));
+    }
+    if config.corruption.quality.is_some() && dims.c != 1 {
+        return Err(Error::usage(format!(
+            "corruption.quality: a model for JPEG artefacts restores gray images, but samples have \
+             {} channels; set model.input to [1, {}, {}]",
+            dims.c, dims.h, dims.w
         )));
     }
     check_batch(config, graph)?;

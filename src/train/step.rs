@@ -54,6 +54,14 @@ pub struct Resident {
     pub augment: Augment,
 }
 
+impl Resident {
+    /// Gathers `n` samples of size `dims`.
+    const fn gather(self, n: usize, dims: Dims, x: View) -> GatherBatch {
+        let Self { bytes, table, scales, order, sample, augment } = self;
+        GatherBatch { n, dims, augment, sample, bytes, table, order, scales, x }
+    }
+}
+
 /// What a step minimises.
 #[derive(Debug)]
 pub enum Objective<'a> {
@@ -74,6 +82,9 @@ pub struct Reconstruction<'a> {
     pub sparsity: &'a SparsitySpec,
     /// Data that batches are gathered from; without it the host writes batches into `x`.
     pub resident: Option<Resident>,
+    /// Compressed images and their levels, for [`CorruptionSpec::quality`]. Without them the step
+    /// can be planned, but not run.
+    pub compressed: Option<Box<[Resident; 2]>>,
     /// Whether L0 is counted.
     pub count_code: bool,
     /// Whether samples can have missing values, which are filled and left out of the loss.
@@ -156,6 +167,7 @@ impl<'a> StepSpec<'a> {
             loss: LossKind::SumSquares,
             sparsity,
             resident: None,
+            compressed: None,
             count_code: false,
             masks_missing: false,
         });
@@ -548,8 +560,8 @@ fn reconstruct(
 ) -> Result<usize> {
     let StepSpec { graph, store, n, parts, .. } = *spec;
     let dims: Dims = graph.nodes[0].dims;
-    if let Some(Resident { bytes, table, scales, order, sample, augment }) = objective.resident {
-        b.tape.push(GatherBatch { n, dims, augment, sample, bytes, table, order, scales, x });
+    if let Some(resident) = objective.resident {
+        b.tape.push(resident.gather(n, dims, x));
     }
     let (x, known) = if objective.masks_missing {
         let known = b.tape.map("known values", x.len);
@@ -566,7 +578,7 @@ fn reconstruct(
             strength: sparsity.revive_strength,
         })?;
     }
-    let seen = corrupted(b, n, objective.corruption, x);
+    let seen = corrupted(b, n, objective, x);
     b.forward(seen, &[graph.output, graph.code, graph.target]);
     let (y, z) = (b.value(graph.output), b.value(graph.code));
     // The target is the clean samples, or a layer that has no learned layers before it.
@@ -637,9 +649,10 @@ fn reconstruct(
 
 /// Records the corruption of the samples. Writes the noise levels or the masks of known pixels for
 /// a model that is conditioned on them.
-fn corrupted(b: &mut Builder, n: usize, corruption: &CorruptionSpec, x: View) -> View {
+fn corrupted(b: &mut Builder, n: usize, objective: &Reconstruction, x: View) -> View {
     let dims = b.graph.nodes[0].dims;
-    let CorruptionSpec { sigma, missing, masks, scales } = corruption;
+    let corruption = objective.corruption;
+    let CorruptionSpec { sigma, missing, masks, scales, quality } = corruption;
     if corruption.is_none() {
         return x;
     }
@@ -653,6 +666,16 @@ fn corrupted(b: &mut Builder, n: usize, corruption: &CorruptionSpec, x: View) ->
             (b.known(), b.tape.words("shapes of masks", n * MissingPixels::WORDS));
         b.tape.push(MissingPixels { n, dims, kinds, low, high, known, shapes });
         filled(b, n, x, known, "samples with missing pixels filled")
+    } else if quality.is_some() {
+        let (y, level) = (b.tape.map("compressed samples", x.len), b.level());
+        for (from, dims, x) in
+            objective.compressed.as_deref().into_iter().flat_map(|[images, levels]| {
+                [(images, dims, y), (levels, Dims::new(1, 1, 1), level)]
+            })
+        {
+            b.tape.push(from.gather(n, dims, x));
+        }
+        y
     } else {
         let y = b.tape.map("samples made smaller and larger", x.len);
         let (level, half) = (b.level(), b.tape.map("samples changed along columns", x.len));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::checkpoint::{self, Checkpoint};
 use super::data::Prepared;
 use super::feed::{self, Batches, Feed, Inputs};
-use super::log::{Log, Progress};
+use super::log::Log;
 use super::memory::{self, Intended, MemoryPlan};
 use super::plan;
 use super::schedule::Schedule;
@@ -16,7 +16,7 @@ use super::step::{self, LabelLoss, Step, WIDTH};
 use super::{together, whiten};
 
 use crate::device::{Allocation, Device, Pending};
-use crate::error::{Error, ErrorKind as Kind, Result};
+use crate::error::{Error, Result};
 use crate::model::{Graph, Purpose, Store};
 use crate::ranks::Group;
 use crate::spec::Config;
@@ -25,7 +25,7 @@ use crate::view::StepParams;
 /// A training run in progress.
 #[derive(Debug)]
 pub struct Trainer<'a> {
-    graph: &'a Graph,
+    pub(super) graph: &'a Graph,
     /// Parameters and optimiser state of the model.
     pub store: Store,
     /// Number of parameters and states copied from `train.from`, and their number in the model.
@@ -44,14 +44,14 @@ pub struct Trainer<'a> {
     pub(super) program: Step,
     pub(super) inputs: Inputs,
     /// Logged terms of a step: name and index among its scalars.
-    terms: Vec<(&'static str, usize)>,
+    pub(super) terms: Vec<(&'static str, usize)>,
     /// Number of leading terms that belong to the loss and must be finite.
-    losses: usize,
+    pub(super) losses: usize,
     pub(super) encoder_lr: f64,
     pub(super) scalars: Allocation,
-    slots: u64,
-    log_every: u64,
-    batch: usize,
+    pub(super) slots: u64,
+    pub(super) log_every: u64,
+    pub(super) batch: usize,
     /// Number of parts that a batch is split into.
     pub(super) parts: usize,
     /// The processes that share the training, if there are several.
@@ -59,17 +59,19 @@ pub struct Trainer<'a> {
     /// The parts that this process computes.
     pub(super) own_parts: Range<usize>,
     /// Factor on gradients, with maps in half precision.
-    half: Option<f64>,
-    pending: Option<(u64, u64, Pending)>,
-    logged: u64,
+    pub(super) half: Option<f64>,
+    pub(super) pending: Option<(u64, u64, Pending)>,
+    pub(super) logged: u64,
     /// Number of steps done before this process started or resumed the run.
-    first: u64,
+    pub(super) first: u64,
     /// Step of the last checkpoint.
-    saved: Option<u64>,
+    pub(super) saved: Option<u64>,
     /// Whether this process has run a step.
     begun: bool,
-    started: Instant,
-    interval: Instant,
+    /// Whether the progress of the first seconds was shown, or need not be.
+    pub(super) shown: bool,
+    pub(super) started: Instant,
+    pub(super) interval: Instant,
     paused: Duration,
 }
 
@@ -161,7 +163,7 @@ impl<'a> Trainer<'a> {
         step::begin(device, graph, &store)?;
         let scalars = scalars(device, config, total)?;
         let spec =
-            plan::reconstruction_step(device, config, graph, &store, feed.resident(), *scalars)?;
+            plan::reconstruction_step(device, config, graph, &store, feed.gathered(), *scalars)?;
         let terms = vec![
             ("reconstruction", step::RECONSTRUCTION),
             ("sparsity", step::SPARSITY),
@@ -275,6 +277,7 @@ impl<'a> Trainer<'a> {
             first: 0,
             saved: None,
             begun: false,
+            shown: false,
             started: now,
             interval: now,
             paused: Duration::ZERO,
@@ -325,7 +328,7 @@ impl<'a> Trainer<'a> {
         {
             self.flush_losses(device, log)?;
         }
-        Ok(())
+        self.show_early(device, log)
     }
 
     fn step_alone(&mut self, device: &mut Device) -> Result<()> {
@@ -459,83 +462,6 @@ impl<'a> Trainer<'a> {
     /// Records that a checkpoint holds the state after `step` steps.
     pub const fn saved(&mut self, step: u64) {
         self.saved = Some(step);
-    }
-
-    fn diverged(&self, step: u64, what: &str) -> Error {
-        let kept = self
-            .saved
-            .map_or(String::new(), |step| format!("; the checkpoint after {step} steps is kept"));
-        let lr = self.schedule.params(step).lr;
-        let scale = self.half.map_or(String::new(), |scale| {
-            format!(", or a smaller train.loss_scale (now {scale})")
-        });
-        let error = Error::failed(format!(
-            "step {step}: the {what}; lower optimizer.lr (now {lr:e}) or set \
-             optimizer.clip_norm{scale}{kept}"
-        ));
-        error.of(Kind::Diverged)
-    }
-
-    /// Returns a step's rows in the ring, one for each part.
-    fn rows<'r>(&self, step: u64, ring: &'r [f32]) -> &'r [f32] {
-        let width = self.parts * WIDTH;
-        &ring[(step % self.slots) as usize * width..][..width]
-    }
-
-    /// Returns a step's losses averaged over the parts of its batch. Fails if a loss is not finite.
-    fn check(&self, step: u64, ring: &[f32]) -> Result<[f64; WIDTH]> {
-        let mut values = [0.0; WIDTH];
-        for row in self.rows(step, ring).chunks_exact(WIDTH) {
-            values
-                .iter_mut()
-                .zip(row)
-                .for_each(|(mean, value)| *mean += f64::from(*value) / self.parts as f64);
-        }
-        for (name, index) in &self.terms[..self.losses] {
-            let what = match *name {
-                "reconstruction" => "reconstruction loss",
-                "sparsity" => "sparsity penalty",
-                other => other,
-            };
-            let index = *index;
-            if !values[index].is_finite() {
-                return Err(self.diverged(step, &format!("{what} became {}", values[index])));
-            }
-        }
-        Ok(values)
-    }
-
-    /// Waits for the losses of the last interval and logs them. Fails if a loss is not finite.
-    /// Afterwards the log holds all complete intervals.
-    pub fn flush_losses(&mut self, device: &mut Device, log: &mut Log) -> Result<()> {
-        let Some((from, to, pending)) = self.pending.take() else { return Ok(()) };
-        let scalars = device.collect(pending)?;
-        let mut means = [0.0_f64; WIDTH];
-        for step in from..to {
-            let values = self.check(step, &scalars)?;
-            means
-                .iter_mut()
-                .zip(values)
-                .for_each(|(mean, value)| *mean += value / (to - from) as f64);
-        }
-        let mut terms: Vec<(&'static str, f64)> =
-            self.terms.iter().map(|(name, index)| (*name, means[*index])).collect();
-        if !self.inputs.labels.is_empty() && self.losses > 1 {
-            terms.insert(0, ("loss", means[..self.losses].iter().sum()));
-        }
-        let seconds = self.interval.elapsed().as_secs_f64().max(1e-9);
-        self.interval = Instant::now();
-        // Steps of an earlier process did not take time in this interval.
-        let rate = ((to - from.max(self.first)) * self.batch as u64) as f64 / seconds;
-        log.progress(&Progress {
-            step: to,
-            total: self.total,
-            epoch: to as f64 / self.steps_per_epoch as f64,
-            terms,
-            lr: f64::from(self.schedule.params(to - 1).lr),
-            rate,
-            eta: Duration::from_secs_f64((self.total - to) as f64 * self.batch as f64 / rate),
-        })
     }
 }
 

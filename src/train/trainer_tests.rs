@@ -2,6 +2,7 @@
 
 use super::super::toy::{SAMPLES, config, graph, quiet, trainer, weights};
 use super::*;
+use crate::error::ErrorKind as Kind;
 
 const NEVER: u32 = u32::MAX;
 const START: [f32; 2] = [0.5, 1.5];
@@ -169,4 +170,17 @@ fn a_batch_that_does_not_split_is_refused_with_one_that_does() {
     .unwrap_err();
     assert!(error.to_string().contains("train.accumulate"), "{error}");
     assert!(error.to_string().contains('6'), "{error}");
+}
+
+#[test]
+fn the_first_progress_does_not_wait_for_an_interval() {
+    let (mut device, config) = (Device::cpu(), config(&["train.log_every=1000"]));
+    let graph = graph(&config);
+    let mut trainer = trainer(&mut device, &config, &graph, START, NEVER);
+    let mut log = Log::new(None, 10, false, false).unwrap();
+    trainer.step(&mut device, &mut log).unwrap();
+    assert!(!trainer.shown);
+    trainer.interval = trainer.interval.checked_sub(Duration::from_secs(4)).unwrap();
+    trainer.step(&mut device, &mut log).unwrap();
+    assert!(trainer.shown);
 }

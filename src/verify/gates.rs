@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::case::{Case, Tensor};
-use super::table::{model, normal, uniforms};
+use super::models::model;
+use super::table::{normal, uniforms};
 
 /// Every activation whose slope follows from its output: its name, its description, and a loss that
 /// accepts its outputs.

@@ -7,6 +7,8 @@ mod direct_case;
 mod gates;
 mod gradient;
 mod layer_case;
+mod losses;
+mod models;
 mod prepare;
 mod table;
 mod train_case;

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use csae::internals::export::onnx::{self as export, Options, Part};
-use csae::internals::model::LoadedModel;
+use csae::internals::model::{LoadedModel, load_bytes};
 use csae::internals::shape::{Dims, Size};
 use csae::internals::spec::{preset_names, preset_text};
 use serde_json::json;
@@ -66,7 +66,7 @@ fn input_of(preset: &str) -> Dims {
         "w2" | "wta-color" => Dims::new(3, 32, 32),
         "w3" => Dims::new(3, 64, 64),
         "paint-1" | "paint-2" | "paint-3" | "plain" | "pyramid" => Dims::new(3, 32, 32),
-        "denoise" | "inpaint" | "upscale" | "photographs" => Dims::new(1, 32, 32),
+        "denoise" | "inpaint" | "upscale" | "dejpeg" | "photographs" => Dims::new(1, 32, 32),
         _ => Dims::new(1, 28, 28),
     }
 }
@@ -404,4 +404,35 @@ fn a_model_takes_the_values_of_a_state_dict() {
     let ending = Command::new("import").arg(&state).option("--like", model);
     ending.out(folder.path("a.onnx")).fails(2, &["ends in .safetensors"]);
     assert!(bytes(&out) == bytes(&state));
+}
+
+#[test]
+fn a_model_file_of_16_bits_has_half_the_size_and_its_results() {
+    let folder = TempFolder::new("export-half");
+    let write = |out: &str, flags: &str| run_export(digits(), out).flags(flags).succeed();
+    let (full, half) = (folder.path("full.safetensors"), folder.path("half.safetensors"));
+    write(&full, "");
+    assert!(bytes(&full) == bytes(format!("{}/model.safetensors", digits())));
+    write(&half, "--half");
+    let [large, small] = [&full, &half].map(|file| bytes(file).len());
+    assert!(small < large * 55 / 100, "{small} of {large}");
+    let loaded = |file: &str| load_bytes(&bytes(file), file).unwrap();
+    let (a, b) = (loaded(&full), loaded(&half));
+    assert_ne!(a.hash, b.hash);
+    let dims = a.graph.nodes[0].dims;
+    let x = images(dims, 2);
+    let [(_, want), (_, got)] = [&a, &b].map(|model| features(model, "code", &x, dims));
+    let largest = want.iter().copied().fold(0.0, f32::max);
+    let error = want.iter().zip(&got).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(error > 0.0 && error < largest * 0.01, "{error} of {largest}");
+    // A second rounding changes nothing.
+    let again = folder.path("again.safetensors");
+    run_export(&half, &again).flags("--half").succeed();
+    assert!(bytes(&again) == bytes(&half));
+    let mut damaged = bytes(&half);
+    *damaged.last_mut().unwrap() ^= 0x40;
+    run_export(&folder.write("damaged.safetensors", &damaged), &again)
+        .force()
+        .fails(2, &["damaged.safetensors", "do not match their hash"]);
+    run_export(digits(), &again).force().flags("--rgb").fails(2, &["--rgb", ".onnx"]);
 }

@@ -245,7 +245,8 @@ fn a_training_follows_the_cpu() {
 #[test]
 fn trainings_of_restorers_with_corrupted_samples_follow_the_cpu() {
     let Some(_turn) = turn() else { return };
-    for &task in Task::ALL {
+    // Compressed samples are gathered as clean ones are.
+    for &task in Task::ALL.iter().filter(|task| **task != Task::Dejpeg) {
         let set = [
             "model.input=[1,24,24]",
             "model.layers.code.filters=10",

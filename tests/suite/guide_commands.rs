@@ -78,8 +78,8 @@ const WITHOUT_DEVICE: [&str; 10] = [
 ];
 /// Folders that commands write to by default. Examples of the README are alternatives: each finds
 /// them empty.
-const DEFAULT_FOLDERS: [&str; 6] =
-    ["denoised", "inpainted", "upscaled", "textures", "styled", "samples"];
+const DEFAULT_FOLDERS: [&str; 7] =
+    ["denoised", "inpainted", "upscaled", "deblocked", "textures", "styled", "samples"];
 
 /// Whether a command is not run.
 fn is_listed(command: &str) -> bool {

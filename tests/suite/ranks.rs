@@ -8,6 +8,7 @@ use csae::internals::rng::Stream;
 use crate::support::command::wait;
 use crate::support::files::{config, metrics_without_speed};
 use crate::support::images::patterns;
+use crate::support::models::digits;
 use crate::support::{Command, TempFolder, bytes, gpu, is_file, model_bytes, skip};
 
 /// A short training. Its batch splits into two, three and four parts.
@@ -260,7 +261,28 @@ fn wrong_processes_are_refused_in_one_line() {
     let srun = command().env("SLURM_PROCID", "0").env("SLURM_STEP_NUM_TASKS", "4");
     srun.fails(2, &["4 processes", "--mpi=pmix"]);
     launched(command(), "2").fails(2, &["OMPI_COMM_WORLD_RANK is 2"]);
+    // A mistyped flag is answered once.
+    let mistyped = |rank: &str| launched(command().flags("--epoch 3"), rank);
+    mistyped("0").fails(2, &["--epoch", "--epochs"]);
+    let follower = mistyped("1").output();
+    follower.assert_failed_with(2, &[]);
+    assert_eq!(follower.stderr, "");
+
     assert!(!is_file(&run, "config.toml"));
+}
+
+#[test]
+fn copies_of_a_command_that_divides_nothing_are_noted() {
+    let folder = TempFolder::new("ranks-copies");
+    let stderr = |rank: &str, flags: &str| {
+        let command = Command::new("features").arg(digits()).arg("digits").force();
+        let out = folder.path("features.npy");
+        let launched = command.out(&out).flags(flags).env("OMPI_COMM_WORLD_RANK", rank);
+        launched.env("OMPI_COMM_WORLD_SIZE", "2").output().stderr
+    };
+    let note = "each of 2 processes does the whole work";
+    assert!(stderr("0", "").contains(note));
+    assert!(!stderr("1", "").contains(note) && !stderr("0", "--shard auto").contains(note));
 }
 
 #[test]

@@ -17,10 +17,12 @@ use crate::support::{Command, TempFolder, is_file, json, model_bytes};
 
 /// Trains a restorer of gray images for a few steps on one picture.
 fn train(task: &str, run: &str) -> Command {
+    // The artefacts of JPEG are weaker than the other corruptions.
+    let steps = if task == "dejpeg" { 250 } else { 30 };
     Command::train(BRICK)
         .option("--task", task)
         .out(run)
-        .steps(30)
+        .steps(steps)
         .set("model.input=[1,24,24]")
         .set("data.crop=24")
         .set("train.batch=8")
@@ -32,8 +34,9 @@ fn train(task: &str, run: &str) -> Command {
 
 /// A restorer that no test changes.
 fn restorer(task: &str) -> &'static str {
-    static RUNS: [OnceLock<String>; 3] = [const { OnceLock::new() }; 3];
-    let index = ["denoise", "inpaint", "upscale"].iter().position(|known| *known == task).unwrap();
+    static RUNS: [OnceLock<String>; 4] = [const { OnceLock::new() }; 4];
+    let tasks = ["denoise", "inpaint", "upscale", "dejpeg"];
+    let index = tasks.iter().position(|known| *known == task).unwrap();
     RUNS[index].get_or_init(|| {
         let run = TempFolder::shared().path(&format!("restore-{task}"));
         train(task, &run).succeed();
@@ -544,7 +547,7 @@ fn wrong_settings_of_a_task_are_refused() {
     let cases: &[(&str, &[&str])] = &[
         ("--task sharpen", &["sharpen", "denoise, inpaint, upscale"]),
         ("--task inpaint --preset denoise", &["--task inpaint", "denoise"]),
-        ("--task inpaint --set corruption.sigma=[0,5]", &["one of sigma, missing and scales"]),
+        ("--task inpaint --set corruption.sigma=[0,5]", &["one of sigma, missing, scales"]),
         ("--task inpaint --set corruption.masks=[]", &["corruption", "missing and masks"]),
         ("--task inpaint --set corruption.masks=[\"dots\"]", &["corruption.masks", "dots"]),
         ("--task inpaint --set corruption.missing=[0.5,1.0]", &["corruption.missing", "below 1"]),
@@ -700,4 +703,194 @@ fn bundled_models_are_known_by_name() {
     let folder = TempFolder::new("bundled-inspect");
     let inspect = Command::inspect("denoise").out(folder.path("inspected")).on_cpu().succeed();
     assert!(inspect.contains("code.7.analysis"), "{inspect}");
+}
+
+/// The photograph with noise of σ = 25: another one in each channel, or the same in all.
+fn noisy_photograph(alike: bool) -> RgbImage {
+    let mut stream = Stream::new(2, "noise");
+    let mut noisy = photograph();
+    for pixel in noisy.pixels_mut() {
+        let mut noise = [0; 3].map(|_| 25.0 * f64::from(stream.normal()));
+        if alike {
+            noise = [noise[0]; 3];
+        }
+        let add = |(v, noise): (&mut u8, f64)| {
+            *v = (f64::from(*v) + noise).round().clamp(0.0, 255.0) as u8;
+        };
+        pixel.0.iter_mut().zip(noise).for_each(add);
+    }
+    noisy
+}
+
+/// Luma and chroma planes hide less noise than red, green and blue.
+#[test]
+fn noise_of_colour_images_is_removed_from_luma_and_chroma() {
+    let noisy = noisy_photograph(false);
+    let (_, psnr) = by_bundled("denoise", &noisy, "--sigma 25");
+    // Each channel as an image of its own.
+    let folder = TempFolder::new("denoise-channels");
+    folder.create("in");
+    for channel in 0..3 {
+        let pixel = |x, y| Luma([noisy.get_pixel(x, y)[channel]]);
+        let plane = GrayImage::from_fn(noisy.width(), noisy.height(), pixel);
+        plane.save(folder.path(&format!("in/{channel}.png"))).unwrap();
+    }
+    let out = folder.path("out");
+    let denoise = Command::new("denoise").arg(folder.path("in")).out(&out).flags("--sigma 25");
+    denoise.on_cpu().quiet().succeed();
+    let squares = (0..3).map(|channel| {
+        let plane = open(format!("{out}/{channel}.png")).into_luma8();
+        let error =
+            |(clean, v): (&Rgb<u8>, &u8)| (f64::from(clean[channel]) - f64::from(*v)).powi(2);
+        photograph().pixels().zip(plane.iter()).map(error).sum::<f64>() / plane.len() as f64
+    });
+    let alone = 10.0 * (255.0_f64.powi(2) * 3.0 / squares.sum::<f64>()).log10();
+    assert!(psnr > alone + 0.5, "{psnr} {alone}");
+}
+
+/// Equal channels have the same noise, so that one of them is restored.
+#[test]
+fn a_gray_image_with_three_channels_is_restored_as_a_gray_one() {
+    let folder = TempFolder::new("denoise-equal");
+    let [gray, equal] = ["gray.png", "equal.png"].map(|name| folder.path(name));
+    let noisy = DynamicImage::from(noisy_photograph(true)).into_luma8();
+    noisy.save(&gray).unwrap();
+    DynamicImage::from(noisy).into_rgb8().save(&equal).unwrap();
+    let out = folder.path("out");
+    for flags in ["--sigma 25", "--force"] {
+        let denoise = Command::new("denoise").arg(&gray).arg(&equal).out(&out).flags(flags);
+        denoise.on_cpu().quiet().succeed();
+        let [gray, equal] =
+            ["gray", "equal"].map(|name| open(format!("{out}/{name}.png")).into_rgb8());
+        assert!(gray == equal, "{flags}");
+    }
+}
+
+/// Luma and chroma have levels of their own.
+#[test]
+fn gray_noise_leaves_the_chroma() {
+    let folder = TempFolder::new("denoise-gray-noise");
+    let path = folder.path("noisy.png");
+    noisy_photograph(true).save(&path).unwrap();
+    let denoise = Command::new("denoise").arg(&path).out(folder.path("out"));
+    let report = denoise.on_cpu().quiet().report();
+    assert!(number(&report, "sigma") > 25.0, "{report}");
+    assert!(number(&report, "chroma") < 6.0, "{report}");
+    noisy_photograph(false).save(&path).unwrap();
+    let denoise = Command::new("denoise").arg(&path).out(folder.path("out")).force();
+    let report = denoise.on_cpu().quiet().report();
+    assert!((number(&report, "chroma") - 25.0).abs() < 4.0, "{report}");
+}
+
+#[test]
+fn folders_are_compared_by_their_mean() {
+    let folder = TempFolder::new("denoise-mean");
+    for name in ["in", "clean"] {
+        folder.create(name);
+    }
+    for (name, seed) in [("a.png", 1), ("b.png", 2)] {
+        let mut stream = Stream::new(seed, "noise");
+        let mut noisy = photograph();
+        noisy.iter_mut().for_each(|v| {
+            let value = f64::from(*v) + 10.0 * seed as f64 * f64::from(stream.normal());
+            *v = value.round().clamp(0.0, 255.0) as u8;
+        });
+        noisy.save(folder.path(&format!("in/{name}"))).unwrap();
+        photograph().save(folder.path(&format!("clean/{name}"))).unwrap();
+    }
+    let denoise = |flags: &str| {
+        let denoise = Command::new("denoise").arg(folder.path("in")).out(folder.path("out"));
+        denoise.option("--compare", folder.path("clean")).flags(flags).force().on_cpu().succeed()
+    };
+    let lines: Vec<Value> =
+        denoise("--json").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [first, second, mean] = &lines[..] else { panic!("{lines:?}") };
+    assert_eq!((&mean["kind"], &mean["images"]), (&"mean".into(), &2.into()));
+    for key in ["psnr_before", "ssim_before", "psnr", "ssim"] {
+        let [a, b, mean] = [first, second, mean].map(|line| number(line, key));
+        assert!((mean - (a + b) / 2.0).abs() < 1e-9 && a != b, "{key} {a} {b} {mean}");
+    }
+    let text = denoise("");
+    assert!(text.lines().last().unwrap().starts_with("mean of 2 images  PSNR"), "{text}");
+}
+
+/// Compresses the photograph as a JPEG file.
+fn compressed(folder: &TempFolder, name: &str, quality: u8, gray: bool) -> String {
+    let path = folder.path(name);
+    let image = DynamicImage::from(photograph());
+    let image = if gray { DynamicImage::from(image.into_luma8()) } else { image };
+    let mut file = Vec::new();
+    let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut file, quality);
+    image.write_with_encoder(encoder).unwrap();
+    std::fs::write(&path, file).unwrap();
+    path
+}
+
+#[test]
+fn artefacts_of_jpeg_are_removed_from_the_luma() {
+    let folder = TempFolder::new("deblock");
+    let clean = folder.path("clean.png");
+    photograph().save(&clean).unwrap();
+    let file = compressed(&folder, "photo.jpg", 12, false);
+    let model = restorer("dejpeg");
+    let result = folder.path("result.png");
+    let deblock = restore_with("deblock", &file, &result, model).option("--compare", &clean);
+    let report = deblock.report();
+    assert!(number(&report, "psnr") > number(&report, "psnr_before") + 0.1, "{report}");
+    // Tables of quality 12 have larger steps than those of quality 50.
+    assert!(number(&report, "rounding_error") > 30.0, "{report}");
+    // Chroma is that of the file, up to the rounding of pixels.
+    let chroma = |image: &RgbImage| -> Vec<f64> {
+        let red = |pixel: &Rgb<u8>| f64::from(pixel[0]) - f64::from(pixel[2]);
+        image.pixels().map(red).collect()
+    };
+    let [before, after] = [&file, &result].map(|path| chroma(&open(path).into_rgb8()));
+    let far = before.iter().zip(&after).filter(|(a, b)| (*a - *b).abs() > 1.01).count();
+    assert!(100 * far < before.len(), "{far}");
+}
+
+#[test]
+fn the_strength_of_compression_is_read_or_given() {
+    let folder = TempFolder::new("deblock-quality");
+    let file = compressed(&folder, "photo.jpg", 30, true);
+    let png = folder.path("saved-again.png");
+    open(&file).save(&png).unwrap();
+    let model = restorer("dejpeg");
+    let out = |name: &str| folder.path(name);
+    restore_with("deblock", &file, &out("a.png"), model).succeed();
+    let given = restore_with("dejpeg", &png, &out("b.png"), model);
+    given.flags("--jpeg-quality 30").succeed();
+    let other = restore_with("deblock", &png, &out("c.png"), model);
+    other.flags("--jpeg-quality 60").succeed();
+    let [a, b, c] = ["a.png", "b.png", "c.png"].map(|name| open(out(name)).into_luma8());
+    assert!(a == b && a != c);
+    let none = restore_with("deblock", &png, &out("d.png"), model);
+    none.fails(2, &["saved-again.png", "--jpeg-quality"]);
+    let bundled = Command::new("deblock").arg(&file).out(out("e.png")).on_cpu().quiet();
+    bundled.fails(2, &["no model of its own", "--task dejpeg", "-m"]);
+    restore_with("denoise", &file, &out("f.png"), model).fails(2, &["trained to dejpeg"]);
+}
+
+#[test]
+fn compressed_training_images_must_be_gray_and_in_memory() {
+    let folder = TempFolder::new("dejpeg-refused");
+    let train = |setting: &str| {
+        let train = Command::train("photos").option("--task", "dejpeg").set(setting);
+        train.out(folder.path("out")).on_cpu().quiet()
+    };
+    train("model.input=[3,24,24]").fails(2, &["corruption.quality", "3 channels", "[1, 24, 24]"]);
+    train("corruption.quality=[0,50]").fails(2, &["corruption.quality"]);
+    train("corruption.sigma=[0,50]").fails(2, &["only one of"]);
+}
+
+#[test]
+fn the_protocol_of_jpeg_artefacts_compares_with_published_results() {
+    let folder = TempFolder::new("protocol-classic5");
+    let eval = protocol(restorer("dejpeg"), "classic5", &five(&folder));
+    let report = eval.report();
+    let outcomes = report["outcomes"].as_array().unwrap();
+    assert_eq!(outcomes.len(), 4, "{report}");
+    let before: Vec<f64> = outcomes.iter().map(|outcome| number(outcome, "psnr_before")).collect();
+    assert!(before.is_sorted_by(|a, b| a < b), "{before:?}");
+    assert_eq!(outcomes[0]["published"][1]["method"], "DnCNN-3");
 }

@@ -14,7 +14,6 @@ use csae::internals::raster::resample::imresize;
 use csae::internals::rng::Stream;
 use csae::internals::shape::{Dims, Size, to_nhwc};
 use csae::internals::spec::preset_text;
-use csae::internals::tasks::restore::image::restore;
 use csae::internals::tasks::segment::Segmenter;
 use serde_json::{Value, json};
 
@@ -34,27 +33,12 @@ fn image(dims: Dims) -> Vec<f32> {
     to_nhwc(&images(dims, 1), dims)
 }
 
-/// What the program restores. With `luma` only the brightness of a colour image.
-fn restored(
-    loaded: &LoadedModel,
-    pixels: &[f32],
-    dims: Dims,
-    (condition, luma): (&Condition, bool),
-) -> Vec<f32> {
+/// What the program restores.
+fn restored(loaded: &LoadedModel, pixels: &[f32], dims: Dims, condition: &Condition) -> Vec<f32> {
     let mut device = Device::cpu();
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer).unwrap();
     let restorer = Restorer::new(&loaded.graph, &store).unwrap();
-    let read = |y: usize, columns: std::ops::Range<usize>, row: &mut Vec<f32>| {
-        let start = dims.offset(0, y, columns.start);
-        row.extend_from_slice(&pixels[start..start + columns.len() * dims.c]);
-    };
-    let mut all = Vec::new();
-    restore(&restorer, &mut device, dims, (condition, luma), read, |_, rows| {
-        all.extend_from_slice(rows);
-        Ok(())
-    })
-    .unwrap();
-    all
+    restorer.restore_pixels(&mut device, dims, condition, pixels).unwrap()
 }
 
 /// What the program computes for an image of the size of a model.
@@ -75,11 +59,18 @@ fn restorer(folder: &TempFolder, task: Task) -> LoadedModel {
 fn denoise_cases(loaded: &LoadedModel) -> Vec<Case> {
     let case = |dims: Dims, sigma: f64| {
         let pixels = image(dims);
-        let want = restored(loaded, &pixels, dims, (&Condition::noise(sigma), false));
+        let want = restored(loaded, &pixels, dims, &Condition::noise(sigma));
         Case { pixels, dims, options: json!({ "sigma": sigma }), want }
     };
     // Below 4 a part of the noise stays.
-    vec![case(Dims::of(LARGE, 1), 25.0), case(Dims::new(1, 128, 128), 3.0)]
+    let mut cases = vec![case(Dims::of(LARGE, 1), 25.0), case(Dims::new(1, 128, 128), 3.0)];
+    // A colour image, and a gray one with three channels.
+    cases.push(case(Dims::new(3, 128, 128), 25.0));
+    let dims = Dims::new(3, 128, 128);
+    let pixels: Vec<f32> = image(dims).chunks(3).flat_map(|pixel| [pixel[0]; 3]).collect();
+    let want = restored(loaded, &pixels, dims, &Condition::noise(10.0));
+    cases.push(Case { pixels, dims, options: json!({ "sigma": 10.0 }), want });
+    cases
 }
 
 fn upscale_cases(loaded: &LoadedModel) -> Vec<Case> {
@@ -87,7 +78,7 @@ fn upscale_cases(loaded: &LoadedModel) -> Vec<Case> {
     let pixels = image(dims);
     let (large, size) = imresize(&pixels, dims, scale as f64).unwrap();
     let condition = Condition::enlarged(scale);
-    let want = restored(loaded, &large, Dims::of(size, dims.c), (&condition, true));
+    let want = restored(loaded, &large, Dims::of(size, dims.c), &condition);
     vec![Case { pixels, dims, options: json!({ "scale": scale }), want }]
 }
 
@@ -99,7 +90,7 @@ fn inpaint_cases(loaded: &LoadedModel) -> Vec<Case> {
     let pixels = image(dims);
     let mut filled = pixels.clone();
     fill(&mut filled, 1, &mask);
-    let want = restored(loaded, &filled, dims, (&Condition::missing(mask), false));
+    let want = restored(loaded, &filled, dims, &Condition::missing(mask));
     vec![Case { pixels, dims, options: json!({ "missing": missing }), want }]
 }
 

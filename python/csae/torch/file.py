@@ -149,12 +149,14 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
 def _tensor(
     path: Path, data: bytes, start: int, name: str, entry: Mapping[str, Any]
 ) -> np.ndarray:
-    if entry["dtype"] != "F32":
-        raise ModelFileError(f"{path}: tensor {name} has type {entry['dtype']}, not F32")
+        dtype = {"F32": "<f4", "F16": "<f2"}.get(entry["dtype"])
+    if dtype is None:
+        raise ModelFileError(f"{path}: tensor {name} has type {entry['dtype']}, not F32 or F16")
+
     begin, end = entry["data_offsets"]
     if not 0 <= begin <= end <= len(data) - start:
         raise ValueError(f"tensor {name} lies outside of the file")
-    values = np.frombuffer(data[start + begin : start + end], dtype="<f4")
+    values = np.frombuffer(data[start + begin : start + end], dtype=dtype)
     return values.reshape(entry["shape"]).astype(np.float32)
 
 

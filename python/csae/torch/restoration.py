@@ -23,15 +23,18 @@ def restore(
     the images were enlarged by bicubic interpolation. `missing` is true at missing pixels, which
     can hold any values; the others stay unchanged. Results are not clipped.
 
-    A gray model restores each channel of colour images by itself; enlarged ones must be gray, since
-    the program restores their brightness alone.
+    A gray model fills and enlarges each channel of colour images by itself, and removes noise from
+    their luma and chroma.
     """
     n, c, h, w = x.shape
-    if c != model.input_size[0] and model.input_size[0] == 1 and scale is None:
+    if c != model.input_size[0] and model.input_size[0] == 1:
         if missing is not None:
             missing = missing.reshape(-1, 1, h, w).expand(n, c, h, w).reshape(n * c, 1, h, w)
-        gray = x.reshape(n * c, 1, h, w)
-        return restore(model, gray, sigma=sigma, missing=missing).reshape(n, c, h, w)
+        # The noise of images with equal channels is the same in all of them.
+        apart = (x == x[:, :1]).flatten(1).all(dim=1).reshape(n, 1, 1, 1) | (sigma is None)
+        planes = torch.where(apart, x, to_opponent(x)).reshape(n * c, 1, h, w)
+        y = restore(model, planes, sigma=sigma, scale=scale, missing=missing).reshape(n, c, h, w)
+        return torch.where(apart, y, from_opponent(y))
     if missing is not None:
         lost = missing.to(device=x.device, dtype=torch.bool)
         lost = lost.reshape(-1, *(lost.shape[1:] if lost.dim() == 4 else (1, *x.shape[2:])))
@@ -43,6 +46,30 @@ def restore(
         return y
     removed = min(max((sigma - WEAK_NOISE[0]) / (WEAK_NOISE[1] - WEAK_NOISE[0]), 0.0), 1.0) ** 2
     return (1.0 - removed) * x + removed * y
+
+
+def _opponent(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of an orthonormal transform of colours, and the values for sums of 0.
+
+    The middle gray is 0.5 in luma and in both chroma planes.
+    """
+    rows = torch.tensor(
+        [[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]], dtype=like.dtype, device=like.device
+    )
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    return rows, 0.5 * (1.0 - rows.sum(dim=1)).reshape(1, 3, 1, 1)
+
+
+def to_opponent(x: Tensor) -> Tensor:
+    """Luma and chroma planes (N, 3, H, W) of colour images."""
+    rows, zero = _opponent(x)
+    return torch.einsum("pc,nchw->nphw", rows, x) + zero
+
+
+def from_opponent(planes: Tensor) -> Tensor:
+    """Colour images (N, 3, H, W) of luma and chroma planes."""
+    rows, zero = _opponent(planes)
+    return torch.einsum("pc,nphw->nchw", rows, planes - zero)
 
 
 def fill(x: Tensor, missing: Tensor) -> Tensor:

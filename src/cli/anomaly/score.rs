@@ -160,6 +160,10 @@ impl CommandArgs for ScoreArgs {
         self.out.is_some() || self.table.is_some()
     }
 
+    fn is_shard(&self) -> bool {
+        self.shard.is_given()
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }

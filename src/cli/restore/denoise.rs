@@ -7,7 +7,6 @@ use super::{Input, RestoreArgs};
 use crate::cli::{CommandArgs, Common};
 use crate::data::image_file::ImageFile;
 use crate::error::Result;
-use crate::infer::conditions::Condition;
 use crate::spec::Task;
 use crate::tasks::restore::image as restore;
 use crate::tasks::restore::noise_level::{self, NoiseLevel};
@@ -82,6 +81,10 @@ impl CommandArgs for DenoiseArgs {
         true
     }
 
+    fn is_shard(&self) -> bool {
+        self.restore.shard.is_given()
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }
@@ -104,10 +107,10 @@ fn run(args: DenoiseArgs) -> anyhow::Result<()> {
         |job, image| {
             let pixels = super::visible(&image);
             let found = match args.sigma {
-                Sigma::Known(sigma) => NoiseLevel { sigma, in_channel: sigma, at_most: None },
+                Sigma::Known(sigma) => NoiseLevel::white(sigma),
                 Sigma::Auto => estimate(&image)?,
             };
-            let NoiseLevel { sigma, in_channel: level, at_most } = found;
+            let NoiseLevel { sigma, chroma, in_channel: level, at_most, .. } = found;
             if let Some(most) = at_most.filter(|_| conditioned) {
                 args.restore.common.status(&format!(
                     "note: {}: the estimate sigma {sigma:.1} is doubtful: the noise can be as \
@@ -123,16 +126,13 @@ fn run(args: DenoiseArgs) -> anyhow::Result<()> {
                     job.image.display()
                 ));
             }
-            let condition = Condition::noise(level);
             let mut text = format!("sigma {sigma:.1}");
-            if conditioned && condition.kept == 1.0 {
-                text += ", unchanged";
-            } else if level < 0.9 * sigma {
-                // Coarse noise of the chroma stays: the model sees one channel at a time.
-                text += &format!(", {level:.1} in a channel");
+            if chroma < 0.9 * sigma {
+                text += &format!(", {chroma:.1} in the chroma");
             }
-            let fields = json!({"sigma": sigma, "level": level, "at_most": at_most});
-            Ok(Input { pixels, ..Input::whole(image, condition, text, fields) })
+            let fields =
+                json!({"sigma": sigma, "level": level, "chroma": chroma, "at_most": at_most});
+            Ok(Input { pixels, ..Input::whole(image, found.condition(), text, fields) })
         },
     )
 }

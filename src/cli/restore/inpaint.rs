@@ -141,6 +141,10 @@ impl CommandArgs for InpaintArgs {
         true
     }
 
+    fn is_shard(&self) -> bool {
+        self.restore.shard.is_given()
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }

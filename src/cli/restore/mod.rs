@@ -1,9 +1,11 @@
 //! Code shared by `csae denoise`, `csae inpaint` and `csae upscale`: reading images, restoring
 //! them, and writing the results.
 
+pub mod deblock;
 pub mod denoise;
 pub mod inpaint;
 mod jobs;
+mod scores;
 pub mod upscale;
 
 use std::ops::Range;
@@ -14,9 +16,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use self::jobs::Job;
+use self::scores::Scores;
 use super::Common;
 use super::shard::ShardArgs;
 use super::targets::reason;
+use crate::advice::Advice;
 use crate::budget;
 use crate::data::formats::decode::Limit;
 use crate::data::image_file::{self, Depth, ImageFile, Levels, is_jpeg_name, is_tiff_name};
@@ -43,10 +47,11 @@ pub struct RestoreArgs {
     #[arg(short, long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Folder for the results, or the PNG, JPEG or TIFF file of a single result [default: denoised,
-    /// inpainted or upscaled, after the command]
+    /// inpainted, upscaled or deblocked, after the command]
     #[arg(short, long, value_name = "PATH")]
     out: Option<PathBuf>,
-    /// Clean image, or folder of clean images with the same names; prints PSNR and SSIM
+    /// Clean image, or folder of clean images with the same names; prints PSNR and SSIM, of several
+    /// images also the means
     #[arg(long, value_name = "CLEAN")]
     compare: Option<PathBuf>,
     /// Restore each tile in all eight flips and rotations and average the results: a few tenths of
@@ -81,7 +86,7 @@ pub struct RestoreArgs {
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     #[command(flatten)]
-    shard: ShardArgs,
+    pub(in crate::cli) shard: ShardArgs,
     #[command(flatten)]
     pub(in crate::cli) common: Common,
 }
@@ -164,8 +169,6 @@ struct Input {
     before: ImageFile,
     /// Pixels (H,W,C) with more precision than `before` has, if available.
     pixels: Option<Vec<f32>>,
-    /// Whether a gray model restores only the brightness of a colour image.
-    luma: bool,
     /// The condition of the model: noise level, mask or scale.
     condition: Condition,
     /// Description of the input for the output line.
@@ -178,7 +181,7 @@ impl Input {
     /// An image that is restored as it is.
     fn whole(image: ImageFile, condition: Condition, summary: String, fields: Value) -> Self {
         let fields = if let Value::Object(fields) = fields { fields } else { Map::new() };
-        Self { before: image, pixels: None, luma: false, condition, summary, fields }
+        Self { before: image, pixels: None, condition, summary, fields }
     }
 }
 
@@ -194,7 +197,12 @@ fn visible(image: &ImageFile) -> Option<Vec<f32>> {
 fn load(args: &RestoreArgs, task: Task) -> Result<LoadedModel> {
     let loaded = match &args.model {
         Some(path) => args.common.load_model(path)?,
-        None => model::restorer(task),
+        None => model::restorer(task).ok_or_else(|| {
+            Error::usage(format!(
+                "the program has no model of its own for {task}; {} {task}, and name it with -m",
+                Advice::TrainForTask
+            ))
+        })?,
     };
     check_task(&loaded.graph.spec, task)?;
     Ok(loaded)
@@ -213,6 +221,7 @@ fn run(
         Task::Denoise => "denoised",
         Task::Inpaint => "inpainted",
         Task::Upscale => "upscaled",
+        Task::Dejpeg => "deblocked",
     };
     let out = args.out.clone().unwrap_or_else(|| PathBuf::from(default_folder));
     let (memory, limit) = args.memory()?;
@@ -227,7 +236,7 @@ fn run(
     let store = loaded.place(&mut device, &loaded.graph, Purpose::Infer)?;
     let mut restorer = Restorer::new(&loaded.graph, &store)?;
     restorer.ensemble = args.ensemble;
-    let (mut skipped, mut several) = (Vec::new(), Vec::new());
+    let (mut skipped, mut several, mut scores) = (Vec::new(), Vec::new(), Vec::new());
     for (number, job) in jobs.iter().enumerate() {
         let place = |error: Error| error.at(job.image.display());
         let input = ImageFile::read_within(&job.image, limit).and_then(|image| {
@@ -256,7 +265,12 @@ fn run(
             }
             input => input?,
         };
-        let is_unchanged = input.condition.changes_nothing(&loaded.graph);
+        let is_unchanged = restorer
+            .changes_nothing(&loaded.graph, input.before.dims.c, &input.condition)
+            .map_err(place)?;
+        if is_unchanged {
+            input.summary += ", unchanged";
+        }
         let result = if is_unchanged {
             input.before.clone()
         } else {
@@ -271,6 +285,7 @@ fn run(
             .as_ref()
             .map(|clean| measure(job, clean, before, &result, args.range))
             .transpose()?;
+        scores.extend(quality);
         files::make_folder(job.target.parent().unwrap_or(&out))?;
         report_loss(args, job, &result);
         let is_copy = is_unchanged && args.quality.is_none();
@@ -287,15 +302,10 @@ fn run(
             });
             let table = line.as_object_mut().expect("`line` is an object");
             table.extend(input.fields);
-            if let Some([p0, s0, p1, s1]) = quality {
-                let scores = [("psnr_before", p0), ("ssim_before", s0), ("psnr", p1), ("ssim", s1)];
-                table.extend(scores.map(|(name, value)| (name.to_owned(), value.into())));
-            }
+            table.extend(quality.iter().flat_map(Scores::fields));
             outln!("{line}");
         } else {
-            let quality = quality.map_or(String::new(), |[p0, s0, p1, s1]| {
-                format!("  PSNR {p0:.2} → {p1:.2} dB  SSIM {s0:.4} → {s1:.4}")
-            });
+            let quality = quality.map_or(String::new(), |scores| scores.to_string());
             let (number, count, target) = (number + 1, jobs.len(), job.target.display());
             let line = format!(
                 "[{number}/{count}] {target}  {}  {}{quality}",
@@ -308,6 +318,9 @@ fn run(
                 args.common.report_written(line);
             }
         }
+    }
+    if let Some(mean) = Scores::mean(&scores) {
+        outln!("{}", mean.report(scores.len(), args.common.json));
     }
     args.common.report_first_images(&several);
     args.common.report_skipped(&skipped);
@@ -343,10 +356,9 @@ fn restore(
         }
         None => before.read_row(y, columns, row),
     };
-    let how = (&input.condition, input.luma);
-    image::restore(restorer, device, dims, how, read, |top, rows| {
-        result.write_rows(top, rows);
-        bar.set_position((top + rows.len() / (dims.w * dims.c)) as u64);
+    restorer.restore(device, dims, &input.condition, read, |strip| {
+        result.write_rows(strip.top, &strip.pixels);
+        bar.set_position((strip.top + strip.pixels.len() / (dims.w * dims.c)) as u64);
         Ok(())
     })?;
     if let Some(mask) = &input.condition.mask {
@@ -373,7 +385,7 @@ fn measure(
     before: &ImageFile,
     after: &ImageFile,
     range: Option<Levels>,
-) -> Result<[f64; 4]> {
+) -> Result<Scores> {
     let mut clean = ImageFile::read(clean)?;
     let levels = range.unwrap_or_else(|| clean.levels());
     if clean.dims != after.dims {
@@ -397,9 +409,8 @@ fn measure(
     }
     let [clean, before, restored] = [&clean, &before, &restored].map(ImageFile::pixels);
     let of =
-        |pixels: &[f32]| (quality::psnr(&clean, pixels), quality::ssim(&clean, pixels, after.dims));
-    let ((p0, s0), (p1, s1)) = (of(&before), of(&restored));
-    Ok([p0, s0, p1, s1])
+        |pixels: &[f32]| [quality::psnr(&clean, pixels), quality::ssim(&clean, pixels, after.dims)];
+    Ok(Scores { before: of(&before), after: of(&restored) })
 }
 
 /// Before and after with a gap between them, below a strip that says so.

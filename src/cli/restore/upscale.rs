@@ -12,8 +12,7 @@ use crate::shape::Dims;
 use crate::spec::Task;
 use crate::tasks::restore::image as restore;
 
-/// Enlarge images and restore the detail that plain interpolation lacks. A gray model restores only
-/// the brightness of colour images.
+/// Enlarge images and restore the detail that plain interpolation lacks.
 ///
 /// Results keep the images' names and the type of their samples. JPEG files stay JPEG (--quality);
 /// TIFF files stay TIFF; all others become PNG. Colour profile, EXIF, XMP and resolution are kept.
@@ -58,6 +57,10 @@ impl CommandArgs for UpscaleArgs {
         true
     }
 
+    fn is_shard(&self) -> bool {
+        self.restore.shard.is_given()
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }
@@ -81,7 +84,7 @@ fn run(args: UpscaleArgs) -> anyhow::Result<()> {
                 format!("x{scale}"),
                 json!({"scale": scale}),
             );
-            Ok(Input { pixels: Some(pixels), luma: true, ..input })
+            Ok(Input { pixels: Some(pixels), ..input })
         },
     )
 }

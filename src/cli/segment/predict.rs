@@ -86,6 +86,10 @@ impl CommandArgs for PredictArgs {
         true
     }
 
+    fn is_shard(&self) -> bool {
+        self.shard.is_given()
+    }
+
     fn run(self) -> anyhow::Result<()> {
         run(self)
     }

@@ -14,7 +14,7 @@ pub mod head;
 pub mod idx;
 #[cfg(feature = "cli")]
 mod inner_labels;
-mod jpeg;
+pub(crate) mod jpeg;
 mod overlay;
 pub mod png_chunks;
 pub mod reader;

@@ -2,67 +2,98 @@
 
 use super::graph::{Builder, Name};
 use super::proto::Value;
-use crate::raster::color::{LUMA, Y};
+use super::sizes;
+use crate::infer::planes::Planes;
+use crate::raster::color::{OPPONENT, opponent_zero};
 
 /// Number of channels of colour images.
 pub const CHANNELS: usize = 3;
 
-/// How a model gets colour images.
-#[derive(Clone, Debug)]
-pub enum Colour {
-    /// It takes the images as they are.
-    Own,
-    /// Each channel is a sample.
-    Channels,
-    /// It restores the luma, and the chroma of the images is kept.
-    Luma {
-        /// The images.
-        images: Name,
-        /// Their luma.
-        luma: Name,
-    },
-}
-
 /// Turns images (N,3,H,W), or a value for each, into samples of one channel (3N,1,H,W).
-pub fn split(out: &mut Builder, images: &str) -> Name {
+fn split(out: &mut Builder, images: &str) -> Name {
     // 0 keeps the size of an axis, −1 is the rest.
     let shape = out.integers(&[-1, 1, 0, 0]);
     out.add("Reshape", &[images, &shape], Vec::new())
 }
 
 /// Repeats a value of an image (N,1,…) for its channels, as [`split`] orders them.
-pub fn repeat(out: &mut Builder, values: &str) -> Name {
+fn repeat(out: &mut Builder, values: &str) -> Name {
     let shape = out.integers(&[1, CHANNELS as i64, 1, 1]);
     let values = out.add("Expand", &[values, &shape], Vec::new());
     split(out, &values)
 }
 
+/// How the images become samples of a model.
+#[derive(Clone, Debug)]
+pub struct Colour {
+    planes: Planes,
+    /// For opponent planes: whether the channels of an image are equal, so that they are kept.
+    gray: Option<Name>,
+}
+
 impl Colour {
-    /// Takes the luma of images.
-    pub fn luma(out: &mut Builder, images: &str) -> Self {
-        let weights = LUMA.map(|weight| (weight * Y[1]) as f32);
-        let weights = out.floats(&[1, CHANNELS, 1, 1], &weights);
-        let black = out.floats(&[1], &[Y[0] as f32]);
-        let kernel = vec![("kernel_shape", Value::Ints(vec![1, 1]))];
-        let luma = out.add("Conv", &[images, &weights, &black], kernel);
-        Self::Luma { images: images.to_owned(), luma }
+    /// Images that become these planes.
+    pub const fn new(planes: Planes) -> Self {
+        Self { planes, gray: None }
     }
 
-    /// The colour images of restored samples.
-    pub fn merge(&self, out: &mut Builder, y: Name) -> Name {
-        match self {
-            Self::Own => y,
-            Self::Channels => {
-                let shape = out.integers(&[-1, CHANNELS as i64, 0, 0]);
-                out.add("Reshape", &[&y, &shape], Vec::new())
-            }
-            // Chroma is the difference of a channel and the luma: all channels change alike.
-            Self::Luma { images, luma } => {
-                let change = out.add("Sub", &[&y, luma], Vec::new());
-                let range = out.scalar(Y[1] as f32);
-                let change = out.add("Div", &[&change, &range], Vec::new());
-                out.add("Add", &[images, &change], Vec::new())
+    /// Turns images (N,C,H,W) into samples of the model's channels.
+    pub fn begin(&mut self, out: &mut Builder, images: &str) -> Name {
+        match self.planes {
+            Planes::Own | Planes::Repeated | Planes::Gray | Planes::Jpeg => images.to_owned(),
+            Planes::Channels => split(out, images),
+            Planes::Opponent => {
+                let first = sizes::channels(out, images, 0, 1);
+                let difference = out.add("Sub", &[images, &first], Vec::new());
+                let difference = out.add("Abs", &[&difference], Vec::new());
+                let axes = vec![("axes", Value::Ints(vec![1, 2, 3]))];
+                let largest = out.add("ReduceMax", &[&difference], axes);
+                let none = out.scalar(0.0);
+                let colour = out.add("Greater", &[&largest, &none], Vec::new());
+                let gray = out.add("Not", &[&colour], Vec::new());
+                let planes = product(out, images, |plane, channel| OPPONENT[plane][channel]);
+                let zero = out.floats(&[1, CHANNELS, 1, 1], &zeros());
+                let planes = out.add("Add", &[&planes, &zero], Vec::new());
+                let planes = out.add("Where", &[&gray, images, &planes], Vec::new());
+                self.gray = Some(gray);
+                split(out, &planes)
             }
         }
     }
+
+    /// A value of an image (N,1,…) for each of its samples.
+    pub fn for_samples(&self, out: &mut Builder, values: Name) -> Name {
+        match self.planes {
+            Planes::Own | Planes::Repeated | Planes::Gray | Planes::Jpeg => values,
+            Planes::Channels | Planes::Opponent => repeat(out, &values),
+        }
+    }
+
+    /// The images of restored samples.
+    pub fn end(&self, out: &mut Builder, y: Name) -> Name {
+        match self.planes {
+            Planes::Own | Planes::Repeated | Planes::Gray | Planes::Jpeg => return y,
+            Planes::Channels | Planes::Opponent => {}
+        }
+        let shape = out.integers(&[-1, CHANNELS as i64, 0, 0]);
+        let images = out.add("Reshape", &[&y, &shape], Vec::new());
+        let Some(gray) = &self.gray else { return images };
+        let zero = out.floats(&[1, CHANNELS, 1, 1], &zeros());
+        let planes = out.add("Sub", &[&images, &zero], Vec::new());
+        let colour = product(out, &planes, |channel, plane| OPPONENT[plane][channel]);
+        out.add("Where", &[gray, &images, &colour], Vec::new())
+    }
+}
+
+/// The values of the planes for sums of 0.
+fn zeros() -> [f32; CHANNELS] {
+    [0, 1, 2].map(|plane| opponent_zero(plane) as f32)
+}
+
+/// Images (N,3,H,W) whose pixels are multiplied by a matrix: weights by row and column.
+fn product(out: &mut Builder, images: &str, weight: impl Fn(usize, usize) -> f64) -> Name {
+    let weights: Vec<f32> =
+        (0..CHANNELS * CHANNELS).map(|at| weight(at / CHANNELS, at % CHANNELS) as f32).collect();
+    let weights = out.floats(&[CHANNELS, CHANNELS, 1, 1], &weights);
+    out.add("Conv", &[images, &weights], vec![("kernel_shape", Value::Ints(vec![1, 1]))])
 }

@@ -7,7 +7,8 @@ use super::proto::{Axis, Port};
 use super::{BATCH, Options, Sigma, fill, sizes};
 use crate::advice::Advice;
 use crate::error::{Error, Result};
-use crate::infer::conditions::{Condition, WEAK_NOISE};
+use crate::infer::conditions::{Strength, WEAK_NOISE};
+use crate::infer::planes::Planes;
 use crate::model::{CorruptionSpec, Graph, LayerOp, Task};
 
 /// What a part of a model is conditioned on.
@@ -19,6 +20,8 @@ pub struct Conditions {
     pub mask: bool,
     /// What the level is: the scale of an enlarged image, or else the noise.
     pub is_scale: bool,
+    /// Whether the level is that of JPEG compression.
+    pub is_jpeg: bool,
     /// Whether the result is a restored image.
     pub restores: bool,
 }
@@ -35,9 +38,10 @@ impl Conditions {
             level: nodes.iter().any(|node| graph.nodes[*node].slope.is_some()),
             mask: nodes.iter().any(is_known) || restores && task == Some(Task::Inpaint),
             is_scale: task == Some(Task::Upscale),
+            is_jpeg: task == Some(Task::Dejpeg),
             restores,
         };
-        if options.sigma.is_some() && (!found.level || found.is_scale) {
+        if options.sigma.is_some() && (!found.level || found.is_scale || found.is_jpeg) {
             return Err(Error::usage(format!(
                 "sigma = {}: this part of the model is not conditioned on a noise level; leave \
                  sigma out",
@@ -49,6 +53,12 @@ impl Conditions {
             return Err(Error::usage(
                 "rgb: only a whole model that restores gray images can take colour images channel \
                  by channel; leave it out",
+            ));
+        }
+        if options.rgb && found.is_jpeg {
+            return Err(Error::usage(
+                "rgb: a model for JPEG artefacts restores the luma of a file; leave rgb out and \
+                 pass luma",
             ));
         }
         if let Some(scale) = options.scale {
@@ -97,12 +107,14 @@ impl Restoration {
         [height, width]: [Axis; 2],
     ) -> Self {
         layers.out.enter("condition");
-        let colour =
-            if options.rgb && !conditions.is_scale { Colour::Channels } else { Colour::Own };
+        let graph = layers.graph;
+        let planes =
+            Planes::of(&graph.spec, graph.nodes[0].dims.c, images_channels(graph, options))
+                .expect("`Conditions::of` checks the channels");
         let mut all = Self {
             images: input.to_owned(),
             filled: String::new(),
-            colour,
+            colour: Colour::new(planes),
             kept: None,
             missing: None,
         };
@@ -113,14 +125,7 @@ impl Restoration {
             layers.level = Level::Fixed(CorruptionSpec::level_of_scale(scale));
             all.images = sizes::enlarge(&mut layers.out, input, scale);
         }
-        if options.rgb && conditions.is_scale {
-            all.colour = Colour::luma(&mut layers.out, &all.images);
-        }
-        match &all.colour {
-            Colour::Own => {}
-            Colour::Channels => all.images = colour::split(&mut layers.out, &all.images),
-            Colour::Luma { luma, .. } => all.images.clone_from(luma),
-        }
+        all.images = all.colour.begin(&mut layers.out, &all.images);
         all.filled.clone_from(&all.images);
         if conditions.mask {
             let mask = layers.out.input(Port {
@@ -128,10 +133,7 @@ impl Restoration {
                 shape: vec![Axis::Named(BATCH), Axis::Fixed(1), height, width],
                 about: "1 at missing pixels, 0 at known ones".to_owned(),
             });
-            let mask = match &all.colour {
-                Colour::Channels => colour::repeat(&mut layers.out, &mask),
-                Colour::Own | Colour::Luma { .. } => mask,
-            };
+            let mask = all.colour.for_samples(&mut layers.out, mask);
             let half = layers.out.scalar(0.5);
             let missing = layers.out.add("Greater", &[&mask, &half], Vec::new());
             let known = layers.out.add("Not", &[&missing], Vec::new());
@@ -160,13 +162,23 @@ impl Restoration {
                 let one = out.scalar(1.0);
                 let more = out.add("Sub", &[&scale, &one], Vec::new());
                 let level = out.add("Mul", &[&more, &slope], Vec::new());
-                layers.level = Level::Value(fitted(layers, &level));
+                let level = fitted(layers, &level);
+                layers.level = Level::Value(self.colour.for_samples(&mut layers.out, level));
             }
+            return;
+        }
+        if conditions.is_jpeg {
+            let about = "the root of the mean square of JPEG's quantization steps of luma, divided \
+                         by the root of 12";
+            let error = out.input(per_sample("rounding_error", about));
+            let white = out.scalar(255.0);
+            let level = out.add("Div", &[&error, &white], Vec::new());
+            layers.level = Level::Value(fitted(layers, &level));
             return;
         }
         let level = match options.sigma.unwrap_or(Sigma::Input) {
             Sigma::Value(sigma) => {
-                let Condition { level, kept, .. } = Condition::noise(sigma);
+                let Strength { level, kept } = Strength::noise(sigma);
                 layers.level = Level::Fixed(level);
                 let keeps = conditions.restores && kept > 0.0;
                 self.kept = keeps.then(|| layers.out.scalar(kept as f32));
@@ -186,10 +198,7 @@ impl Restoration {
                 out.add("GlobalAveragePool", &[&map], Vec::new())
             }
         };
-        let level = match &self.colour {
-            Colour::Channels => colour::repeat(&mut layers.out, &level),
-            Colour::Own | Colour::Luma { .. } => level,
-        };
+        let level = self.colour.for_samples(&mut layers.out, level);
         self.kept = conditions.restores.then(|| kept(layers, &level));
         layers.level = Level::Value(level);
     }
@@ -206,7 +215,7 @@ impl Restoration {
             }
             (None, None) => y,
         };
-        self.colour.merge(out, y)
+        self.colour.end(out, y)
     }
 }
 
@@ -221,7 +230,7 @@ fn fitted(layers: &mut Layers, values: &str) -> Name {
     layers.out.add("Unsqueeze", &[values, &axes], Vec::new())
 }
 
-/// The share of the image that stays, as [`Condition::noise`] defines it, from the noise level.
+/// The share of the image that stays, as [`Strength::noise`] defines it, from the noise level.
 fn kept(layers: &mut Layers, level: &str) -> Name {
     let [weak, strong] = WEAK_NOISE;
     let out = &mut layers.out;

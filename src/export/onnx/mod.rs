@@ -70,8 +70,10 @@ pub struct Options {
     /// The factor by which a model for super-resolution enlarges images, inside of the graph.
     /// Without it the graph takes enlarged images, and the factor as an input.
     pub scale: Option<usize>,
-    /// Whether a restorer of gray images takes colour images (N,3,H,W). Each channel is restored by
-    /// itself; of enlarged images the luma alone is restored.
+    /// Whether a restorer of gray images takes colour images (N,3,H,W): noise is removed from luma
+    /// and chroma planes, and each channel is filled and enlarged by itself ([`Planes`]).
+    ///
+    /// [`Planes`]: crate::infer::planes::Planes
     pub rgb: bool,
     /// The score above which a detector returns boxes, after non-maximum suppression. Without it,
     /// it returns its grid.

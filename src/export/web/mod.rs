@@ -79,6 +79,10 @@ impl PageTask {
             (Output::Samples, Some(Task::Denoise)) => Ok(Self::Denoise),
             (Output::Samples, Some(Task::Inpaint)) => Ok(Self::Inpaint),
             (Output::Samples, Some(Task::Upscale)) => Ok(Self::Upscale),
+            (Output::Samples, Some(Task::Dejpeg)) => Err(Error::usage(
+                "a page has no view for models that remove JPEG artefacts; export the model as an \
+                 ONNX file",
+            )),
             (Output::Samples, None) => Ok(Self::Reconstruct),
             (Output::Classes, _) => Ok(Self::Classify),
             (Output::Pixels, _) => Ok(Self::Segment),

@@ -2,7 +2,7 @@
 // Functions on images: arrays of floats with interleaved channels (H,W,C), from 0 to 1. They
 // compute the same as the program.
 
-// Weights of red, green and blue in the brightness (BT.601).
+// Weights of red, green and blue in the brightness (BT.601) of gray images.
 const LUMA = [0.299, 0.587, 0.114];
 
 // Keys' cubic with a = -0.5.
@@ -103,28 +103,32 @@ function withChannels(image, channels) {
   return { ...image, pixels, channels };
 }
 
-// Y from 16 to 235 of 255, as published results of super-resolution use it.
-function brightness({ pixels, width, height }) {
-  const luma = new Float32Array(width * height);
-  for (let i = 0; i < luma.length; i += 1) {
-    const sum = LUMA.reduce((sum, weight, c) => sum + weight * pixels[3 * i + c], 0);
-    luma[i] = (16 + 219 * sum) / 255;
-  }
-  return { pixels: luma, width, height, channels: 1 };
+// Rows of an orthonormal transform of red, green and blue: luma and two chroma planes.
+const OPPONENT = [
+  [1 / Math.sqrt(3), 1 / Math.sqrt(3), 1 / Math.sqrt(3)],
+  [1 / Math.sqrt(2), 0, -1 / Math.sqrt(2)],
+  [1 / Math.sqrt(6), -2 / Math.sqrt(6), 1 / Math.sqrt(6)],
+];
+
+// The value of each plane for a sum of 0: the middle gray is 0.5 in all planes.
+const OPPONENT_ZERO = OPPONENT.map((row) => 0.5 * (1 - row[0] - row[1] - row[2]));
+
+// Luma and chroma planes of colour pixels.
+function toOpponent(pixels) {
+  return pixels.map((_, i) => {
+    const [first, plane] = [i - (i % 3), i % 3];
+    const sum = OPPONENT[plane].reduce((sum, weight, c) => sum + weight * pixels[first + c], 0);
+    return OPPONENT_ZERO[plane] + sum;
+  });
 }
 
-// The colour image with another brightness: its chroma (BT.601) stays.
-function withBrightness(image, luma) {
-  const pixels = new Float32Array(image.pixels.length);
-  const before = brightness(image).pixels;
-  for (let i = 0; i < before.length; i += 1) {
-    // Each of red, green and blue is Y plus differences that only depend on the chroma.
-    const change = ((luma[i] - before[i]) * 255) / 219;
-    for (let c = 0; c < 3; c += 1) {
-      pixels[3 * i + c] = image.pixels[3 * i + c] + change;
-    }
-  }
-  return { ...image, pixels };
+// The colour pixels of luma and chroma planes.
+function fromOpponent(planes) {
+  return planes.map((_, i) => {
+    const [first, channel] = [i - (i % 3), i % 3];
+    const part = (row, plane) => row[channel] * (planes[first + plane] - OPPONENT_ZERO[plane]);
+    return OPPONENT.reduce((sum, row, plane) => sum + part(row, plane), 0);
+  });
 }
 
 // Replaces missing values of a plane by a smooth guess: pull-push (Gortler et al. 1996). `known`

@@ -120,24 +120,19 @@ class Runner {
     return this.fitted(withChannels(image, this.model.channels));
   }
 
-  // Enlarges an image. Of a colour image a gray model restores the brightness alone.
+  // Enlarges an image.
   async enlarge(image, scale) {
     const size = [image.width * scale, image.height * scale];
     const large = this.fitted(resize(image, ...size, true));
     const condition = { level: this.model.levels[this.model.scales.indexOf(scale)] };
-    const result = (before, after) => after;
-    if (image.channels === 3 && this.model.channels === 1) {
-      const luma = await this.restore(brightness(large), condition, result);
-      return withBrightness(large, luma.pixels);
-    }
-    return this.restore(large, condition, result);
+    return this.restore(large, condition, (before, after) => after);
   }
 
-  // Restores an image. A gray model restores each channel of a colour image by itself; a colour
-  // model gets a gray image in each channel, and the result is their mean. `mix` returns the result
-  // from the image before and after.
+  // Restores an image. `mix` returns the result from the image before and after. Of a colour image
+  // a gray model restores each channel by itself, or luma and chroma if it removes noise. A colour
+  // model gets a gray image in each channel, and the result is their mean.
   async restore(image, condition, mix) {
-    const { channels } = this.model;
+    const { channels, task } = this.model;
     const { width, height } = image;
     const like = (pixels) => ({ pixels, width, height, channels });
     const run = (pixels) => this.pass(like(pixels), condition, (y) => y, channels);
@@ -146,22 +141,33 @@ class Runner {
       return { ...image, pixels: mix(image.pixels, pixels) };
     }
     const area = width * height;
-    const out = new Float32Array(area * image.channels);
     if (image.channels === 1) {
       const { pixels } = await run(withChannels(image, channels).pixels);
+      const out = new Float32Array(area);
       pixels.forEach((value, i) => {
         out[Math.floor(i / channels)] += value / channels;
       });
-    } else {
-      for (let c = 0; c < image.channels; c += 1) {
-        const plane = out.subarray(0, area).map((_, i) => image.pixels[i * image.channels + c]);
-        const { pixels } = await run(plane);
-        pixels.forEach((value, i) => {
-          out[i * image.channels + c] = value;
-        });
-      }
+      return { ...image, pixels: mix(image.pixels, out) };
     }
-    return { ...image, pixels: mix(image.pixels, out) };
+    const plane = (pixels, number) => {
+      return Float32Array.from({ length: area }, (_, i) => pixels[i * image.channels + number]);
+    };
+    // Of a gray image with equal channels one is enough. It has the same noise in all of them.
+    if (image.pixels.every((value, i) => value === image.pixels[i - (i % image.channels)])) {
+      const { pixels } = await run(plane(image.pixels, 0));
+      const out = image.pixels.map((_, i) => pixels[Math.floor(i / image.channels)]);
+      return { ...image, pixels: mix(image.pixels, out) };
+    }
+    const opponent = task === 'denoise';
+    const planes = opponent ? toOpponent(image.pixels) : image.pixels;
+    const out = new Float32Array(area * image.channels);
+    for (let c = 0; c < image.channels; c += 1) {
+      const { pixels } = await run(plane(planes, c));
+      pixels.forEach((value, i) => {
+        out[i * image.channels + c] = value;
+      });
+    }
+    return { ...image, pixels: mix(image.pixels, opponent ? fromOpponent(out) : out) };
   }
 
   // Runs the model on each tile of an image, and joins what `turn` makes of the results.

@@ -39,7 +39,7 @@ pub struct SoftThresholdSpec {
     #[serde(default = "first_threshold")]
     pub value: f64,
     /// Initial slope of the thresholds: each one is threshold + slope·level, with the corruption
-    /// level of the sample ([`crate::infer::conditions::Condition::level`]). Without it the layer
+    /// level of the sample ([`crate::infer::conditions::Strength::level`]). Without it the layer
     /// is not conditioned on the level.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slope: Option<f64>,

@@ -22,6 +22,7 @@ const FLAG: Values = Values::Flag;
 const TEXT: Values = Values::Text;
 
 /// A range of the standard deviation of noise, on the scale of 8 bits.
+const QUALITY: Bounds = Bounds { max: 100.0, ..Bounds::from(1.0) };
 const SIGMA: Bounds = Bounds { max: 255.0, ..Bounds::from(0.0) };
 
 #[rustfmt::skip] // a row of a table each
@@ -113,6 +114,8 @@ pub(super) const KEYS: &[KeyEntry] = &[
         "Kinds of masks for missing, one sampled for each image"),
     key("corruption.scales", Values::Wholes(2, CorruptionSpec::MAX_SCALE as u64), Is("[]"),
         "Super-resolution: factors by which images are shrunk and enlarged again"),
+    key("corruption.quality", Values::TwoNumbers(QUALITY), Without("no compression"),
+        "JPEG compression: range of the quality, sampled a few times for each image"),
 
     key("loss.kind", Values::Choice(LossName::NAMES),
         Is("\"sum_squares\""), "Reconstruction loss"),

@@ -1,13 +1,7 @@
 //! Restoration of one image, shared by the commands and the library.
 
-use std::ops::Range;
-
 use crate::budget;
-use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::infer::conditions::Condition;
-use crate::infer::restore::Restorer;
-use crate::raster::color;
 use crate::raster::corrupt::Mask;
 use crate::raster::fill::fill;
 use crate::raster::resample::imresize;
@@ -21,44 +15,6 @@ const WHITE: f32 = 0.25;
 /// Memory in bytes for each value of an enlarged image: intermediate rows, the enlarged image and
 /// the result.
 const BYTES: usize = 14;
-
-/// Restores an image (H,W,C; 0–1 scale) row by row.
-///
-/// `read(y, columns, row)` appends the given columns of row y to `row`. `write` receives the number
-/// of the first row and finished rows, from top to bottom and not clipped. With `luma`, a gray
-/// model restores only the luma (BT.601) of a colour image; chroma is unchanged.
-///
-/// # Errors
-/// As [`Restorer::restore`].
-pub fn restore(
-    restorer: &Restorer,
-    device: &mut Device,
-    dims: Dims,
-    (condition, luma): (&Condition, bool),
-    read: impl Fn(usize, Range<usize>, &mut Vec<f32>),
-    mut write: impl FnMut(usize, &[f32]) -> Result<()>,
-) -> Result<()> {
-    let Dims { c, w, .. } = dims;
-    if !(luma && c == 3 && restorer.channels() == 1) {
-        return restorer
-            .restore(device, dims, condition, read, |strip| write(strip.top, &strip.pixels));
-    }
-    let brightness = |y: usize, columns: Range<usize>, row: &mut Vec<f32>| {
-        let mut rgb = Vec::with_capacity(3 * columns.len());
-        read(y, columns, &mut rgb);
-        row.extend(color::luma(&rgb, 3));
-    };
-    restorer.restore(device, Dims::of(dims.size(), 1), condition, brightness, |strip| {
-        for (y, luma) in (strip.top..).zip(strip.pixels.chunks_exact(w)) {
-            let mut rgb = Vec::with_capacity(3 * w);
-            read(y, 0..w, &mut rgb);
-            let mut ycbcr = color::rgb_to_ycbcr(&rgb);
-            ycbcr.iter_mut().step_by(3).zip(luma).for_each(|(to, from)| *to = *from);
-            write(y, &color::ycbcr_to_rgb(&ycbcr))?;
-        }
-        Ok(())
-    })
-}
 
 /// The mask of missing pixels from an image of it: at least half opaque pixels whose brightest
 /// channel has at least a quarter of white. `pixels` is H,W,C and `alpha` H,W, both on the 0–1

@@ -5,6 +5,4 @@ pub mod image;
 pub mod noise_level;
 #[cfg(feature = "cli")]
 pub mod protocol;
-#[cfg(feature = "cli")]
-pub mod published;
 pub mod quantization;

@@ -33,6 +33,13 @@ impl Quantization {
         (variance / self.steps.len() as f64).sqrt()
     }
 
+    /// The standard deviation that quantization leaves to white noise of luma at the frequency that
+    /// loses most, as a share of that over all frequencies.
+    pub fn least_share(&self, sigma: f64) -> f64 {
+        let coarsest = self.steps[self.steps.len() - 1];
+        (rounded_variance(sigma, coarsest).sqrt() / self.after(sigma)).min(1.0)
+    }
+
     /// The standard deviation before quantization of noise of luma that was found after it. `None`
     /// if the steps are too coarse to tell.
     pub fn undo(&self, found: f64) -> Option<f64> {

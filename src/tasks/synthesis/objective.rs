@@ -427,7 +427,7 @@ mod tests {
         let before = objective.distance(&image).unwrap();
         let mut losses = Vec::new();
         objective
-            .minimise(&mut image, 8, |_, loss| {
+            .minimise(&mut image, 12, |_, loss| {
                 losses.push(loss);
                 true
             })

@@ -136,6 +136,7 @@ impl Training {
                     sample: SampleType::U8,
                     augment,
                 }),
+                compressed: None,
                 count_code: true,
                 masks_missing: false,
             }),

@@ -1,4 +1,8 @@
 use super::*;
+use crate::metrics::quality;
+use crate::raster::resample::imresize;
+use crate::report::picture::Picture;
+use crate::shape::Dims;
 use crate::testing::{Folder, encoded};
 use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 
@@ -102,7 +106,7 @@ fn a_report_has_every_image_and_means() {
     let folder = set("protocol-set12", 12);
     let mut seen = Vec::new();
     let degradations = Protocol::Set12.degradations();
-    let report = run(Protocol::Set12, &folder.path, &degradations, 5, |degraded| {
+    let report = run(Protocol::Set12, &folder.path, degradations, 5, |degraded| {
         seen.push(degraded.degradation);
         Ok(unchanged(degraded))
     })
@@ -112,9 +116,9 @@ fn a_report_has_every_image_and_means() {
     assert_eq!((outcome.images.len(), &outcome.images[4].image[..]), (12, "05.png"));
     let mean = outcome.images.iter().map(|score| score.psnr).sum::<f64>() / 12.0;
     assert!((outcome.psnr - mean).abs() < 1e-12);
-    let again = run(Protocol::Set12, &folder.path, &degradations, 5, |d| Ok(unchanged(d))).unwrap();
+    let again = run(Protocol::Set12, &folder.path, degradations, 5, |d| Ok(unchanged(d))).unwrap();
     assert_eq!(again, report);
-    let other = run(Protocol::Set12, &folder.path, &degradations, 6, |d| Ok(unchanged(d))).unwrap();
+    let other = run(Protocol::Set12, &folder.path, degradations, 6, |d| Ok(unchanged(d))).unwrap();
     assert_ne!(other.outcomes, report.outcomes);
     let text = report.to_string();
     assert!(
@@ -127,7 +131,7 @@ fn a_report_has_every_image_and_means() {
         (&"set12".into(), &25.0.into())
     );
     assert_eq!(json["outcomes"][1]["published"][0]["method"], "BM3D");
-    let message = run(Protocol::Set12, &folder.path, &degradations, 5, |_| {
+    let message = run(Protocol::Set12, &folder.path, degradations, 5, |_| {
         Ok(Restored { before: gray(2, 2), after: gray(2, 2) })
     })
     .unwrap_err()
@@ -162,11 +166,40 @@ fn colour_files_become_luma_for_super_resolution_only() {
     assert!((clean(Protocol::Set12, &file).unwrap().pixels[0] - 76.0 / 255.0).abs() < 1e-6);
 }
 
+#[test]
+fn colour_protocols_keep_red_green_and_blue() {
+    let folder = Folder::new("protocol-colour");
+    let colour = RgbImage::from_fn(40, 30, |x, y| Rgb([200, (6 * x) as u8, (8 * y) as u8]));
+    let file = folder.write("a.png", &encoded(&colour.into(), ImageFormat::Png));
+    for protocol in [Protocol::Cbsd68, Protocol::Kodak24, Protocol::Mcmaster] {
+        let clean = clean(protocol, &file).unwrap();
+        assert_eq!(clean.dims, Dims::new(3, 30, 40));
+        assert_eq!(clean.pixels[..3], [200.0 / 255.0, 0.0, 0.0]);
+        let (reference, degraded) = degrade(&clean, Degradation::Sigma(25.0), 1, 0).unwrap();
+        assert_eq!(reference, clean);
+        // Every channel has noise of its own, which is neither clipped nor rounded.
+        let noise: Vec<f32> =
+            degraded.picture.pixels.iter().zip(&clean.pixels).map(|(a, b)| a - b).collect();
+        assert!(noise.chunks(3).all(|pixel| pixel[0] != pixel[1] && pixel[1] != pixel[2]));
+        assert!(degraded.picture.pixels.iter().any(|v| *v < 0.0));
+    }
+    assert_eq!(clean(Protocol::Urban100, &file).unwrap().dims.c, 1);
+}
+
+#[test]
+fn noisy_mcmaster_scores_its_sigma() {
+    let Some(folder) = data("mcmaster18") else { return };
+    let degradations = &[Degradation::Sigma(25.0)];
+    let report = run(Protocol::Mcmaster, &folder, degradations, 0, |d| Ok(unchanged(d))).unwrap();
+    // Clipping adds some tenths of a dB.
+    assert!((20.17..20.8).contains(&report.outcomes[0].psnr), "{}", report.outcomes[0].psnr);
+}
+
 /// A check of the protocol itself: bicubic enlargement must have the published scores.
 #[test]
 fn bicubic_on_set5_scores_what_is_published() {
     let Some(folder) = data("set5") else { return };
-    let report = run(Protocol::Set5, &folder, &Protocol::Set5.degradations(), 0, bicubic).unwrap();
+    let report = run(Protocol::Set5, &folder, Protocol::Set5.degradations(), 0, bicubic).unwrap();
     println!("{report}");
     for (outcome, expected) in report.outcomes.iter().zip([33.64, 30.39, 28.42]) {
         assert!((outcome.psnr - expected).abs() < 0.1, "{}: {}", outcome.degradation, outcome.psnr);
