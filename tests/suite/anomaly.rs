@@ -225,7 +225,6 @@ fn wrong_options_of_a_fit_are_refused() {
     let new = folder.path("new");
     let cases: &[(&str, &[&str])] = &[
         ("--bank 0", &["--bank"]),
-        ("--steps 0", &["--steps"]),
         ("--false-alarms 1", &["--false-alarms"]),
         ("--like nothing", &["nothing"]),
     ];
@@ -233,6 +232,27 @@ fn wrong_options_of_a_fit_are_refused() {
         fit(&fitted().normal, &new).flags(flags).fails(2, words);
         assert!(!exists(&new), "{flags} left something");
     }
+}
+
+/// A network cannot learn from a few small images: it is left out, and filters find the defects.
+#[test]
+fn few_pixels_are_learned_without_a_network() {
+    let folder = TempFolder::new("anomaly-few");
+    let painted = folder.path("painted");
+    Command::new("anomaly paint textures").out(&painted).arg("--each").quiet().succeed();
+    let set = list(&painted)[0].display().to_string();
+    let [normal, test] = ["normal", "test"].map(|part| format!("{set}/{part}"));
+    let fit = |out: &str| Command::new("anomaly fit").arg(&normal).out(out).on_cpu();
+    let [default, chosen] = ["default", "chosen"].map(|name| folder.path(name));
+    fit(&default).warns(&["no network", "262144"]);
+    fit(&chosen).flags("--steps 0").quiet().succeed();
+    let file = |folder: &str| bytes(format!("{folder}/detector.safetensors"));
+    assert!(file(&default) == file(&chosen));
+    let report = eval(&default, &test).on_cpu().quiet().json().remove(0);
+    assert!(number(&report, "pixel_auroc") > 0.9, "{report}");
+    assert_eq!(report["views"].as_array().unwrap().len(), 1, "{report}");
+    // The control: a detector with a network has all three views.
+    assert_eq!(self::report()["views"].as_array().unwrap().len(), 3);
 }
 
 #[test]

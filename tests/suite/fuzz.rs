@@ -34,7 +34,7 @@ use csae::internals::rng::Stream;
 use csae::internals::shape::{Dims, Size};
 use csae::internals::spec::{Config, preset_names, preset_text};
 use csae::internals::tasks::anomaly::{
-    BANDS, BandStatistics, Bank, Calibration, Detector, FILE_NAME,
+    BANDS, BandStatistics, Bank, Banks, Calibration, Detector, FILE_NAME,
 };
 use csae::internals::tasks::features::{self, FeatureSource};
 use csae::internals::train::RunFolder;
@@ -196,23 +196,29 @@ fn prior() -> Vec<u8> {
     tensor_file("csae_prior", json, &shapes)
 }
 
-/// A detector with three descriptors of two values.
+/// A detector without a network, with three descriptors of two values.
 fn detector() -> Vec<u8> {
     let statistics = BandStatistics { mean: 0.5, std: 1.0 };
     let calibration = Calibration {
         model: FINGERPRINT.to_owned(),
         tile: [16, 16],
-        statistics: [[statistics; BANDS]; 2],
+        statistics: vec![[statistics; BANDS]],
         rate: 0.01,
         image_threshold: 3.0,
         pixel_threshold: 4.0,
         gathered: 8,
         held_out: 2,
     };
-    let bank =
-        Bank { mean: vec![0.5; 2], whitening: vec![1.0, 0.0, 0.5, 1.0], members: vec![0.25; 6] };
+    let bank = Bank {
+        mean: vec![0.5; 2],
+        whitening: vec![1.0, 0.0, 0.5, 1.0],
+        members: vec![0.25; 6],
+        spacing: vec![1.0; 3],
+    };
+    let banks = Banks { filters: bank, features: None };
+
     let folder = TempFolder::new("fuzz-detector");
-    Detector { bank, calibration }.save(folder.root()).expect("a detector can be written");
+    Detector { banks, calibration }.save(folder.root()).expect("a detector can be written");
     bytes(folder.path(FILE_NAME))
 }
 

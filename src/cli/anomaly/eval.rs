@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 use super::Fitted;
 use crate::cli::{CommandArgs, Common, budget, counted, features};
 use crate::data::LoadOptions;
-use crate::tasks::anomaly::{
-    Evaluation, Image, LabelledSet, Report, VIEWS, ViewExtractor, evaluate,
-};
+use crate::tasks::anomaly::{Evaluation, Image, LabelledSet, Report, VIEWS, evaluate};
 
 /// Upper limit of the false-positive rate up to which per-region overlap is integrated, as
 /// published (Bergmann et al., "MVTec AD", 2019).
@@ -71,7 +69,8 @@ fn print(report: &Report) {
     let [normal, alarms] = report.false_alarms;
     let [defects, found] = report.found;
     row("all", &(normal + defects).to_string(), &report.all);
-    for (view, evaluation) in VIEWS.iter().zip(&report.views) {
+    let several = report.views.len() > 1;
+    for (view, evaluation) in VIEWS.iter().zip(&report.views).filter(|_| several) {
         row(&format!("  by {view} alone"), "", evaluation);
     }
     outln!(
@@ -120,7 +119,7 @@ fn run(args: EvalArgs) -> anyhow::Result<()> {
             + set.reading_bytes()
     });
     let reserved = held + peak.max().unwrap_or(0);
-    let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;
+    let mut extractor = fitted.extractor(&mut device, reserved)?;
     let bar = features::bar(&args.common, "images", set.sets().map(crate::data::Pixels::len).sum());
     let report =
         evaluate(&mut device, &mut extractor, &fitted.detector, &set, args.strict, |done| {

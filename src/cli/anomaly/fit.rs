@@ -13,7 +13,7 @@ use crate::files;
 use crate::model;
 use crate::tasks::anomaly::{
     Detector, DetectorOptions, FILE_NAME, Image, ViewExtractor, configure, split, tile_of, tiled,
-    train,
+    train, untrained,
 };
 
 use crate::cli::interrupt::{self, Interrupted};
@@ -22,10 +22,11 @@ use crate::cli::{CommandArgs, Common, features, refuse_existing};
 
 /// Fit an anomaly detector to normal images, with thresholds at a chosen false-alarm rate.
 ///
-/// A small network learns to find defects that are painted into crops of the normal images. Then
-/// its features of normal images fill a bank. One image in five is held out from both; these give
-/// the statistics of normal pixels and the thresholds. Network and detector are written into a
-/// folder, for `csae anomaly score` and `eval`. Memory use does not depend on the number of images.
+/// Fixed filters describe the structure of the normal images, and their descriptors fill a bank. A
+/// small network learns to find defects that are painted into crops of the normal images; its
+/// features fill another bank. One image in five is held out from all this; these give the
+/// statistics of normal pixels and the thresholds. Network and detector are written into a folder,
+/// for `csae anomaly score` and `eval`. Memory use does not depend on the number of images.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae anomaly fit normal/ -o detector
@@ -38,12 +39,11 @@ pub struct FitArgs {
     /// Folder for the detector
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// Number of training steps of the network
-    // With 1500 the image AUROC of magnetic tiles was 0.02 lower, the pixel AUROC 0.03; 1000 steps
-    // take about two minutes of a CPU core (`benches/results/2026-11-30-anomaly.md`).
-    #[arg(long, value_name = "N", default_value_t = 3000)]
-    steps: u64,
-    /// Number of descriptors of normal images to keep
+    /// Number of training steps of the network; 0 does without it [default: 3000, or 0 if normal
+    /// images have fewer than 262,144 pixels in all]
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
+    /// Number of descriptors of normal images to keep in each bank
     #[arg(long, value_name = "N", default_value_t = 16_384)]
     bank: usize,
     /// Accepted share of normal images, and of normal pixels, above the thresholds
@@ -64,11 +64,17 @@ pub struct FitArgs {
     common: Common,
 }
 
+/// Training steps of the network by default. With 1500 the image AUROC of magnetic tiles was 0.02
+/// lower, the pixel AUROC 0.03; 1000 steps take about two minutes of a CPU core
+/// (`benches/results/2026-11-30-anomaly.md`).
+const STEPS: u64 = 3000;
+/// Minimum number of pixels to learn from. With less, the network learns the images by heart and
+/// takes new normal ones for defects: pixel AUROC of textures with 8,192 pixels each was 0.67 to
+/// 0.89 by the network, and 0.95 by fixed filters (`benches/results/2026-12-01-anomaly.md`).
+const MIN_PIXELS: usize = 1 << 18;
+
 impl FitArgs {
     fn options(&self) -> crate::error::Result<DetectorOptions> {
-        if self.steps == 0 {
-            bail_usage!("--steps 0: give a number of at least 1");
-        }
         if !(2..=1 << 20).contains(&self.bank) {
             bail_usage!("--bank {}: give a number from 2 to {}", self.bank, 1 << 20);
         }
@@ -141,29 +147,46 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     let Normal { images, normalization, spectrogram } = open(&args, &budget)?;
     let channels = images.channels();
     let [known, _] = split(images.len())?;
-    let (config, graph) = configure(channels, (normalization, spectrogram), args.steps, args.seed)?;
+    let pixels: usize = known.iter().map(|image| images.size(*image).area()).sum();
+    let steps = args.steps.unwrap_or(if pixels < MIN_PIXELS { 0 } else { STEPS });
+    let (config, graph) = configure(channels, (normalization, spectrogram), steps, args.seed)?;
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     interrupt::watch();
     let held = images.held_bytes() + images.reading_bytes();
-    args.common.status(&format!("network: {} steps on {} images", args.steps, known.len()));
-    let bar = features::bar(&args.common, "network: steps", 0);
-    let trained = train(&mut device, (&config, &graph), (&images, &known), held, |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-        !interrupt::requested()
-    });
-    bar.finish_and_clear();
-    if trained.is_err() && interrupt::requested() {
-        let stopped = format!("stopped; {} was not written", args.out.display());
-        return Err(Interrupted(stopped).into());
-    }
-    let bytes = model::to_bytes(&mut device, &graph, &trained?.store)?;
+    let bytes = if steps == 0 {
+        if args.steps.is_none() {
+            args.common.status(&format!(
+                "no network: the images to learn from have {pixels} pixels, too few of the \
+                 {MIN_PIXELS} that it needs"
+            ));
+        }
+        untrained(&mut device, &graph, args.seed)?
+    } else {
+        args.common.status(&format!("network: {steps} steps on {} images", known.len()));
+        let bar = features::bar(&args.common, "network: steps", 0);
+        let trained =
+            train(&mut device, (&config, &graph), (&images, &known), held, |done, total| {
+                bar.set_length(total);
+                bar.set_position(done);
+                !interrupt::requested()
+            });
+        bar.finish_and_clear();
+        if trained.is_err() && interrupt::requested() {
+            let stopped = format!("stopped; {} was not written", args.out.display());
+            return Err(Interrupted(stopped).into());
+        }
+        model::to_bytes(&mut device, &graph, &trained?.store)?
+    };
     let loaded = model::load_bytes(&bytes, "the trained network")?;
     let tile = tile_of(&graph, images.sizes())?;
     let tiled = tiled(&graph, tile)?;
     let largest = images.sizes().map(|size| Image::bytes(channels, size)).max().unwrap_or(0);
-    let mut extractor = ViewExtractor::open(&mut device, &loaded, &tiled, held + largest)?;
+    let mut extractor = if steps == 0 {
+        ViewExtractor::without_network()
+    } else {
+        ViewExtractor::open(&mut device, &loaded, &tiled, held + largest)?
+    };
     let bar = features::bar(&args.common, "detector: images", 0);
     let detector = Detector::fit(
         &mut device,
@@ -181,20 +204,31 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     files::write_atomically(&written[0], &bytes)?;
     detector.save(&args.out)?;
     args.common.report_kernels(&mut device);
-    report(&args, &detector, &written.map(|file| file.display().to_string()));
+    report((&args, steps), &detector, &written.map(|file| file.display().to_string()));
     Ok(())
 }
 
 /// Prints the result.
-fn report(args: &FitArgs, detector: &Detector, files: &[String]) {
+fn report((args, steps): (&FitArgs, u64), detector: &Detector, files: &[String]) {
     let calibration = &detector.calibration;
-    let values = detector.bank.mean.len();
-    let kept = detector.bank.members.len() / values;
+    let banks = [Some(&detector.banks.filters), detector.banks.features.as_ref()];
+    let banks: Vec<(&str, usize, usize)> = ["filters", "network"]
+        .into_iter()
+        .zip(banks)
+        .filter_map(|(name, bank)| bank.map(|bank| (name, bank.spacing.len(), bank.mean.len())))
+        .collect();
+
     if args.common.json {
         outln!(
             "{}",
             json!({
-                "kind": "fit", "steps": args.steps, "descriptors": kept, "values": values,
+                                "kind": "fit", "steps": steps, "banks": banks
+                    .iter()
+                    .map(|(name, kept, values)| {
+                        json!({"name": name, "descriptors": kept, "values": values})
+                    })
+                    .collect::<Vec<_>>(),
+
                 "gathered": calibration.gathered, "held_out": calibration.held_out,
                 "rate": calibration.rate, "stated_rate": calibration.guaranteed_rate(),
                 "image_threshold": calibration.image_threshold,
@@ -203,11 +237,10 @@ fn report(args: &FitArgs, detector: &Detector, files: &[String]) {
         );
         return;
     }
-    outln!(
-        "bank: {kept} descriptors with {values} values each, from {} images; {} images held out",
-        calibration.gathered,
-        calibration.held_out
-    );
+    for (name, kept, values) in &banks {
+        outln!("bank of the {name}: {kept} descriptors with {values} values each");
+    }
+    outln!("{} images learned from, {} held out", calibration.gathered, calibration.held_out);
     outln!(
         "thresholds: image {:.3}, pixel {:.3}, at a false-alarm rate of {} %; written to {}",
         calibration.image_threshold,

@@ -11,10 +11,11 @@ use clap::Args;
 
 use super::{CommandArgs, Common, commands, not_a_model};
 use crate::bail_usage;
+use crate::device::Device;
 use crate::error::Result;
 use crate::model::{self, Graph, LoadedModel};
 use crate::shape::Size;
-use crate::tasks::anomaly::{Detector, tiled};
+use crate::tasks::anomaly::{Banks, Detector, ViewExtractor, descriptor_length, tiled};
 
 /// Find anomalies in images with a detector that is fitted to normal images only: heat maps,
 /// scores, and thresholds at a chosen false-alarm rate.
@@ -62,15 +63,27 @@ impl Fitted {
         let detector = Detector::load(folder, &loaded.hash)?;
         let [h, w] = detector.calibration.tile;
         let tiled = tiled(&loaded.graph, Size { h, w })?;
-        let (values, depth) = (detector.bank.mean.len(), tiled.nodes[tiled.code].dims.c);
-        if values != depth {
+        let Banks { filters, features } = &detector.banks;
+        let pairs = [
+            Some((filters.mean.len(), descriptor_length(tiled.nodes[0].dims.c))),
+            features.as_ref().map(|bank| (bank.mean.len(), tiled.nodes[tiled.code].dims.c)),
+        ];
+        for (values, depth) in pairs.into_iter().flatten().filter(|(a, b)| a != b) {
             bail_usage!(
-                "{}: the bank has {values} values per descriptor, but the network has {depth}; \
-                 make a detector with `csae anomaly fit`",
+                "{}: a bank has {values} values per descriptor, but the images have {depth}; make \
+                 a detector with `csae anomaly fit`",
                 folder.display()
             );
         }
         Ok(Self { loaded, detector, tiled })
+    }
+
+    /// Computes the views of images that occupy `data` bytes.
+    fn extractor(&self, device: &mut Device, data: u64) -> Result<ViewExtractor<'_>> {
+        if self.detector.banks.features.is_none() {
+            return Ok(ViewExtractor::without_network());
+        }
+        ViewExtractor::open(device, &self.loaded, &self.tiled, data)
     }
 
     /// Number of channels of images.

@@ -19,7 +19,7 @@ use crate::report::picture::{self, Picture};
 use crate::report::rendering::Rendering;
 use crate::report::signals;
 use crate::shape::{Dims, Size};
-use crate::tasks::anomaly::{Detector, Image, ViewExtractor, Views};
+use crate::tasks::anomaly::{Detector, Image, Views};
 use crate::tasks::shards::{Format, Info, Table, quoted};
 
 /// Score images of any size: how anomalous each is, whether it exceeds the threshold, and where.
@@ -218,7 +218,7 @@ fn run(args: ScoreArgs) -> anyhow::Result<()> {
     let mut device = args.common.open()?;
     device.limit_memory(budget.all);
     let reserved = targets.bytes(|size| Image::bytes(channels, size));
-    let mut extractor = ViewExtractor::open(&mut device, &fitted.loaded, &fitted.tiled, reserved)?;
+    let mut extractor = fitted.extractor(&mut device, reserved)?;
     let mut handles = Handles::default();
     if let Some(table) = table.as_mut().filter(|_| args.out.is_some()) {
         table.start_journal()?;

@@ -27,8 +27,10 @@ impl Image {
     /// Bytes needed for an image of `size` with `channels` channels, besides the batches of the
     /// network.
     pub fn bytes(channels: usize, size: Size) -> u64 {
-        // The image, padded to the tile and as read; odds and their weights in f64; up to eight
-        // maps of views and smoothing, and descriptors: about 2.5 values a pixel in f64 and f32.
-        size.area() as u64 * (9 * channels as u64 + 16 + 8 * 4 + 30)
+        // The image, padded to the tile and as read, and one combination of its channels; filtered
+        // maps and descriptors on a grid of 2×2 pixels, twice; odds and their weights in f64; up to
+        // eight maps of views and smoothing; features, about 2.5 values a pixel in f64 and f32.
+        let filters = 4 * 6 + 2 * super::filters::depth(channels) as u64;
+        size.area() as u64 * (9 * channels as u64 + filters + 16 + 8 * 4 + 30)
     }
 }

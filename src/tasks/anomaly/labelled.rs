@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::detector::Detector;
 use super::image::Image;
-use super::views::{VIEWS, ViewExtractor, score};
+use super::views::{ViewExtractor, score};
 use crate::advice::Advice;
 use crate::data;
 use crate::data::formats::content::EXTENSIONS;
@@ -223,7 +223,7 @@ pub struct Report {
     /// By the heat map.
     pub all: Evaluation,
     /// By each view alone, in the order of [`VIEWS`].
-    pub views: [Evaluation; 2],
+    pub views: Vec<Evaluation>,
     /// For each kind of defect against all normal images: its name, the number of its images, and
     /// the evaluation of the heat map.
     pub kinds: Vec<(String, usize, Evaluation)>,
@@ -248,7 +248,7 @@ pub fn evaluate(
     mut progress: impl FnMut(usize),
 ) -> Result<Report> {
     let mut all = Evaluation::default();
-    let mut views: [Evaluation; VIEWS.len()] = std::array::from_fn(|_| Evaluation::default());
+    let mut views = vec![Evaluation::default(); detector.calibration.statistics.len()];
     // Normal pixels are the pixels of normal images, and the pixels of defective images outside the
     // masks.
     let (mut good, mut kinds, mut skipped) = (Evaluation::default(), Vec::new(), Vec::new());

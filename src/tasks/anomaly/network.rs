@@ -1,5 +1,5 @@
 //! The network: it separates painted defects from normal pixels. Its maps also give descriptors for
-//! the bank.
+//! a bank.
 
 use rayon::prelude::*;
 
@@ -8,7 +8,7 @@ use super::pretext::{Sample, random_crop, sample};
 use crate::data::{Handles, LogMel, Normalization, Pixels};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::Graph;
+use crate::model::{Graph, Purpose, Store};
 use crate::rng::Stream;
 use crate::shape::{Dims, Size};
 use crate::spec::Config;
@@ -28,7 +28,7 @@ pub const CROP: usize = 96;
 const WEIGHTS: [f32; 2] = [1.0, 2.0];
 
 /// The configuration of a network for images with `channels` channels, which records how images are
-/// read, and its graph for crops.
+/// read, and its graph for crops. 0 steps are for a network that is not trained.
 ///
 /// # Errors
 /// If the number of steps is not valid.
@@ -38,7 +38,7 @@ pub fn configure(
     steps: u64,
     seed: u64,
 ) -> Result<(Config, Graph)> {
-    let set = [format!("train.steps={steps}"), format!("seed={seed}")];
+    let set = [format!("train.steps={}", steps.max(1)), format!("seed={seed}")];
     let mut config = Config::parse(CONFIG, "the network of detectors", &set)?;
     config.model.classes = CLASSES.map(str::to_owned).to_vec();
     (config.model.normalization, config.model.spectrogram) = (normalization, spectrogram);
@@ -81,6 +81,16 @@ pub fn train<'a>(
     // Fails if a parameter is not finite.
     trainer.capture(device, &mut log)?;
     Ok(trainer)
+}
+
+/// The file of a network that is not trained, and that is not used: it records how images are read.
+///
+/// # Errors
+/// If the device fails.
+pub fn untrained(device: &mut Device, graph: &Graph, seed: u64) -> Result<Vec<u8>> {
+    let store = Store::new(device, graph, Purpose::Infer)?;
+    store.initialise(device, graph, seed);
+    crate::model::to_bytes(device, graph, &store)
 }
 
 /// Random crops of normal images with painted defects.

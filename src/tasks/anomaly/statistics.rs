@@ -1,4 +1,4 @@
-//! Statistics of maps over normal images, by distance from the image's border, and the thresholds
+//! Statistics of maps over normal images, by distance from the image's borders, and the thresholds
 //! that follow from the scores of normal images.
 
 use serde::{Deserialize, Serialize};
@@ -7,9 +7,12 @@ use crate::shape::Size;
 
 /// Width of a band of equal distance from the border, in pixels.
 const BAND: usize = 4;
-/// Number of bands. The last one is the interior, from 32 pixels on: the border of an object and
-/// its shadow are narrower on most photographs.
-pub const BANDS: usize = 9;
+/// Number of bands along each of the four borders: the edge of an object and its shadow are
+/// narrower than 28 pixels on most photographs.
+const DEPTH: usize = 7;
+/// Number of all bands. The last one is the interior. The borders have bands of their own, because
+/// objects often end at two of them only, and light comes from one side.
+pub const BANDS: usize = 4 * DEPTH + 1;
 /// A band's statistics count as much as this many pixels of all bands together. Bands of few small
 /// images would otherwise be estimated from a few dozen independent values.
 const SHRINKAGE: f64 = 4096.0;
@@ -28,13 +31,23 @@ pub struct BandStatistics {
     pub std: f64,
 }
 
-/// The band of each pixel of an image. A side of one pixel, as of signals, has no border.
+/// The band of each pixel of an image: that of the nearest border, of the top and the bottom one if
+/// two are equally near. A side of one pixel, as of signals, has no border.
 fn bands(size: Size) -> impl Iterator<Item = usize> {
-    let distance =
-        |at: usize, side: usize| if side == 1 { usize::MAX } else { at.min(side - 1 - at) };
+    // The distance from the nearest of two borders, and which one it is.
+    let nearest = |at: usize, side: usize| match (at, side - 1 - at) {
+        _ if side == 1 => (usize::MAX, 0),
+        (before, after) if before <= after => (before, 0),
+        (_, after) => (after, 1),
+    };
     (0..size.h).flat_map(move |y| {
-        let down = distance(y, size.h);
-        (0..size.w).map(move |x| (down.min(distance(x, size.w)) / BAND).min(BANDS - 1))
+        let (down, vertical) = nearest(y, size.h);
+        (0..size.w).map(move |x| {
+            let (across, horizontal) = nearest(x, size.w);
+            let (distance, border) =
+                if down <= across { (down, vertical) } else { (across, 2 + horizontal) };
+            if distance / BAND < DEPTH { border * DEPTH + distance / BAND } else { BANDS - 1 }
+        })
     })
 }
 
@@ -106,7 +119,10 @@ impl BandMoments {
 /// larger one of two estimates. The quantile of the scores holds for any distribution (split
 /// conformal prediction: Vovk et al., "Algorithmic Learning in a Random World", 2005), but not
 /// below a rate of 1/(n + 1). The other one continues the tail of the scores by an exponential
-/// distribution (Pickands, "Statistical inference using extreme order statistics", 1975).
+/// distribution (Pickands, "Statistical inference using extreme order statistics", 1975). Its scale
+/// is only known from the scores of the tail, so that their own threshold would be exceeded more
+/// often; the one used holds the rate on average over such sets of scores (the predictive
+/// distribution, for a scale with the prior density 1/s).
 pub fn threshold(mut scores: Vec<f32>, rate: f64) -> f32 {
     scores.sort_by(f32::total_cmp);
     let n = scores.len();
@@ -119,7 +135,8 @@ pub fn threshold(mut scores: Vec<f32>, rate: f64) -> f32 {
     }
     let from = f64::from(scores[n - tail - 1]);
     let excess = scores[n - tail..].iter().map(|score| f64::from(*score) - from).sum::<f64>();
-    let continued = from + excess / tail as f64 * (share / rate).ln();
+    let tail = tail as f64;
+    let continued = from + excess * ((share / rate).powf(1.0 / tail) - 1.0);
     quantile.max(continued as f32)
 }
 
@@ -133,14 +150,19 @@ mod tests {
         let size = Size::new(100, 90);
         let mut stream = Stream::new(1, "test");
         let mut map = || -> Vec<f32> {
-            bands(size).map(|band| stream.normal() + if band == 0 { 50.0 } else { 0.0 }).collect()
+            let level = |band| if band % DEPTH == 0 && band < BANDS - 1 { 50.0 } else { 0.0 };
+            bands(size).map(|band| stream.normal() + level(band)).collect()
         };
         let mut moments = BandMoments::default();
-        (0..20).for_each(|_| moments.add(&map(), size));
+        (0..60).for_each(|_| moments.add(&map(), size));
         let mut new = map();
         standardise(&mut new, size, &moments.finish());
-        let border: Vec<f32> =
-            new.iter().zip(bands(size)).filter(|(_, band)| *band == 0).map(|(v, _)| *v).collect();
+        let border: Vec<f32> = new
+            .iter()
+            .zip(bands(size))
+            .filter(|(_, band)| *band == DEPTH)
+            .map(|(v, _)| *v)
+            .collect();
         let mean = border.iter().sum::<f32>() / border.len() as f32;
         assert!(mean.abs() < 2.0, "{mean}");
         // The control: pixels elsewhere with the border's brightness are far from normal.
@@ -152,7 +174,10 @@ mod tests {
     #[test]
     fn bands_follow_the_nearest_border() {
         let all: Vec<usize> = bands(Size::new(9, 100)).collect();
-        assert_eq!((all[0], all[4 * 100 + 50], all[4 * 100 + 2]), (0, 1, 0));
+        let at = |y: usize, x: usize| all[y * 100 + x];
+        let (top, bottom, left, right) = (0, DEPTH, 2 * DEPTH, 3 * DEPTH);
+        assert_eq!([at(0, 0), at(0, 50), at(4, 50), at(3, 2)], [top, top, top + 1, left]);
+        assert_eq!([at(8, 50), at(5, 50), at(4, 97)], [bottom, bottom, right]);
         assert!(bands(Size::new(1, 100)).any(|band| band == BANDS - 1));
     }
 

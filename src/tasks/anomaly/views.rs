@@ -1,8 +1,9 @@
-//! The two views of an image and the heat map that they form.
+//! The views of an image and the heat map that they form.
 
 use super::Image;
-use super::bank::Bank;
-use super::field::Describer;
+use super::bank::{Bank, Banks};
+use super::field::{Describer, DescriptorGrid};
+use super::filters;
 use super::smooth::blur;
 use super::statistics::{BANDS, BandStatistics, standardise};
 use crate::device::Device;
@@ -11,15 +12,16 @@ use crate::infer::batches::{Inference, MemoryInUse};
 use crate::model::{Graph, LoadedModel, Purpose, Store, tile_geometry};
 use crate::shape::{Dims, Size};
 
-/// Names of the views, in storage order.
-pub const VIEWS: [&str; 2] = ["network", "distance"];
+/// Names of the views, in storage order. A detector without a network has only the first one.
+pub const VIEWS: [&str; 3] = ["filters", "network", "features"];
 /// Share of the pixels whose mean is the score. A single pixel is noise, and small defects cover
 /// few pixels. Image AUROC of magnetic tiles was 0.79 with 0.1 %, 0.77 with 0.3 % and 0.74 with 1 %
 /// (`benches/results/2026-11-30-anomaly.md`).
 const TOP: f64 = 0.001;
 /// The heat map is smoothed by Gaussians with a standard deviation of this share of the image's
 /// shorter side, and of twice as much. Unsmoothed it shows the edges of a large defect, but not its
-/// inside.
+/// inside; pixel AUROC of textures was then 0.944 in place of 0.948
+/// (`benches/results/2026-12-01-anomaly.md`).
 const SMOOTHING: f64 = 1.0 / 40.0;
 /// Maximum of that standard deviation in pixels: work grows with it.
 const MAX_SMOOTHING: f64 = 16.0;
@@ -48,8 +50,8 @@ pub fn tiled(graph: &Graph, tile: Size) -> Result<Graph> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Views {
     /// Each view in standard deviations of normal pixels, in the order of [`VIEWS`].
-    pub maps: [Vec<f32>; 2],
-    /// The heat map: the mean of the views, averaged with itself smoothed by two Gaussians.
+    pub maps: Vec<Vec<f32>>,
+    /// The heat map: the mean of the views, smoothed by two Gaussians, of which the mean is taken.
     pub heat: Vec<f32>,
     /// The image's score: [`score`] of the mean of the views.
     pub score: f32,
@@ -58,17 +60,20 @@ pub struct Views {
 impl Views {
     /// Forms the heat map of an image of `size` from its raw views.
     pub fn new(
-        mut maps: [Vec<f32>; 2],
+        mut maps: Vec<Vec<f32>>,
         size: Size,
-        statistics: &[[BandStatistics; BANDS]; 2],
+        statistics: &[[BandStatistics; BANDS]],
     ) -> Self {
         for (map, statistics) in maps.iter_mut().zip(statistics) {
             standardise(map, size, statistics);
         }
-        let mean: Vec<f32> = maps[0].iter().zip(&maps[1]).map(|(a, b)| 0.5 * (a + b)).collect();
+        let mut mean = vec![0.0_f32; size.area()];
+        for map in &maps {
+            mean.iter_mut().zip(map).for_each(|(mean, value)| *mean += value / maps.len() as f32);
+        }
         let sigma = (SMOOTHING * size.h.min(size.w) as f64).min(MAX_SMOOTHING);
         let (narrow, wide) = (blur(&mean, size, sigma), blur(&mean, size, 2.0 * sigma));
-        let heat = mean.iter().zip(narrow).zip(wide).map(|((a, b), c)| (a + b + c) / 3.0).collect();
+        let heat = narrow.iter().zip(wide).map(|(a, b)| 0.5 * (a + b)).collect();
         let score = score(&mean);
         Self { maps, heat, score }
     }
@@ -94,11 +99,16 @@ pub fn score(map: &[f32]) -> f32 {
 /// Computes the views of images.
 #[derive(Debug)]
 pub struct ViewExtractor<'a> {
-    /// The network on images of any size.
-    pub(super) describer: Describer<'a>,
+    /// The network on images of any size, if the detector has one.
+    pub(super) describer: Option<Describer<'a>>,
 }
 
 impl<'a> ViewExtractor<'a> {
+    /// The views that need no network.
+    pub const fn without_network() -> Self {
+        Self { describer: None }
+    }
+
     /// Loads a detector's network for the tiles of `graph`. `data` is the number of bytes that
     /// images occupy.
     ///
@@ -121,12 +131,7 @@ impl<'a> ViewExtractor<'a> {
     pub fn new(device: &Device, graph: &'a Graph, store: &Store, data: u64) -> Result<Self> {
         let mut inference = Inference::new(graph, store);
         inference.fit(device, MemoryInUse { parameters: store.bytes(), data })?;
-        Ok(Self { describer: Describer::new(inference) })
-    }
-
-    /// Number of values of a descriptor.
-    pub fn depth(&self) -> usize {
-        self.describer.depth()
+        Ok(Self { describer: Some(Describer::new(inference)) })
     }
 
     /// The views as they are, before statistics of normal pixels.
@@ -134,12 +139,19 @@ impl<'a> ViewExtractor<'a> {
         &mut self,
         device: &mut Device,
         image: &Image,
-        bank: &Bank,
-    ) -> Result<[Vec<f32>; 2]> {
+        banks: &Banks,
+    ) -> Result<Vec<Vec<f32>>> {
         let size = image.dims.size();
-        let found = self.describer.describe(device, &image.pixels, size)?;
-        let distances = bank.distances(&found.grid.values);
-        Ok([found.odds, found.grid.interpolate(&distances, size)])
+        let map = |bank: &Bank, grid: DescriptorGrid| {
+            grid.interpolate(&bank.distances(&grid.values), size)
+        };
+        let filtered = filters::describe(&image.pixels, image.dims);
+        let mut maps = vec![map(&banks.filters, filtered)];
+        if let (Some(describer), Some(bank)) = (&mut self.describer, &banks.features) {
+            let found = describer.describe(device, &image.pixels, size)?;
+            maps.extend([found.odds, map(bank, found.grid)]);
+        }
+        Ok(maps)
     }
 }
 
