@@ -39,8 +39,8 @@ pub struct FitArgs {
     /// Folder for the detector
     #[arg(short, long, value_name = "DIR")]
     out: PathBuf,
-    /// Number of training steps of the network; 0 does without it [default: 3000, or 0 if normal
-    /// images have fewer than 262,144 pixels in all]
+    /// Number of training steps of the network; 0 does without it [default: 3000, or 0 if the
+    /// images to learn from have fewer than 262,144 pixels]
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
     /// Number of descriptors of normal images to keep in each bank
