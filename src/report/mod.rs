@@ -1,5 +1,6 @@
 //! Results as pictures, charts and HTML pages, and the training history.
 
+pub mod boxes;
 pub mod chart;
 mod colour_bar;
 mod colour_map;

@@ -111,7 +111,10 @@ fn predictions_are_drawn_and_written_as_annotations() {
     let predict = Command::new("detect predict").arg(run).arg(&shapes.images);
     predict.out(&found).on_cpu().quiet().succeed();
     let picture = decode_file(&Path::new(&found).join("03.png")).unwrap();
-    assert_eq!(picture.dims, Dims::new(3, SHAPES[0], SHAPES[1]));
+    // Enlarged by a whole factor, so that labels can be read.
+    let scale = picture.dims.h / SHAPES[0];
+    assert!(scale > 1);
+    assert_eq!(picture.dims, Dims::new(3, scale * SHAPES[0], scale * SHAPES[1]));
     let all: Value = serde_json::from_str(&text(format!("{found}/detections.json"))).unwrap();
     let own = all.as_array().unwrap().iter().filter(|one| one["image"] == "03.png").count();
     let boxes = read_voc(&Path::new(&found).join("03.xml")).unwrap();

@@ -46,13 +46,13 @@ fn share(line: &Value) -> f64 {
 }
 
 #[test]
-fn an_optimised_texture_has_the_exemplars_statistics_and_the_size_asked_for() {
+fn a_texture_has_the_exemplars_statistics_and_the_size_asked_for() {
     let folder = TempFolder::new("texture");
     let (exemplar, out) = (bricks(&folder, "bricks.png", [48, 64]), folder.path("out"));
     let result = || pixels(&format!("{out}/bricks.png"));
-    let texture = texture(&exemplar, &out).flags("--optimise --steps 40 --size 80x56");
+    let texture = texture(&exemplar, &out).flags("--size 80x56");
     let line = texture.json().remove(0);
-    assert!(share(&line) < 0.3, "{line}");
+    assert!(share(&line) < 0.6, "{line}");
     let (first, h, w) = result();
     assert_eq!((h, w), (56, 80));
     // The same seed gives the same texture, another seed another.
@@ -63,7 +63,7 @@ fn an_optimised_texture_has_the_exemplars_statistics_and_the_size_asked_for() {
 }
 
 #[test]
-fn a_quick_texture_is_twice_as_large_as_its_exemplar() {
+fn a_texture_is_twice_as_large_as_its_exemplar() {
     let folder = TempFolder::new("texture-quick");
     let (exemplar, out) = (bricks(&folder, "bricks.png", [48, 64]), folder.path("out"));
     let quick = texture(&exemplar, &out).json().remove(0);
@@ -88,22 +88,13 @@ fn seams(path: &str) -> (f64, f64) {
     (column(w - 1) / max(&column, w), row(h - 1) / max(&row, h))
 }
 
-fn assert_tiles_meet(flags: &str) {
+#[test]
+fn tiles_meet() {
     let folder = TempFolder::new("tiles");
     let (exemplar, out) = (bricks(&folder, "bricks.png", [64, 64]), folder.path("out"));
-    texture(&exemplar, &out).flags("--tile --size 72x88").flags(flags).succeed();
+    texture(&exemplar, &out).flags("--tile --size 72x88").succeed();
     let (across, down) = seams(&format!("{out}/bricks.png"));
     assert!(across < 1.3 && down < 1.3, "{across} {down}");
-}
-
-#[test]
-fn quick_tiles_meet() {
-    assert_tiles_meet("");
-}
-
-#[test]
-fn optimised_tiles_meet() {
-    assert_tiles_meet("--optimise --steps 15");
 }
 
 /// Height and width of the styled images.
@@ -237,7 +228,7 @@ fn both_paths_synthesize_alike() {
     let Some(_turn) = gpu::turn() else { return };
     let folder = TempFolder::new("texture-gpu");
     let exemplar = bricks(&folder, "bricks.png", [48, 48]);
-    let texture = Command::new("texture --optimise --steps 4 --size 56").arg(&exemplar);
+    let texture = Command::new("texture --size 56").arg(&exemplar);
     let found = assert_paths_agree(&texture, "bricks.png", 1.0);
     // The comparison distinguishes images.
     let reversed: Vec<u8> = found.iter().rev().copied().collect();
@@ -282,8 +273,6 @@ fn wrong_options_of_textures_are_refused() {
     let cases: &[(&str, &[&str])] = &[
         ("--size 20", &["20x20", "32x32"]),
         ("--size 3x9000", &["--size 3x9000"]),
-        ("--steps 5", &["--optimise"]),
-        ("--optimise --steps 0", &["--steps 0"]),
         ("-m denoise", &["denoise", "colour"]),
     ];
     for (flags, words) in cases {
@@ -299,9 +288,6 @@ fn textures_that_do_not_fit_in_memory_are_refused() {
     let texture = || Command::new("texture").arg(bricks(&folder, "large.png", [64, 64]));
     let large = texture().flags("--size 4000 --max-memory 300MiB");
     refused(large, &["4032x4032", "MiB", "--max-memory"]);
-    // Each part would fit, but not all of them together.
-    let parts = texture().flags("--size 500 --optimise --max-memory 200MiB");
-    refused(parts, &["532x532", "MiB", "--max-memory"]);
 }
 
 #[test]
@@ -313,6 +299,8 @@ fn wrong_options_of_styles_are_refused() {
     refused(style().flags("--mix 1,2"), &["--mix"]);
     refused(style().args(["--mask", &large, &large]), &["--mask", "2 masks for 1"]);
     refused(style().flags("--style-scale 0"), &["--style-scale 0"]);
+    refused(style().flags("--steps 5"), &["--optimise"]);
+    refused(style().flags("--optimise --steps 0"), &["--steps 0"]);
 }
 
 #[test]

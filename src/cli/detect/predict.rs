@@ -18,7 +18,8 @@ use crate::data::{Handles, LoadOptions};
 use crate::error::Result;
 use crate::files;
 use crate::model::Purpose;
-use crate::report::picture;
+use crate::report::boxes::{LabelledBox, with_boxes};
+use crate::report::picture::Picture;
 use crate::shape::Dims;
 use crate::tasks::detect::Detector;
 use crate::tasks::shards::{Format, Info, Table, json_rows};
@@ -28,9 +29,10 @@ const ALL: &str = "detections.json";
 
 /// Detect objects in images of any size: images with drawn boxes, JSON and Pascal VOC XML.
 ///
-/// NAME.png is the image with a frame around each object, in the colour of its class. NAME.xml
-/// holds the boxes in Pascal VOC format. detections.json holds the boxes of all images: file,
-/// class, score and [left, top, width, height], as in COCO results.
+/// NAME.png is the image with a frame around each object, in the colour of its class, labelled with
+/// class and score; small images are enlarged. NAME.xml holds the boxes in Pascal VOC format.
+/// detections.json holds the boxes of all images: file, class, score and [left, top, width,
+/// height], as in COCO results.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   csae detect predict runs/detector new/ -o out/
@@ -65,30 +67,28 @@ pub struct PredictArgs {
     common: Common,
 }
 
-/// The image with a frame around each detection, those with the highest scores on top.
-fn draw_boxes(pixels: &[u8], Dims { c, h, w }: Dims, found: &[Detection]) -> Vec<f32> {
+/// The image with a labelled frame around each detection, those with the highest scores on top.
+fn draw_boxes(pixels: &[u8], dims: Dims, (found, classes): (&[Detection], &[String])) -> Picture {
+    let c = dims.c;
     let value =
         |pixel: &[u8], channel: usize| f32::from(pixel[if c >= 3 { channel } else { 0 }]) / 255.0;
-    let mut out: Vec<f32> = pixels
+    let pixels = pixels
         .chunks_exact(c)
         .flat_map(|pixel| [0, 1, 2].map(|channel| value(pixel, channel)))
         .collect();
-    let thick = (h.min(w) / 200).max(1);
-    for one in found.iter().rev() {
-        let Bounds { left, top, right, bottom } = one.bounds;
-        let shade = class_colour(one.class + 1).map(|value| f32::from(value) / 255.0);
-        let [left, right] = [left, right].map(|x| (x.round().max(0.0) as usize).min(w));
-        let [top, bottom] = [top, bottom].map(|y| (y.round().max(0.0) as usize).min(h));
-        for y in top..bottom {
-            for x in left..right {
-                let frame = (y - top).min(bottom - 1 - y).min(x - left).min(right - 1 - x) < thick;
-                if frame {
-                    out[(y * w + x) * 3..][..3].copy_from_slice(&shade);
-                }
+    let boxes: Vec<LabelledBox> = found
+        .iter()
+        .rev()
+        .map(|one| {
+            let Bounds { left, top, right, bottom } = one.bounds;
+            LabelledBox {
+                edges: [left, top, right, bottom],
+                colour: class_colour(one.class + 1).map(|value| f32::from(value) / 255.0),
+                label: format!("{} {:.2}", classes[one.class], one.score),
             }
-        }
-    }
-    out
+        })
+        .collect();
+    with_boxes(&Picture { dims: Dims { c: 3, ..dims }, pixels }, &boxes)
 }
 
 fn as_json(image: &str, classes: &[String], found: &[Detection]) -> Vec<Value> {
@@ -168,7 +168,8 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
     detector.fit(
         &device,
         2 * store.bytes(),
-        targets.bytes(|size| (size.area() * (channels + 3 * 4)) as u64),
+        // The image, and the picture before and after boxes are drawn.
+        targets.bytes(|size| (size.area() * (channels + 2 * 3 * 4)) as u64),
     )?;
     let classes = detector.classes();
     let mut handles = Handles::default();
@@ -181,8 +182,7 @@ fn run(args: PredictArgs) -> anyhow::Result<()> {
         let objects = as_json(name, classes, &found);
         table.push(*place, name, json_rows(&objects))?;
         files::make_folder(target.parent().unwrap_or(Path::new("")))?;
-        let boxes = draw_boxes(&pixels, dims, &found);
-        picture::save_png(target, &boxes, Dims { c: 3, ..dims })?;
+        draw_boxes(&pixels, dims, (&found, classes)).save(target)?;
         files::write_atomically(
             &target.with_extension("xml"),
             to_voc(name, dims, classes, &found).as_bytes(),

@@ -4,14 +4,12 @@
 pub mod stylize;
 pub mod texture;
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 
 use super::outputs::single_file;
-use super::{Common, budget, interrupt, refuse_existing};
+use super::{Common, budget, refuse_existing};
 use crate::bail_usage;
 use crate::data::image_file::ImageFile;
 use crate::data::pattern;
@@ -22,7 +20,6 @@ use crate::report::picture::Picture;
 use crate::shape::{Dims, Size};
 use crate::tasks::restore::image::fill_hidden;
 use crate::tasks::synthesis::Synthesizer;
-use crate::tasks::synthesis::{Method, Progress};
 
 /// The page that shows all results.
 const GALLERY: &str = "gallery.html";
@@ -34,14 +31,6 @@ pub struct SynthesisArgs {
     /// [default: the bundled paint-3, paint-2 and paint-1]
     #[arg(short, long = "model", value_name = "MODEL")]
     models: Vec<PathBuf>,
-    /// Optimise the image instead of passing it through autoencoders: slower, but closer to the
-    /// target
-    #[arg(long)]
-    optimise: bool,
-    /// Number of optimisation steps at each size, from the smallest up; a texture that need not
-    /// tile takes a third more after its margin is cut off
-    #[arg(long, value_name = "N")]
-    steps: Option<usize>,
     /// Overwrite existing files
     #[arg(long)]
     force: bool,
@@ -87,62 +76,7 @@ impl SynthesisArgs {
     fn facts(&self, device: &Device) -> Vec<(&'static str, String)> {
         let names: Vec<String> =
             self.names().iter().map(|name| name.display().to_string()).collect();
-        let method = if self.optimise { "optimisation" } else { "one pass" };
-        vec![
-            ("models", names.join(", ")),
-            ("method", method.to_owned()),
-            ("device", device.label()),
-        ]
-    }
-
-    /// The method that the flags choose. `steps` is the default number of steps.
-    fn method(&self, steps: usize) -> Result<Method> {
-        Ok(match (self.optimise, self.steps) {
-            (_, Some(0)) => bail_usage!("--steps 0: give at least 1"),
-            (true, given) => Method::Optimise { steps: given.unwrap_or(steps) },
-            (false, Some(_)) => bail_usage!("--steps needs --optimise"),
-            (false, None) => Method::Quick,
-        })
-    }
-
-    /// A progress display named `what`: a bar on a terminal, lines in a log.
-    fn progress_display(&self, what: String) -> ProgressDisplay {
-        let silent = self.common.quiet || self.common.json;
-        let bar = if silent || !std::io::stderr().is_terminal() {
-            ProgressBar::hidden()
-        } else {
-            let style =
-                ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {eta} left");
-            ProgressBar::new(0)
-                .with_style(style.expect("the template is valid"))
-                .with_prefix(what.clone())
-        };
-        let lines = !silent && bar.is_hidden();
-        ProgressDisplay { bar, lines, what }
-    }
-}
-
-/// Shows the progress of one picture.
-struct ProgressDisplay {
-    bar: ProgressBar,
-    lines: bool,
-    what: String,
-}
-
-impl ProgressDisplay {
-    /// Shows the progress. Returns whether to continue.
-    fn update(&self, progress: Progress) -> bool {
-        let Progress { done, total, loss } = progress;
-        self.bar.set_length(total as u64);
-        self.bar.set_position(done as u64);
-        if loss.is_finite() {
-            self.bar.set_message(format!("loss {loss:.5}"));
-            // At most ten lines per picture.
-            if self.lines && (10 * done / total > 10 * (done - 1) / total) {
-                errln!("{}  step {done}/{total}  loss {loss:.5}", self.what);
-            }
-        }
-        !interrupt::requested()
+        vec![("models", names.join(", ")), ("device", device.label())]
     }
 }
 

@@ -1,9 +1,11 @@
 //! `csae stylize`: style transfer.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{
@@ -18,9 +20,9 @@ use crate::files;
 use crate::model::Store;
 use crate::report::picture::Picture;
 use crate::shape::{Dims, Size};
-use crate::tasks::synthesis::Method;
 use crate::tasks::synthesis::gallery;
 use crate::tasks::synthesis::gallery::StyleEntry;
+use crate::tasks::synthesis::{Method, Progress};
 use crate::tasks::synthesis::{
     StyleOptions, StyledPicture, Synthesizer, brightness, check_style_memory, stylize,
 };
@@ -63,6 +65,13 @@ pub struct StylizeArgs {
     /// Size of the style relative to the content; larger values give larger strokes
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     style_scale: f64,
+    /// Optimise the picture instead of passing it through autoencoders: slower, but with more of
+    /// the style's strokes
+    #[arg(long)]
+    optimise: bool,
+    /// Number of optimisation steps [default: 100]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
     /// Folder for the results, or the PNG file of a single result, without gallery.html
     #[arg(short, long, value_name = "PATH", default_value = "styled")]
     out: PathBuf,
@@ -70,7 +79,7 @@ pub struct StylizeArgs {
     pub(in crate::cli) synthesis: SynthesisArgs,
 }
 
-/// Default number of optimisation steps at each size.
+/// Default number of optimisation steps.
 const STEPS: usize = 100;
 
 /// One result: a content, and the styles of its regions.
@@ -93,7 +102,28 @@ impl StylizeArgs {
         if let Some(size) = self.size.filter(|size| !(32..=1 << 14).contains(size)) {
             bail_usage!("--size {size}: give a side from 32 to {} pixels", 1 << 14);
         }
-        self.synthesis.method(STEPS)
+        Ok(match (self.optimise, self.steps) {
+            (_, Some(0)) => bail_usage!("--steps 0: give at least 1"),
+            (true, given) => Method::Optimise { steps: given.unwrap_or(STEPS) },
+            (false, Some(_)) => bail_usage!("--steps needs --optimise"),
+            (false, None) => Method::Quick,
+        })
+    }
+
+    /// A progress display named `what`: a bar on a terminal, lines in a log.
+    fn progress_display(&self, what: String) -> ProgressDisplay {
+        let silent = self.synthesis.common.quiet || self.synthesis.common.json;
+        let bar = if silent || !std::io::stderr().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            let style =
+                ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len}  {msg}  {eta} left");
+            ProgressBar::new(0)
+                .with_style(style.expect("the template is valid"))
+                .with_prefix(what.clone())
+        };
+        let lines = !silent && bar.is_hidden();
+        ProgressDisplay { bar, lines, what }
     }
 
     /// Every content with every style, or with all of them at once.
@@ -202,6 +232,30 @@ impl StylizeArgs {
     }
 }
 
+/// Shows the progress of one picture.
+struct ProgressDisplay {
+    bar: ProgressBar,
+    lines: bool,
+    what: String,
+}
+
+impl ProgressDisplay {
+    /// Shows the progress. Returns whether to continue.
+    fn update(&self, progress: Progress) -> bool {
+        let Progress { done, total, loss } = progress;
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
+        if loss.is_finite() {
+            self.bar.set_message(format!("loss {loss:.5}"));
+            // At most ten lines per picture.
+            if self.lines && (10 * done / total > 10 * (done - 1) / total) {
+                errln!("{}  step {done}/{total}  loss {loss:.5}", self.what);
+            }
+        }
+        !interrupt::requested()
+    }
+}
+
 /// A size whose longer side is `longer`.
 fn scaled(own: Size, longer: usize) -> Size {
     let by = longer as f64 / own.h.max(own.w) as f64;
@@ -267,7 +321,7 @@ fn run(mut args: StylizeArgs) -> anyhow::Result<()> {
         for part in &job.parts {
             let mix: Vec<(f64, Picture)> =
                 part.iter().map(|(weight, style)| (*weight, styles[*style].clone())).collect();
-            let display = args.synthesis.progress_display(job.name.clone());
+            let display = args.progress_display(job.name.clone());
             let report = |progress| display.update(progress);
             let styled = stylize(
                 &mut device,
@@ -342,7 +396,9 @@ fn run(mut args: StylizeArgs) -> anyhow::Result<()> {
             contents.push((name, content));
         }
         if let Some(page) = &page {
-            let facts = args.synthesis.facts(&device);
+            let mut facts = args.synthesis.facts(&device);
+            let method = if args.optimise { "optimisation" } else { "one pass" };
+            facts.insert(1, ("method", method.to_owned()));
             let text = gallery::styles(&contents, &named_styles, &shown, &facts)?;
             files::write_atomically(page, text.as_bytes())?;
         }

@@ -21,15 +21,14 @@ use crate::tasks::synthesis::{TextureOptions, check_texture_memory, texture};
 
 /// Synthesize a texture of any size from a small exemplar.
 ///
-/// By default, the exemplar is quilted and the patchwork's code is whitened and coloured until no
-/// patch stands out, which is fast. With --optimise, noise is optimised until its feature
-/// statistics match those of the exemplar. Writes NAME.png for each exemplar, and gallery.html with
-/// all of them beside their exemplars.
+/// Patches of the exemplar are joined where they fit, and the patchwork's code is whitened and
+/// coloured until no patch stands out. Writes NAME.png for each exemplar, and gallery.html with all
+/// of them beside their exemplars.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  csae texture bark.png --optimise
+  csae texture bark.png
   csae texture bark.png brick.png --size 512x256 --tile -o textures/
-  csae texture bark.png --optimise --steps 400 --seed 7")]
+  csae texture bark.png --size 1024 --seed 7")]
 pub struct TextureArgs {
     /// Image files of the exemplars
     #[arg(required = true)]
@@ -40,7 +39,7 @@ pub struct TextureArgs {
     /// Make opposite sides meet, so that the texture tiles
     #[arg(long)]
     tile: bool,
-    /// Seed of the initial noise
+    /// Seed of the choice of patches
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Folder for the results, or the PNG file of a single result, without gallery.html
@@ -49,10 +48,6 @@ pub struct TextureArgs {
     #[command(flatten)]
     pub(in crate::cli) synthesis: SynthesisArgs,
 }
-
-/// Default number of optimisation steps at each size. 300 to 600 made no visible difference
-/// (`benches/results/2026-11-28-textures-and-styles.md`).
-const STEPS: usize = 150;
 
 impl CommandArgs for TextureArgs {
     fn common(&self) -> Option<&Common> {
@@ -70,7 +65,6 @@ impl CommandArgs for TextureArgs {
 
 fn run(mut args: TextureArgs) -> anyhow::Result<()> {
     expand_patterns(&mut args.exemplars)?;
-    let method = args.synthesis.method(STEPS)?;
     let wanted = args.size.as_deref().map(parse_size).transpose()?;
     let names: Vec<String> = args.exemplars.iter().map(|path| stem(path)).collect();
     check_distinct(&names)?;
@@ -87,7 +81,7 @@ fn run(mut args: TextureArgs) -> anyhow::Result<()> {
     // All sizes and their memory are checked before the first texture is synthesized.
     for (path, exemplar) in args.exemplars.iter().zip(&exemplars) {
         let size = size_of(exemplar);
-        let options = TextureOptions { size, tile: args.tile, method, seed: args.seed };
+        let options = TextureOptions { size, tile: args.tile, seed: args.seed };
         // The exemplars, and all textures and exemplars for the page.
         let area: usize = exemplars.iter().map(|e| e.dims.size().area() + size_of(e).area()).sum();
         let held = (area * 3 * size_of_val(&exemplar.pixels[0])) as u64;
@@ -99,12 +93,9 @@ fn run(mut args: TextureArgs) -> anyhow::Result<()> {
     let mut shown = Vec::new();
     for ((path, target), exemplar) in args.exemplars.iter().zip(&targets).zip(exemplars) {
         let size = size_of(&exemplar);
-        let options = TextureOptions { size, tile: args.tile, method, seed: args.seed };
-        let (display, start) = (args.synthesis.progress_display(stem(path)), Instant::now());
-        let made = texture(&mut device, &synthesizers, &exemplar, &options, |progress| {
-            display.update(progress)
-        });
-        display.bar.finish_and_clear();
+        let options = TextureOptions { size, tile: args.tile, seed: args.seed };
+        let start = Instant::now();
+        let made = texture(&mut device, &synthesizers, &exemplar, &options);
         let made = made.map_err(|error| error.at(path.display()))?;
         let seconds = start.elapsed().as_secs_f64();
         files::make_folder(target.parent().unwrap_or(&args.out))?;

@@ -86,7 +86,7 @@ pub fn split(images: usize) -> Result<[Vec<usize>; 2]> {
 
 impl Detector {
     /// Fits a detector to normal images, with a trained network or without one, in three passes.
-        /// First, descriptors of the images that the network learned from fill the banks. Then the
+    /// First, descriptors of the images that the network learned from fill the banks. Then the
     /// held-out ones ([`split`]) give the statistics of each view, and then the thresholds.
     /// `progress` is called after every image with the number done and the total.
     ///

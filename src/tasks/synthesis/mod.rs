@@ -6,15 +6,17 @@ pub mod gallery;
 mod moments;
 mod objective;
 mod quilt;
-mod spectrum;
+
 mod style;
 mod synthesizer;
 mod texture;
 mod transform;
 
-pub use style::{StyleOptions, StyledPicture, brightness, check_style_memory, stylize};
+pub use style::{
+    Method, Progress, StyleOptions, StyledPicture, brightness, check_style_memory, stylize,
+};
 pub use synthesizer::Synthesizer;
-pub use texture::{Method, Progress, Texture, TextureOptions, check_texture_memory, texture};
+pub use texture::{Texture, TextureOptions, check_texture_memory, texture};
 
 /// Channels of the images.
 const RGB: usize = 3;

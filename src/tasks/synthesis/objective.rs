@@ -1,5 +1,5 @@
-//! The objective of the optimisation methods: the image's moments, at several scales, match those
-//! of exemplars, and optionally the image shows a content. The device computes what is expensive,
+//! The objective of styles: the picture's moments, at several scales, match those of exemplars, and
+//! optionally the picture shows a content. The device computes what is expensive,
 //! the maps and their gradients. The image stays on the host, which optimises it by
 //! [`crate::linalg::lbfgs`].
 
@@ -13,7 +13,6 @@ use crate::tasks::synthesis::RGB;
 use crate::tasks::synthesis::extractor::{Content, MapExtractor, Output};
 use crate::tasks::synthesis::frame::{Border, half, halve, halve_adjoint};
 use crate::tasks::synthesis::moments::TargetMoments;
-use crate::tasks::synthesis::spectrum::Spectrum;
 use crate::tasks::synthesis::synthesizer::Synthesizer;
 
 /// Maximum number of scales. Each halves the image, so four reach structures eight times larger
@@ -22,11 +21,6 @@ const MAX_SCALES: usize = 4;
 /// Weight of the mean squared distance of pixels from the range 0–1. It only has to keep pixels
 /// close to the range; results are clamped.
 const RANGE_WEIGHT: f64 = 10.0;
-/// Weight of the spectrum's distance, relative to the moments. It removes speckles of colour; at
-/// weight 1, textures become noise with the right spectrum
-/// (`benches/results/2026-11-28-textures-and-styles.md`).
-const SPECTRUM_WEIGHT: f64 = 0.1;
-
 /// Target moments of an exemplar: for each scale, from the full size down, those of each layer.
 pub type Scales = Vec<Vec<TargetMoments>>;
 
@@ -129,7 +123,6 @@ pub struct Objective<'a> {
     extractors: Vec<Vec<MapExtractor>>,
     /// The weight of each exemplar, and its target moments at each scale.
     exemplars: Vec<(f64, Scales)>,
-    spectrum: Option<Spectrum>,
     size: Size,
 }
 
@@ -173,16 +166,11 @@ impl<'a> Objective<'a> {
             extractors.push(of_scale);
             at = half(at);
         }
-        Ok(Self { device, extractors, exemplars, spectrum: None, size })
-    }
-
-    /// Adds a term: the image's power spectrum matches that of an exemplar.
-    pub fn match_spectrum(&mut self, exemplar: &[f32], size: Size) {
-        self.spectrum = Some(Spectrum::new(exemplar, size, self.size));
+        Ok(Self { device, extractors, exemplars, size })
     }
 
     /// Returns the mean squared distance of the moments over scales and layers, weighted over
-    /// exemplars, and the cost of all other terms (content, spectrum, pixel range). Writes the
+    /// exemplars, and the cost of all other terms (content, pixel range). Writes the
     /// gradient of their sum to `gradient` if there is one.
     fn evaluate(&mut self, image: &[f32], mut gradient: Option<&mut [f32]>) -> Result<(f64, f64)> {
         let mut pyramid = vec![(image.to_vec(), self.size)];
@@ -238,9 +226,6 @@ impl<'a> Objective<'a> {
         }
         if let (Some(out), Some(own)) = (&mut gradient, below) {
             out.copy_from_slice(&own);
-        }
-        if let Some(spectrum) = &self.spectrum {
-            cost += spectrum.add_cost(image, SPECTRUM_WEIGHT, gradient.as_deref_mut());
         }
         let share = RANGE_WEIGHT / image.len() as f64;
         for (i, v) in image.iter().enumerate() {
@@ -379,7 +364,6 @@ mod tests {
             Some(&contents),
         )
         .unwrap();
-        objective.match_spectrum(&content.pixels, size);
         let mut gradient = vec![0.0; image.pixels.len()];
         objective.evaluate(&image.pixels, Some(&mut gradient)).unwrap();
         // along directions: the slope of a single pixel is lost in the rounding of the host's f32
@@ -391,7 +375,10 @@ mod tests {
                 let (distance, cost) = objective.evaluate(&image, None).unwrap();
                 distance + cost
             };
-            let slope = (moved(2e-3) - moved(-2e-3)) / 4e-3;
+            // Of fourth order: with small steps rounding errors would be too large.
+            let step = 8e-3;
+            let [near, far] = [step, 2.0 * step].map(|by| moved(by) - moved(-by));
+            let slope = (8.0 * near - far) / (12.0 * f64::from(step));
             let analytic: f64 =
                 gradient.iter().zip(&along).map(|(g, d)| f64::from(*g) * f64::from(d - 0.5)).sum();
             assert!(

@@ -18,7 +18,7 @@ use crate::tasks::synthesis::objective::{
     Objective, Scales, moments_bytes, objective_bytes, pyramid, scale_count, target_moments,
 };
 use crate::tasks::synthesis::synthesizer::Synthesizer;
-use crate::tasks::synthesis::texture::{Method, Progress, check_budget};
+use crate::tasks::synthesis::texture::check_budget;
 use crate::tasks::synthesis::transform::Affine;
 
 /// Maximum number of scales at which moments are compared, each half of the one before.
@@ -31,6 +31,29 @@ const CONTENT_WEIGHT: f64 = 0.2;
 /// copy, the picture between the passes, padded, decoded and cropped, and the result with its
 /// encoded file. Measured.
 const PICTURES: usize = 8;
+
+/// How a picture is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Optimise an image until its moments match the target.
+    Optimise {
+        /// Number of steps.
+        steps: usize,
+    },
+    /// Whiten and colour the codes of autoencoders.
+    Quick,
+}
+
+/// Progress of a style transfer.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Number of steps done.
+    pub done: usize,
+    /// Total number of steps.
+    pub total: usize,
+    /// Value of the objective; NaN for the quick method.
+    pub loss: f64,
+}
 
 /// Options of [`stylize`].
 #[derive(Clone, Copy, Debug)]

@@ -3,15 +3,13 @@
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model::Store;
-use crate::raster::resample::imresize_to;
 use crate::report::picture::Picture;
 use crate::rng::Stream;
 use crate::shape::{Dims, Size};
 use crate::tasks::synthesis::RGB;
-use crate::tasks::synthesis::extractor::Content;
-use crate::tasks::synthesis::frame::{Border, half};
+use crate::tasks::synthesis::frame::Border;
 use crate::tasks::synthesis::objective::{
-    Objective, Scales, moments_bytes, objective_bytes, pyramid, scale_count, target_moments,
+    Objective, moments_bytes, objective_bytes, pyramid, scale_count, target_moments,
 };
 use crate::tasks::synthesis::quilt::quilt;
 use crate::tasks::synthesis::synthesizer::Synthesizer;
@@ -20,32 +18,9 @@ use crate::tasks::synthesis::transform::Affine;
 /// Pixels around a texture that need not tile. They are cut off, and with them the constraint that
 /// opposite sides meet.
 const MARGIN: usize = 16;
-/// Standard deviation of the noise added after enlarging a smaller texture. Without it, the
-/// enlarged image has no fine detail that the optimisation could shape.
-const GRAIN: f32 = 0.02;
-
-/// After the margin is cut off, one step for every `POLISH` steps per size is taken on the rest.
-const POLISH: usize = 3;
-
 /// Copies of the texture's pixels in f32 that exist at once on the host: quilted, padded, decoded,
 /// cropped, rounded, sampled, and encoded. Measured.
 const PICTURES: usize = 8;
-/// Bytes for each pixel of the transforms that compare power spectra: complex f64 values of three
-/// channels, twice.
-const SPECTRUM: usize = 2 * RGB * 16;
-
-/// How a picture is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Method {
-    /// Optimise an image until its moments match the target.
-    Optimise {
-        /// Steps at each size, from the smallest to the largest.
-        steps: usize,
-    },
-    /// Whiten and colour the codes of autoencoders.
-    Quick,
-}
-
 /// Options of [`texture`].
 #[derive(Clone, Copy, Debug)]
 pub struct TextureOptions {
@@ -53,21 +28,8 @@ pub struct TextureOptions {
     pub size: Size,
     /// Whether opposite sides should meet, so that the texture tiles.
     pub tile: bool,
-    /// The method.
-    pub method: Method,
-    /// Seed of the initial noise.
+    /// Seed of the choice of patches.
     pub seed: u64,
-}
-
-/// Progress of a synthesis.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Number of steps done.
-    pub done: usize,
-    /// Total number of steps.
-    pub total: usize,
-    /// Value of the objective; NaN for the quick method.
-    pub loss: f64,
 }
 
 /// The result of [`texture`].
@@ -85,54 +47,6 @@ pub struct Texture {
 fn sampled_pixels(image: &[f32], count: usize, seed: u64) -> Vec<f32> {
     let (mut stream, pixels) = (Stream::new(seed, "texture"), image.len() / RGB);
     (0..count).flat_map(|_| image[stream.below(pixels) * RGB..][..RGB].to_vec()).collect()
-}
-
-/// Optimises noise on a torus, from the smallest scale to the largest.
-fn optimised(
-    device: &mut Device,
-    synthesizers: &[(Synthesizer, Store)],
-    scales: &[(Vec<f32>, Size)],
-    target: &Scales,
-    (canvas, steps, seed): (Size, usize, u64),
-    should_continue: &mut impl FnMut(usize, f64) -> bool,
-) -> Result<Vec<f32>> {
-    let halves = std::iter::successors(Some(canvas), |size| Some(half(*size)));
-    let sizes: Vec<Size> = halves.take(scales.len()).collect();
-    // Build the largest objective first, because it needs the most memory: fail before the smaller
-    // sizes take their time.
-    drop(Objective::new(
-        device,
-        synthesizers,
-        canvas,
-        Some(Border::Wrap),
-        vec![(1.0, target.clone())],
-        Some(&[]),
-    )?);
-    let (mut image, mut stopped) = (Vec::new(), false);
-    for (level, &size) in sizes.iter().enumerate().rev() {
-        image = match sizes.get(level + 1) {
-            None => sampled_pixels(&scales[level].0, size.area(), seed),
-            Some(&smaller) => {
-                let mut stream = Stream::new(seed, &format!("grain {level}"));
-                let mut larger = imresize_to(&image, Dims::of(smaller, RGB), size);
-                larger.iter_mut().for_each(|v| *v += GRAIN * stream.normal());
-                larger
-            }
-        };
-        if stopped {
-            continue;
-        }
-        let exemplars = vec![(1.0, target[level..].to_vec())];
-        let mut objective =
-            Objective::new(device, synthesizers, size, Some(Border::Wrap), exemplars, Some(&[]))?;
-        objective.match_spectrum(&scales[level].0, scales[level].1);
-        let before = (sizes.len() - 1 - level) * steps;
-        objective.minimise(&mut image, steps, |done, loss| {
-            stopped = !should_continue(before + done, loss);
-            !stopped
-        })?;
-    }
-    Ok(image)
 }
 
 /// Quilts the exemplar, then whitens and colours the finest code to match the exemplar's.
@@ -191,20 +105,10 @@ pub fn check_texture_memory(
     coarsest.check_size(options.size)?;
     let (size, canvas) = (options.size, canvas_of(options));
     let levels = scale_count(coarsest, &[exemplar, size]);
-    let wrap = Some(Border::Wrap);
     let border = options.tile.then_some(Border::Wrap);
-    let making = match options.method {
-        Method::Optimise { .. } => {
-            let first = objective_bytes(synthesizers, canvas, wrap, levels, (true, false))?;
-            let polished = objective_bytes(synthesizers, size, border, levels, (true, false))?;
-            first.max(polished) + (canvas.area() * SPECTRUM) as u64
-        }
-        Method::Quick => {
-            let (finest, store) = &synthesizers[synthesizers.len() - 1];
-            finest.decoding_bytes(store, canvas, Border::Wrap)?
-                + finest.code_bytes(store, exemplar)?
-        }
-    };
+    let (finest, store) = &synthesizers[synthesizers.len() - 1];
+    let making =
+        finest.decoding_bytes(store, canvas, Border::Wrap)? + finest.code_bytes(store, exemplar)?;
     let measuring = objective_bytes(synthesizers, size, border, levels, (false, false))?;
     let device_bytes = moments_bytes(synthesizers, exemplar, levels)?.max(making).max(measuring);
     let pictures = (canvas.area() * PICTURES + 2 * exemplar.area()) * RGB * size_of::<f32>();
@@ -212,7 +116,7 @@ pub fn check_texture_memory(
 }
 
 /// Synthesizes a texture. `synthesizers` are autoencoders, sorted from the coarsest code to the
-/// finest. If `should_continue` returns false, the current picture is the result.
+/// finest.
 ///
 /// # Errors
 /// If the exemplar or the texture is smaller than the encoder's minimum, the memory budget is too
@@ -222,7 +126,6 @@ pub fn texture(
     synthesizers: &[(Synthesizer, Store)],
     exemplar: &Picture,
     options: &TextureOptions,
-    mut should_continue: impl FnMut(Progress) -> bool,
 ) -> Result<Texture> {
     let (synthesizer, _) = &synthesizers[0];
     let (own, size) = (exemplar.dims.size(), options.size);
@@ -232,45 +135,11 @@ pub fn texture(
     let around = if options.tile { 0 } else { MARGIN };
     let canvas = canvas_of(options);
     let target = target_moments(device, synthesizers, &scales)?;
-    let mut stopped = false;
-    let total = match options.method {
-        Method::Optimise { steps } => {
-            scales.len() * steps + if options.tile { 0 } else { steps / POLISH }
-        }
-        Method::Quick => 1,
-    };
-    let mut image = match options.method {
-        Method::Optimise { steps } => {
-            let mut report = |done: usize, loss: f64| {
-                stopped = !should_continue(Progress { done, total, loss });
-                !stopped
-            };
-            optimised(
-                device,
-                synthesizers,
-                &scales,
-                &target,
-                (canvas, steps, options.seed),
-                &mut report,
-            )?
-        }
-        Method::Quick => quick(device, synthesizers, exemplar, canvas, options.seed)?,
-    };
+    let mut image = quick(device, synthesizers, exemplar, canvas, options.seed)?;
     image = crate::raster::crop(&image, Dims::of(canvas, RGB), (around, around), size);
     let border = options.tile.then_some(Border::Wrap);
-    let polish = match options.method {
-        Method::Optimise { steps } if !(options.tile || stopped) => steps / POLISH,
-        _ => 0,
-    };
-    let contents: Option<&[Content]> = (polish > 0).then_some(&[]);
-    let mut objective =
-        Objective::new(device, synthesizers, size, border, vec![(1.0, target)], contents)?;
-    if polish > 0 {
-        // Cutting the margin changes the moments.
-        objective.minimise(&mut image, polish, |done, loss| {
-            should_continue(Progress { done: total - polish + done, total, loss })
-        })?;
-    }
+    let exemplars = vec![(1.0, target)];
+    let mut objective = Objective::new(device, synthesizers, size, border, exemplars, None)?;
     // Round to the 8-bit levels of an image file.
     image.iter_mut().for_each(|v| *v = (v.clamp(0.0, 1.0) * 255.0).round() / 255.0);
     let distance = objective.distance(&image)?;
