@@ -87,7 +87,7 @@ fn label(words: &str, background: [f32; 3]) -> Picture {
     let width = style.font.box_size(words).map_or(0, |size| size.0 as usize);
     let size = Size::new(HEIGHT, width.div_ceil(fine(1) as usize) + 2 * MARGIN);
     let mut drawn = page(size, |area| {
-        area.draw_text(words, &style, (fine(MARGIN), fine(2))).expect(DRAWN);
+        area.draw_text(words, &style, (fine(MARGIN), fine(4))).expect(DRAWN);
     });
     let [r, g, b] = background;
     let ink = if 0.299 * r + 0.587 * g + 0.114 * b > 0.5 { 0.0 } else { 1.0 };

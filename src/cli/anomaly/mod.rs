@@ -68,7 +68,7 @@ impl Fitted {
             Some((filters.mean.len(), descriptor_length(tiled.nodes[0].dims.c))),
             features.as_ref().map(|bank| (bank.mean.len(), tiled.nodes[tiled.code].dims.c)),
         ];
-        for (values, depth) in pairs.into_iter().flatten().filter(|(a, b)| a != b) {
+        if let Some((values, depth)) = pairs.into_iter().flatten().find(|(a, b)| a != b) {
             bail_usage!(
                 "{}: a bank has {values} values per descriptor, but the images have {depth}; make \
                  a detector with `csae anomaly fit`",

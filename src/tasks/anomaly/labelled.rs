@@ -222,7 +222,7 @@ enum Truth<'a> {
 pub struct Report {
     /// By the heat map.
     pub all: Evaluation,
-    /// By each view alone, in the order of [`VIEWS`].
+    /// By each view alone, in the order of [`super::VIEWS`].
     pub views: Vec<Evaluation>,
     /// For each kind of defect against all normal images: its name, the number of its images, and
     /// the evaluation of the heat map.

@@ -1,8 +1,8 @@
 //! Training samples of the network: crops of normal images with painted defects.
 //!
 //! The network must find defects that nobody painted. The painted ones therefore vary more than
-//! those of [`super::paint`], which makes test sets: ten times in size, from faint to obvious, with
-//! sharp and with soft edges. This follows Li et al., "CutPaste", 2021, and Zavrtanik et al.,
+//! those of [`mod@super::paint`], which makes test sets: ten times in size, from faint to obvious,
+//! with sharp and with soft edges. This follows Li et al., "CutPaste", 2021, and Zavrtanik et al.,
 //! "DRAEM", 2021.
 
 use super::Image;
