@@ -1,5 +1,5 @@
 //! Degraded samples and their conditions, made on the host for validation and pictures. Training
-//! degrades on its device instead (`train/step.rs`).
+//! degrades on its device instead (`train/step`).
 
 use crate::error::Result;
 use crate::raster::corrupt;

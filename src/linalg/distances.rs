@@ -13,6 +13,19 @@ pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
+/// The position of the smallest value, of the first one if several are equal. 0 if there is none.
+pub fn smallest(values: &[f32]) -> usize {
+    // Lanes of minima, which compile to vector instructions; one running minimum does not.
+    const LANES: usize = 16;
+    let mut least = [f32::INFINITY; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        least.iter_mut().zip(chunk).for_each(|(least, value)| *least = value.min(*least));
+    }
+    let least = least.iter().chain(rest).copied().fold(f32::INFINITY, f32::min);
+    values.iter().position(|value| *value == least).unwrap_or(0)
+}
+
 /// Calls `f` for each row with its index and its squared distances to all members, and returns the
 /// results in the order of the rows. `rows` and `members` are matrices with `depth` columns.
 ///
@@ -55,6 +68,22 @@ pub fn map_distances<T: Send>(
 mod tests {
     use super::*;
     use crate::rng::Stream;
+
+    #[test]
+    fn the_smallest_value_is_the_first_of_equal_ones() {
+        let mut stream = Stream::new(4, "test");
+        for n in 1..70 {
+            let mut values: Vec<f32> = (0..n).map(|_| stream.below(20) as f32).collect();
+            let wanted = |values: &[f32]| {
+                let of = values.iter().enumerate().min_by(|a, b| a.1.total_cmp(b.1));
+                of.map(|(at, _)| at).unwrap()
+            };
+            assert_eq!(smallest(&values), wanted(&values), "{values:?}");
+            values[n / 2] = f32::NAN;
+            assert!(n == 1 || smallest(&values) == wanted(&values), "{values:?}");
+        }
+        assert_eq!([smallest(&[]), smallest(&[f32::NAN])], [0, 0]);
+    }
 
     #[test]
     fn block_distances_equal_pairwise_distances() {

@@ -251,6 +251,8 @@ fn few_pixels_are_learned_without_a_network() {
     let report = eval(&default, &test).on_cpu().quiet().json().remove(0);
     assert!(number(&report, "pixel_auroc") > 0.9, "{report}");
     assert_eq!(report["views"].as_array().unwrap().len(), 1, "{report}");
+    let score = Command::new("anomaly score").arg(&default).arg(&test).on_cpu();
+    score.max_memory("1MiB").quiet().fails(2, &["MiB allowed", "--max-memory"]);
     // The control: a detector with a network has all three views.
     assert_eq!(self::report()["views"].as_array().unwrap().len(), 3);
 }

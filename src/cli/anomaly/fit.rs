@@ -183,7 +183,7 @@ fn run(args: FitArgs) -> anyhow::Result<()> {
     let tiled = tiled(&graph, tile)?;
     let largest = images.sizes().map(|size| Image::bytes(channels, size)).max().unwrap_or(0);
     let mut extractor = if steps == 0 {
-        ViewExtractor::without_network()
+        ViewExtractor::without_network(&device, held + largest)?
     } else {
         ViewExtractor::open(&mut device, &loaded, &tiled, held + largest)?
     };
@@ -219,16 +219,16 @@ fn report((args, steps): (&FitArgs, u64), detector: &Detector, files: &[String])
         .collect();
 
     if args.common.json {
+        let banks: Vec<serde_json::Value> = banks
+            .iter()
+            .map(
+                |(name, kept, values)| json!({"name": name, "descriptors": kept, "values": values}),
+            )
+            .collect();
         outln!(
             "{}",
             json!({
-                                "kind": "fit", "steps": steps, "banks": banks
-                    .iter()
-                    .map(|(name, kept, values)| {
-                        json!({"name": name, "descriptors": kept, "values": values})
-                    })
-                    .collect::<Vec<_>>(),
-
+                "kind": "fit", "steps": steps, "banks": banks,
                 "gathered": calibration.gathered, "held_out": calibration.held_out,
                 "rate": calibration.rate, "stated_rate": calibration.guaranteed_rate(),
                 "image_threshold": calibration.image_threshold,

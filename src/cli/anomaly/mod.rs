@@ -81,7 +81,7 @@ impl Fitted {
     /// Computes the views of images that occupy `data` bytes.
     fn extractor(&self, device: &mut Device, data: u64) -> Result<ViewExtractor<'_>> {
         if self.detector.banks.features.is_none() {
-            return Ok(ViewExtractor::without_network());
+            return ViewExtractor::without_network(device, data);
         }
         ViewExtractor::open(device, &self.loaded, &self.tiled, data)
     }

@@ -4,7 +4,7 @@ use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::linalg::distances::{map_distances, squared_distance};
+use crate::linalg::distances::{map_distances, smallest, squared_distance};
 use crate::rng::Stream;
 
 /// Ridge added to the variance of each value, as a share of it. It limits the weight of directions
@@ -203,11 +203,7 @@ impl Bank {
         let depth = self.mean.len();
         let white = self.whiten(values);
         map_distances(&white, &self.members, depth, |row, distances| {
-            let nearest = distances
-                .iter()
-                .enumerate()
-                .min_by(|a, b| a.1.total_cmp(b.1))
-                .map_or(0, |(member, _)| member);
+            let nearest = smallest(distances);
             // Recomputed, because `map_distances` subtracts large numbers, which loses digits.
             let x = &white[row * depth..(row + 1) * depth];
             squared_distance(x, &self.members[nearest * depth..(nearest + 1) * depth]).sqrt()

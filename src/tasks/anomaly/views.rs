@@ -7,7 +7,7 @@ use super::filters;
 use super::smooth::blur;
 use super::statistics::{BANDS, BandStatistics, standardise};
 use crate::device::Device;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::infer::batches::{Inference, MemoryInUse};
 use crate::model::{Graph, LoadedModel, Purpose, Store, tile_geometry};
 use crate::shape::{Dims, Size};
@@ -104,9 +104,22 @@ pub struct ViewExtractor<'a> {
 }
 
 impl<'a> ViewExtractor<'a> {
-    /// The views that need no network.
-    pub const fn without_network() -> Self {
-        Self { describer: None }
+    /// The views that need no network. `data` is the number of bytes that images occupy.
+    ///
+    /// # Errors
+    /// If memory is too small.
+    pub fn without_network(device: &Device, data: u64) -> Result<Self> {
+        if let Some(budget) = device.budget_with(data).filter(|budget| data > *budget) {
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            return Err(Error::usage(format!(
+                "the images and their maps need {:.2} MiB, more than the {:.2} MiB allowed; {}, or \
+                 use fewer or smaller images",
+                mib(data),
+                mib(budget),
+                device.memory_advice()
+            )));
+        }
+        Ok(Self { describer: None })
     }
 
     /// Loads a detector's network for the tiles of `graph`. `data` is the number of bytes that
