@@ -14,7 +14,7 @@ pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The position of the smallest value, of the first one if several are equal. 0 if there is none.
-pub fn smallest(values: &[f32]) -> usize {
+fn smallest(values: &[f32]) -> usize {
     // Lanes of minima, which compile to vector instructions; one running minimum does not.
     const LANES: usize = 16;
     let mut least = [f32::INFINITY; LANES];
@@ -24,6 +24,42 @@ pub fn smallest(values: &[f32]) -> usize {
     }
     let least = least.iter().chain(rest).copied().fold(f32::INFINITY, f32::min);
     values.iter().position(|value| *value == least).unwrap_or(0)
+}
+
+/// The index of the member nearest to each row. `rows` and `members` are matrices with `depth`
+/// columns.
+pub fn nearest(rows: &[f32], members: &[f32], depth: usize) -> Vec<usize> {
+    // The products of a block of rows with this many members stay in the cache of a core.
+    const PART: usize = 1024;
+    let square = |row: &[f32]| row.iter().map(|v| v * v).sum::<f32>();
+    let squares: Vec<f32> = members.par_chunks_exact(depth).map(square).collect();
+    let nearest_of = |x: &[f32]| {
+        let n = x.len() / depth;
+        let (mut best, mut all) = (vec![(f32::INFINITY, 0); n], vec![0.0_f32; n * PART]);
+        let parts = members.chunks(PART * depth).zip(squares.chunks(PART)).enumerate();
+        for (part, (members, squares)) in parts {
+            let width = squares.len();
+            let products = &mut all[..n * width];
+            gemm(
+                [n, width, depth],
+                products,
+                [width, 1],
+                Matrix::rows(x, depth),
+                Matrix::rows(members, depth).t(),
+                false,
+            );
+            for (best, products) in best.iter_mut().zip(products.chunks_exact_mut(width)) {
+                // |x − m|² without |x|², which all members share.
+                products.iter_mut().zip(squares).for_each(|(p, square)| *p = square - 2.0 * *p);
+                let at = smallest(products);
+                if products[at] < best.0 {
+                    *best = (products[at], part * PART + at);
+                }
+            }
+        }
+        best.into_iter().map(|(_, member)| member)
+    };
+    rows.par_chunks(BLOCK * depth).flat_map_iter(nearest_of).collect()
 }
 
 /// Calls `f` for each row with its index and its squared distances to all members, and returns the
@@ -83,6 +119,23 @@ mod tests {
             assert!(n == 1 || smallest(&values) == wanted(&values), "{values:?}");
         }
         assert_eq!([smallest(&[]), smallest(&[f32::NAN])], [0, 0]);
+    }
+
+    #[test]
+    fn the_nearest_member_is_that_of_pairwise_distances() {
+        let mut stream = Stream::new(5, "test");
+        let mut points = |n: usize| -> Vec<f32> { (0..n * 3).map(|_| stream.normal()).collect() };
+        let (rows, members) = (points(BLOCK + 7), points(2500));
+        let found = nearest(&rows, &members, 3);
+        assert_eq!(found.len(), BLOCK + 7);
+        let mut parts = [0; 3];
+        for (x, found) in rows.chunks_exact(3).zip(found) {
+            let apart: Vec<f32> =
+                members.chunks_exact(3).map(|member| squared_distance(x, member)).collect();
+            assert!(apart[found] <= apart[smallest(&apart)] + 1e-5, "{found}");
+            parts[found / 1024] += 1;
+        }
+        assert!(parts.iter().all(|n| *n > 0), "{parts:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use nalgebra::{DMatrix, DVector};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::linalg::distances::{map_distances, smallest, squared_distance};
+use crate::linalg::distances::{map_distances, nearest, squared_distance};
 use crate::rng::Stream;
 
 /// Ridge added to the variance of each value, as a share of it. It limits the weight of directions
@@ -202,13 +202,13 @@ impl Bank {
     pub fn distances(&self, values: &[f32]) -> Vec<f32> {
         let depth = self.mean.len();
         let white = self.whiten(values);
-        map_distances(&white, &self.members, depth, |row, distances| {
-            let nearest = smallest(distances);
-            // Recomputed, because `map_distances` subtracts large numbers, which loses digits.
-            let x = &white[row * depth..(row + 1) * depth];
-            squared_distance(x, &self.members[nearest * depth..(nearest + 1) * depth]).sqrt()
-                / self.spacing[nearest]
+        let nearest = nearest(&white, &self.members, depth);
+        let rows = white.par_chunks_exact(depth).zip(nearest);
+        rows.map(|(x, member)| {
+            let at = &self.members[member * depth..(member + 1) * depth];
+            squared_distance(x, at).sqrt() / self.spacing[member]
         })
+        .collect()
     }
 }
 
