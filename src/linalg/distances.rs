@@ -13,7 +13,8 @@ pub fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum()
 }
 
-/// The position of the smallest value, of the first one if several are equal. 0 if there is none.
+/// The position of the smallest value. If several are equal, it is the first one; without values it
+/// is 0.
 fn smallest(values: &[f32]) -> usize {
     // Lanes of minima, which compile to vector instructions; one running minimum does not.
     const LANES: usize = 16;

@@ -194,7 +194,7 @@ mod tests {
         assert_eq!((grid.depth, grid.values.len()), (depth(3), 5 * 7 * depth(3)));
         for found in grid.values.chunks_exact(grid.depth) {
             assert!((f64::from(found[0]) - 0.25 * 3.0_f64.sqrt()).abs() < 1e-5, "{found:?}");
-            // Rounding errors of f32, of which a root is taken.
+            // Not exactly 0: the root enlarges the rounding errors.
             assert!(found[1..].iter().all(|value| value.abs() < 2e-3), "{found:?}");
         }
     }

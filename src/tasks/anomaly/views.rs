@@ -51,7 +51,8 @@ pub fn tiled(graph: &Graph, tile: Size) -> Result<Graph> {
 pub struct Views {
     /// Each view in standard deviations of normal pixels, in the order of [`VIEWS`].
     pub maps: Vec<Vec<f32>>,
-    /// The heat map: the mean of the views, smoothed by two Gaussians, of which the mean is taken.
+    /// The heat map: the mean of the views, smoothed by a narrow and by a wide Gaussian. It is the
+    /// mean of both results.
     pub heat: Vec<f32>,
     /// The image's score: [`score`] of the mean of the views.
     pub score: f32,
