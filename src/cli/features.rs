@@ -16,9 +16,9 @@ use crate::data::{Listing, LoadOptions, Sample, WholeSize};
 use crate::error::{Error, Result};
 use crate::infer::batches::MemoryInUse;
 use crate::model::{self, Graph, GridPooling, LoadedModel, PoolKind, Purpose};
-use crate::shape::{Dims, Size};
+use crate::shape::{Dims, Size, lcm};
 use crate::spec::ModelSpec;
-use crate::tasks::features::{Extractor, FeatureFormat, FeatureSource, Writer};
+use crate::tasks::features::{Extractor, FeatureFormat, FeatureSource, Orientation, Writer};
 use crate::tasks::shards::Info;
 
 /// How maps are pooled.
@@ -34,13 +34,25 @@ pub enum PoolChoice {
     None,
 }
 
+impl PoolChoice {
+    /// The kind of pooling, if maps are pooled.
+    const fn kind(self) -> Option<PoolKind> {
+        match self {
+            Self::Max => Some(PoolKind::Max),
+            Self::Average => Some(PoolKind::Average),
+            Self::Sum => Some(PoolKind::Sum),
+            Self::None => None,
+        }
+    }
+}
+
 /// Flags that select the features and the images.
 #[derive(Clone, Debug, Args)]
 pub struct Reading {
-    /// Layer whose output is used as features [default: the code, before any winner-take-all
-    /// selection]
-    #[arg(long, value_name = "NAME")]
-    pub layer: Option<String>,
+    /// Layer whose output is used as features, or several, comma-separated, pooled on the same grid
+    /// [default: the code, before any winner-take-all selection]
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    pub layer: Vec<String>,
     /// Number of cells along each side of the pooling grid [default: 4]
     #[arg(long, value_name = "N")]
     pub grid: Option<usize>,
@@ -73,7 +85,7 @@ const GRID: usize = 4;
 pub struct Encoder {
     /// The layers.
     pub graph: Graph,
-    /// The layer that gives the features.
+    /// The layer that gives the features, or several, comma-separated.
     pub layer: String,
     /// The pooling, if any.
     pub pooling: Option<GridPooling>,
@@ -86,8 +98,29 @@ impl Encoder {
     /// # Errors
     /// If the layer does not exist, or --size is given and the encoder takes one size only.
     pub fn input(loaded: &LoadedModel, reading: &Reading) -> Result<WholeSize> {
+        let mut size = Self::input_of(loaded, reading, reading.layer.first())?;
+        for layer in reading.layer.iter().skip(1) {
+            let other = Self::input_of(loaded, reading, Some(layer))?;
+            size = match (size, other) {
+                (WholeSize::Own { channels, align: a, .. }, WholeSize::Own { align: b, .. }) => {
+                    WholeSize::Own { channels, align: lcm(a, b), like: None }
+                }
+                // A layer that takes one size decides.
+                (WholeSize::Own { .. }, _) => other,
+                _ => size,
+            };
+        }
+        Ok(size)
+    }
+
+    /// The size that images get for one layer.
+    fn input_of(
+        loaded: &LoadedModel,
+        reading: &Reading,
+        layer: Option<&String>,
+    ) -> Result<WholeSize> {
         let input = loaded.graph.nodes[0].dims;
-        let spec = model::encoder(&loaded.graph, reading.layer.as_deref(), None)?;
+        let spec = model::encoder(&loaded.graph, layer.map(String::as_str), None)?;
         let mut graph = Graph::new(&spec, input)?;
         if graph.is_of_means(graph.output) {
             // The means of whole maps have any size, and are computed as parts of their layer.
@@ -119,14 +152,13 @@ impl Encoder {
         how: PoolChoice,
     ) -> Result<Self> {
         let whole = &Graph::new(&loaded.graph.spec, input)?;
-        let plain = model::encoder(whole, reading.layer.as_deref(), None)?;
+        if reading.layer.len() > 1 {
+            return Self::of_several(whole, input, reading, how);
+        }
+        let layer = reading.layer.first().map(String::as_str);
+        let plain = model::encoder(whole, layer, None)?;
         let node = whole.find(&plain.code).expect("the encoder ends with a layer of the model");
-        let pool = match how {
-            PoolChoice::Max => Some(PoolKind::Max),
-            PoolChoice::Average => Some(PoolKind::Average),
-            PoolChoice::Sum => Some(PoolKind::Sum),
-            PoolChoice::None => None,
-        };
+        let pool = how.kind();
         let maps = whole.nodes[node].dims.area() > 1;
         match reading.grid {
             Some(grid) if !maps => bail_usage!(
@@ -140,9 +172,19 @@ impl Encoder {
         }
         let grid = reading.grid.unwrap_or(GRID);
         let pooling = pool.filter(|_| maps).map(|how| GridPooling { how, grid });
-        let spec = model::encoder(whole, reading.layer.as_deref(), pooling)
-            .map_err(|error| error.at("--grid"))?;
+        let spec = model::encoder(whole, layer, pooling).map_err(|error| error.at("--grid"))?;
         Ok(Self { graph: Graph::new(&spec, input)?, layer: plain.code, pooling })
+    }
+
+    /// The encoder of several layers.
+    fn of_several(whole: &Graph, input: Dims, reading: &Reading, how: PoolChoice) -> Result<Self> {
+        let Some(how) = how.kind() else {
+            bail_usage!("--layer with several layers needs --pool, such as --pool max");
+        };
+        let pooling = GridPooling { how, grid: reading.grid.unwrap_or(GRID) };
+        let spec = model::encoder_of_several(whole, &reading.layer, pooling)?;
+        let layer = reading.layer.join(", ");
+        Ok(Self { graph: Graph::new(&spec, input)?, layer, pooling: Some(pooling) })
     }
 
     /// The encoder's description.
@@ -353,7 +395,7 @@ fn extract(
     let bar = bar(&args.common, "features", sample.len());
     let out = args.shard.work()?.file(&args.out);
     let stopped = || format!("stopped; {} was not written", out.display());
-    let all = extractor.each(&mut device, sample, |first, values| {
+    let all = extractor.each(&mut device, sample, Orientation::Own, |first, values| {
         if interrupt::requested() {
             return Err(Error::failed(stopped()));
         }

@@ -325,7 +325,7 @@ impl Encoding {
         loaded: &LoadedModel,
         (flag, side): (&str, usize),
         decoder: (Decoder, usize, usize),
-        context: &[usize],
+        context: model::Context<'_>,
         classes: &[String],
     ) -> Result<Graph> {
         let (stride, input) = (decoder.1, Dims::new(loaded.graph.nodes[0].dims.c, side, side));

@@ -75,6 +75,9 @@ pub struct ProbeArgs {
     /// Number of random choices of labels
     #[arg(long, value_name = "N", default_value = "5", requires = "labels_per_class")]
     draws: std::num::NonZeroUsize,
+    /// Fit to the mirror images (left to right) of the training images too
+    #[arg(long, conflicts_with_all = ["labels_per_class", "features"])]
+    flip_x: bool,
     /// Two .safetensors files written by `csae features`, of the training and of the test images,
     /// used instead of running the model on them
     #[arg(long, value_name = "FILE", num_args = 2)]
@@ -132,7 +135,7 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
         args.common.report_files(&sample.report);
     }
     args.common.warn_same_data(&args.train, Some(&args.test));
-    let task = ProbeTask::new(&train, &test, args.seed)?;
+    let task = ProbeTask::new(&train, &test, args.flip_x, args.seed)?;
     let max = args.labels_per_class.iter().max();
     if let (Some(max), Some(labels)) = (max, train.labels()) {
         crate::data::split::per_class(&labels.of, &labels.classes, max.get(), args.seed)
@@ -143,8 +146,9 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
     // copies subsets of the rows and sums over them.
     task.check(width.max(size.len()), budget.all.map(|all| all / 2))?;
     args.common.status(&format!(
-        "features: {encoder}; {} training images, {} of them held out to choose the penalty",
+        "features: {encoder}; {} training images{}, {} of them held out to choose the penalty",
         train.len(),
+        if args.flip_x { " and their mirror images" } else { "" },
         train.len() - task.held_from()
     ));
     files::make_folder(&out)?;
@@ -186,9 +190,9 @@ fn extract(
             data: task.train.bytes() + task.test.bytes() + task.bytes(width),
         },
     )?;
-    let bar = bar(common, what, task.train.len() + task.test.len());
-    let rows = task.gather(width, |sample, take| {
-        extractor.each(device, sample, |first, values| {
+    let bar = bar(common, what, task.extractions());
+    let rows = task.gather(width, |sample, orientation, take| {
+        extractor.each(device, sample, orientation, |first, values| {
             bar.inc((values.len() / width) as u64);
             take(first, values)
         })
@@ -205,7 +209,7 @@ fn stored(
     loaded: &LoadedModel,
 ) -> crate::error::Result<ProbeFeatures> {
     let mut paths = paths.into_iter();
-    task.gather(encoder.dims().len(), |sample, take| {
+    task.gather(encoder.dims().len(), |sample, _, take| {
         let path = paths.next().expect("one file for each set");
         take(0, &features::read(path, &encoder.describe(loaded, sample.len()))?)
     })

@@ -21,9 +21,20 @@ pub enum Decoder {
     Unpool,
 }
 
+/// Dilations of 3×3 convolutions that enlarge the receptive field (Yu & Koltun 2016).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context<'a> {
+    /// Of convolutions of the code, before it is enlarged.
+    pub code: &'a [usize],
+    /// Of convolutions of the enlarged maps, before the last layer.
+    pub maps: &'a [usize],
+}
+
 /// Minimum number of filters of a decoder layer. A skip from a gray input has a single channel,
 /// too few to merge with the enlarged maps.
 const MIN_FILTERS: usize = 8;
+/// Beginning of the names of the layers of a [`Context`].
+const CONTEXT_PREFIX: &str = "head.context.";
 
 fn convolution(filters: usize, kernel: usize, activation: Activation) -> LayerOp {
     LayerOp::Conv2d(Conv2dSpec { kernel: Pair::both(kernel), activation, ..plain(filters) })
@@ -82,12 +93,25 @@ fn levels(graph: &Graph) -> Vec<(usize, usize)> {
     found
 }
 
+/// Appends dilated convolutions to the layer `end`, which becomes the last of them.
+fn add_context(
+    layers: &mut Vec<LayerSpec>,
+    end: &mut String,
+    prefix: &str,
+    dims: Dims,
+    dilations: &[usize],
+) {
+    for (i, dilation) in dilations.iter().enumerate() {
+        let (name, op) =
+            (format!("{prefix}{}", i + 1), dilated(dims.c.max(MIN_FILTERS), *dilation));
+        layers.push(LayerSpec::new(&name, vec![std::mem::replace(end, name.clone())], op));
+    }
+}
+
 /// Appends a decoder to an encoder. The result has `outputs` channels, in maps `stride` times
 /// smaller than the input along each side.
 ///
-/// `graph` is the encoder's graph. Each dilation in `context` adds a dilated 3×3 convolution before
-/// the last layer, which enlarges the receptive field (Yu & Koltun 2016). The decoder's layers are
-/// called `head.…`, the last one `head`.
+/// `graph` is the encoder's graph. The decoder's layers are called `head.…`, the last one `head`.
 ///
 /// # Errors
 /// When the encoder already has layers called `head`, has a fully connected layer, shrinks maps by
@@ -97,7 +121,7 @@ pub fn decoder(
     encoder: &ModelSpec,
     graph: &Graph,
     (upsampling, stride, outputs): (Decoder, usize, usize),
-    context: &[usize],
+    context: Context<'_>,
     classes: Vec<String>,
 ) -> Result<ModelSpec> {
     let named_head = |layer: &LayerSpec| layer.defines(HEAD) || layer.name.starts_with("head.");
@@ -121,6 +145,8 @@ pub fn decoder(
     // Layers frozen by layer-wise training are fine-tuned here.
     layers.iter_mut().for_each(|layer| layer.frozen = false);
     let (mut end, mut dims) = (encoder.code.clone(), graph.nodes[graph.output].dims);
+    let code = format!("{CONTEXT_PREFIX}code.");
+    add_context(&mut layers, &mut end, &code, dims, context.code);
     let strides = |dims: Dims| (input.h.checked_div(dims.h), input.w.checked_div(dims.w));
     for (level, (pool, from)) in levels(graph).into_iter().enumerate() {
         if strides(dims) == (Some(stride), Some(stride)) {
@@ -176,11 +202,7 @@ pub fn decoder(
             Advice::OtherLayer
         )));
     }
-    for (i, dilation) in context.iter().enumerate() {
-        let name = format!("head.context.{}", i + 1);
-        layers.push(LayerSpec::new(&name, vec![end], dilated(dims.c.max(MIN_FILTERS), *dilation)));
-        end = name;
-    }
+    add_context(&mut layers, &mut end, CONTEXT_PREFIX, dims, context.maps);
     layers.push(LayerSpec::new(HEAD, vec![end], convolution(outputs, 1, Activation::Identity)));
     Ok(ModelSpec { output: Some(HEAD.to_owned()), layers, classes, ..encoder.clone() })
 }
@@ -203,9 +225,11 @@ mod tests {
         let input = Dims::new(3, 64, 48);
         for how in [Decoder::Deconv, Decoder::Unpool] {
             let (spec, graph) = encoder_of("pyramid", input, None);
-            let whole =
-                Graph::new(&decoder(&spec, &graph, (how, 1, 5), &[], Vec::new()).unwrap(), input)
-                    .unwrap();
+            let whole = Graph::new(
+                &decoder(&spec, &graph, (how, 1, 5), Context::default(), Vec::new()).unwrap(),
+                input,
+            )
+            .unwrap();
             assert_eq!(whole.nodes[whole.output].dims, Dims::new(5, 64, 48));
             // The encoder's parameters come first, with their names and shapes.
             let params = &whole.params[..graph.params.len()];
@@ -216,7 +240,14 @@ mod tests {
                     .all(|param| param.name.starts_with("head."))
             );
             let coarse = Graph::new(
-                &decoder(&spec, &graph, (how, 4, 7), &[2, 4], Vec::new()).unwrap(),
+                &decoder(
+                    &spec,
+                    &graph,
+                    (how, 4, 7),
+                    Context { maps: &[2, 4], ..Context::default() },
+                    Vec::new(),
+                )
+                .unwrap(),
                 input,
             )
             .unwrap();
@@ -229,7 +260,9 @@ mod tests {
         let refused =
             |preset: &str, input: Dims, layer: Option<&str>, how: Decoder, stride: usize| {
                 let (spec, graph) = encoder_of(preset, input, layer);
-                decoder(&spec, &graph, (how, stride, 2), &[], Vec::new()).unwrap_err().to_string()
+                decoder(&spec, &graph, (how, stride, 2), Context::default(), Vec::new())
+                    .unwrap_err()
+                    .to_string()
             };
         assert!(
             refused("article", Dims::new(3, 16, 16), None, Decoder::Deconv, 1)

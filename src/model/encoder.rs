@@ -4,14 +4,16 @@ use super::graph::Graph;
 use crate::advice::Advice;
 use crate::error::{Error, Result, did_you_mean};
 use crate::model::{
-    AvgPool2dSpec, DropoutSpec, Init, LabelReading, LayerOp, LayerSpec, LinearSpec, MaxPool2dSpec,
-    ModelSpec, Pair, Pool2dSpec,
+    AvgPool2dSpec, ConcatSpec, DropoutSpec, Init, LabelReading, LayerOp, LayerSpec, LinearSpec,
+    MaxPool2dSpec, ModelSpec, Pair, Pool2dSpec,
 };
 use crate::ops::Activation;
 use crate::shape::Dims;
 
 /// Name of the layer that pools features.
 pub const POOL: &str = "pool";
+/// Name of the layer that concatenates the pooled maps of several layers.
+const JOINED: &str = "features";
 
 /// How the values in a grid cell are reduced to one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +92,27 @@ pub fn feature_layer(graph: &Graph) -> usize {
     node
 }
 
+/// The node of a layer; [`feature_layer`] without a name.
+fn node_of(graph: &Graph, layer: Option<&str>) -> Result<usize> {
+    let Some(name) = layer else { return Ok(feature_layer(graph)) };
+    graph.find(name).filter(|node| *node > 0).ok_or_else(|| {
+        let names = || graph.nodes[1..].iter().map(|node| node.name.as_str());
+        let hint = did_you_mean(name, names());
+        Error::usage(format!(
+            "the model has no layer {name:?}; its layers are {}{hint}",
+            names().collect::<Vec<_>>().join(", ")
+        ))
+    })
+}
+
+/// The layers of a model up to a node's.
+fn layers_up_to(graph: &Graph, node: usize) -> Vec<LayerSpec> {
+    // One configured layer can become several consecutive graph nodes (`lista`).
+    let name = &graph.nodes[node].name;
+    let last = graph.spec.layers.iter().position(|layer| layer.defines(name));
+    graph.spec.layers[..=last.expect("every node comes from a configured layer")].to_vec()
+}
+
 /// Cuts a model after the layer called `layer`, or [`feature_layer`] by default, and adds a pooling
 /// layer if asked for. The last layer is both code and output.
 ///
@@ -100,26 +123,9 @@ pub fn encoder(
     layer: Option<&str>,
     pooling: Option<GridPooling>,
 ) -> Result<ModelSpec> {
-    let node = match layer {
-        None => feature_layer(graph),
-        Some(name) => graph.find(name).filter(|node| *node > 0).ok_or_else(|| {
-            let names = || graph.nodes[1..].iter().map(|node| node.name.as_str());
-            let hint = did_you_mean(name, names());
-            Error::usage(format!(
-                "the model has no layer {name:?}; its layers are {}{hint}",
-                names().collect::<Vec<_>>().join(", ")
-            ))
-        })?,
-    };
+    let node = node_of(graph, layer)?;
     let (name, dims) = (&graph.nodes[node].name, graph.nodes[node].dims);
-    // One configured layer can become several consecutive graph nodes (`lista`).
-    let last = graph
-        .spec
-        .layers
-        .iter()
-        .position(|layer| layer.defines(name))
-        .expect("every node comes from a configured layer");
-    let mut layers = graph.spec.layers[..=last].to_vec();
+    let mut layers = layers_up_to(graph, node);
     let mut end = name.clone();
     if let Some(pooling) = pooling {
         let op = pooling.op(dims).map_err(|error| error.at(format!("layer {name}")))?;
@@ -131,7 +137,48 @@ pub fn encoder(
         end.push_str(POOL);
         layers.push(LayerSpec::new(&end, vec![name.clone()], op));
     }
-    Ok(ModelSpec {
+    Ok(ending_at(graph, end, layers))
+}
+
+/// An encoder whose output is the output of several layers, pooled on the same grid and
+/// concatenated in the order of their names: features of several scales (such as those of both
+/// stages of a stacked model).
+///
+/// # Errors
+/// When there is no layer of a name, a name is given twice, a layer gives a vector, the pooling
+/// grid does not fit a layer's maps, or the model has layers of the names that are added:
+/// `pool.` with each layer's name, and `features`.
+pub fn encoder_of_several(
+    graph: &Graph,
+    names: &[String],
+    pooling: GridPooling,
+) -> Result<ModelSpec> {
+    let nodes: Vec<usize> =
+        names.iter().map(|name| node_of(graph, Some(name))).collect::<Result<_>>()?;
+    let last = nodes.iter().copied().max().ok_or_else(|| Error::usage("no layer is named"))?;
+    let mut layers = layers_up_to(graph, last);
+    let mut pooled = Vec::new();
+    for (name, node) in names.iter().zip(&nodes) {
+        let (dims, own) = (graph.nodes[*node].dims, format!("{POOL}.{name}"));
+        if pooled.contains(&own) {
+            return Err(Error::usage(format!("layer {name} is named twice")));
+        }
+        if dims.area() == 1 {
+            return Err(Error::usage(format!(
+                "layer {name} gives a vector; only maps of several layers can be read together"
+            )));
+        }
+        let op = pooling.op(dims).map_err(|error| error.at(format!("layer {name}")))?;
+        layers.push(LayerSpec::new(&own, vec![name.clone()], op));
+        pooled.push(own);
+    }
+    layers.push(LayerSpec::new(JOINED, pooled, LayerOp::Concat(ConcatSpec {})));
+    Ok(ending_at(graph, JOINED.to_owned(), layers))
+}
+
+/// A model's description with these layers, the last of which is both code and output.
+fn ending_at(graph: &Graph, end: String, layers: Vec<LayerSpec>) -> ModelSpec {
+    ModelSpec {
         code: end.clone(),
         output: Some(end),
         target: None,
@@ -139,7 +186,7 @@ pub fn encoder(
         classes: Vec::new(),
         labels: LabelReading::default(),
         ..graph.spec.clone()
-    })
+    }
 }
 
 /// Name of the last layer of a classifier, segmenter or detector.
@@ -223,6 +270,32 @@ mod tests {
                 && refused("encoder.1", 0).contains("1 to 14")
         );
         assert!(refused("code", 2).contains("1 to 1"));
+    }
+
+    #[test]
+    fn layers_of_several_sizes_are_pooled_and_joined() {
+        let input = Dims::new(1, 28, 28);
+        let whole = graph("wta2", input);
+        let names =
+            |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let pooling = GridPooling { how: PoolKind::Max, grid: 4 };
+        let several = |of: &[&str]| encoder_of_several(&whole, &names(of), pooling);
+        let spec = several(&["encoder.2", "encoder.1"]).unwrap();
+        let joined = Graph::new(&spec, input).unwrap();
+        assert_eq!(joined.nodes[joined.output].dims, Dims::new(256 + 128, 4, 4));
+        assert!(joined.params.iter().all(|param| whole.params.contains(param)));
+        let refused = |of: &[&str]| several(of).unwrap_err().to_string();
+        assert!(refused(&["encoder.1", "encoder.1"]).contains("twice"));
+        assert!(refused(&["encoder.1", "encoder.3"]).contains("no layer"));
+        let small = encoder_of_several(
+            &whole,
+            &names(&["encoder.1", "encoder.2"]),
+            GridPooling { how: PoolKind::Max, grid: 20 },
+        );
+        assert!(small.unwrap_err().to_string().contains("encoder.2"));
+        let vector = graph("sparse", input);
+        let vector = encoder_of_several(&vector, &names(&["encoder.1", "code"]), pooling);
+        assert!(vector.unwrap_err().to_string().contains("code gives a vector"));
     }
 
     #[test]

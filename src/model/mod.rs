@@ -17,10 +17,12 @@ mod summary;
 mod values;
 
 pub use corruption::{CorruptionSpec, NO_CORRUPTION, Task};
-pub use decoder::{Decoder, decoder};
+pub use decoder::{Context, Decoder, decoder};
 pub(crate) use description::spelling_for_signals;
 pub use description::{LabelReading, LayerSpec, ModelSpec};
-pub use encoder::{GridPooling, HEAD, POOL, PoolKind, classifier, encoder, feature_layer};
+pub use encoder::{
+    GridPooling, HEAD, POOL, PoolKind, classifier, encoder, encoder_of_several, feature_layer,
+};
 pub use file::{LoadedModel, bundled, bundled_names, load, load_bytes, restorer, save, to_bytes};
 pub use graph::{Graph, Node};
 pub use layers::{

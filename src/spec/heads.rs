@@ -100,6 +100,21 @@ pub enum SegmentAugment {
     /// All eight dihedral transforms, and small changes of brightness and contrast: for images
     /// without a top and a bottom.
     All,
+    /// Left-right flips, zoom by 0.7 to 1.4, and small changes of brightness, contrast and colour:
+    /// for photographs.
+    Photo,
+}
+
+/// Where crops for segmentation are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SegmentCrops {
+    /// Anywhere, with the same probability.
+    #[default]
+    Random,
+    /// Around a random pixel of a random class of the image, so that rare classes are seen as often
+    /// as others.
+    Balanced,
 }
 
 /// Options of training a segmenter. Crops have the size of the model's input.
@@ -118,6 +133,8 @@ pub struct SegmentSpec {
     pub images: usize,
     /// Augmentation.
     pub augment: SegmentAugment,
+    /// Where crops are.
+    pub crops: SegmentCrops,
     /// Weights of classes in the cross-entropy: `even`, `median` (the median of the classes' pixel
     /// counts over each class's count: Eigen & Fergus 2015), or numbers, comma-separated.
     pub class_weights: String,
@@ -136,6 +153,7 @@ impl Default for SegmentSpec {
             ignore: None,
             images: 0,
             augment: SegmentAugment::Flip,
+            crops: SegmentCrops::Random,
             class_weights: "even".to_owned(),
             dice: 1.0,
             test: None,

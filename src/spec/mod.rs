@@ -24,7 +24,7 @@ pub use crate::model::{
 };
 pub use heads::{
     ClassifySpec, DetectSpec, HeadKind, HeadStart, Objectness, PoseAugment, PriorSpec,
-    SegmentAugment, SegmentSpec,
+    SegmentAugment, SegmentCrops, SegmentSpec,
 };
 pub use optimizer::{OptimizerName, OptimizerSpec, Update};
 pub use overrides::{apply as apply_override, from_toml};
@@ -128,6 +128,9 @@ pub struct DataSpec {
     /// Crops of each image in an epoch; 0: enough to cover the image once. Images of exactly the
     /// input size give one.
     pub crops_per_image: usize,
+    /// Variants of each training image that are added to the images before training: of 0.5 to 1
+    /// times its size, and of RGB images with other saturation and colour balance.
+    pub variants: usize,
     /// Augmentation: flip samples left to right at random.
     pub flip_x: bool,
     /// Augmentation: flip samples top to bottom at random.
@@ -206,6 +209,7 @@ impl Default for DataSpec {
             fit: FitName::Crop,
             crop: 32,
             crops_per_image: 0,
+            variants: 0,
             flip_x: false,
             flip_y: false,
             turn: false,

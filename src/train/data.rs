@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::variants;
+use crate::advice::Advice;
 use crate::budget::Budget;
 use crate::data::normalization::{Normalization, choose};
 use crate::data::several::open_all;
@@ -130,8 +132,12 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
     }
     let streamed =
         if matches!(train, Pixels::Streamed(_)) { ", streamed from its files" } else { "" };
+    let varied = match spec.variants {
+        0 => String::new(),
+        count => format!(" with {count} variants of each"),
+    };
     let mut description = format!(
-        "{description}; {} to train{streamed}, {} to validate, as {dims}{cropped}{whole}",
+        "{description}; {} to train{varied}{streamed}, {} to validate, as {dims}{cropped}{whole}",
         train.len(),
         validation.len()
     );
@@ -349,15 +355,35 @@ impl Fit<'_> {
     fn train(&self, pixels: Pixels) -> Result<Pixels> {
         let size = self.dims.size();
         let cut = self.spec.fit == FitName::Patches;
-        match self.sized(pixels)? {
-            Pixels::Resident(images) if cut => {
-                Ok(Pixels::Resident(patches::images(&images, size)?))
+        let sized = match self.sized(pixels)? {
+            // Variants are made in memory.
+            Pixels::Streamed(catalogue) if self.spec.variants > 0 => {
+                self.load_if_fits(catalogue)?
             }
-            Pixels::Resident(images) => Ok(Pixels::Resident(images)),
+            sized => sized,
+        };
+        match sized {
+            Pixels::Resident(images) => {
+                let images = self.with_variants(images)?;
+                let images = if cut { patches::images(&images, size)? } else { images };
+                Ok(Pixels::Resident(images))
+            }
+            Pixels::Streamed(_) if self.spec.variants > 0 => Err(Error::usage(format!(
+                "data.variants: the images must fit into memory; use fewer images, or {}",
+                Advice::RaiseMemoryLimit
+            ))),
             Pixels::Streamed(catalogue) => {
                 let catalogue = if cut { Arc::new(catalogue.patches(size)?) } else { catalogue };
                 self.load_if_fits(catalogue)
             }
+        }
+    }
+
+    /// Adds the variants of `data.variants`.
+    fn with_variants(&self, images: Images) -> Result<Images> {
+        match self.spec.variants {
+            0 => Ok(images),
+            count => variants::add(images, count, self.dims.size(), self.seed, self.limit),
         }
     }
 

@@ -34,6 +34,7 @@ mod trainer;
 #[cfg(feature = "cli")]
 mod unfinished;
 mod validation_result;
+mod variants;
 mod whiten;
 pub mod whole_batch;
 

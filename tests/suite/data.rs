@@ -173,6 +173,19 @@ fn broken(folder: &TempFolder) -> String {
 }
 
 #[test]
+fn variants_are_reported_and_need_memory() {
+    let folder = TempFolder::new("variants");
+    let photos = patterns(&folder);
+    let train = Command::train(&photos).steps(2).batch(8).set("data.variants=2");
+    let train = train.set("model.layers.code.units=16").set("data.crop=16").on_cpu();
+    let messages = train.out(folder.path("varied")).messages();
+    assert!(messages.contains("to train with 2 variants of each, "), "{messages}");
+    let streamed = "--set=data.variants=2 --max-memory=9.5MiB";
+    refused(&folder, &photos, streamed, &["data.variants", "--max-memory"]);
+    refused(&folder, "digits", "--set=data.variants=1", &["data.variants", "no variants"]);
+}
+
+#[test]
 fn a_broken_image_is_an_error_with_strict() {
     let folder = TempFolder::new("strict");
     refused(&folder, &broken(&folder), "--strict", &["00.png", "cannot be decoded"]);

@@ -261,7 +261,14 @@ fn classifiers_segmenters_and_detectors_predict_as_the_program() {
     add("classifier", &file, (&own, &x), (&[BATCH, 3], &softmax(&logits, 3)));
 
     for (name, how) in [("deconv", Decoder::Deconv), ("unpool", Decoder::Unpool)] {
-        let spec = model::decoder(&encoder, &graph, (how, 1, 3), &[2], classes.clone()).unwrap();
+        let spec = model::decoder(
+            &encoder,
+            &graph,
+            (how, 1, 3),
+            model::Context { code: &[2, 4], maps: &[2] },
+            classes.clone(),
+        )
+        .unwrap();
         let segmenter = write_model(&folder, name, &spec, dims);
         let file = export::export(&segmenter, &Options::default()).unwrap();
         let mut device = Device::cpu();
@@ -285,7 +292,8 @@ fn classifiers_segmenters_and_detectors_predict_as_the_program() {
 
     let cell = csae::internals::ops::CELL;
     let heads = (Decoder::Deconv, 4, cell + classes.len());
-    let spec = model::decoder(&encoder, &graph, heads, &[], classes.clone()).unwrap();
+    let spec = model::decoder(&encoder, &graph, heads, model::Context::default(), classes.clone())
+        .unwrap();
     let detector = write_model(&folder, "detector", &spec, dims);
     let file = export::export(&detector, &Options::default()).unwrap();
     assert_eq!((file.task, file.outputs[0][0].as_str()), ("detect", "grid"));

@@ -138,6 +138,26 @@ fn features_can_be_summed_over_a_grid() {
 }
 
 #[test]
+fn features_of_several_layers_are_pooled_and_joined() {
+    let folder = TempFolder::new("features-layers");
+    for how in ["max", "average", "sum"] {
+        let of = |layer: &str| {
+            let file = folder.path("pooled.npy");
+            let flags = format!("--layer {layer} --pool {how} --grid 2");
+            features(sparse(), "digits", &file).flags(&flags).force().succeed();
+            read_npy(&file, "<f4")
+        };
+        let (first, second) = (of("encoder.0"), of("encoder.1"));
+        let (shape, both) = of("encoder.0,encoder.1");
+        assert_eq!(shape, [1797, first.0[1] + second.0[1], 2, 2]);
+        let (a, b) = (first.1.len() / 1797, second.1.len() / 1797);
+        let joined = first.1.chunks_exact(a).zip(second.1.chunks_exact(b));
+        let joined: Vec<f64> = joined.flat_map(|(a, b)| [a, b].concat()).collect();
+        assert!(joined == both, "{how}");
+    }
+}
+
+#[test]
 fn a_safetensors_file_has_features_labels_names_and_classes() {
     let folder = TempFolder::new("features-whole");
     let whole = folder.path("all.safetensors");
@@ -232,6 +252,37 @@ fn a_probe_of_features_from_a_file_has_the_same_rows() {
     assert!(probed().0.iter().zip(&again).all(|(a, b)| plain(a) == plain(b)));
 }
 
+/// Images of two classes: a column of one brightness at the left or at the right (`a`), or in the
+/// middle (`b`).
+fn columns(folder: &TempFolder, name: &str, of_a: u32) -> String {
+    for (class, column) in [("a", of_a), ("b", 3)] {
+        folder.create(&format!("{name}/{class}"));
+        for i in 0..12_u32 {
+            let shade = |x: u32, y: u32| {
+                let noise = (x * 7 + y * 13 + i * 31) % 23;
+                image::Luma([if x == column { 200 + noise } else { noise } as u8])
+            };
+            let path = folder.path(&format!("{name}/{class}/{i}.png"));
+            image::GrayImage::from_fn(8, 8, shade).save(path).unwrap();
+        }
+    }
+    folder.path(name)
+}
+
+#[test]
+fn a_probe_of_mirror_images_knows_objects_from_the_other_side() {
+    let folder = TempFolder::new("probe-mirror");
+    let (left, right) = (columns(&folder, "left", 1), columns(&folder, "right", 6));
+    let errors = |flags: &str| {
+        let command = Command::new("probe").arg(sparse()).out(folder.path("out")).on_cpu().quiet();
+        let command = command.option("--train", &left).option("--test", &right).force();
+        let rows = rows(&command.flags(flags).flags("--layer encoder.0 --classifier svm"));
+        rows.iter().map(|row| json::number(&row["test"], "error")).collect::<Vec<_>>()
+    };
+    assert!(errors("").iter().any(|error| *error > 0.3), "{:?}", errors(""));
+    assert_eq!(errors("--flip-x"), [0.0; 3]);
+}
+
 #[test]
 fn more_labels_give_a_lower_error() {
     let folder = TempFolder::new("probe-few");
@@ -255,6 +306,13 @@ fn wrong_options_of_features_are_refused() {
     features.clone().flags("--layer encoder.7").fails(2, &["encoder.7", "encoder.0"]);
     let grid = features.flags("--layer encoder.0 --pool max --grid 99");
     grid.fails(2, &["--grid", "99x99"]);
+    let several = |flags: &str, words: &[&str]| {
+        self::features(sparse(), "digits", &out).flags(flags).fails(2, words);
+    };
+    several("--layer encoder.0,encoder.1", &["several layers", "--pool max"]);
+    several("--layer encoder.0,encoder.0 --pool max", &["encoder.0", "twice"]);
+    several("--layer encoder.0,encoder.7 --pool max", &["encoder.7", "encoder.1"]);
+    several("--layer encoder.0,encoder.1 --pool max --grid 99", &["encoder.0", "99x99"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::support::files::exists;
 use crate::support::images::{DISCS, discs};
 use crate::support::json::{number, numbers};
 use crate::support::models::pyramid;
-use crate::support::{Command, TempFolder, bytes, gpu, is_file};
+use crate::support::{Command, TempFolder, bytes, gpu, is_file, text};
 
 /// Trains a decoder on labelled images.
 fn train(data: &str, out: &str) -> Command {
@@ -109,6 +109,22 @@ fn discs_are_found_with_unpooling() {
 }
 
 #[test]
+fn discs_are_found_in_balanced_crops_of_photographs() {
+    let folder = TempFolder::new("segment-photo");
+    let data = discs(&folder, "train", 12);
+    let test = discs(&folder, "test", 4);
+    let run = folder.path("run");
+    let train = train(&data, &run).epochs(30).option("--test", &test);
+    let train = train.flags("--augment photo --crops balanced --context 2");
+    let lines = short(train).on_cpu().quiet().json();
+    assert_discs_are_found(&Trained { test, run: run.clone(), lines });
+    let config = text(format!("{run}/config.toml"));
+    for words in ["augment = \"photo\"", "crops = \"balanced\"", "head.context.code.2"] {
+        assert!(config.contains(words), "{config}");
+    }
+}
+
+#[test]
 fn predictions_have_labels_overlays_and_probabilities_that_agree() {
     let folder = TempFolder::new("segment-predict");
     let out = folder.path("pictures");
@@ -172,6 +188,8 @@ fn wrong_options_of_a_training_are_refused() {
         ("--instances --images 1", &["leaves no training images"]),
         ("--instances --crop 30", &["--crop 30"]),
         ("--instances --dice=-1", &["--dice"]),
+        ("--instances --crops both", &["both", "balanced"]),
+        ("--instances --context 9", &["--context", "9"]),
         ("--instances --layer nothing", &["nothing", "encoder.1"]),
         ("--instances --validation nowhere", &["nowhere"]),
         ("--instances --max-memory 1MiB --crop 128", &["the limit of 1.00 MiB", "train.batch"]),

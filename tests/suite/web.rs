@@ -112,7 +112,9 @@ fn heads(folder: &TempFolder) -> Vec<(&'static str, LoadedModel, Vec<Case>)> {
     let classified = vec![Case { pixels, dims, options: json!({}), want }];
 
     let heads = (Decoder::Deconv, 1, 3);
-    let spec = model::decoder(&encoder, &graph, heads, &[2], classes).unwrap();
+    let spec =
+        model::decoder(&encoder, &graph, heads, model::Context { code: &[2], maps: &[2] }, classes)
+            .unwrap();
     let segmenter = write_model(folder, "random-segmenter", &spec, dims);
     let mut device = Device::cpu();
     let store = segmenter.place(&mut device, &segmenter.graph, Purpose::Infer).unwrap();
@@ -251,7 +253,9 @@ fn models_that_a_page_cannot_show_are_refused_with_advice() {
     let graph = Graph::new(&encoder, dims).unwrap();
     let channels = csae::internals::ops::CELL + 1;
     let heads = (Decoder::Deconv, 4, channels);
-    let detector = model::decoder(&encoder, &graph, heads, &[], vec!["one".to_owned()]).unwrap();
+    let detector =
+        model::decoder(&encoder, &graph, heads, model::Context::default(), vec!["one".to_owned()])
+            .unwrap();
     refused("detector", &detector, dims, &["detector", "ONNX"]);
     assert!(!std::path::Path::new(&page).exists());
 }

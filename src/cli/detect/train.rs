@@ -17,7 +17,7 @@ use crate::data::{LoadOptions, Subset};
 use crate::device::Device;
 use crate::error::Result;
 use crate::metrics::precision::AveragePrecision;
-use crate::model::{Decoder, Graph};
+use crate::model::{Context, Decoder, Graph};
 use crate::ops::CELL;
 use crate::spec::{Config, DetectSpec, HeadKind, Objectness as Loss, PoseAugment};
 use crate::tasks::detect::{Detecting, begin_training, evaluate};
@@ -266,7 +266,8 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     let classes = &images.set.classes;
     let grid = (Decoder::Deconv, args.stride.get(), CELL + classes.len());
     let side = ("--size", args.size.get());
-    let graph = args.encoding.with_decoder(&loaded, side, grid, &CONTEXT, classes)?;
+    let context = Context { maps: &CONTEXT, ..Context::default() };
+    let graph = args.encoding.with_decoder(&loaded, side, grid, context, classes)?;
     let epochs = |config: &Config| {
         let count = images.subsets(Detect::count(config), config)?.0.indices.len();
         Ok(default_epochs(count, config.train.batch))

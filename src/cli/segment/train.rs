@@ -16,8 +16,8 @@ use crate::cli::{CommandArgs, Common, budget};
 use crate::data::{LoadOptions, Subset};
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::model::{Decoder, Graph, LabelReading};
-use crate::spec::{Config, HeadKind, SegmentAugment, SegmentSpec};
+use crate::model::{Context, Decoder, Graph, LabelReading};
+use crate::spec::{Config, HeadKind, SegmentAugment, SegmentCrops, SegmentSpec};
 use crate::tasks::segment::{
     Segmentation, SegmentationScores, begin_training, check_class_weights, evaluate, samples,
 };
@@ -43,6 +43,18 @@ enum Augment {
     /// All flips and rotations by 90 degrees, and small changes of brightness and contrast: for
     /// images without a preferred orientation
     All,
+    /// Left-right flips, zoom by 0.7 to 1.4, and small changes of brightness, contrast and colour:
+    /// for photographs
+    Photo,
+}
+
+/// Where crops are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Crops {
+    /// Anywhere
+    Random,
+    /// Around a random pixel of a random class of the image: for rare classes
+    Balanced,
 }
 
 /// Train a segmenter on images with label images: a model's encoder, and a decoder with skip
@@ -83,6 +95,14 @@ pub struct TrainArgs {
     /// Augmentation of crops [default: flip]
     #[arg(long, value_enum)]
     augment: Option<Augment>,
+    /// Where crops are [default: random]
+    #[arg(long, value_enum)]
+    crops: Option<Crops>,
+    /// Number of dilated convolutions of the code, with dilations 2, 4, 8 and so on, which let the
+    /// decoder see more around each pixel: for scenes; crops should then be larger
+    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=6))]
+    context: u8,
     /// Weights of classes: `even`, `median` (more for rare classes) or numbers, comma-separated
     /// [default: even]
     #[arg(long, value_name = "WEIGHTS")]
@@ -201,8 +221,17 @@ impl TrainArgs {
         config.data.strict |= self.encoding.strict;
         config.data.validation = self.encoding.held_out.unwrap_or(config.data.validation);
         let spec = config.segment.get_or_insert_default();
-        let SegmentSpec { labels, instances, ignore, images, augment, class_weights, dice, test } =
-            spec;
+        let SegmentSpec {
+            labels,
+            instances,
+            ignore,
+            images,
+            augment,
+            crops,
+            class_weights,
+            dice,
+            test,
+        } = spec;
         let folder = self.labels.labels.as_ref().map(|path| path.display().to_string());
         *labels = folder.or(labels.take()).map(|path| absolute(&path));
         *instances |= self.labels.instances;
@@ -214,6 +243,13 @@ impl TrainArgs {
                 Augment::None => SegmentAugment::None,
                 Augment::Flip => SegmentAugment::Flip,
                 Augment::All => SegmentAugment::All,
+                Augment::Photo => SegmentAugment::Photo,
+            };
+        }
+        if let Some(wanted) = self.crops {
+            *crops = match wanted {
+                Crops::Random => SegmentCrops::Random,
+                Crops::Balanced => SegmentCrops::Balanced,
             };
         }
         if let Some(weights) = &self.class_weights {
@@ -263,8 +299,10 @@ fn run(args: TrainArgs) -> anyhow::Result<()> {
     }
     let how = if args.decoder == DecoderKind::Deconv { Decoder::Deconv } else { Decoder::Unpool };
     let decoder = (how, 1, classes.len());
-    let mut graph =
-        args.encoding.with_decoder(&loaded, ("--crop", args.crop.get()), decoder, &[], classes)?;
+    let dilations: Vec<usize> = (1..=args.context).map(|power| 1 << power).collect();
+    let context = Context { code: &dilations, ..Context::default() };
+    let side = ("--crop", args.crop.get());
+    let mut graph = args.encoding.with_decoder(&loaded, side, decoder, context, classes)?;
     let spec = data_config.segment.clone().unwrap_or_default();
     graph.spec.labels = LabelReading { instances: spec.instances, ignore: spec.ignore };
     let epochs = |config: &Config| {

@@ -6,6 +6,7 @@ use crate::advice::Advice;
 use crate::data::split::held_out;
 use crate::data::{Labels, Sample};
 use crate::error::{Error, Result};
+use crate::tasks::features::Orientation;
 
 /// Labelled training and test images of a probe.
 #[derive(Debug)]
@@ -18,18 +19,21 @@ pub struct ProbeTask<'a> {
     pub classes: Vec<String>,
     /// Labels of the training and the test images.
     labels: [Labels; 2],
-    /// The design row of each training image.
+    /// Whether classifiers are fitted to the mirror images of the training images too.
+    mirrored: bool,
+    /// The place of each training image. Held-out images are last.
     row: Vec<usize>,
-    /// Number of rows to fit to while the others choose the penalty weight.
+    /// Number of images to fit to while the others choose the penalty weight.
     fit: usize,
 }
 
 /// Features of the images, standardised by mean and variance of the training images.
 #[derive(Debug)]
 pub struct ProbeFeatures {
-    /// Features of the training images. Held-out images are the last rows.
+    /// Features of the training images, each followed by those of its mirror image if they are
+    /// used. Held-out images are the last rows.
     pub train: Design,
-    /// Number of training images that are not held out.
+    /// Number of rows that are not held out.
     pub fit: usize,
     /// Features of the test images.
     pub test: Design,
@@ -38,11 +42,12 @@ pub struct ProbeFeatures {
 }
 
 impl<'a> ProbeTask<'a> {
-    /// A task from two data sets. The seed chooses the held-out training images.
+    /// A task from two data sets. The seed chooses the held-out training images. With `mirrored`,
+    /// classifiers are fitted to the mirror images (left to right) of the training images too.
     ///
     /// # Errors
     /// As [`match_labels`].
-    pub fn new(train: &'a Sample, test: &'a Sample, seed: u64) -> Result<Self> {
+    pub fn new(train: &'a Sample, test: &'a Sample, mirrored: bool, seed: u64) -> Result<Self> {
         let (of_train, of_test) = match_labels(train.labels(), test.labels())
             .map_err(|error| train.explain_missing_labels(error))
             .map_err(|error| test.explain_missing_labels(error))?;
@@ -54,6 +59,7 @@ impl<'a> ProbeTask<'a> {
             test,
             classes: of_train.classes.clone(),
             labels: [of_train, of_test],
+            mirrored,
             row,
             fit,
         })
@@ -66,7 +72,17 @@ impl<'a> ProbeTask<'a> {
 
     /// Memory in bytes for `width` features of every image.
     pub fn bytes(&self, width: usize) -> u64 {
-        4 * (width as u64) * (self.train.len() + self.test.len()) as u64
+        4 * width as u64 * self.extractions() as u64
+    }
+
+    /// Number of images whose features are extracted, mirror images among them.
+    pub fn extractions(&self) -> usize {
+        self.train.len() * self.copies() + self.test.len()
+    }
+
+    /// Number of rows for each training image.
+    const fn copies(&self) -> usize {
+        if self.mirrored { 2 } else { 1 }
     }
 
     /// Checks that `width` features of every image fit into the allowed memory in bytes.
@@ -80,7 +96,7 @@ impl<'a> ProbeTask<'a> {
                 Err(Error::usage(format!(
                     "{width} features of {} images need {} MiB, more than the {} MiB allowed; pool \
                      them on {}, or {}",
-                    self.train.len() + self.test.len(),
+                    self.extractions(),
                     mib(self.bytes(width)),
                     mib(allowed),
                     Advice::CoarserGrid,
@@ -92,28 +108,37 @@ impl<'a> ProbeTask<'a> {
     }
 
     /// Collects `width` features of all images and standardises them. `each` extracts the features
-    /// of a data set in order: it calls its callback with the number of an image and the features
-    /// from that image on.
+    /// of a data set in order, or of its mirror images: it calls its callback with the number of an
+    /// image and the features from that image on.
     ///
     /// # Errors
     /// The error of `each`.
     pub fn gather(
         &self,
         width: usize,
-        mut each: impl FnMut(&Sample, &mut dyn FnMut(usize, &[f32]) -> Result<()>) -> Result<()>,
+        mut each: impl FnMut(
+            &Sample,
+            Orientation,
+            &mut dyn FnMut(usize, &[f32]) -> Result<()>,
+        ) -> Result<()>,
     ) -> Result<ProbeFeatures> {
-        let mut of = vec![0; self.row.len()];
-        self.row.iter().zip(&self.labels[0].of).for_each(|(row, class)| of[*row] = *class);
+        let copies = self.copies();
+        let mut of = vec![0; self.row.len() * copies];
+        for (row, class) in self.row.iter().zip(&self.labels[0].of) {
+            of[row * copies..][..copies].fill(*class);
+        }
         let mut train = Design::new(width, of);
         let mut test = Design::new(width, self.labels[1].of.clone());
-        each(self.train, &mut |first, values| {
-            values
-                .chunks_exact(width)
-                .enumerate()
-                .for_each(|(i, values)| train.row_mut(self.row[first + i]).copy_from_slice(values));
-            Ok(())
-        })?;
-        each(self.test, &mut |first, values| {
+        for (copy, orientation) in Orientation::ALL.into_iter().take(copies).enumerate() {
+            each(self.train, orientation, &mut |first, values| {
+                for (i, values) in values.chunks_exact(width).enumerate() {
+                    let row = self.row[first + i] * copies + copy;
+                    train.row_mut(row).copy_from_slice(values);
+                }
+                Ok(())
+            })?;
+        }
+        each(self.test, Orientation::Own, &mut |first, values| {
             values
                 .chunks_exact(width)
                 .enumerate()
@@ -123,7 +148,7 @@ impl<'a> ProbeTask<'a> {
         let scaling = train.scaling();
         train.scale(&scaling);
         test.scale(&scaling);
-        Ok(ProbeFeatures { train, fit: self.fit, test, scaling })
+        Ok(ProbeFeatures { train, fit: self.fit * copies, test, scaling })
     }
 
     /// The pixels as features: the baseline of a probe.
@@ -131,11 +156,13 @@ impl<'a> ProbeTask<'a> {
     /// # Errors
     /// When an image cannot be read.
     pub fn pixels(&self, width: usize) -> Result<ProbeFeatures> {
-        self.gather(width, |sample, take| {
-            let mut done = 0;
+        self.gather(width, |sample, orientation, take| {
+            let (mut done, dims) = (0, sample.dims());
             sample.each_part(|images, _| {
                 for image in 0..images.len() {
-                    take(done, &images.image_f32(image))?;
+                    let mut pixels = images.image_f32(image);
+                    orientation.apply(&mut pixels, dims);
+                    take(done, &pixels)?;
                     done += 1;
                 }
                 Ok(())

@@ -1,6 +1,7 @@
 //! Semantic segmentation: a class for every pixel, by an encoder that was trained without labels
 //! and a decoder trained on label images.
 
+mod crops;
 mod evaluate;
 mod segmenter;
 mod trainer;

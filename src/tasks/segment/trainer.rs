@@ -1,27 +1,23 @@
 //! Training of a segmenter on crops of images with label images, with cross-entropy of pixels and
 //! the Dice loss.
 
-use std::borrow::Cow;
-
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::crops::{Crop, LabelledPixels, Sampling};
 use super::evaluate::evaluate;
 use super::segmenter::Segmenter;
-use crate::annotations::augment::{Flips, Jitter};
 use crate::annotations::label_image::IGNORED;
 use crate::annotations::label_set::SegmentationSet;
 use crate::data::{Handles, Subset};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::hash::Hash;
-use crate::infer::tiles::mirrored;
 use crate::model::Graph;
 use crate::ops::{Dice, PixelCrossEntropy, SCALAR_PARTIALS};
 use crate::record::Builder;
-use crate::rng::Stream;
 use crate::shape::{Dims, Size};
-use crate::spec::{Config, SegmentAugment, SegmentSpec};
+use crate::spec::{Config, SegmentSpec};
 use crate::train::feed::{Batches, Inputs};
 use crate::train::labelled::Epochs;
 use crate::train::run::{Task, ValidationResult};
@@ -33,8 +29,6 @@ use crate::view::{StepParams, View};
 const SMOOTH: f64 = 1.0;
 /// Maximum number of crops of an image in an epoch, so that a large image does not dominate.
 const MAX_CROPS: usize = 16;
-/// Maximum change of brightness and contrast, as a share of the range.
-const JITTER: f64 = 0.1;
 
 /// Result of a validation of a segmenter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -112,11 +106,14 @@ pub fn begin_training<'a>(
         .flat_map(|number| std::iter::repeat_n(*number, crops_of(fit.set, *number, input)))
         .collect();
     let crops = Crops {
-        input,
         set: fit.set,
-        class_weights: class_weights(fit, &spec)?,
-        augment: spec.augment,
-        seed: config.seed,
+        sampling: Sampling {
+            input,
+            augment: spec.augment,
+            crops: spec.crops,
+            class_weights: class_weights(fit, &spec)?,
+            seed: config.seed,
+        },
         batch: config.train.batch,
         parts: config.train.accumulate,
         epochs: Epochs::new(samples, config.train.batch, config.seed),
@@ -265,28 +262,11 @@ impl LabelLoss for PixelLoss {
     }
 }
 
-/// An image with the class of each of its pixels.
-struct Read<'a> {
-    size: Size,
-    pixels: Cow<'a, [u8]>,
-    classes: Cow<'a, [u8]>,
-}
-
-/// A crop, and the class of each of its pixels.
-#[derive(Debug)]
-struct Crop {
-    pixels: Vec<f32>,
-    classes: Vec<u8>,
-}
-
 /// Random crops of images with label images.
 #[derive(Debug)]
 struct Crops<'a> {
-    input: Dims,
+    sampling: Sampling,
     set: &'a SegmentationSet,
-    class_weights: Vec<f64>,
-    augment: SegmentAugment,
-    seed: u64,
     batch: usize,
     parts: usize,
     epochs: Epochs,
@@ -331,25 +311,21 @@ impl Batches for Crops<'_> {
 impl Crops<'_> {
     /// Reads the images of a step and cuts its crops.
     fn cut(&mut self, step: u64) -> Result<()> {
-        let Self { input, set, augment, seed, .. } = *self;
+        let (set, sampling) = (self.set, &self.sampling);
         let samples = self.epochs.batch(step);
         let mut read = Vec::with_capacity(samples.len());
         for number in &samples {
-            read.push(Read {
+            read.push(LabelledPixels {
                 size: set.size(*number),
                 pixels: set.bytes(*number, &mut self.handles)?,
                 classes: set.classes(*number)?,
             });
         }
         let first = step * samples.len() as u64;
-        let cut = |(i, image): (usize, &Read<'_>)| {
-            // A crop uses at most eight random numbers.
-            let mut stream = Stream::new(seed, "crops").skip((first + i as u64) * 8);
-            crop(input, image, augment, JITTER, &mut stream)
-        };
+        let cut = |(i, image): (usize, &LabelledPixels<'_>)| sampling.crop(image, first + i as u64);
         self.crops = read.par_iter().enumerate().map(cut).collect();
         let classes = self.crops.iter().flat_map(|crop| crop.classes.iter().copied());
-        self.weights = pixel_weights(classes, &self.class_weights);
+        self.weights = pixel_weights(classes, &sampling.class_weights);
         if self.parts > 1 {
             // The gradients of the parts are averaged, but the weights must add up to 1 over all
             // parts.
@@ -368,46 +344,6 @@ fn pixel_weights(classes: impl Iterator<Item = u8>, class_weights: &[f64]) -> Ve
     weights.into_iter().map(|weight| (weight / all) as f32).collect()
 }
 
-/// A crop of the model's input with random augmentation.
-fn crop(
-    input: Dims,
-    image: &Read<'_>,
-    augment: SegmentAugment,
-    jitter: f64,
-    stream: &mut Stream,
-) -> Crop {
-    let c = input.c;
-    let Read { size: Size { h, w }, ref pixels, ref classes } = *image;
-    let mut start = |length: usize, side: usize| {
-        if length > side { stream.below(length - side + 1) } else { 0 }
-    };
-    let (top, left) = (start(h, input.h), start(w, input.w));
-    let all = augment == SegmentAugment::All;
-    let allowed = Flips {
-        flip_x: augment != SegmentAugment::None,
-        flip_y: all,
-        transpose: all && input.h == input.w,
-    };
-    let flips = Flips::draw(allowed, stream);
-    let range = if all { jitter } else { 0.0 };
-    let mut by = || (range * f64::from(2.0 * stream.uniform() - 1.0)) as f32;
-    let jitter = Jitter { brightness: by(), contrast: 1.0 + by() };
-    let mut out =
-        Crop { pixels: Vec::with_capacity(input.len()), classes: Vec::with_capacity(input.area()) };
-    for y in 0..input.h {
-        for x in 0..input.w {
-            let (y, x) = flips.source(y, x, input.size());
-            let (y, x) = (top + y, left + x);
-            // The image is mirrored at its edges. Mirrored pixels do not count in the loss.
-            let at = mirrored(y, h) * w + mirrored(x, w);
-            out.classes.push(if y < h && x < w { classes[at] } else { IGNORED });
-            let value = |byte: &u8| jitter.apply(f32::from(*byte) / 255.0);
-            out.pixels.extend(pixels[at * c..(at + 1) * c].iter().map(value));
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -417,34 +353,5 @@ mod tests {
         assert_eq!(median_weights(&[80, 20, 0, 5]), [0.25, 1.0, 1.0, 4.0]);
         let weights = pixel_weights([0, 1, IGNORED, 1].into_iter(), &[2.0, 1.0]);
         assert_eq!(weights, [0.5, 0.25, 0.0, 0.25]);
-    }
-
-    #[test]
-    fn labels_are_transformed_with_their_pixels() {
-        // The class of each pixel is its value. The image has 5×7 pixels, so it is smaller than the
-        // crop along one side.
-        let pixels: Vec<u8> = (0..35).collect();
-        let image = Read {
-            size: Size::new(5, 7),
-            pixels: Cow::Borrowed(&pixels),
-            classes: Cow::Borrowed(&pixels),
-        };
-        let mut corners = std::collections::HashSet::new();
-        for seed in 0..40 {
-            let mut stream = Stream::new(seed, "test");
-            let crop = crop(Dims::new(1, 6, 6), &image, SegmentAugment::All, 0.0, &mut stream);
-            let values: Vec<u8> =
-                crop.pixels.iter().map(|value| (value * 255.0).round() as u8).collect();
-            assert_eq!(crop.classes.iter().filter(|class| **class == IGNORED).count(), 6);
-            assert!(
-                crop.classes
-                    .iter()
-                    .zip(&values)
-                    .all(|(class, value)| *class == IGNORED || class == value),
-                "{seed}"
-            );
-            corners.insert(values[0]);
-        }
-        assert!(corners.len() >= 8, "{corners:?}");
     }
 }
