@@ -38,6 +38,8 @@ names! {
         OtherLayer = "name another layer",
         /// Enlarge maps by transposed convolutions.
         Deconv = "use the decoder deconv",
+        /// Train a decoder on larger crops, or with fewer dilated convolutions.
+        LargerCrops = "use larger crops, or less context",
         /// Say where the annotations of images are.
         AnnotationFiles = "name a folder of Pascal VOC or YOLO files, or a COCO file",
         /// Say where the label images are.

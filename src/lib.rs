@@ -15,6 +15,7 @@
 //! | Task | Items |
 //! |---|---|
 //! | restore images | [`Model::denoise`], [`Model::inpaint`], [`Model::upscale`] |
+//! | remove the artefacts of JPEG | [`Model::deblock`] |
 //! | encode and decode | [`Model::encode`], [`Model::decode`], [`Model::reconstruct`] |
 //! | extract features for a classifier | [`Model::features`] |
 //! | train on arrays | [`Model::train`], [`TrainOptions`] |
@@ -130,8 +131,9 @@
 mod api;
 
 pub use api::{
-    Array, Depth, DeviceChoice, Error, ErrorKind, Image, Layer, Model, ModelBuilder, Noise,
-    Progress, Result, Size, TrainOptions, TrainReport, bundled_models, devices, preset, presets,
+    Array, Compression, Depth, DeviceChoice, Error, ErrorKind, Image, Layer, Model, ModelBuilder,
+    Noise, Progress, Result, Size, TrainOptions, TrainReport, bundled_models, devices, preset,
+    presets,
 };
 
 mod advice;

@@ -192,6 +192,27 @@ class Model:
         ]
         return pictures.restored(done)
 
+    def deblock(
+        self, image: ArrayLike, quality: int, *, ensemble: bool = False
+    ) -> NDArray[Any]:
+        """An image without the artefacts of JPEG compression, in the layout and type of `image`.
+
+        `image` is as in `denoise`. `quality` is that of the compression, 1 to 100. Of colour images
+        the luma is restored. The model is one of `csae train DATA --task dejpeg`.
+
+        Raises `ValueError` if the model is not for JPEG, or for an invalid shape, range or quality.
+        """
+        whole = not isinstance(quality, bool) and int(_number(quality, "quality")) == quality
+        if not whole or not 1 <= quality <= 100:
+            raise ValueError(f"quality: {quality} is not a whole number from 1 to 100")
+        pictures = Pictures(image)
+        pictures.check()
+        done = [
+            unpack(self._core.deblock(pack(one[None]), int(quality), bool(ensemble)))
+            for one in pictures.pixels
+        ]
+        return pictures.restored(done)
+
 
 def load(
     path: str | os.PathLike[str], device: str = "auto", *, max_memory: int | None = None

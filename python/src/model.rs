@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use csae::{
-    Array, DeviceChoice, ErrorKind, Image, Model, ModelBuilder, Noise, Result, Size, TrainOptions,
+    Array, Compression, DeviceChoice, ErrorKind, Image, Model, ModelBuilder, Noise, Result, Size,
+    TrainOptions,
 };
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict};
@@ -157,6 +158,18 @@ impl Core {
         ensemble: bool,
     ) -> PyResult<Returned<'py>> {
         self.on_image(py, &image, ensemble, move |model, image| model.upscale(image, scale))
+    }
+
+    /// `quality`: that of the JPEG compression, 1 to 100.
+    fn deblock<'py>(
+        &self,
+        py: Python<'py>,
+        image: Given<'py>,
+        quality: u8,
+        ensemble: bool,
+    ) -> PyResult<Returned<'py>> {
+        let compression = Compression::Quality(quality);
+        self.on_image(py, &image, ensemble, move |model, image| model.deblock(image, compression))
     }
 
     /// Trains on images. `settings` are keys of a description and their values in TOML. `callback`

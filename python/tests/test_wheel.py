@@ -97,6 +97,30 @@ def test_restored_images_are_the_programs(tmp_path: Path, colour: bool, kind: ty
     np.testing.assert_array_equal(csae.inpaint(image, mask, device="cpu")[~mask], image[~mask])
 
 
+@pytest.mark.parametrize("colour", [False, True])
+def test_artefacts_of_jpeg_are_removed_as_by_the_program(tmp_path: Path, colour: bool) -> None:
+    program(
+        "train", "photos", "--task", "dejpeg", "--steps", 2, "--set", "data.crop=16",
+        "--device", "cpu", "-q", "-o", tmp_path / "run",
+    )
+    image = np.moveaxis(pictures(1, 3, 40, 52)[0], 0, 2)
+    image = ((image if colour else image[..., 0]) * 255).astype(np.uint8)
+    png.write(tmp_path / "in.png", image)
+    program(
+        "deblock", tmp_path / "in.png", "-m", tmp_path / "run", "--jpeg-quality", 30, "-o",
+        tmp_path / "out.png", "--device", "cpu",
+    )
+    model = csae.load(tmp_path / "run", "cpu")
+    found = model.deblock(image, 30)
+    np.testing.assert_array_equal(found, png.read(tmp_path / "out.png"))
+    assert (model.deblock(image, 60) != found).any()
+    for quality in (0, 101, 2.5, True):
+        with pytest.raises(ValueError, match="quality"):
+            model.deblock(image, quality)
+    with pytest.raises(ValueError, match="trained"):
+        csae.load("denoise", "cpu").deblock(image, 30)
+
+
 def test_a_run_and_a_model_file_are_one_model(trained: Path, tmp_path: Path) -> None:
     x = pictures(3, 1, 16, 16, 2)
     model = csae.load(str(trained), device="cpu")

@@ -5,6 +5,7 @@ pub use crate::data::image_file::Depth;
 use crate::data::image_file::ImageFile;
 use crate::error::{Error, Result};
 use crate::raster::corrupt::Mask;
+use crate::raster::jpeg;
 use crate::shape::{Dims, Size, to_nhwc};
 use crate::tasks::restore::image;
 use crate::tasks::restore::noise_level::{self, NoiseLevel};
@@ -36,6 +37,8 @@ pub struct Image {
     kind: ImageFile,
     /// The quantization of the JPEG file that the pixels are from.
     quantization: Option<Quantization>,
+    /// The strength of the compression of that file ([`jpeg::level`]).
+    compression: Option<f64>,
 }
 
 impl Image {
@@ -52,7 +55,7 @@ impl Image {
             )));
         }
         let kind = ImageFile::from_pixels(&[], Dims::new(c, 0, 0), Depth::Eight);
-        Ok(Self { pixels, alpha: None, kind, quantization: None })
+        Ok(Self { pixels, alpha: None, kind, quantization: None, compression: None })
     }
 
     /// Reads a PNG, JPEG, BMP, GIF, ICO, TGA, TIFF, WebP or PNM file, recognised by its content; of
@@ -64,11 +67,13 @@ impl Image {
     /// When the file cannot be read or decoded, or takes more than 1 GiB decoded.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let file = ImageFile::read(path.as_ref())?;
+        let steps = file.luma_steps();
         Ok(Self {
             pixels: Array::of_samples(file.dims, &file.pixels()),
             alpha: file.alpha(),
             kind: file.kind(file.depth()),
-            quantization: file.luma_steps().map(|steps| Quantization::new(&steps)),
+            quantization: steps.map(|steps| Quantization::new(&steps)),
+            compression: steps.map(|steps| jpeg::level(steps.into_iter().map(f64::from))),
         })
     }
 
@@ -142,6 +147,11 @@ impl Image {
         })
     }
 
+    /// The strength of the JPEG compression of the file that the pixels are from.
+    pub(super) const fn compression(&self) -> Option<f64> {
+        self.compression
+    }
+
     /// The pixels with the channels innermost (H,W,C).
     pub(super) fn interleaved(&self) -> Vec<f32> {
         to_nhwc(self.pixels.values(), self.pixels.dims())
@@ -161,6 +171,7 @@ impl Image {
             alpha: self.alpha.clone(),
             kind: self.kind.clone(),
             quantization: None,
+            compression: None,
         }
     }
 
@@ -180,6 +191,7 @@ impl Image {
             alpha: alpha.transpose()?.map(|(alpha, _)| alpha),
             kind: self.kind.clone(),
             quantization: None,
+            compression: None,
         })
     }
 }

@@ -14,7 +14,7 @@ pub use device::{DeviceChoice, devices};
 pub use image::{Depth, Image};
 pub use model::{Layer, Model, ModelBuilder};
 pub use names::{bundled_models, preset, presets};
-pub use restore::Noise;
+pub use restore::{Compression, Noise};
 pub use train::{Progress, TrainOptions, TrainReport};
 
 pub use crate::error::{Error, ErrorKind, Result};

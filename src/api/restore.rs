@@ -4,6 +4,7 @@ use crate::error::{Error, Result};
 use crate::infer::conditions::Condition;
 use crate::infer::restore::{Restorer, check_task};
 use crate::raster::corrupt::Mask;
+use crate::raster::jpeg;
 use crate::spec::Task;
 use crate::tasks::restore::image;
 
@@ -17,12 +18,23 @@ pub enum Noise {
     Sigma(f64),
 }
 
+/// How strongly an image was compressed as a JPEG file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// Read from the quantization tables of the image's JPEG file.
+    #[default]
+    OfFile,
+    /// This quality, from 1 to 100, by the tables of the Independent JPEG Group. For images that
+    /// were saved in another format since.
+    Quality(u8),
+}
+
 /// Restoration of images of any size, with a model that was trained for it. Large images are
 /// processed in overlapping tiles, which are blended without seams.
 ///
-/// A gray model fills and enlarges the channels of a colour image one by one, and removes noise
-/// from its luma and chroma planes. The results have the depth, the transparency and the colour
-/// profile of the image, and are not clipped to the scale 0 to 1.
+/// A gray model fills and enlarges the channels of a colour image one by one, removes noise from
+/// its luma and chroma planes, and the artefacts of JPEG from its luma. The results have the depth,
+/// the transparency and the colour profile of the image, and are not clipped to the scale 0 to 1.
 impl Model {
     /// Removes noise from an image.
     ///
@@ -118,6 +130,42 @@ impl Model {
             .map_err(|error| error.at(format!("scale {scale}")))?;
         let large = image.enlarged(scale)?;
         self.restore(&large, &large.interleaved(), &Condition::enlarged(scale))
+    }
+
+    /// Removes the artefacts of JPEG compression from an image: blocks, and ripples beside edges.
+    ///
+    /// # Errors
+    /// When the model was not trained for them (task `dejpeg`), the image is not from a JPEG file
+    /// and no quality is given, the quality is not within 1 to 100, the model does not support the
+    /// number of channels, or the device fails.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use csae::{Compression, Image, Model};
+    ///
+    /// let photo = Image::open("photo.jpg")?;
+    /// let better = Model::load("runs/dejpeg")?.deblock(&photo, Compression::OfFile)?;
+    /// better.save("better.png")?;
+    /// # Ok::<(), csae::Error>(())
+    /// ```
+    pub fn deblock(&mut self, image: &Image, compression: Compression) -> Result<Image> {
+        check_task(&self.graph.spec, Task::Dejpeg)?;
+        let level = match compression {
+            Compression::Quality(quality @ 1..=100) => jpeg::level_of_quality(quality),
+            Compression::Quality(quality) => {
+                return Err(Error::usage(format!(
+                    "Compression::Quality({quality}): the quality must be from 1 to 100"
+                )));
+            }
+            Compression::OfFile => image.compression().ok_or_else(|| {
+                Error::usage(
+                    "the image has no quantization tables of luma, as JPEG files have them; give \
+                     the quality that it was compressed with, Compression::Quality",
+                )
+            })?,
+        };
+        self.restore(image, &image.visible(), &Condition::compressed(level))
     }
 
     /// Sets whether restoration averages the results for all eight flips and rotations of the

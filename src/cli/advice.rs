@@ -19,6 +19,7 @@ const fn with_flag(advice: Advice) -> &'static str {
         Advice::AutoKernels => "use --kernels auto",
         Advice::OtherLayer => "name another layer by --layer",
         Advice::Deconv => "use --decoder deconv",
+        Advice::LargerCrops => "use a larger --crop, or a smaller --context",
         Advice::AnnotationFiles => {
             "name a folder of Pascal VOC or YOLO files with --annotations, or a COCO file with \
              --coco"

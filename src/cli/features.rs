@@ -182,7 +182,14 @@ impl Encoder {
             bail_usage!("--layer with several layers needs --pool, such as --pool max");
         };
         let pooling = GridPooling { how, grid: reading.grid.unwrap_or(GRID) };
-        let spec = model::encoder_of_several(whole, &reading.layer, pooling)?;
+        for layer in &reading.layer {
+            let dims = whole.find(layer).map(|node| whole.nodes[node].dims);
+            if let Some(dims) = dims.filter(|dims| dims.area() > 1) {
+                pooling.op(dims).map_err(|error| error.at(format!("--grid, layer {layer}")))?;
+            }
+        }
+        let spec = model::encoder_of_several(whole, &reading.layer, pooling)
+            .map_err(|error| error.at("--layer"))?;
         let layer = reading.layer.join(", ");
         Ok(Self { graph: Graph::new(&spec, input)?, layer, pooling: Some(pooling) })
     }

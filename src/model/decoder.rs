@@ -24,16 +24,16 @@ pub enum Decoder {
 /// Dilations of 3×3 convolutions that enlarge the receptive field (Yu & Koltun 2016).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Context<'a> {
-    /// Of convolutions of the code, before it is enlarged.
+    /// Of the convolutions on the code, before upsampling.
     pub code: &'a [usize],
-    /// Of convolutions of the enlarged maps, before the last layer.
+    /// Of the convolutions on the upsampled maps, before the last layer.
     pub maps: &'a [usize],
 }
 
 /// Minimum number of filters of a decoder layer. A skip from a gray input has a single channel,
 /// too few to merge with the enlarged maps.
 const MIN_FILTERS: usize = 8;
-/// Beginning of the names of the layers of a [`Context`].
+/// Name prefix of the layers of a [`Context`].
 const CONTEXT_PREFIX: &str = "head.context.";
 
 fn convolution(filters: usize, kernel: usize, activation: Activation) -> LayerOp {
@@ -116,7 +116,8 @@ fn add_context(
 /// # Errors
 /// When the encoder already has layers called `head`, has a fully connected layer, shrinks maps by
 /// a factor that is not an integer, or never has maps of that stride; or when
-/// [`Decoder::Unpool`] meets a downsampling layer other than max pooling.
+/// [`Decoder::Unpool`] meets a downsampling layer other than max pooling; or when a dilation of
+/// [`Context::code`] is not smaller than the code's maps.
 pub fn decoder(
     encoder: &ModelSpec,
     graph: &Graph,
@@ -145,6 +146,13 @@ pub fn decoder(
     // Layers frozen by layer-wise training are fine-tuned here.
     layers.iter_mut().for_each(|layer| layer.frozen = false);
     let (mut end, mut dims) = (encoder.code.clone(), graph.nodes[graph.output].dims);
+    if let Some(dilation) = context.code.iter().find(|dilation| **dilation >= dims.h.min(dims.w)) {
+        return Err(Error::usage(format!(
+            "the code of {dims} is too small for a convolution with dilation {dilation}, which \
+             would read padding alone; {}",
+            Advice::LargerCrops
+        )));
+    }
     let code = format!("{CONTEXT_PREFIX}code.");
     add_context(&mut layers, &mut end, &code, dims, context.code);
     let strides = |dims: Dims| (input.h.checked_div(dims.h), input.w.checked_div(dims.w));

@@ -146,8 +146,7 @@ pub fn encoder(
 ///
 /// # Errors
 /// When there is no layer of a name, a name is given twice, a layer gives a vector, the pooling
-/// grid does not fit a layer's maps, or the model has layers of the names that are added:
-/// `pool.` with each layer's name, and `features`.
+/// grid does not fit a layer's maps.
 pub fn encoder_of_several(
     graph: &Graph,
     names: &[String],
@@ -159,8 +158,8 @@ pub fn encoder_of_several(
     let mut layers = layers_up_to(graph, last);
     let mut pooled = Vec::new();
     for (name, node) in names.iter().zip(&nodes) {
-        let (dims, own) = (graph.nodes[*node].dims, format!("{POOL}.{name}"));
-        if pooled.contains(&own) {
+        let (dims, own) = (graph.nodes[*node].dims, unused(&layers, &format!("{POOL}.{name}")));
+        if names.iter().filter(|other| *other == name).count() > 1 {
             return Err(Error::usage(format!("layer {name} is named twice")));
         }
         if dims.area() == 1 {
@@ -172,8 +171,18 @@ pub fn encoder_of_several(
         layers.push(LayerSpec::new(&own, vec![name.clone()], op));
         pooled.push(own);
     }
-    layers.push(LayerSpec::new(JOINED, pooled, LayerOp::Concat(ConcatSpec {})));
-    Ok(ending_at(graph, JOINED.to_owned(), layers))
+    let end = unused(&layers, JOINED);
+    layers.push(LayerSpec::new(&end, pooled, LayerOp::Concat(ConcatSpec {})));
+    Ok(ending_at(graph, end, layers))
+}
+
+/// A name for a new layer: this one, with points behind it as long as a layer has it.
+fn unused(layers: &[LayerSpec], name: &str) -> String {
+    let mut name = name.to_owned();
+    while layers.iter().any(|layer| layer.defines(&name)) {
+        name.push('.');
+    }
+    name
 }
 
 /// A model's description with these layers, the last of which is both code and output.

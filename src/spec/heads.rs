@@ -105,15 +105,15 @@ pub enum SegmentAugment {
     Photo,
 }
 
-/// Where crops for segmentation are.
+/// How the positions of crops for segmentation are chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SegmentCrops {
     /// Anywhere, with the same probability.
     #[default]
     Random,
-    /// Around a random pixel of a random class of the image, so that rare classes are seen as often
-    /// as others.
+    /// Around a random pixel of a random class of the image, so that its rare classes are seen as
+    /// often as its others.
     Balanced,
 }
 
@@ -133,7 +133,7 @@ pub struct SegmentSpec {
     pub images: usize,
     /// Augmentation.
     pub augment: SegmentAugment,
-    /// Where crops are.
+    /// How the positions of crops are chosen.
     pub crops: SegmentCrops,
     /// Weights of classes in the cross-entropy: `even`, `median` (the median of the classes' pixel
     /// counts over each class's count: Eigen & Fergus 2015), or numbers, comma-separated.

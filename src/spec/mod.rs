@@ -128,8 +128,9 @@ pub struct DataSpec {
     /// Crops of each image in an epoch; 0: enough to cover the image once. Images of exactly the
     /// input size give one.
     pub crops_per_image: usize,
-    /// Variants of each training image that are added to the images before training: of 0.5 to 1
-    /// times its size, and of RGB images with other saturation and colour balance.
+    /// Variants of each training image that are added to the images in memory before training: of
+    /// 0.5 to 1 times its size, and of images of three channels with other saturation and colour
+    /// balance. An epoch has as many times more samples, at most.
     pub variants: usize,
     /// Augmentation: flip samples left to right at random.
     pub flip_x: bool,

@@ -134,7 +134,7 @@ pub fn prepare_within(config: &Config, budget: Budget) -> Result<Prepared> {
         if matches!(train, Pixels::Streamed(_)) { ", streamed from its files" } else { "" };
     let varied = match spec.variants {
         0 => String::new(),
-        count => format!(" with {count} variants of each"),
+        count => format!(" ({count} variants of each included)"),
     };
     let mut description = format!(
         "{description}; {} to train{varied}{streamed}, {} to validate, as {dims}{cropped}{whole}",

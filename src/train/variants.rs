@@ -1,6 +1,6 @@
 //! Variants of training images: smaller, and with other colours. A model of colour images learns
-//! from them that colours can be stronger and less alike than in its photographs, and that edges
-//! can be sharper.
+//! from them that colours can be more saturated and less balanced than in its photographs, and that
+//! edges can be sharper.
 
 use rayon::prelude::*;
 
@@ -8,13 +8,15 @@ use crate::advice::Advice;
 use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::rng::Stream;
+use crate::sample_type::is_value;
 use crate::shape::{Dims, Size};
 
-/// Least and largest factor on the sides of an image.
+// The ranges are those that gained in `benches/results/2026-12-01-variants.md`.
+/// Minimum and maximum factor on the sides of an image.
 const SIZE: [f64; 2] = [0.5, 1.0];
-/// Least and largest factor on the difference of a value from the mean of its pixel.
+/// Minimum and maximum factor on the difference of a value from the mean of its pixel.
 const SATURATION: [f64; 2] = [0.8, 2.4];
-/// Least and largest factor on each channel.
+/// Minimum and maximum factor on each channel.
 const BALANCE: [f64; 2] = [0.65, 1.35];
 /// Number of random numbers of a variant.
 const WORDS: u64 = 5;
@@ -24,11 +26,11 @@ const PART: usize = 256;
 /// Adds `count` variants of each image to the images. A variant has 0.5 to 1 times the sides of
 /// its image, but at least `at_least` pixels. If images have three channels, the difference of
 /// each value from the mean of its pixel is multiplied by 0.8 to 2.4, then each channel by 0.65 to
-/// 1.35. Integers are rounded and clipped to their range.
+/// 1.35. Integers are rounded and clipped to their range. Pixels with missing values keep them.
 ///
 /// # Errors
-/// When the images would take more than `limit` bytes, or nothing of them can be varied: they do
-/// not have three channels, and are not larger than `at_least`.
+/// When the images would take more than `limit` bytes, or no image can be varied: they do not have
+/// three channels, and none is larger than `at_least` on both sides.
 pub fn add(
     mut images: Images,
     count: usize,
@@ -40,9 +42,8 @@ pub fn add(
     let varied = |size: Size| images.channels == 3 || least_factor(size, at_least) < 1.0;
     if !images.sizes().any(varied) {
         return Err(Error::usage(format!(
-            "data.variants: images of {} channels that have the size of the model's input, \
-             {at_least}, have no variants; remove it",
-            images.channels
+            "data.variants: no image is larger than {at_least} on both sides, and without three \
+             channels there are no other variants; remove it"
         )));
     }
     // A variant has at most the size of its image.
@@ -99,7 +100,7 @@ fn variant(
     }
     let sample = images.encoding.sample;
     let mut values = sample.values(&small);
-    for pixel in values.chunks_exact_mut(3) {
+    for pixel in values.chunks_exact_mut(3).filter(|pixel| pixel.iter().all(|v| is_value(*v))) {
         let mean = (pixel[0] + pixel[1] + pixel[2]) / 3.0;
         for (value, factor) in pixel.iter_mut().zip(balance) {
             *value = (mean + (*value - mean) * saturation) * factor;
@@ -168,7 +169,7 @@ mod tests {
     fn gray_images_of_the_size_of_the_input_have_no_variants() {
         let size = Size::new(8, 8);
         let error = add(images(1, size), 1, size, 0, u64::MAX).unwrap_err();
-        assert!(error.to_string().contains("no variants"), "{error}");
+        assert!(error.to_string().contains("no other variants"), "{error}");
         let smaller = add(images(1, size), 1, Size::new(6, 6), 0, u64::MAX).unwrap();
         assert!(smaller.sizes().skip(6).any(|variant| variant != size));
     }

@@ -179,10 +179,10 @@ fn variants_are_reported_and_need_memory() {
     let train = Command::train(&photos).steps(2).batch(8).set("data.variants=2");
     let train = train.set("model.layers.code.units=16").set("data.crop=16").on_cpu();
     let messages = train.out(folder.path("varied")).messages();
-    assert!(messages.contains("to train with 2 variants of each, "), "{messages}");
+    assert!(messages.contains("; 108 to train (2 variants of each included), "), "{messages}");
     let streamed = "--set=data.variants=2 --max-memory=9.5MiB";
     refused(&folder, &photos, streamed, &["data.variants", "--max-memory"]);
-    refused(&folder, "digits", "--set=data.variants=1", &["data.variants", "no variants"]);
+    refused(&folder, "digits", "--set=data.variants=1", &["data.variants", "8x8"]);
 }
 
 #[test]

@@ -312,7 +312,7 @@ fn wrong_options_of_features_are_refused() {
     several("--layer encoder.0,encoder.1", &["several layers", "--pool max"]);
     several("--layer encoder.0,encoder.0 --pool max", &["encoder.0", "twice"]);
     several("--layer encoder.0,encoder.7 --pool max", &["encoder.7", "encoder.1"]);
-    several("--layer encoder.0,encoder.1 --pool max --grid 99", &["encoder.0", "99x99"]);
+    several("--layer encoder.0,encoder.1 --pool max --grid 99", &["--grid", "encoder.0", "99x99"]);
 }
 
 #[test]

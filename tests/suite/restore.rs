@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use csae::internals::raster::resample::imresize;
 use csae::internals::rng::Stream;
 use csae::internals::shape::Dims;
+use csae::{Compression, Image, Model};
 use image::{ColorType, DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage, Rgba};
 use serde_json::Value;
 
@@ -864,6 +865,20 @@ fn the_strength_of_compression_is_read_or_given() {
     other.flags("--jpeg-quality 60").succeed();
     let [a, b, c] = ["a.png", "b.png", "c.png"].map(|name| open(out(name)).into_luma8());
     assert!(a == b && a != c);
+    let mut library = Model::builder().device("cpu").load(model).unwrap();
+    let mut by_library = |path: &str, compression: Compression| -> csae::Result<_> {
+        let restored = library.deblock(&Image::open(path).unwrap(), compression)?;
+        restored.save(out("library.png"))?;
+        Ok(open(out("library.png")).into_luma8())
+    };
+    assert!(by_library(&file, Compression::OfFile).unwrap() == a);
+    assert!(by_library(&png, Compression::Quality(60)).unwrap() == c);
+    for (compression, words) in
+        [(Compression::OfFile, "Compression::Quality"), (Compression::Quality(0), "1 to 100")]
+    {
+        let error = by_library(&png, compression).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
     let none = restore_with("deblock", &png, &out("d.png"), model);
     none.fails(2, &["saved-again.png", "--jpeg-quality"]);
     let bundled = Command::new("deblock").arg(&file).out(out("e.png")).on_cpu().quiet();

@@ -115,11 +115,11 @@ fn discs_are_found_in_balanced_crops_of_photographs() {
     let test = discs(&folder, "test", 4);
     let run = folder.path("run");
     let train = train(&data, &run).epochs(30).option("--test", &test);
-    let train = train.flags("--augment photo --crops balanced --context 2");
+    let train = train.flags("--augment photo --crops balanced --context 1");
     let lines = short(train).on_cpu().quiet().json();
     assert_discs_are_found(&Trained { test, run: run.clone(), lines });
     let config = text(format!("{run}/config.toml"));
-    for words in ["augment = \"photo\"", "crops = \"balanced\"", "head.context.code.2"] {
+    for words in ["augment = \"photo\"", "crops = \"balanced\"", "head.context.code.1"] {
         assert!(config.contains(words), "{config}");
     }
 }
@@ -189,7 +189,8 @@ fn wrong_options_of_a_training_are_refused() {
         ("--instances --crop 30", &["--crop 30"]),
         ("--instances --dice=-1", &["--dice"]),
         ("--instances --crops both", &["both", "balanced"]),
-        ("--instances --context 9", &["--context", "9"]),
+        ("--instances --context 4", &["--context", "4"]),
+        ("--instances --context 2 --crop 32", &["dilation 4", "larger --crop"]),
         ("--instances --layer nothing", &["nothing", "encoder.1"]),
         ("--instances --validation nowhere", &["nowhere"]),
         ("--instances --max-memory 1MiB --crop 128", &["the limit of 1.00 MiB", "train.batch"]),

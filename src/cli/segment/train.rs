@@ -48,7 +48,7 @@ enum Augment {
     Photo,
 }
 
-/// Where crops are.
+/// How the positions of crops are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Crops {
     /// Anywhere
@@ -95,13 +95,13 @@ pub struct TrainArgs {
     /// Augmentation of crops [default: flip]
     #[arg(long, value_enum)]
     augment: Option<Augment>,
-    /// Where crops are [default: random]
+    /// How the positions of crops are chosen [default: random]
     #[arg(long, value_enum)]
     crops: Option<Crops>,
-    /// Number of dilated convolutions of the code, with dilations 2, 4, 8 and so on, which let the
-    /// decoder see more around each pixel: for scenes; crops should then be larger
+    /// Number of 3x3 convolutions on the code with dilations 2, 4 and 8, for a larger receptive
+    /// field; use larger crops with it
     #[arg(long, value_name = "N", default_value = "0")]
-    #[arg(value_parser = clap::value_parser!(u8).range(0..=6))]
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=3))]
     context: u8,
     /// Weights of classes: `even`, `median` (more for rare classes) or numbers, comma-separated
     /// [default: even]

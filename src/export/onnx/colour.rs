@@ -4,7 +4,7 @@ use super::graph::{Builder, Name};
 use super::proto::Value;
 use super::sizes;
 use crate::infer::planes::Planes;
-use crate::raster::color::{OPPONENT, opponent_zero};
+use crate::raster::color::{LUMA, OPPONENT, opponent_zero};
 
 /// Number of channels of colour images.
 pub const CHANNELS: usize = 3;
@@ -29,18 +29,27 @@ pub struct Colour {
     planes: Planes,
     /// For opponent planes: whether the channels of an image are equal, so that they are kept.
     gray: Option<Name>,
+    /// For JPEG files: the images and their luma.
+    luma: Option<[Name; 2]>,
 }
 
 impl Colour {
     /// Images that become these planes.
     pub const fn new(planes: Planes) -> Self {
-        Self { planes, gray: None }
+        Self { planes, gray: None, luma: None }
     }
 
     /// Turns images (N,C,H,W) into samples of the model's channels.
     pub fn begin(&mut self, out: &mut Builder, images: &str) -> Name {
         match self.planes {
-            Planes::Own | Planes::Repeated | Planes::Gray | Planes::Jpeg => images.to_owned(),
+            Planes::Own | Planes::Repeated | Planes::Gray => images.to_owned(),
+            Planes::Jpeg => {
+                let weights = out.floats(&[1, CHANNELS, 1, 1], &LUMA.map(|weight| weight as f32));
+                let kernel = vec![("kernel_shape", Value::Ints(vec![1, 1]))];
+                let luma = out.add("Conv", &[images, &weights], kernel);
+                self.luma = Some([images.to_owned(), luma.clone()]);
+                luma
+            }
             Planes::Channels => split(out, images),
             Planes::Opponent => {
                 let first = sizes::channels(out, images, 0, 1);
@@ -72,7 +81,13 @@ impl Colour {
     /// The images of restored samples.
     pub fn end(&self, out: &mut Builder, y: Name) -> Name {
         match self.planes {
-            Planes::Own | Planes::Repeated | Planes::Gray | Planes::Jpeg => return y,
+            Planes::Own | Planes::Repeated | Planes::Gray => return y,
+            // A change of the luma alone is the same change of each channel.
+            Planes::Jpeg => {
+                let Some([images, luma]) = &self.luma else { return y };
+                let change = out.add("Sub", &[&y, luma], Vec::new());
+                return out.add("Add", &[images, &change], Vec::new());
+            }
             Planes::Channels | Planes::Opponent => {}
         }
         let shape = out.integers(&[-1, CHANNELS as i64, 0, 0]);

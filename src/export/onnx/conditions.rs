@@ -51,14 +51,8 @@ impl Conditions {
         let channels = graph.nodes[0].dims.c;
         if options.rgb && (!restores || channels != 1) {
             return Err(Error::usage(
-                "rgb: only a whole model that restores gray images can take colour images channel \
-                 by channel; leave it out",
-            ));
-        }
-        if options.rgb && found.is_jpeg {
-            return Err(Error::usage(
-                "rgb: a model for JPEG artefacts restores the luma of a file; leave rgb out and \
-                 pass luma",
+                "rgb: only a whole model that restores gray images can take colour images; leave \
+                 it out",
             ));
         }
         if let Some(scale) = options.scale {

@@ -71,7 +71,8 @@ pub struct Options {
     /// Without it the graph takes enlarged images, and the factor as an input.
     pub scale: Option<usize>,
     /// Whether a restorer of gray images takes colour images (N,3,H,W): noise is removed from luma
-    /// and chroma planes, and each channel is filled and enlarged by itself ([`Planes`]).
+    /// and chroma planes, artefacts of JPEG from the luma, and each channel is filled and enlarged
+    /// by itself ([`Planes`]).
     ///
     /// [`Planes`]: crate::infer::planes::Planes
     pub rgb: bool,

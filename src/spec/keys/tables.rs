@@ -47,8 +47,8 @@ pub(super) const KEYS: &[KeyEntry] = &[
     key("data.crops_per_image", from(0), Is("0"),
         "Crops of each image in an epoch; 0: enough to cover the image once"),
     key("data.variants", from(0), Is("0"),
-        "Variants of each training image that are added before training: smaller, down to half \
-         the size, and RGB with other saturation and colour balance"),
+        "Variants of each training image that are added in memory before training: smaller, down \
+         to half the size, and of three channels with other saturation and colour balance"),
     key("data.flip_x", FLAG, Is("false"), "Augmentation: flip samples left to right at random"),
     key("data.flip_y", FLAG, Is("false"), "Augmentation: flip samples top to bottom at random"),
     key("data.turn", FLAG, Is("false"), "Augmentation: transpose square samples at random"),
@@ -216,7 +216,7 @@ pub(super) const KEYS: &[KeyEntry] = &[
         "Augmentation: left-right flips; all flips, rotations and small changes of light; or \
          left-right flips, zoom and small changes of light and colour"),
     key("segment.crops", Values::Choice(&["random", "balanced"]), Is("\"random\""),
-        "Where crops are: anywhere, or around a random pixel of a random class of the image"),
+        "Positions of crops: anywhere, or around a random pixel of a random class of the image"),
     key("segment.class_weights", TEXT, Is("\"even\""),
         "Weights of classes in the loss: even, median, or numbers with commas between them"),
     key("segment.dice", POSITIVE_OR_0, Is("1"), "Weight of the Dice loss"),

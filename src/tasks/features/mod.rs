@@ -23,7 +23,7 @@ pub enum Orientation {
 }
 
 impl Orientation {
-    /// Both.
+    /// Both orientations.
     pub const ALL: [Self; 2] = [Self::Own, Self::Mirrored];
 
     /// Mirrors images (N,H,W,C), or leaves them as they are.

@@ -21,7 +21,7 @@ pub struct ProbeTask<'a> {
     labels: [Labels; 2],
     /// Whether classifiers are fitted to the mirror images of the training images too.
     mirrored: bool,
-    /// The place of each training image. Held-out images are last.
+    /// The rank of each training image among the rows. Held-out images are last.
     row: Vec<usize>,
     /// Number of images to fit to while the others choose the penalty weight.
     fit: usize,

@@ -9,9 +9,11 @@ use crate::rng::Stream;
 use crate::shape::{Dims, Size};
 use crate::spec::{SegmentAugment, SegmentCrops};
 
-/// Maximum change of brightness, contrast and colour, as a share of the range.
+/// Maximum change of brightness, contrast and colour, as a share of the range: about as much as
+/// automatic exposure and white balance differ.
 const JITTER: f64 = 0.1;
-/// Least and largest factor by which crops of photographs are enlarged.
+/// Minimum and maximum factor by which crops of photographs are enlarged: the distances at which
+/// people photograph the same thing differ by as much.
 const ZOOM: [f64; 2] = [0.7, 1.4];
 /// Maximum number of random numbers that a crop takes from each stream.
 const WORDS: u64 = 8;
@@ -43,9 +45,9 @@ pub(super) struct Sampling {
     pub input: Dims,
     /// Augmentation.
     pub augment: SegmentAugment,
-    /// Where crops are.
+    /// How their positions are chosen.
     pub crops: SegmentCrops,
-    /// The weight of each class. A class of weight 0 attracts no crops.
+    /// The weight of each class. No crop is placed around a pixel of a class of weight 0.
     pub class_weights: Vec<f64>,
     /// Seed of the random numbers.
     pub seed: u64,
@@ -57,7 +59,7 @@ struct Window {
     /// Row and column of its first pixel.
     top: usize,
     left: usize,
-    /// Rows and columns of the image for each one of the crop.
+    /// Pixels of the image for each one of the crop, along a side: 1 / zoom.
     step: f64,
 }
 
@@ -66,11 +68,11 @@ impl Sampling {
     /// alone.
     pub fn crop(&self, image: &LabelledPixels<'_>, number: u64) -> Crop {
         let stream = |name: &str| Stream::new(self.seed, name).skip(number * WORDS);
-        // The stream of places and flips came first; trainings without zoom keep their bytes.
+        // Positions and flips keep the stream `crops`: trainings without zoom keep their bytes.
         let (mut places, mut others) = (stream("crops"), stream("classes and zoom of crops"));
         let photo = self.augment == SegmentAugment::Photo;
         let mut between = |[low, high]: [f64; 2]| low + (high - low) * f64::from(others.uniform());
-        let step = if photo { 1.0 / between(ZOOM) } else { 1.0 };
+        let step = if photo { (1.0 / between(ZOOM)).min(self.whole(image.size)) } else { 1.0 };
         let colors = [(); 3].map(|()| (1.0 + between([-JITTER, JITTER])) as f32);
         let centre = match self.crops {
             SegmentCrops::Balanced => self.pixel_of_a_class(&image.classes, &mut others),
@@ -97,7 +99,13 @@ impl Sampling {
         crop
     }
 
-    /// The place of a random pixel of a random class of an image, of those with a weight.
+    /// The largest step at which a crop does not reach beyond an image; 1 if the image is smaller.
+    fn whole(&self, size: Size) -> f64 {
+        let of = |length: usize, side: usize| length as f64 / side as f64;
+        of(size.h, self.input.h).min(of(size.w, self.input.w)).max(1.0)
+    }
+
+    /// Index of a random pixel of a random class that the image has, and whose weight is above 0.
     fn pixel_of_a_class(&self, classes: &[u8], stream: &mut Stream) -> Option<usize> {
         let mut counts = [0_usize; 256];
         classes.iter().for_each(|class| counts[usize::from(*class)] += 1);
@@ -111,14 +119,15 @@ impl Sampling {
         of_class.map(|(place, _)| place).nth(place)
     }
 
-    /// A random window that lies in the image, if that is large enough, and shows the pixel
-    /// `shown`, if there is one.
+    /// A random window that lies in the image, if that is large enough, and around the pixel
+    /// `shown`, if there is one. A window that makes the image smaller can skip this pixel.
     fn window(&self, size: Size, step: f64, shown: Option<usize>, stream: &mut Stream) -> Window {
         let mut start = |length: usize, side: usize, shown: Option<usize>| {
-            let side = (side as f64 * step).ceil() as usize;
-            let last = length.saturating_sub(side);
+            // Samples span at most this length rounded up, and at least this length rounded down.
+            let side = side as f64 * step;
+            let last = length.saturating_sub(side.ceil() as usize);
             let (low, high) = match shown {
-                Some(at) => ((at + 1).saturating_sub(side).min(last), at.min(last)),
+                Some(at) => ((at + 1).saturating_sub(side as usize).min(last), at.min(last)),
                 None => (0, last),
             };
             if low < high { low + stream.below(high - low + 1) } else { low }
@@ -136,10 +145,9 @@ fn cut(input: Dims, image: &LabelledPixels<'_>, window: Window, flips: Flips) ->
     let LabelledPixels { size: Size { h, w }, ref pixels, ref classes } = *image;
     let mut out =
         Crop { pixels: Vec::with_capacity(input.len()), classes: Vec::with_capacity(input.area()) };
-    // Place in the image of the centre of a crop's pixel: the pixel before it, and the share of the
-    // next one.
+    // Maps a crop coordinate to the pixel before it and the weight of the next pixel.
     let place = |start: usize, i: usize| {
-        let at = start as f64 + ((i as f64 + 0.5) * window.step - 0.5).max(0.0);
+        let at = (start as f64 + (i as f64 + 0.5) * window.step - 0.5).max(0.0);
         (at as usize, at.fract() as f32)
     };
     for y in 0..input.h {
@@ -275,5 +283,8 @@ mod tests {
             .map(|window| (window.top, window.left))
             .collect();
         assert_eq!(widths.len(), 1, "a window larger than the image starts at its corner");
+        // Zoom does not go beyond the image.
+        assert_eq!(sampling.whole(Size::new(40, 64)), 1.25);
+        assert_eq!(sampling.whole(Size::new(20, 64)), 1.0);
     }
 }
