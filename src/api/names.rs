@@ -3,9 +3,9 @@ use crate::{model, spec};
 
 /// The names of the bundled models, for [`Model::bundled`](crate::Model::bundled).
 ///
-/// `denoise`, `inpaint` and `upscale` restore images. `paint-1` to `paint-3` are autoencoders of
-/// photographs, for texture synthesis and style transfer. `photographs` is a sparse code of colour
-/// images of any size, for features.
+/// `denoise`, `inpaint`, `upscale` and `dejpeg` restore images. `paint-1` to `paint-3` are
+/// autoencoders of photographs, for texture synthesis and style transfer. `photographs` is a sparse
+/// code of colour images of any size, for features.
 ///
 /// # Examples
 ///

@@ -145,7 +145,7 @@ impl Model {
     /// use csae::{Compression, Image, Model};
     ///
     /// let photo = Image::open("photo.jpg")?;
-    /// let better = Model::load("runs/dejpeg")?.deblock(&photo, Compression::OfFile)?;
+    /// let better = Model::bundled("dejpeg")?.deblock(&photo, Compression::OfFile)?;
     /// better.save("better.png")?;
     /// # Ok::<(), csae::Error>(())
     /// ```

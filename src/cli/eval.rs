@@ -31,8 +31,8 @@ use crate::tasks::restore::protocol::{Degradation, Protocol, Restored};
   csae eval model.safetensors t10k-images-idx3-ubyte.gz --device cpu --json
   csae eval denoise --protocol bsd68 --data BSD68/")]
 pub struct EvalArgs {
-    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, paint-1,
-    /// paint-2, paint-3
+    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, dejpeg,
+    /// paint-1, paint-2, paint-3
     model: PathBuf,
     /// Images: a folder, a file, a pattern ('scans/*.png'), a list (@FILE, or - for standard input)
     /// or a bundled set

@@ -53,8 +53,8 @@ enum PartChoice {
   csae export runs/001 -o small.safetensors --half
   csae export denoise --web denoise.html")]
 pub struct ExportArgs {
-    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, paint-1,
-    /// paint-2, paint-3
+    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, dejpeg,
+    /// paint-1, paint-2, paint-3
     model: PathBuf,
     /// File to write: .onnx or .safetensors
     #[arg(short, long, value_name = "FILE")]

@@ -18,7 +18,7 @@ use crate::infer::batches::MemoryInUse;
 use crate::model::{self, Graph, GridPooling, LoadedModel, PoolKind, Purpose};
 use crate::shape::{Dims, Size, lcm};
 use crate::spec::ModelSpec;
-use crate::tasks::features::{Extractor, FeatureFormat, FeatureSource, Orientation, Writer};
+use crate::tasks::features::{Extractor, FeatureFormat, FeatureSource, Pose, Writer};
 use crate::tasks::shards::Info;
 
 /// How maps are pooled.
@@ -267,8 +267,8 @@ pub fn bar(common: &Common, what: &str, images: usize) -> ProgressBar {
   csae features runs/wta t10k-images-idx3-ubyte.gz --pool max --grid 4 -o test.safetensors
   csae features runs/001 photos/ --layer encoder.0 -o maps.npy")]
 pub struct FeaturesArgs {
-    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, paint-1,
-    /// paint-2, paint-3
+    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, dejpeg,
+    /// paint-1, paint-2, paint-3
     model: PathBuf,
     /// Images: a folder, a file, a pattern ('scans/*.png'), a list (@FILE, or -) or a bundled set
     data: String,
@@ -402,7 +402,7 @@ fn extract(
     let bar = bar(&args.common, "features", sample.len());
     let out = args.shard.work()?.file(&args.out);
     let stopped = || format!("stopped; {} was not written", out.display());
-    let all = extractor.each(&mut device, sample, Orientation::Own, |first, values| {
+    let all = extractor.each(&mut device, sample, Pose::OWN, |first, values| {
         if interrupt::requested() {
             return Err(Error::failed(stopped()));
         }

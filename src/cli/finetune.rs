@@ -52,8 +52,8 @@ enum Start {
   csae finetune runs/wta photos/ --flip-x --shift 2 -o runs/classifier
   csae finetune runs/wta train-images-idx3-ubyte.gz --test t10k-images-idx3-ubyte.gz --curve 100,300,1000 -o runs/curve")]
 pub struct FinetuneArgs {
-    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, paint-1,
-    /// paint-2, paint-3
+    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, dejpeg,
+    /// paint-1, paint-2, paint-3
     model: PathBuf,
     /// Labelled images: IDX, CIFAR or csv files, a folder with one subfolder per class, or x.npy
     /// beside x.labels.npy

@@ -36,8 +36,8 @@ use crate::tasks::inspect::{
   csae inspect model.safetensors --data t10k-images-idx3-ubyte.gz --images 10000 -o look/
   csae inspect model.safetensors --json")]
 pub struct InspectArgs {
-    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, paint-1,
-    /// paint-2, paint-3
+    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, dejpeg,
+    /// paint-1, paint-2, paint-3
     model: PathBuf,
     /// Images for the statistics of the code: a folder, a file, a pattern ('scans/*.png'), a list
     /// (@FILE, or -) or a bundled set

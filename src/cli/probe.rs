@@ -11,10 +11,11 @@ use super::features::{Encoder, PoolChoice, Reading, bar, same_size};
 use super::{CommandArgs, Common};
 use crate::data::Sample;
 use crate::device::Device;
+use crate::error::Error;
 use crate::files;
 use crate::infer::batches::MemoryInUse;
 use crate::model::{LoadedModel, Purpose, Store};
-use crate::tasks::features::{self, Extractor};
+use crate::tasks::features::{self, Extractor, Pose};
 use crate::tasks::inspect::ModelPaths;
 use crate::tasks::probe::{self, ClassifierKind, FittedProbe, ProbeFeatures, ProbeRow, ProbeTask};
 
@@ -53,8 +54,8 @@ impl Classifier {
   csae probe runs/wta --train train/ --test test/ --grid 2 --pool average --resize
   csae probe runs/wta --train train/ --test test/ --labels-per-class 10,30")]
 pub struct ProbeArgs {
-    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, paint-1,
-    /// paint-2, paint-3
+    /// Model file, run folder, or bundled model: photographs, denoise, inpaint, upscale, dejpeg,
+    /// paint-1, paint-2, paint-3
     model: PathBuf,
     /// Labelled training images: IDX, CIFAR or csv files, a folder with one subfolder per
     /// class, or x.npy beside x.labels.npy
@@ -78,6 +79,10 @@ pub struct ProbeArgs {
     /// Fit to the mirror images (left to right) of the training images too
     #[arg(long, conflicts_with_all = ["labels_per_class", "features"])]
     flip_x: bool,
+    /// Fit to the training images moved by this many pixels up, down, left and right too: five
+    /// times as many images. Border pixels are repeated
+    #[arg(long, value_name = "PIXELS", conflicts_with_all = ["labels_per_class", "features"])]
+    shift: Option<std::num::NonZeroUsize>,
     /// Two .safetensors files written by `csae features`, of the training and of the test images,
     /// used instead of running the model on them
     #[arg(long, value_name = "FILE", num_args = 2)]
@@ -135,7 +140,14 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
         args.common.report_files(&sample.report);
     }
     args.common.warn_same_data(&args.train, Some(&args.test));
-    let task = ProbeTask::new(&train, &test, args.flip_x, args.seed)?;
+    let shift = args.shift.map_or(0, std::num::NonZeroUsize::get);
+    if shift >= size.h.min(size.w) {
+        let size = size.size();
+        return Err(
+            Error::usage(format!("--shift {shift} moves images of {size} out of sight")).into()
+        );
+    }
+    let task = ProbeTask::new(&train, &test, Pose::all(args.flip_x, shift), args.seed)?;
     let max = args.labels_per_class.iter().max();
     if let (Some(max), Some(labels)) = (max, train.labels()) {
         crate::data::split::per_class(&labels.of, &labels.classes, max.get(), args.seed)
@@ -146,9 +158,10 @@ fn run(args: ProbeArgs) -> anyhow::Result<()> {
     // copies subsets of the rows and sums over them.
     task.check(width.max(size.len()), budget.all.map(|all| all / 2))?;
     args.common.status(&format!(
-        "features: {encoder}; {} training images{}, {} of them held out to choose the penalty",
+        "features: {encoder}; {} training images{}{}, {} of them held out to choose the penalty",
         train.len(),
         if args.flip_x { " and their mirror images" } else { "" },
+        if shift > 0 { ", also moved to four sides" } else { "" },
         train.len() - task.held_from()
     ));
     files::make_folder(&out)?;
@@ -191,8 +204,8 @@ fn extract(
         },
     )?;
     let bar = bar(common, what, task.extractions());
-    let rows = task.gather(width, |sample, orientation, take| {
-        extractor.each(device, sample, orientation, |first, values| {
+    let rows = task.gather(width, |sample, pose, take| {
+        extractor.each(device, sample, pose, |first, values| {
             bar.inc((values.len() / width) as u64);
             take(first, values)
         })

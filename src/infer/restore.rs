@@ -10,7 +10,7 @@ use crate::infer::dihedral::Dihedral;
 use crate::infer::planes::Planes;
 use crate::infer::tiles::{Blend, ImageTile, Strip, Tiles};
 use crate::infer::tiling::{MAX_TILE, Tiling};
-use crate::model::{Graph, Store, bundled_names};
+use crate::model::{Graph, Store};
 use crate::raster::corrupt::Mask;
 use crate::raster::crop;
 use crate::shape::{Dims, Size};
@@ -36,10 +36,10 @@ pub fn check_task(spec: &ModelSpec, task: Task) -> Result<()> {
         Some(other) => format!("the model was trained to {other}, not to {task}"),
         None => "the model was not trained for restoration".to_owned(),
     };
-    let is_bundled = bundled_names().any(|name| name == task.name());
-    let bundled =
-        if is_bundled { format!("use the bundled model {task}, or ") } else { String::new() };
-    Err(Error::usage(format!("{wrong}: {bundled}{} {task}", Advice::TrainForTask)))
+    Err(Error::usage(format!(
+        "{wrong}: use the bundled model {task}, or {} {task}",
+        Advice::TrainForTask
+    )))
 }
 
 /// The code of a part of an image.

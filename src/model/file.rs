@@ -256,7 +256,7 @@ macro_rules! models {
 
 /// The bundled models by name. `assets/models` documents their training data and quality.
 const BUNDLED: &[(&str, &[u8])] =
-    models!("denoise" "inpaint" "upscale" "paint-1" "paint-2" "paint-3" "photographs");
+    models!("denoise" "inpaint" "upscale" "dejpeg" "paint-1" "paint-2" "paint-3" "photographs");
 
 /// The bundled model with this name, if there is one: one for each restoration task, three
 /// autoencoders for texture synthesis and style transfer, and one of the default preset.
@@ -272,8 +272,8 @@ pub fn bundled_names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The bundled model for a restoration task.
-pub fn restorer(task: Task) -> Option<LoadedModel> {
-    bundled(task.name())
+pub fn restorer(task: Task) -> LoadedModel {
+    bundled(task.name()).expect("each restoration task has a bundled model")
 }
 
 /// Reads a model: a file, the last or else the best model in a run folder, or, if the path does not

@@ -269,18 +269,37 @@ fn columns(folder: &TempFolder, name: &str, of_a: u32) -> String {
     folder.path(name)
 }
 
+/// A probe of columns where class `a` has another column in the test images.
+fn probe_of_columns(folder: &TempFolder, [train, test]: [u32; 2], flags: &str) -> Command {
+    let (train, test) = (columns(folder, "train", train), columns(folder, "test", test));
+    let command = Command::new("probe").arg(sparse()).out(folder.path("out")).on_cpu().quiet();
+    let command = command.option("--train", &train).option("--test", &test).force();
+    command.flags(flags).flags("--layer encoder.0 --classifier svm")
+}
+
+/// The test errors of features, raw pixels and an untrained network.
+fn test_errors(probe: &Command) -> Vec<f64> {
+    rows(probe).iter().map(|row| json::number(&row["test"], "error")).collect()
+}
+
 #[test]
 fn a_probe_of_mirror_images_knows_objects_from_the_other_side() {
     let folder = TempFolder::new("probe-mirror");
-    let (left, right) = (columns(&folder, "left", 1), columns(&folder, "right", 6));
-    let errors = |flags: &str| {
-        let command = Command::new("probe").arg(sparse()).out(folder.path("out")).on_cpu().quiet();
-        let command = command.option("--train", &left).option("--test", &right).force();
-        let rows = rows(&command.flags(flags).flags("--layer encoder.0 --classifier svm"));
-        rows.iter().map(|row| json::number(&row["test"], "error")).collect::<Vec<_>>()
-    };
+    let errors = |flags| test_errors(&probe_of_columns(&folder, [1, 6], flags));
     assert!(errors("").iter().any(|error| *error > 0.3), "{:?}", errors(""));
     assert_eq!(errors("--flip-x"), [0.0; 3]);
+}
+
+#[test]
+fn a_probe_of_moved_images_knows_objects_at_other_places() {
+    let folder = TempFolder::new("probe-shift");
+    let errors = |flags| test_errors(&probe_of_columns(&folder, [6, 5], flags));
+    assert!(errors("").iter().any(|error| *error > 0.3), "{:?}", errors(""));
+    assert_eq!(errors("--shift 1"), [0.0; 3]);
+    let probe = |flags| probe_of_columns(&folder, [6, 5], flags);
+    probe("--shift 8").fails(2, &["--shift 8", "8x8"]);
+    probe("--shift 0").fails(2, &["--shift"]);
+    probe("--shift 1 --labels-per-class 2").fails(2, &["--shift", "--labels-per-class"]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! `csae export --web`: pages compute in a browser what the program computes, are small, and refuse
 //! what they cannot show.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use csae::internals::device::Device;
 use csae::internals::infer::batches::Inference;
 use csae::internals::infer::conditions::Condition;
@@ -10,11 +12,13 @@ use csae::internals::model::{
 };
 use csae::internals::raster::corrupt::Mask;
 use csae::internals::raster::fill::fill;
+use csae::internals::raster::jpeg;
 use csae::internals::raster::resample::imresize;
 use csae::internals::rng::Stream;
 use csae::internals::shape::{Dims, Size, to_nhwc};
 use csae::internals::spec::preset_text;
 use csae::internals::tasks::segment::Segmenter;
+use image::codecs::jpeg::JpegEncoder;
 use serde_json::{Value, json};
 
 use crate::support::chromium::Browser;
@@ -94,6 +98,17 @@ fn inpaint_cases(loaded: &LoadedModel) -> Vec<Case> {
     vec![Case { pixels, dims, options: json!({ "missing": missing }), want }]
 }
 
+fn dejpeg_cases(loaded: &LoadedModel) -> Vec<Case> {
+    let case = |dims: Dims, quality: u8| {
+        let pixels = image(dims);
+        let condition = Condition::compressed(jpeg::level_of_quality(quality));
+        let want = restored(loaded, &pixels, dims, &condition);
+        Case { pixels, dims, options: json!({ "quality": quality }), want }
+    };
+    // Of a colour image only the luma is restored.
+    vec![case(Dims::of(LARGE, 1), 10), case(Dims::new(3, 128, 128), 63)]
+}
+
 /// Models with a head, and what they compute.
 fn heads(folder: &TempFolder) -> Vec<(&'static str, LoadedModel, Vec<Case>)> {
     let classes: Vec<String> = ["round", "square", "other"].map(str::to_owned).into();
@@ -138,15 +153,17 @@ fn autoencoder() -> (LoadedModel, Vec<Case>) {
 
 /// Every kind of page, with what it must compute.
 fn pages(folder: &TempFolder) -> Vec<(&'static str, LoadedModel, Vec<Case>)> {
-    let [denoise, upscale, inpaint] =
-        [Task::Denoise, Task::Upscale, Task::Inpaint].map(|task| restorer(folder, task));
+    let [denoise, upscale, inpaint, dejpeg] =
+        [Task::Denoise, Task::Upscale, Task::Inpaint, Task::Dejpeg]
+            .map(|task| restorer(folder, task));
     let (denoised, enlarged) = (denoise_cases(&denoise), upscale_cases(&upscale));
-    let filled = inpaint_cases(&inpaint);
+    let (filled, deblocked) = (inpaint_cases(&inpaint), dejpeg_cases(&dejpeg));
     let (digits, reconstructed) = autoencoder();
     let mut all = vec![
         ("denoise", denoise, denoised),
         ("upscale", upscale, enlarged),
         ("inpaint", inpaint, filled),
+        ("dejpeg", dejpeg, deblocked),
         ("reconstruct", digits, reconstructed),
     ];
     all.extend(heads(folder));
@@ -180,6 +197,9 @@ fn pages_compute_in_a_browser_what_the_program_computes() {
         let results = web::in_browser(&mut browser, &path, &cases);
         assert_equal(name, "Chromium", &cases, &results);
         assert!(browser.is_complete(READY), "{name}: the example is not shown");
+        if name == "dejpeg" {
+            assert_levels_are_read(&mut browser);
+        }
         let found = browser.faults_of_open_page(&format!("web-{name}"));
         assert!(found.is_empty(), "{name}: {found:#?}");
     }
@@ -192,6 +212,32 @@ fn pages_compute_in_a_browser_what_the_program_computes() {
     assert!(message.contains("no WebGPU") && message.contains("Chrome and Edge"), "{message}");
     let found = browser.faults_of_open_page("web-none");
     assert!(found.is_empty(), "{found:#?}");
+}
+
+/// The open page reads from JPEG files how strongly they are compressed, as the program does.
+fn assert_levels_are_read(browser: &mut Browser) {
+    let colour = ::image::RgbImage::from_fn(40, 30, |x, y| ::image::Rgb([x as u8, y as u8, 7]));
+    let gray = ::image::DynamicImage::from(colour.clone()).into_luma8();
+    let mut level = |bytes: &[u8]| {
+        let text = STANDARD.encode(bytes);
+        let bytes = format!("Uint8Array.from(atob('{text}'), (c) => c.charCodeAt(0))");
+        browser.value(&format!("levelOfFile({bytes})"))
+    };
+    for quality in [7, 49, 50, 88] {
+        let want = jpeg::level_of_quality(quality);
+        let mut files = [Vec::new(), Vec::new()];
+        let [first, second] = &mut files;
+        colour.write_with_encoder(JpegEncoder::new_with_quality(first, quality)).unwrap();
+        gray.write_with_encoder(JpegEncoder::new_with_quality(second, quality)).unwrap();
+        for file in &files {
+            let got = level(file).as_f64().unwrap();
+            assert!((got / want - 1.0).abs() < 1e-9, "{quality}: {got} {want}");
+        }
+        for end in [0, 1, 2, 5, 20, 100] {
+            assert_eq!(level(&files[0][..end]), Value::Null, "{end}");
+        }
+    }
+    assert_eq!(level(b"not a JPEG file"), Value::Null);
 }
 
 #[test]

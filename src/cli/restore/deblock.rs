@@ -13,16 +13,16 @@ use crate::spec::Task;
 /// Remove the artefacts of JPEG compression: blocks, and ripples beside edges. A gray model
 /// restores the luma; the chroma of colour images stays as it is.
 ///
-/// Needs a model trained by `csae train DATA --task dejpeg`. How strong the artefacts are is read
-/// from the quantization tables of each file. Results keep the images' names. JPEG files stay JPEG
-/// (--quality); TIFF files stay TIFF; all others become PNG. Colour profile, EXIF, XMP and
-/// resolution are kept. Large images are processed in overlapping tiles.
+/// How strong the artefacts are is read from the quantization tables of each file. Results keep the
+/// images' names. JPEG files stay JPEG (--quality); TIFF files stay TIFF; all others become PNG.
+/// Colour profile, EXIF, XMP and resolution are kept. Large images are processed in overlapping
+/// tiles.
 #[derive(Debug, Args)]
 #[command(
     alias = "dejpeg",
     after_help = "Examples:
-  csae deblock photo.jpg -m runs/dejpeg -o photo.png
-  csae deblock photos/ -m runs/dejpeg -o better/ --compare originals/
+  csae deblock photo.jpg
+  csae deblock photos/ -o better/ --compare originals/
   csae deblock saved-again.png -m runs/dejpeg --jpeg-quality 30"
 )]
 pub struct DeblockArgs {

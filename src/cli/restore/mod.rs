@@ -20,7 +20,6 @@ use self::scores::Scores;
 use super::Common;
 use super::shard::ShardArgs;
 use super::targets::reason;
-use crate::advice::Advice;
 use crate::budget;
 use crate::data::formats::decode::Limit;
 use crate::data::image_file::{self, Depth, ImageFile, Levels, is_jpeg_name, is_tiff_name};
@@ -197,12 +196,7 @@ fn visible(image: &ImageFile) -> Option<Vec<f32>> {
 fn load(args: &RestoreArgs, task: Task) -> Result<LoadedModel> {
     let loaded = match &args.model {
         Some(path) => args.common.load_model(path)?,
-        None => model::restorer(task).ok_or_else(|| {
-            Error::usage(format!(
-                "the program has no model of its own for {task}; {} {task}, and name it with -m",
-                Advice::TrainForTask
-            ))
-        })?,
+        None => model::restorer(task),
     };
     check_task(&loaded.graph.spec, task)?;
     Ok(loaded)

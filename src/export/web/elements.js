@@ -85,12 +85,14 @@ function pixelsOf(source, width, height) {
       pixels[i * channels + c] = data[4 * i + c] / 255;
     }
   }
-  return { pixels, width: canvas.width, height: canvas.height, channels };
+  return { pixels, width: canvas.width, height: canvas.height, channels, shrunk: shrink < 1 };
 }
 
+// The image in a file, with the level of its compression if it is a JPEG file.
 async function readFile(file) {
   const bitmap = await createImageBitmap(file);
-  return pixelsOf(bitmap, bitmap.width, bitmap.height);
+  const level = levelOfFile(new Uint8Array(await file.arrayBuffer()));
+  return { ...pixelsOf(bitmap, bitmap.width, bitmap.height), level };
 }
 
 async function readExample() {

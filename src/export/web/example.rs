@@ -44,8 +44,8 @@ pub fn example(task: PageTask, channels: usize, model: Size) -> Result<Vec<u8>> 
     let pixels = crop(&photos.image_f32(0), dims, (20, 80), face);
     let size = match task {
         PageTask::Upscale => Size::new(72, 96),
-        PageTask::Denoise | PageTask::Inpaint | PageTask::Segment => face,
-        PageTask::Reconstruct | PageTask::Classify => face,
+        PageTask::Denoise | PageTask::Inpaint | PageTask::Dejpeg => face,
+        PageTask::Reconstruct | PageTask::Classify | PageTask::Segment => face,
     };
     jpeg(&imresize_to(&pixels, Dims::of(face, dims.c), size), Dims::of(size, dims.c))
 }

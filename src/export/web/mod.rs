@@ -29,6 +29,8 @@ names! {
         Inpaint = "inpaint",
         /// Enlarges.
         Upscale = "upscale",
+        /// Removes the artefacts of JPEG.
+        Dejpeg = "dejpeg",
         /// Encodes and decodes.
         Reconstruct = "reconstruct",
         /// Names its class.
@@ -79,10 +81,7 @@ impl PageTask {
             (Output::Samples, Some(Task::Denoise)) => Ok(Self::Denoise),
             (Output::Samples, Some(Task::Inpaint)) => Ok(Self::Inpaint),
             (Output::Samples, Some(Task::Upscale)) => Ok(Self::Upscale),
-            (Output::Samples, Some(Task::Dejpeg)) => Err(Error::usage(
-                "a page has no view for models that remove JPEG artefacts; export the model as an \
-                 ONNX file",
-            )),
+            (Output::Samples, Some(Task::Dejpeg)) => Ok(Self::Dejpeg),
             (Output::Samples, None) => Ok(Self::Reconstruct),
             (Output::Classes, _) => Ok(Self::Classify),
             (Output::Pixels, _) => Ok(Self::Segment),
@@ -99,7 +98,9 @@ impl PageTask {
     /// What a page for this task needs of a model.
     const fn wanted(self) -> Wanted {
         let sizes = match self {
-            Self::Denoise | Self::Inpaint | Self::Upscale | Self::Segment => Sizes::Any,
+            Self::Denoise | Self::Inpaint | Self::Upscale | Self::Dejpeg | Self::Segment => {
+                Sizes::Any
+            }
             Self::Reconstruct => Sizes::One,
             Self::Classify => Sizes::Own,
         };

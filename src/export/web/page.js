@@ -5,6 +5,7 @@ const VIEWS = {
   denoise: DenoiseView,
   inpaint: InpaintView,
   upscale: UpscaleView,
+  dejpeg: DeblockView,
   reconstruct: CodeView,
   classify: ClassifyView,
   segment: SegmentView,

@@ -11,16 +11,18 @@ use crate::report::page::{escaped, frame, now, offline_head};
 use crate::shape::Size;
 
 /// The runner, which needs no document.
-const RUNNER: [&str; 4] = [
+const RUNNER: [&str; 5] = [
     include_str!("tiles.js"),
     include_str!("pixels.js"),
+    include_str!("jpeg.js"),
     include_str!("engine.js"),
     include_str!("runner.js"),
 ];
 /// What shows images and results.
-const VIEWS: [&str; 5] = [
+const VIEWS: [&str; 6] = [
     include_str!("elements.js"),
     include_str!("restore.js"),
+    include_str!("deblock.js"),
     include_str!("code.js"),
     include_str!("classes.js"),
     include_str!("page.js"),
@@ -42,6 +44,10 @@ impl PageTask {
             Self::Upscale => {
                 ["Enlarge images", "Choose a small image, or try the example, and a factor."]
             }
+            Self::Dejpeg => [
+                "Remove the artefacts of JPEG",
+                "Choose a JPEG file, or try the example, which the page compresses.",
+            ],
             Self::Reconstruct => [
                 "Encode and decode images",
                 "The model describes an image by units, most of which are 0. Choose an image and \

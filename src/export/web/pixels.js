@@ -131,6 +131,26 @@ function fromOpponent(planes) {
   });
 }
 
+// Luma and chroma planes of colour pixels, as in JPEG files.
+function toJpeg(pixels) {
+  return pixels.map((_, i) => {
+    const pixel = pixels.subarray(i - (i % 3), i - (i % 3) + 3);
+    const luma = LUMA.reduce((sum, weight, c) => sum + weight * pixel[c], 0);
+    const chroma = (c) => 0.5 + (0.5 * (pixel[c] - luma)) / (1 - LUMA[c]);
+    return [luma, chroma(2), chroma(0)][i % 3];
+  });
+}
+
+// The colour pixels of planes as in JPEG files.
+function fromJpeg(planes) {
+  return planes.map((_, i) => {
+    const [luma, ...chroma] = planes.subarray(i - (i % 3), i - (i % 3) + 3);
+    const colour = (value, c) => luma + 2 * (value - 0.5) * (1 - LUMA[c]);
+    const [blue, red] = [colour(chroma[0], 2), colour(chroma[1], 0)];
+    return [red, (luma - LUMA[0] * red - LUMA[2] * blue) / LUMA[1], blue][i % 3];
+  });
+}
+
 // Replaces missing values of a plane by a smooth guess: pull-push (Gortler et al. 1996). `known`
 // has 1 for known values.
 function fillPlane(values, known, width, height) {

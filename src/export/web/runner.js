@@ -29,8 +29,8 @@ class Runner {
 
   // The result for an image: a restored image or a reconstruction, the probabilities of the
   // classes, or those of the classes of each pixel, as channels. `options` has the standard
-  // deviation `sigma` of noise (0 to 255), the factor `scale`, or the array `missing`, 1 for each
-  // missing pixel.
+  // deviation `sigma` of noise (0 to 255), the factor `scale`, the array `missing`, 1 for each
+  // missing pixel, or the `quality` (1 to 100) or `level` of the compression of a JPEG file.
   run(image, options = {}) {
     return this.timed(() => this.compute(image, options));
   }
@@ -64,6 +64,10 @@ class Runner {
       }
       case 'upscale':
         return this.enlarge(image, options.scale);
+      case 'dejpeg': {
+        const level = options.level ?? levelOfQuality(options.quality);
+        return this.restore(this.fitted(image), { level }, (before, after) => after);
+      }
       case 'reconstruct':
         return this.pass(this.prepared(image), {}, (y) => y, this.model.channels);
       case 'segment':
@@ -129,8 +133,9 @@ class Runner {
   }
 
   // Restores an image. `mix` returns the result from the image before and after. Of a colour image
-  // a gray model restores each channel by itself, or luma and chroma if it removes noise. A colour
-  // model gets a gray image in each channel, and the result is their mean.
+  // a gray model restores each channel by itself, luma and chroma if it removes noise, and luma
+  // alone if it removes the artefacts of JPEG. A colour model gets a gray image in each channel,
+  // and the result is their mean.
   async restore(image, condition, mix) {
     const { channels, task } = this.model;
     const { width, height } = image;
@@ -158,16 +163,20 @@ class Runner {
       const out = image.pixels.map((_, i) => pixels[Math.floor(i / image.channels)]);
       return { ...image, pixels: mix(image.pixels, out) };
     }
-    const opponent = task === 'denoise';
-    const planes = opponent ? toOpponent(image.pixels) : image.pixels;
-    const out = new Float32Array(area * image.channels);
-    for (let c = 0; c < image.channels; c += 1) {
+    const whole = (pixels) => pixels;
+    const [to, from, count] = {
+      denoise: [toOpponent, fromOpponent, 3],
+      dejpeg: [toJpeg, fromJpeg, 1],
+    }[task] ?? [whole, whole, image.channels];
+    const planes = to(image.pixels);
+    const out = Float32Array.from(planes);
+    for (let c = 0; c < count; c += 1) {
       const { pixels } = await run(plane(planes, c));
       pixels.forEach((value, i) => {
         out[i * image.channels + c] = value;
       });
     }
-    return { ...image, pixels: mix(image.pixels, opponent ? fromOpponent(out) : out) };
+    return { ...image, pixels: mix(image.pixels, from(out)) };
   }
 
   // Runs the model on each tile of an image, and joins what `turn` makes of the results.

@@ -6,7 +6,10 @@ use crate::advice::Advice;
 use crate::data::split::held_out;
 use crate::data::{Labels, Sample};
 use crate::error::{Error, Result};
-use crate::tasks::features::Orientation;
+use crate::tasks::features::Pose;
+
+/// Takes the number of an image, and the features from that image on.
+pub type TakeFeatures<'a> = &'a mut dyn FnMut(usize, &[f32]) -> Result<()>;
 
 /// Labelled training and test images of a probe.
 #[derive(Debug)]
@@ -19,8 +22,8 @@ pub struct ProbeTask<'a> {
     pub classes: Vec<String>,
     /// Labels of the training and the test images.
     labels: [Labels; 2],
-    /// Whether classifiers are fitted to the mirror images of the training images too.
-    mirrored: bool,
+    /// The poses of each training image that classifiers are fitted to.
+    poses: Vec<Pose>,
     /// The rank of each training image among the rows. Held-out images are last.
     row: Vec<usize>,
     /// Number of images to fit to while the others choose the penalty weight.
@@ -30,8 +33,8 @@ pub struct ProbeTask<'a> {
 /// Features of the images, standardised by mean and variance of the training images.
 #[derive(Debug)]
 pub struct ProbeFeatures {
-    /// Features of the training images, each followed by those of its mirror image if they are
-    /// used. Held-out images are the last rows.
+    /// Features of the training images: a row for each pose of an image, one after the other.
+    /// Held-out images are last.
     pub train: Design,
     /// Number of rows that are not held out.
     pub fit: usize,
@@ -42,12 +45,12 @@ pub struct ProbeFeatures {
 }
 
 impl<'a> ProbeTask<'a> {
-    /// A task from two data sets. The seed chooses the held-out training images. With `mirrored`,
-    /// classifiers are fitted to the mirror images (left to right) of the training images too.
+    /// A task from two data sets. The seed chooses the held-out training images. Classifiers are
+    /// fitted to the training images in all of these poses.
     ///
     /// # Errors
     /// As [`match_labels`].
-    pub fn new(train: &'a Sample, test: &'a Sample, mirrored: bool, seed: u64) -> Result<Self> {
+    pub fn new(train: &'a Sample, test: &'a Sample, poses: Vec<Pose>, seed: u64) -> Result<Self> {
         let (of_train, of_test) = match_labels(train.labels(), test.labels())
             .map_err(|error| train.explain_missing_labels(error))
             .map_err(|error| test.explain_missing_labels(error))?;
@@ -59,7 +62,7 @@ impl<'a> ProbeTask<'a> {
             test,
             classes: of_train.classes.clone(),
             labels: [of_train, of_test],
-            mirrored,
+            poses,
             row,
             fit,
         })
@@ -75,14 +78,9 @@ impl<'a> ProbeTask<'a> {
         4 * width as u64 * self.extractions() as u64
     }
 
-    /// Number of images whose features are extracted, mirror images among them.
+    /// Number of images whose features are extracted, with each pose of the training images.
     pub fn extractions(&self) -> usize {
-        self.train.len() * self.copies() + self.test.len()
-    }
-
-    /// Number of rows for each training image.
-    const fn copies(&self) -> usize {
-        if self.mirrored { 2 } else { 1 }
+        self.train.len() * self.poses.len() + self.test.len()
     }
 
     /// Checks that `width` features of every image fit into the allowed memory in bytes.
@@ -108,29 +106,25 @@ impl<'a> ProbeTask<'a> {
     }
 
     /// Collects `width` features of all images and standardises them. `each` extracts the features
-    /// of a data set in order, or of its mirror images: it calls its callback with the number of an
-    /// image and the features from that image on.
+    /// of a data set in a pose, in order: it calls its callback with the number of an image and the
+    /// features from that image on.
     ///
     /// # Errors
     /// The error of `each`.
     pub fn gather(
         &self,
         width: usize,
-        mut each: impl FnMut(
-            &Sample,
-            Orientation,
-            &mut dyn FnMut(usize, &[f32]) -> Result<()>,
-        ) -> Result<()>,
+        mut each: impl FnMut(&Sample, Pose, TakeFeatures) -> Result<()>,
     ) -> Result<ProbeFeatures> {
-        let copies = self.copies();
+        let copies = self.poses.len();
         let mut of = vec![0; self.row.len() * copies];
         for (row, class) in self.row.iter().zip(&self.labels[0].of) {
             of[row * copies..][..copies].fill(*class);
         }
         let mut train = Design::new(width, of);
         let mut test = Design::new(width, self.labels[1].of.clone());
-        for (copy, orientation) in Orientation::ALL.into_iter().take(copies).enumerate() {
-            each(self.train, orientation, &mut |first, values| {
+        for (copy, pose) in self.poses.iter().enumerate() {
+            each(self.train, *pose, &mut |first, values| {
                 for (i, values) in values.chunks_exact(width).enumerate() {
                     let row = self.row[first + i] * copies + copy;
                     train.row_mut(row).copy_from_slice(values);
@@ -138,7 +132,7 @@ impl<'a> ProbeTask<'a> {
                 Ok(())
             })?;
         }
-        each(self.test, Orientation::Own, &mut |first, values| {
+        each(self.test, Pose::OWN, &mut |first, values| {
             values
                 .chunks_exact(width)
                 .enumerate()
@@ -156,12 +150,12 @@ impl<'a> ProbeTask<'a> {
     /// # Errors
     /// When an image cannot be read.
     pub fn pixels(&self, width: usize) -> Result<ProbeFeatures> {
-        self.gather(width, |sample, orientation, take| {
+        self.gather(width, |sample, pose, take| {
             let (mut done, dims) = (0, sample.dims());
             sample.each_part(|images, _| {
                 for image in 0..images.len() {
                     let mut pixels = images.image_f32(image);
-                    orientation.apply(&mut pixels, dims);
+                    pose.apply(&mut pixels, dims);
                     take(done, &pixels)?;
                     done += 1;
                 }
