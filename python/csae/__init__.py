@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._autoencoder import Autoencoder, Progress
     from ._functions import (
         bundled_models,
+        deblock,
         decode,
         denoise,
         devices,
@@ -37,6 +38,7 @@ _PLACES = {
     "Model": "_model",
     "Progress": "_autoencoder",
     "bundled_models": "_functions",
+    "deblock": "_functions",
     "decode": "_functions",
     "denoise": "_functions",
     "devices": "_functions",
@@ -55,6 +57,7 @@ __all__ = [
     "Model",
     "Progress",
     "bundled_models",
+    "deblock",
     "decode",
     "denoise",
     "devices",

@@ -108,6 +108,18 @@ def upscale(
     return _model(model, device).upscale(image, scale, ensemble=ensemble)
 
 
+def deblock(
+    image: ArrayLike,
+    quality: int,
+    *,
+    ensemble: bool = False,
+    model: AnyModel = "dejpeg",
+    device: str | None = None,
+) -> NDArray[Any]:
+    """An image without the artefacts of JPEG compression, see `Model.deblock`."""
+    return _model(model, device).deblock(image, quality, ensemble=ensemble)
+
+
 def devices() -> list[str]:
     """The names of the adapters (GPUs and software adapters), in the order of their numbers.
 
