@@ -198,7 +198,8 @@ class Model:
         """An image without the artefacts of JPEG compression, in the layout and type of `image`.
 
         `image` is as in `denoise`. `quality` is that of the compression, 1 to 100. Of colour images
-        the luma is restored. The model is one of `csae train DATA --task dejpeg`.
+        the luma is restored. The model is the bundled `dejpeg` or one of
+        `csae train DATA --task dejpeg`.
 
         Raises `ValueError` if the model is not for JPEG, or for an invalid shape, range or quality.
         """
